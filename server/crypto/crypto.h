@@ -1,0 +1,36 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/slice.h"
+
+/*
+ * OpenSSL for the whole server: algorithms are fetched once, key material lives in the secure heap. A failure of
+ * OpenSSL is INTERNAL with the library's code; a failed authentication tag is CORRUPTED.
+ *
+ * Every function here may be called by any thread at once.
+ */
+
+enum {
+    CRYPTO_KEY = 32,       /* bytes of every symmetric key */
+    CRYPTO_DIGEST = 32,    /* SHA-256, HMAC-SHA-256 */
+    CRYPTO_NONCE = 24,     /* XAES-256-GCM */
+    CRYPTO_TAG = 16,
+};
+
+/*
+ * Fetches the algorithms and sets up the secure heap (`heap_bytes`, a power of two). Once a process. Fails with
+ * CONFIG_INVALID if the heap cannot be locked and `require_lock` is set.
+ */
+COF_CODE crypto_start(size_t heap_bytes, int require_lock, struct cof_error *err);
+void crypto_stop(void);
+
+/* Random bytes; drawn in blocks per thread, never shared with a forked child. */
+COF_CODE crypto_random(uint8_t *to, size_t len, struct cof_error *err);
+
+COF_CODE crypto_sha256(struct cof_slice data, uint8_t digest[CRYPTO_DIGEST], struct cof_error *err);
+
+/* HKDF-SHA-256 (RFC 5869) without a salt. */
+COF_CODE crypto_hkdf(struct cof_slice key, struct cof_slice info, uint8_t *to, size_t len, struct cof_error *err);

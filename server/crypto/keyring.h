@@ -1,0 +1,82 @@
+#pragma once
+
+#include "common/uuid.h"
+#include "server/crypto/crypto.h"
+#include "server/crypto/root_key.h"
+
+/*
+ * The workspace keys that are opened, and everything that is done with them. Opened keys never leave this layer.
+ *
+ * A workspace has a key for each generation; new data is sealed under the highest one that is installed. Keys are
+ * kept until the keyring is full, then the least recently used workspace goes. Thread-safe.
+ *
+ * Formats (docs/decisions/0002-keys-and-blobs.md), golden files in tests/golden:
+ *   wrapped key = u8 format 1, 8 bytes root key ID, 24 bytes nonce, ciphertext of 32 bytes, tag
+ *   blob        = u8 format 1, u32 key generation (big-endian), 24 bytes nonce, ciphertext, tag
+ *   associated data of both = for each of: format (1 byte), kind (text), workspace UUID, object UUID,
+ *                             version or generation (u64, big-endian): u16 length, then the bytes
+ *   row MAC     = HMAC-SHA-256 over what the caller gives, under a subkey
+ * Subkeys are HKDF-SHA-256 of the workspace key with the info "coffer v1 seal" and "coffer v1 row"; of the root key
+ * with "coffer v1 wrap", "coffer v1 id", "coffer v1 check".
+ */
+
+enum {
+    BLOB_FORMAT = 1,
+    BLOB_OVERHEAD = 1 + 4 + CRYPTO_NONCE + CRYPTO_TAG,
+    WRAPPED_KEY_SIZE = 1 + ROOT_KEY_ID + CRYPTO_NONCE + CRYPTO_KEY + CRYPTO_TAG,
+};
+
+/* Kinds of sealed things; their names are part of the associated data and never change. */
+typedef enum blob_kind {
+    BLOB_SECRET_VERSION, /* "secret_version": object = secret UUID, version = its version */
+    BLOB_WORKSPACE_KEY,  /* "workspace_key": object = workspace UUID, version = generation */
+    BLOB_ANSWER,         /* "answer": object = request ID, version = 0 */
+    BLOB_NARROWING_KEY,  /* "narrowing_key": object = token UUID, version = 0 */
+} blob_kind;
+
+struct blob_address {
+    blob_kind kind;
+    struct cof_uuid workspace;
+    struct cof_uuid object;
+    uint64_t version;
+};
+
+struct keyring;
+
+/* Takes over the root keys; the first one wraps new keys, all of them unwrap. `capacity`: most workspace keys. */
+COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity, struct keyring **ret_keyring,
+                     struct cof_error *err);
+void keyring_free(struct keyring *keyring);
+
+/* Makes a random key for a workspace, wrapped; does not install it. */
+COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                          uint8_t wrapped[WRAPPED_KEY_SIZE], struct cof_error *err);
+
+/* Unwraps a key and installs it; installing it again changes nothing. CORRUPTED if it does not open. */
+COF_CODE keyring_install(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                         struct cof_slice wrapped, struct cof_error *err);
+
+/* The highest generation that is installed; 0 if none is. */
+uint32_t keyring_generation(struct keyring *keyring, const struct cof_uuid *workspace);
+
+/* Whether this generation is installed. */
+int keyring_has(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation);
+
+/* Forgets the keys of a workspace. */
+void keyring_evict(struct keyring *keyring, const struct cof_uuid *workspace);
+
+/* The generation that a blob was sealed under, from its header; 0 if it is no blob. */
+uint32_t blob_generation(struct cof_slice blob);
+
+/* Seals under the highest generation; writes plaintext.len + BLOB_OVERHEAD bytes. */
+COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                      uint8_t *to, struct cof_error *err);
+
+/* Opens; writes blob.len - BLOB_OVERHEAD bytes. CORRUPTED if anything does not fit, INTERNAL if the key is not
+ * installed. */
+COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob, uint8_t *to,
+                      struct cof_error *err);
+
+/* HMAC over `data` under the row subkey of one generation, which must be installed. */
+COF_CODE keyring_row_mac(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                         struct cof_slice data, uint8_t mac[CRYPTO_DIGEST], struct cof_error *err);

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "server/crypto/crypto.h"
+
+/*
+ * The root key: 32 bytes that wrap the workspace keys. Its file holds 64 hex digits and an optional line end, belongs
+ * to the user who runs the server, and has mode 0600 or less; anything else is refused.
+ */
+
+enum { ROOT_KEY_ID = 8, ROOT_KEY_CHECK = CRYPTO_DIGEST };
+
+struct root_key;
+
+/* Fails with CONFIG_INVALID, naming the file, what is wrong with it and the command that repairs it. */
+COF_CODE root_key_read(const char *path, struct root_key **ret_key, struct cof_error *err);
+
+/* Takes a key of 32 bytes from memory. */
+COF_CODE root_key_new(const uint8_t key[CRYPTO_KEY], struct root_key **ret_key, struct cof_error *err);
+void root_key_free(struct root_key *key);
+
+/* Makes a random key and writes it to a file that must not exist, mode 0600, synced with its folder. */
+COF_CODE root_key_create(const char *path, struct cof_error *err);
+
+/* Names the key without telling anything about it (HKDF of it). */
+const uint8_t *root_key_id(const struct root_key *key);
+
+/* Stored beside the data; a server whose root key has another check value must not start. */
+void root_key_check(const struct root_key *key, uint8_t check[ROOT_KEY_CHECK]);

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "server/dispatch/exchange.h"
+
+/*
+ * nng REP sockets: frames in, frames out. Callbacks run on nng's threads and never block. A request that is not
+ * answered before dispatch's submit returns keeps its context, and another context receives in its place.
+ */
+
+struct transport;
+
+struct transport_options {
+    const char *const *addresses; /* "tcp://127.0.0.1:7480", "ipc:///run/coffer/coffer.sock" */
+    size_t address_count;
+    bool insecure_tcp;         /* allow plain tcp:// on other than loopback addresses */
+    uint32_t ipc_mode;         /* permissions of the socket file, e.g. 0660 */
+    uint32_t receiving;        /* contexts that receive at once (64) */
+    uint32_t max_waiting;      /* contexts that may wait for an answer (16384) */
+    uint32_t max_request;      /* bytes of a request frame */
+    uint32_t max_per_peer;     /* requests in flight on one connection */
+    uint32_t max_peers;        /* connections */
+    uint32_t max_malformed;    /* undecodable frames after which a connection is closed (3) */
+    const struct cof_clock *clock;
+    const struct cof_log *log;
+    /* Takes a request; must not block. Called on any thread. */
+    void (*submit)(struct exchange *exchange, void *context);
+    /* Answers a request that is refused for a limit of transport's own (TOO_MANY_IN_FLIGHT, SERVER_BUSY); must not
+     * block, must reply before it returns. */
+    void (*refuse)(struct exchange *exchange, cof_reason reason, void *context);
+    void *context;
+};
+
+/*
+ * Opens the sockets and listens. Fails with CONFIG_INVALID, naming the address and what is wrong: a plain tcp://
+ * listener on other than loopback without `insecure_tcp`, an address in use, a socket file that belongs to a running
+ * server, a scheme that is not there.
+ */
+COF_CODE transport_start(const struct transport_options *options, struct transport **ret_transport,
+                         struct cof_error *err);
+
+/* The addresses listened on, with the port that the system chose where 0 was asked for. */
+const char *transport_address(const struct transport *transport, size_t index);
+
+/* Stops taking new connections; requests that arrive on old ones are still given to submit, which refuses them. */
+void transport_drain(struct transport *transport);
+
+/* Requests that are in submit's hands now. */
+uint32_t transport_in_flight(const struct transport *transport);
+
+/* Closes everything; waits for callbacks. All exchanges must have been answered. NULL is allowed. */
+void transport_free(struct transport *transport);

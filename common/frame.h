@@ -86,7 +86,7 @@ bool cof_metadata_find(const struct cof_metadata *metadata, const char *key, str
  * ErrorInfo always; BadRequest if a field is named; RetryInfo if there is advice; PreconditionFailure for code 9.
  */
 size_t cof_error_details(const struct cof_error *err, struct cof_response_frame *frame, uint8_t *to, size_t size);
-enum { COF_ERROR_DETAILS_SIZE = 4096 };
+enum { COF_ERROR_DETAILS_SIZE = 2048 };
 
 /* The other direction, for clients: fills code, reason, message, field, facts and retry advice from a frame. */
 void cof_error_from_frame(const struct cof_response_frame *frame, struct cof_error *ret_err);

@@ -8,7 +8,8 @@
  * The workspace keys that are opened, and everything that is done with them. Opened keys never leave this layer.
  *
  * A workspace has a key for each generation; new data is sealed under the highest one that is installed. Keys are
- * kept until the keyring is full, then the least recently used workspace goes. Thread-safe.
+ * kept until the keyring is full, then the least recently used workspace goes. Whoever installs an older generation
+ * to open old data therefore installs the current one as well before sealing. Thread-safe.
  *
  * Formats (docs/decisions/0002-keys-and-blobs.md), golden files in tests/golden:
  *   wrapped key = u8 format 1, 8 bytes root key ID, 24 bytes nonce, ciphertext of 32 bytes, tag
@@ -22,7 +23,8 @@
 
 enum {
     BLOB_FORMAT = 1,
-    BLOB_OVERHEAD = 1 + 4 + CRYPTO_NONCE + CRYPTO_TAG,
+    BLOB_HEADER = 1 + 4 + CRYPTO_NONCE,
+    BLOB_OVERHEAD = BLOB_HEADER + CRYPTO_TAG,
     WRAPPED_KEY_SIZE = 1 + ROOT_KEY_ID + CRYPTO_NONCE + CRYPTO_KEY + CRYPTO_TAG,
 };
 
@@ -43,7 +45,21 @@ struct blob_address {
 
 struct keyring;
 
-/* Takes over the root keys; the first one wraps new keys, all of them unwrap. `capacity`: most workspace keys. */
+enum {
+    KEYRING_ROOTS_MAX = 8,
+    KEYRING_CAPACITY_MAX = 1 << 24,
+    /*
+     * Bytes of the secure heap for each key that is held: 64 for sealing, 32 for row MACs. A heap of
+     * KEYRING_HEAP_PER_KEY x capacity + 256 KiB, rounded up to a power of two, leaves room for the root keys, for
+     * keys that were evicted while in use, and for OpenSSL's own random generators (a few hundred bytes a thread).
+     */
+    KEYRING_HEAP_PER_KEY = 96,
+};
+
+/*
+ * Takes over the root keys if it succeeds; the first one wraps new keys, all of them unwrap. `capacity`: most
+ * workspace keys. The array stays the caller's.
+ */
 COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity, struct keyring **ret_keyring,
                      struct cof_error *err);
 void keyring_free(struct keyring *keyring);
@@ -73,7 +89,7 @@ COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *addres
                       uint8_t *to, struct cof_error *err);
 
 /* Opens; writes blob.len - BLOB_OVERHEAD bytes. CORRUPTED if anything does not fit, INTERNAL if the key is not
- * installed. */
+ * installed; a failure wipes these bytes. `to` may be blob.data + BLOB_HEADER. */
 COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob, uint8_t *to,
                       struct cof_error *err);
 

@@ -11,7 +11,10 @@ enum { ROOT_KEY_ID = 8, ROOT_KEY_CHECK = CRYPTO_DIGEST };
 
 struct root_key;
 
-/* Fails with CONFIG_INVALID, naming the file, what is wrong with it and the command that repairs it. */
+/*
+ * Fails with CONFIG_INVALID, naming the file, what is wrong with it and the command that repairs it. The file may
+ * also belong to root, and must not be a symbolic link. The key itself is forgotten once its subkeys are derived.
+ */
 COF_CODE root_key_read(const char *path, struct root_key **ret_key, struct cof_error *err);
 
 /* Takes a key of 32 bytes from memory. */

@@ -7,7 +7,10 @@
  * AES-256-GCM key and the second half is that cipher's nonce. Random nonces are safe for 2^80 messages a key.
  */
 
-/* A key made ready: derived once, used by many threads. Lives in the secure heap. */
+/* Most bytes of a plaintext, and of associated data. More is LIMIT_EXCEEDED, and CORRUPTED when opening. */
+enum { XAES_TEXT_MAX = 1 << 30 };
+
+/* A key made ready: derived once, used by many threads. Takes 64 bytes of the secure heap. */
 struct xaes_key;
 
 COF_CODE xaes_key_new(const uint8_t key[CRYPTO_KEY], struct xaes_key **ret_key, struct cof_error *err);

@@ -67,8 +67,7 @@ create table secret (
     delete_time timestamptz,
     mac_generation int not null,
     mac bytea not null,
-    primary key (workspace_id, secret_id),
-    foreign key (workspace_id, environment) references environment (workspace_id, name)
+    primary key (workspace_id, secret_id)
 );
 
 -- State 1 is active: a deleted secret's name can be used again.
@@ -98,10 +97,11 @@ create table principal (
     description text not null,
     grants bytea not null,
     networks text[] not null,
+    bootstrap bool not null,
     disabled bool not null,
     expire_time timestamptz,
     create_time timestamptz not null,
-    metadata_version bigint not null,
+    metadata_version bigint not null check (metadata_version > 0),
     mac_generation int not null,
     mac bytea not null,
     primary key (workspace_id, principal_id)

@@ -1,0 +1,252 @@
+#include "common/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/name.h"
+
+enum { LINE_SIZE = 3800, US_PER_S = 1000000 };
+
+struct level_row {
+    const char *name;
+    const char *colour;
+    int priority; /* of syslog, for journald */
+};
+
+static const struct level_row levels[] = {
+    [COF_LOG_DEBUG] = {"debug", "\033[2m", 7},
+    [COF_LOG_INFO] = {"info", "", 6},
+    [COF_LOG_WARN] = {"warn", "\033[33m", 4},
+    [COF_LOG_ERROR] = {"error", "\033[31m", 3},
+};
+
+/* A line under construction; what does not fit is cut. */
+struct line {
+    char text[LINE_SIZE];
+    size_t used;
+};
+
+/* Room for the end of a line is kept free: a quote, a brace, a colour's end and the line feed. */
+static bool has_room(const struct line *line, size_t size)
+{
+    return line->used + size + 16 <= sizeof line->text;
+}
+
+static void put(struct line *line, const char *text, size_t length)
+{
+    if (has_room(line, length)) {
+        memcpy(line->text + line->used, text, length);
+        line->used += length;
+    }
+}
+
+static void put_text(struct line *line, const char *text)
+{
+    put(line, text, strlen(text));
+}
+
+static void put_end(struct line *line, const char *text)
+{
+    const size_t length = strlen(text);
+    if (line->used + length <= sizeof line->text) {
+        memcpy(line->text + line->used, text, length);
+        line->used += length;
+    }
+}
+
+static void put_number(struct line *line, int64_t number)
+{
+    char digits[24];
+    (void) snprintf(digits, sizeof digits, "%" PRId64, number);
+    put_text(line, digits);
+}
+
+static void put_time(struct line *line, int64_t unix_us)
+{
+    char text[40];
+    struct tm parts;
+    const time_t seconds = (time_t) (unix_us / US_PER_S);
+    (void) gmtime_r(&seconds, &parts);
+    const size_t length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+    (void) snprintf(text + length, sizeof text - length, ".%03dZ", (int) (unix_us % US_PER_S / 1000));
+    put_text(line, text);
+}
+
+/* The bytes of the character at the front; 0 if it is not valid UTF-8. */
+static size_t character_length(struct cof_slice text)
+{
+    for (size_t length = 1; length <= 4 && length <= text.len; length++) {
+        if (cof_text_valid(cof_slice_of(text.data, length))) {
+            return length;
+        }
+    }
+    return 0;
+}
+
+static void put_character(struct line *line, struct cof_slice text, size_t length)
+{
+    const uint8_t byte = text.data[0];
+    char escaped[8];
+    if (length == 0 && byte != 0) {
+        put_text(line, "\xEF\xBF\xBD"); /* U+FFFD */
+    } else if (byte == '"' || byte == '\\') {
+        (void) snprintf(escaped, sizeof escaped, "\\%c", byte);
+        put_text(line, escaped);
+    } else if (byte < ' ' || byte == 127) {
+        (void) snprintf(escaped, sizeof escaped, "\\u%04x", byte);
+        put_text(line, escaped);
+    } else {
+        put(line, (const char *) text.data, length);
+    }
+}
+
+static void put_escaped(struct line *line, struct cof_slice text)
+{
+    while (text.len > 0) {
+        const size_t length = character_length(text);
+        put_character(line, text, length);
+        const size_t step = length == 0 ? 1 : length;
+        text = cof_slice_of(text.data + step, text.len - step);
+    }
+}
+
+static void put_quoted(struct line *line, struct cof_slice text)
+{
+    put_text(line, "\"");
+    put_escaped(line, text);
+    put_end(line, "\"");
+}
+
+static bool is_plain(struct cof_slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] <= ' ' || text.data[i] >= 127 || strchr("\"=\\", text.data[i]) != NULL) {
+            return false;
+        }
+    }
+    return text.len > 0;
+}
+
+static bool left_out(const struct cof_log_field *field)
+{
+    return field->type == COF_LOG_STRING && field->text.len == 0;
+}
+
+static void put_json_field(struct line *line, const struct cof_log_field *field)
+{
+    put_text(line, ",\"");
+    put_text(line, field->key);
+    put_text(line, "\":");
+    switch (field->type) {
+    case COF_LOG_STRING:
+        put_quoted(line, field->text);
+        return;
+    case COF_LOG_NUMBER:
+        put_number(line, field->number);
+        return;
+    case COF_LOG_BOOL:
+        put_text(line, field->number != 0 ? "true" : "false");
+        return;
+    }
+}
+
+static void put_text_field(struct line *line, const struct cof_log_field *field)
+{
+    put_text(line, " ");
+    put_text(line, field->key);
+    put_text(line, "=");
+    if (field->type != COF_LOG_STRING) {
+        put_number(line, field->number);
+    } else if (is_plain(field->text)) {
+        put(line, (const char *) field->text.data, field->text.len);
+    } else {
+        put_quoted(line, field->text);
+    }
+}
+
+static void write_json(const struct cof_log *log, struct line *line, cof_log_level level, const char *event,
+                       const char *message, const struct cof_log_field *fields, uint32_t count)
+{
+    put_text(line, "{\"ts\":\"");
+    put_time(line, cof_clock_wall(log->clock));
+    put_text(line, "\",\"level\":\"");
+    put_text(line, levels[level].name);
+    put_text(line, "\",\"event\":\"");
+    put_text(line, event);
+    put_text(line, "\",\"msg\":");
+    put_quoted(line, cof_slice_text(message));
+    for (uint32_t i = 0; i < count; i++) {
+        /* A field that does not fit as a whole is left out, so that the line stays valid JSON. */
+        const size_t before = line->used;
+        if (!left_out(&fields[i])) {
+            put_json_field(line, &fields[i]);
+        }
+        if (!has_room(line, 1)) {
+            line->used = before;
+            break;
+        }
+    }
+    put_end(line, "}\n");
+}
+
+static void write_text(const struct cof_log *log, struct line *line, cof_log_level level, const char *message,
+                       const struct cof_log_field *fields, uint32_t count)
+{
+    if (log->colour) {
+        put_text(line, levels[level].colour);
+    }
+    put_time(line, cof_clock_wall(log->clock));
+    put_text(line, " ");
+    put_text(line, levels[level].name);
+    put_text(line, "  ");
+    put_escaped(line, cof_slice_text(message));
+    for (uint32_t i = 0; i < count; i++) {
+        if (!left_out(&fields[i])) {
+            put_text_field(line, &fields[i]);
+        }
+    }
+    if (log->colour && levels[level].colour[0] != '\0') {
+        put_end(line, "\033[0m");
+    }
+    put_end(line, "\n");
+}
+
+void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_level level,
+                  const struct cof_clock *clock)
+{
+    const bool terminal = isatty(fd) == 1;
+    *log = (struct cof_log){
+        .fd = fd,
+        .level = level,
+        .json = format == COF_LOG_JSON || (format == COF_LOG_AUTO && !terminal),
+        .journal = getenv("JOURNAL_STREAM") != NULL && !terminal,
+        .colour = terminal && getenv("NO_COLOR") == NULL,
+        .clock = clock,
+    };
+}
+
+void cof_log_event(const struct cof_log *log, cof_log_level level, const char *event, const char *message,
+                   const struct cof_log_field *fields, uint32_t count)
+{
+    struct line line;
+    line.used = 0;
+    if (level < log->level) {
+        return;
+    }
+    if (log->journal) {
+        char priority[16];
+        (void) snprintf(priority, sizeof priority, "<%d>", levels[level].priority);
+        put_text(&line, priority);
+    }
+    if (log->json) {
+        write_json(log, &line, level, event, message, fields, count);
+    } else {
+        write_text(log, &line, level, message, fields, count);
+    }
+    /* A log that cannot be written has no place to say so. */
+    const ssize_t written = write(log->fd, line.text, line.used);
+    (void) written;
+}

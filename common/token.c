@@ -1,0 +1,183 @@
+#include "common/token.h"
+
+#include "common/attr.h"
+#include "common/encode.h"
+#include "common/secret.h"
+
+enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 16, BASE = 62 };
+
+static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+struct kind_row {
+    cof_token_kind kind;
+    const char *prefix;
+};
+
+static const struct kind_row kinds[] = {
+    {COF_TOKEN_WORKSPACE, "cof_ws_"},
+    {COF_TOKEN_FLEET, "cof_fleet_"},
+    {COF_TOKEN_SYSTEM, "cof_sys_"},
+};
+
+static int digit_value(uint8_t digit)
+{
+    if (digit >= '0' && digit <= '9') {
+        return digit - '0';
+    }
+    if (digit >= 'A' && digit <= 'Z') {
+        return digit - 'A' + 10;
+    }
+    return digit >= 'a' && digit <= 'z' ? digit - 'a' + 36 : -1;
+}
+
+/* Divides the number by 62 in place and returns the remainder; words are big-endian. */
+static uint32_t divide(uint32_t words[PAYLOAD_WORDS])
+{
+    uint64_t rest = 0;
+    for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
+        rest = rest << 32 | words[i];
+        words[i] = (uint32_t) (rest / BASE);
+        rest %= BASE;
+    }
+    return (uint32_t) rest;
+}
+
+/* Multiplies by 62 and adds a digit; false if the number outgrows its words. */
+static bool multiply(uint32_t words[PAYLOAD_WORDS], uint32_t digit)
+{
+    uint64_t carry = digit;
+    for (size_t i = PAYLOAD_WORDS; i-- > 0;) {
+        carry += (uint64_t) words[i] * BASE;
+        words[i] = (uint32_t) carry;
+        carry >>= 32;
+    }
+    return carry == 0;
+}
+
+static void encode_payload(const struct cof_token *token, char *to)
+{
+    uint8_t bytes[PAYLOAD_BYTES];
+    uint32_t words[PAYLOAD_WORDS];
+    memcpy(bytes, token->workspace.bytes, 16);
+    memcpy(bytes + 16, token->id.bytes, 16);
+    memcpy(bytes + 32, token->secret, COF_TOKEN_SECRET);
+    for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
+        words[i] = cof_get_u32(bytes + i * 4);
+    }
+    for (size_t i = COF_TOKEN_PAYLOAD_TEXT; i-- > 0;) {
+        to[i] = digits[divide(words)];
+    }
+    cof_wipe(bytes, sizeof bytes);
+    cof_wipe(words, sizeof words);
+}
+
+static bool decode_payload(const uint8_t *text, struct cof_token *token)
+{
+    uint8_t bytes[PAYLOAD_BYTES];
+    uint32_t words[PAYLOAD_WORDS] = {0};
+    bool fits = true;
+    for (size_t i = 0; i < COF_TOKEN_PAYLOAD_TEXT && fits; i++) {
+        fits = multiply(words, (uint32_t) digit_value(text[i]));
+    }
+    for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
+        cof_put_u32(bytes + i * 4, words[i]);
+    }
+    memcpy(token->workspace.bytes, bytes, 16);
+    memcpy(token->id.bytes, bytes + 16, 16);
+    memcpy(token->secret, bytes + 32, COF_TOKEN_SECRET);
+    cof_wipe(bytes, sizeof bytes);
+    cof_wipe(words, sizeof words);
+    return fits;
+}
+
+static void encode_check(uint32_t check, char *to)
+{
+    for (size_t i = COF_TOKEN_CHECK_TEXT; i-- > 0;) {
+        to[i] = digits[check % BASE];
+        check /= BASE;
+    }
+}
+
+static bool check_fits(struct cof_slice text)
+{
+    char expected[COF_TOKEN_CHECK_TEXT];
+    const size_t covered = text.len - COF_TOKEN_CHECK_TEXT;
+    encode_check(cof_crc32(cof_slice_of(text.data, covered)), expected);
+    return memcmp(expected, text.data + covered, sizeof expected) == 0;
+}
+
+static const struct kind_row *kind_of(struct cof_slice text)
+{
+    for (size_t i = 0; i < COF_COUNT(kinds); i++) {
+        if (cof_slice_starts_with(text, cof_slice_text(kinds[i].prefix))) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+static cof_code malformed(struct cof_error *err, const char *what)
+{
+    return cof_fail(err, COF_REASON_TOKEN_MALFORMED, "%s; %s", what,
+                    cof_reason_next_step(COF_REASON_TOKEN_MALFORMED));
+}
+
+static bool all_digits(struct cof_slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (digit_value(text.data[i]) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+cof_code cof_token_parse(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err)
+{
+    const struct kind_row *kind = kind_of(text);
+    if (kind == NULL) {
+        return malformed(err, "this is no token of Coffer: it begins with none of cof_ws_, cof_fleet_, cof_sys_");
+    }
+    const size_t prefix = strlen(kind->prefix);
+    const struct cof_slice body = {text.data + prefix, text.len - prefix};
+    if (body.len != COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT) {
+        return malformed(err, body.len < COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT
+                                  ? "the token is cut: it is too short"
+                                  : "the token is too long");
+    }
+    if (!all_digits(body)) {
+        return malformed(err, "the token holds a character that no token has");
+    }
+    if (!check_fits(text)) {
+        return malformed(err, "the token is mistyped: its check does not fit");
+    }
+    struct cof_token token = {.kind = kind->kind};
+    if (!decode_payload(body.data, &token)) {
+        cof_wipe(&token, sizeof token);
+        return malformed(err, "the token is mistyped: its number is too large");
+    }
+    *ret_token = token;
+    cof_wipe(&token, sizeof token);
+    return COF_OK;
+}
+
+static const char *prefix_of(cof_token_kind kind)
+{
+    for (size_t i = 0; i < COF_COUNT(kinds); i++) {
+        if (kinds[i].kind == kind) {
+            return kinds[i].prefix;
+        }
+    }
+    return "";
+}
+
+void cof_token_format(const struct cof_token *token, char text[COF_TOKEN_TEXT])
+{
+    const char *prefix = prefix_of(token->kind);
+    const size_t length = strlen(prefix);
+    memcpy(text, prefix, length);
+    encode_payload(token, text + length);
+    encode_check(cof_crc32(cof_slice_of(text, length + COF_TOKEN_PAYLOAD_TEXT)),
+                 text + length + COF_TOKEN_PAYLOAD_TEXT);
+    text[length + COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT] = '\0';
+}

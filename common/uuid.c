@@ -1,0 +1,91 @@
+#include "common/uuid.h"
+
+#include <openssl/rand.h>
+#include <stdlib.h>
+
+#include "common/encode.h"
+
+const struct cof_uuid cof_uuid_zero;
+
+static void random_bytes(uint8_t *to, int len)
+{
+    if (RAND_bytes(to, len) != 1) {
+        abort();
+    }
+}
+
+static void set_version(struct cof_uuid *uuid, unsigned version)
+{
+    uuid->bytes[6] = (uint8_t) ((uuid->bytes[6] & 0x0FU) | version << 4);
+    uuid->bytes[8] = (uint8_t) ((uuid->bytes[8] & 0x3FU) | 0x80U);
+}
+
+struct cof_uuid cof_uuid_random(void)
+{
+    struct cof_uuid uuid;
+    random_bytes(uuid.bytes, sizeof uuid.bytes);
+    set_version(&uuid, 4);
+    return uuid;
+}
+
+struct cof_uuid cof_uuid_time(const struct cof_clock *clock)
+{
+    struct cof_uuid uuid;
+    uint8_t time[8];
+    random_bytes(uuid.bytes + 6, sizeof uuid.bytes - 6);
+    cof_put_u64(time, (uint64_t) (cof_clock_wall(clock) / 1000));
+    memcpy(uuid.bytes, time + 2, 6);
+    set_version(&uuid, 7);
+    return uuid;
+}
+
+int64_t cof_uuid_time_ms(const struct cof_uuid *uuid)
+{
+    uint8_t time[8] = {0};
+    memcpy(time + 2, uuid->bytes, 6);
+    return (int64_t) cof_get_u64(time);
+}
+
+int cof_uuid_version(const struct cof_uuid *uuid)
+{
+    return uuid->bytes[6] >> 4;
+}
+
+bool cof_uuid_equal(const struct cof_uuid *a, const struct cof_uuid *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+static bool dash_at(size_t index)
+{
+    return index == 8 || index == 13 || index == 18 || index == 23;
+}
+
+bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid)
+{
+    uint8_t digits[32];
+    size_t count = 0;
+    if (text.len != COF_UUID_TEXT - 1) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        if (dash_at(i) != (text.data[i] == '-') || (text.data[i] >= 'A' && text.data[i] <= 'F')) {
+            return false;
+        }
+        if (!dash_at(i)) {
+            digits[count++] = text.data[i];
+        }
+    }
+    return cof_hex_decode(cof_slice_of(digits, count), ret_uuid->bytes, sizeof ret_uuid->bytes);
+}
+
+void cof_uuid_format(const struct cof_uuid *uuid, char text[COF_UUID_TEXT])
+{
+    char digits[33];
+    size_t from = 0;
+    cof_hex_encode(cof_slice_of(uuid->bytes, sizeof uuid->bytes), digits);
+    for (size_t i = 0; i < COF_UUID_TEXT - 1; i++) {
+        text[i] = dash_at(i) ? '-' : digits[from++];
+    }
+    text[COF_UUID_TEXT - 1] = '\0';
+}

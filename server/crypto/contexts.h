@@ -1,0 +1,56 @@
+#pragma once
+
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+
+#include "server/crypto/crypto.h"
+
+/*
+ * What the files of this folder share: the algorithms, fetched once, and one set of contexts for each thread.
+ *
+ * A set belongs to a thread and not to a call: making contexts costs as much as sealing a short value, and a list
+ * of free ones would need a lock or a contended counter on the hot path. Nothing is lost by it, for between two
+ * calls no context holds a key: whoever keys one forgets the key before returning.
+ */
+
+struct random_block;
+
+/* A key on the stack; AUTO(crypto_key_done) wipes it. */
+struct crypto_key {
+    uint8_t bytes[CRYPTO_KEY];
+};
+
+void crypto_key_done(struct crypto_key *key);
+
+struct crypto_contexts {
+    EVP_CIPHER_CTX *block; /* AES-256, single blocks */
+    EVP_CIPHER_CTX *gcm;   /* AES-256-GCM */
+    EVP_MD_CTX *sha256;
+    struct random_block *random; /* NULL where the system cannot wipe memory in a forked child */
+};
+
+COF_CODE crypto_algorithms_fetch(struct cof_error *err);
+void crypto_algorithms_free(void);
+EVP_KDF *crypto_algorithm_hkdf(void);
+
+/* The calling thread's contexts. */
+COF_CODE crypto_contexts_view(struct crypto_contexts **ret_contexts, struct cof_error *err);
+
+/* Frees the calling thread's contexts; those of other threads go when the threads end. */
+void crypto_contexts_free(void);
+
+/* Replaces the key of a context by zeros. */
+void crypto_context_forget(EVP_CIPHER_CTX *context);
+
+struct random_block *random_block_new(void);
+void random_block_free(struct random_block *block);
+
+/* INTERNAL with the first error that OpenSSL queued; empties its queue. */
+cof_code crypto_fail(struct cof_error *err, const char *what);
+
+/* Zeroed memory in the secure heap. Fails with OUT_OF_MEMORY. */
+COF_CODE crypto_secure_new(size_t size, void **ret_memory, struct cof_error *err);
+
+/* HMAC-SHA-256 (RFC 2104) under a key of 32 bytes. */
+COF_CODE crypto_hmac(const uint8_t key[CRYPTO_KEY], struct cof_slice data, uint8_t mac[CRYPTO_DIGEST],
+                     struct cof_error *err);

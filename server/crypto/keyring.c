@@ -1,0 +1,251 @@
+#include "server/crypto/keyring.h"
+
+#include <stdlib.h>
+
+#include "common/secret.h"
+#include "server/crypto/blob.h"
+#include "server/crypto/contexts.h"
+#include "server/crypto/key_table.h"
+#include "server/crypto/wrapping.h"
+#include "server/crypto/xaes.h"
+
+enum {
+    WRAPPED_NONCE_AT = 1 + ROOT_KEY_ID,
+    WRAPPED_SEALED_AT = WRAPPED_NONCE_AT + CRYPTO_NONCE,
+    BLOB_NONCE_AT = BLOB_HEADER - CRYPTO_NONCE,
+};
+
+struct keyring {
+    struct root_key *roots[KEYRING_ROOTS_MAX];
+    size_t root_count;
+    struct key_table *table;
+};
+
+static void opened_key_release_auto(struct opened_key **key)
+{
+    opened_key_release(*key);
+}
+
+static COF_CODE not_installed(const struct cof_uuid *workspace, uint32_t generation, struct cof_error *err)
+{
+    char text[COF_UUID_TEXT];
+    cof_uuid_format(workspace, text);
+    return cof_fail_internal(err, COF_ORIGIN_OWN, "", "key generation %u of workspace %s is not installed",
+                             (unsigned) generation, text);
+}
+
+static struct blob_address wrapped_address(const struct cof_uuid *workspace, uint32_t generation)
+{
+    return (struct blob_address){BLOB_WORKSPACE_KEY, *workspace, *workspace, generation};
+}
+
+static const struct root_key *find_root(const struct keyring *keyring, struct cof_slice id)
+{
+    for (size_t i = 0; i < keyring->root_count; i++) {
+        if (cof_slice_equal(id, cof_slice_of(root_key_id(keyring->roots[i]), ROOT_KEY_ID))) {
+            return keyring->roots[i];
+        }
+    }
+    return NULL;
+}
+
+static COF_CODE check_wrapped(struct cof_slice wrapped, struct cof_error *err)
+{
+    if (wrapped.len != WRAPPED_KEY_SIZE) {
+        return cof_fail(err, COF_REASON_CORRUPTED, "a stored workspace key has %zu bytes instead of %d",
+                        wrapped.len, WRAPPED_KEY_SIZE);
+    }
+    if (wrapped.data[0] != BLOB_FORMAT) {
+        return cof_fail(err, COF_REASON_CORRUPTED,
+                        "a stored workspace key has format %u, which this server does not know",
+                        (unsigned) wrapped.data[0]);
+    }
+    return COF_OK;
+}
+
+static COF_CODE root_missing(struct cof_slice id, struct cof_error *err)
+{
+    char text[2 * ROOT_KEY_ID + 1];
+    cof_hex_encode(id, text);
+    return cof_fail(
+        err, COF_REASON_CORRUPTED,
+        "a stored workspace key was wrapped by root key %s, which this server does not have; give it to "
+        "the server beside the current one, or restore the row from a backup",
+        text);
+}
+
+static COF_CODE unwrap(const struct keyring *keyring, const struct blob_address *address, struct cof_slice wrapped,
+                       uint8_t key[CRYPTO_KEY], struct cof_error *err)
+{
+    TRY(check_wrapped(wrapped, err));
+    const struct cof_slice id = {wrapped.data + 1, ROOT_KEY_ID};
+    const struct root_key *root = find_root(keyring, id);
+    if (root == NULL) {
+        return root_missing(id, err);
+    }
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    const struct cof_slice sealed = {wrapped.data + WRAPPED_SEALED_AT, CRYPTO_KEY + CRYPTO_TAG};
+    return xaes_open(root_key_wrapping(root), wrapped.data + WRAPPED_NONCE_AT, blob_associated(address, associated),
+                     sealed, key, err);
+}
+
+static COF_CODE note_address(const struct blob_address *address, struct cof_error *err)
+{
+    char workspace[COF_UUID_TEXT];
+    char object[COF_UUID_TEXT];
+    cof_uuid_format(&address->workspace, workspace);
+    cof_uuid_format(&address->object, object);
+    return cof_note(err, "%s %s version %llu of workspace %s", blob_kind_name(address->kind), object,
+                    (unsigned long long) address->version, workspace);
+}
+
+static COF_CODE unwrap_and_install(struct keyring *keyring, const struct blob_address *address,
+                                   struct cof_slice wrapped, struct cof_error *err)
+{
+    const uint32_t generation = (uint32_t) address->version;
+    AUTO(crypto_key_done) struct crypto_key key;
+    TRY(unwrap(keyring, address, wrapped, key.bytes, err));
+    struct opened_key *opened;
+    TRY(opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
+    return key_table_install(keyring->table, opened, err);
+}
+
+static COF_CODE open_blob(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob,
+                          uint8_t *to, struct cof_error *err)
+{
+    const uint32_t generation = blob_generation(blob);
+    if (generation == 0) {
+        return cof_fail(err, COF_REASON_CORRUPTED,
+                        "stored data of %zu bytes is cut, or has a format that this server does not know",
+                        blob.len);
+    }
+    AUTO(opened_key_release_auto)
+    struct opened_key *key = key_table_take(keyring->table, &address->workspace, generation);
+    if (key == NULL) {
+        return not_installed(&address->workspace, generation, err);
+    }
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    const struct cof_slice sealed = {blob.data + BLOB_HEADER, blob.len - BLOB_HEADER};
+    return xaes_open(key->seal, blob.data + BLOB_NONCE_AT, blob_associated(address, associated), sealed, to, err);
+}
+
+static void keyring_free_auto(struct keyring **keyring)
+{
+    keyring_free(*keyring);
+}
+
+COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity, struct keyring **ret_keyring,
+                     struct cof_error *err)
+{
+    if (root_count == 0 || root_count > KEYRING_ROOTS_MAX) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%zu root keys are configured, but 1 to %d are needed",
+                        root_count, KEYRING_ROOTS_MAX);
+    }
+    AUTO(keyring_free_auto) struct keyring *keyring = calloc(1, sizeof *keyring);
+    if (keyring == NULL) {
+        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring");
+    }
+    TRY(key_table_new(capacity, &keyring->table, err));
+    memcpy(keyring->roots, roots, root_count * sizeof *roots);
+    keyring->root_count = root_count;
+    *ret_keyring = TAKE(keyring);
+    return COF_OK;
+}
+
+void keyring_free(struct keyring *keyring)
+{
+    if (keyring == NULL) {
+        return;
+    }
+    key_table_free(keyring->table);
+    for (size_t i = 0; i < keyring->root_count; i++) {
+        root_key_free(keyring->roots[i]);
+    }
+    free(keyring);
+}
+
+COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                          uint8_t wrapped[WRAPPED_KEY_SIZE], struct cof_error *err)
+{
+    if (generation == 0) {
+        return cof_fail_internal(err, COF_ORIGIN_OWN, "", "key generations start at 1");
+    }
+    const struct root_key *root = keyring->roots[0];
+    const struct blob_address address = wrapped_address(workspace, generation);
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    AUTO(crypto_key_done) struct crypto_key key;
+    TRY(crypto_random(key.bytes, sizeof key.bytes, err));
+    wrapped[0] = BLOB_FORMAT;
+    memcpy(wrapped + 1, root_key_id(root), ROOT_KEY_ID);
+    TRY(crypto_random(wrapped + WRAPPED_NONCE_AT, CRYPTO_NONCE, err));
+    return xaes_seal(root_key_wrapping(root), wrapped + WRAPPED_NONCE_AT, blob_associated(&address, associated),
+                     cof_slice_of(key.bytes, sizeof key.bytes), wrapped + WRAPPED_SEALED_AT, err);
+}
+
+COF_CODE keyring_install(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                         struct cof_slice wrapped, struct cof_error *err)
+{
+    if (generation == 0) {
+        return cof_fail(err, COF_REASON_CORRUPTED, "a stored workspace key has generation 0");
+    }
+    if (key_table_has(keyring->table, workspace, generation)) {
+        return COF_OK;
+    }
+    const struct blob_address address = wrapped_address(workspace, generation);
+    const cof_code code = unwrap_and_install(keyring, &address, wrapped, err);
+    return code == COF_OK ? COF_OK : note_address(&address, err);
+}
+
+uint32_t keyring_generation(struct keyring *keyring, const struct cof_uuid *workspace)
+{
+    return key_table_highest(keyring->table, workspace);
+}
+
+int keyring_has(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation)
+{
+    return key_table_has(keyring->table, workspace, generation);
+}
+
+void keyring_evict(struct keyring *keyring, const struct cof_uuid *workspace)
+{
+    key_table_evict(keyring->table, workspace);
+}
+
+COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                      uint8_t *to, struct cof_error *err)
+{
+    AUTO(opened_key_release_auto) struct opened_key *key = key_table_take(keyring->table, &address->workspace, 0);
+    if (key == NULL) {
+        return not_installed(&address->workspace, 0, err);
+    }
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    to[0] = BLOB_FORMAT;
+    cof_put_u32(to + 1, key->generation);
+    TRY(crypto_random(to + BLOB_NONCE_AT, CRYPTO_NONCE, err));
+    return xaes_seal(key->seal, to + BLOB_NONCE_AT, blob_associated(address, associated), plaintext,
+                     to + BLOB_HEADER, err);
+}
+
+COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob,
+                      uint8_t *to, struct cof_error *err)
+{
+    const cof_code code = open_blob(keyring, address, blob, to, err);
+    if (code == COF_OK) {
+        return COF_OK;
+    }
+    if (blob.len > BLOB_OVERHEAD) {
+        cof_wipe(to, blob.len - BLOB_OVERHEAD);
+    }
+    return note_address(address, err);
+}
+
+COF_CODE keyring_row_mac(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                         struct cof_slice data, uint8_t mac[CRYPTO_DIGEST], struct cof_error *err)
+{
+    AUTO(opened_key_release_auto)
+    struct opened_key *key = generation == 0 ? NULL : key_table_take(keyring->table, workspace, generation);
+    if (key == NULL) {
+        return not_installed(workspace, generation, err);
+    }
+    return crypto_hmac(key->row, data, mac, err);
+}

@@ -1,0 +1,62 @@
+#include "server/crypto/root_key.h"
+
+#include <stdlib.h>
+
+#include "server/crypto/contexts.h"
+#include "server/crypto/wrapping.h"
+
+struct root_key {
+    struct xaes_key *wrapping;
+    uint8_t id[ROOT_KEY_ID];
+    uint8_t check[ROOT_KEY_CHECK];
+};
+
+static void root_key_free_auto(struct root_key **key)
+{
+    root_key_free(*key);
+}
+
+static COF_CODE derive_wrapping(struct cof_slice key, struct xaes_key **ret_wrapping, struct cof_error *err)
+{
+    AUTO(crypto_key_done) struct crypto_key subkey;
+    TRY(crypto_hkdf(key, cof_slice_text("coffer v1 wrap"), subkey.bytes, CRYPTO_KEY, err));
+    return xaes_key_new(subkey.bytes, ret_wrapping, err);
+}
+
+COF_CODE root_key_new(const uint8_t key[CRYPTO_KEY], struct root_key **ret_key, struct cof_error *err)
+{
+    const struct cof_slice bytes = {key, CRYPTO_KEY};
+    AUTO(root_key_free_auto) struct root_key *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making a root key");
+    }
+    TRY(derive_wrapping(bytes, &made->wrapping, err));
+    TRY(crypto_hkdf(bytes, cof_slice_text("coffer v1 id"), made->id, sizeof made->id, err));
+    TRY(crypto_hkdf(bytes, cof_slice_text("coffer v1 check"), made->check, sizeof made->check, err));
+    *ret_key = TAKE(made);
+    return COF_OK;
+}
+
+void root_key_free(struct root_key *key)
+{
+    if (key == NULL) {
+        return;
+    }
+    xaes_key_free(key->wrapping);
+    free(key);
+}
+
+const uint8_t *root_key_id(const struct root_key *key)
+{
+    return key->id;
+}
+
+void root_key_check(const struct root_key *key, uint8_t check[ROOT_KEY_CHECK])
+{
+    memcpy(check, key->check, ROOT_KEY_CHECK);
+}
+
+const struct xaes_key *root_key_wrapping(const struct root_key *key)
+{
+    return key->wrapping;
+}

@@ -1,0 +1,169 @@
+#include "server/crypto/xaes.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
+#include "common/secret.h"
+#include "server/crypto/contexts.h"
+
+enum { AES_BLOCK = 16, DERIVE_NONCE = 12 };
+
+struct xaes_key {
+    uint8_t key[CRYPTO_KEY];
+    uint8_t subkey[AES_BLOCK]; /* K1 of CMAC */
+};
+
+static void xaes_key_free_auto(struct xaes_key **key)
+{
+    xaes_key_free(*key);
+}
+
+/* Encrypts whole blocks in place under the long-lived key, which does not stay in the context. */
+static COF_CODE encrypt_blocks(EVP_CIPHER_CTX *context, const uint8_t *key, uint8_t *blocks, int len,
+                               struct cof_error *err)
+{
+    int written = 0;
+    const bool done = EVP_EncryptInit_ex2(context, NULL, key, NULL, NULL) == 1 &&
+                      EVP_EncryptUpdate(context, blocks, &written, blocks, len) == 1 && written == len;
+    crypto_context_forget(context);
+    return done ? COF_OK : crypto_fail(err, "encrypting a block with AES-256");
+}
+
+/* Doubling in GF(2^128) (RFC 4493), in constant time. */
+static void double_block(uint8_t block[AES_BLOCK])
+{
+    const uint8_t reduce = (uint8_t) (0x87U & (0U - (unsigned) (block[0] >> 7)));
+    for (size_t i = 0; i + 1 < AES_BLOCK; i++) {
+        block[i] = (uint8_t) ((unsigned) block[i] << 1 | (unsigned) block[i + 1] >> 7);
+    }
+    block[AES_BLOCK - 1] = (uint8_t) ((unsigned) block[AES_BLOCK - 1] << 1 ^ reduce);
+}
+
+COF_CODE xaes_key_new(const uint8_t key[CRYPTO_KEY], struct xaes_key **ret_key, struct cof_error *err)
+{
+    struct crypto_contexts *contexts;
+    TRY(crypto_contexts_view(&contexts, err));
+    void *memory;
+    TRY(crypto_secure_new(sizeof(struct xaes_key), &memory, err));
+    AUTO(xaes_key_free_auto) struct xaes_key *made = memory;
+    memcpy(made->key, key, CRYPTO_KEY);
+    TRY(encrypt_blocks(contexts->block, made->key, made->subkey, AES_BLOCK, err));
+    double_block(made->subkey);
+    *ret_key = TAKE(made);
+    return COF_OK;
+}
+
+void xaes_key_free(struct xaes_key *key)
+{
+    OPENSSL_secure_clear_free(key, sizeof *key);
+}
+
+/* The key of one message: two blocks of CMAC in counter mode (SP 800-108), as the construction prescribes them. */
+static COF_CODE derive(struct crypto_contexts *contexts, const struct xaes_key *key, const uint8_t *nonce,
+                       struct crypto_key *ret_key, struct cof_error *err)
+{
+    for (uint8_t i = 0; i < 2; i++) {
+        uint8_t *block = ret_key->bytes + (size_t) i * AES_BLOCK;
+        const uint8_t head[] = {0, (uint8_t) (i + 1), 'X', 0};
+        memcpy(block, head, sizeof head);
+        memcpy(block + sizeof head, nonce, DERIVE_NONCE);
+        for (size_t j = 0; j < AES_BLOCK; j++) {
+            block[j] ^= key->subkey[j];
+        }
+    }
+    return encrypt_blocks(contexts->block, key->key, ret_key->bytes, CRYPTO_KEY, err);
+}
+
+static bool add_associated(EVP_CIPHER_CTX *gcm, struct cof_slice associated)
+{
+    int written = 0;
+    return associated.len == 0 || EVP_CipherUpdate(gcm, NULL, &written, associated.data, (int) associated.len) == 1;
+}
+
+static bool add_text(EVP_CIPHER_CTX *gcm, struct cof_slice text, uint8_t *to)
+{
+    int written = 0;
+    return text.len == 0 || EVP_CipherUpdate(gcm, to, &written, text.data, (int) text.len) == 1;
+}
+
+static bool gcm_seal(EVP_CIPHER_CTX *gcm, const struct crypto_key *key, const uint8_t *nonce,
+                     struct cof_slice associated, struct cof_slice plaintext, uint8_t *to)
+{
+    int written = 0;
+    return EVP_EncryptInit_ex2(gcm, NULL, key->bytes, nonce, NULL) == 1 && add_associated(gcm, associated) &&
+           add_text(gcm, plaintext, to) && EVP_EncryptFinal_ex(gcm, to + plaintext.len, &written) == 1 &&
+           EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_GET_TAG, CRYPTO_TAG, to + plaintext.len) == 1;
+}
+
+COF_CODE xaes_seal(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE], struct cof_slice associated,
+                   struct cof_slice plaintext, uint8_t *to, struct cof_error *err)
+{
+    if (plaintext.len > XAES_TEXT_MAX || associated.len > XAES_TEXT_MAX) {
+        return cof_fail(err, COF_REASON_LIMIT_EXCEEDED, "%zu bytes are too many to seal at once, the most is %d",
+                        plaintext.len, XAES_TEXT_MAX);
+    }
+    struct crypto_contexts *contexts;
+    TRY(crypto_contexts_view(&contexts, err));
+    AUTO(crypto_key_done) struct crypto_key message_key;
+    TRY(derive(contexts, key, nonce, &message_key, err));
+    const bool sealed = gcm_seal(contexts->gcm, &message_key, nonce + DERIVE_NONCE, associated, plaintext, to);
+    crypto_context_forget(contexts->gcm);
+    return sealed ? COF_OK : crypto_fail(err, "sealing with AES-256-GCM");
+}
+
+/* Sets the key and takes in everything but the tag. */
+static bool gcm_open(EVP_CIPHER_CTX *gcm, const struct crypto_key *key, const uint8_t *nonce,
+                     struct cof_slice associated, struct cof_slice text, uint8_t *to)
+{
+    return EVP_DecryptInit_ex2(gcm, NULL, key->bytes, nonce, NULL) == 1 && add_associated(gcm, associated) &&
+           add_text(gcm, text, to);
+}
+
+/* The copy is there because OpenSSL takes the tag by a pointer that is not const. */
+static bool gcm_verify(EVP_CIPHER_CTX *gcm, const uint8_t *tag)
+{
+    uint8_t copy[CRYPTO_TAG];
+    uint8_t nothing[CRYPTO_TAG];
+    int written = 0;
+    memcpy(copy, tag, CRYPTO_TAG);
+    return EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_SET_TAG, CRYPTO_TAG, copy) == 1 &&
+           EVP_DecryptFinal_ex(gcm, nothing, &written) == 1;
+}
+
+static COF_CODE not_authentic(struct cof_error *err)
+{
+    ERR_clear_error();
+    return cof_fail(err, COF_REASON_CORRUPTED,
+                    "stored data does not open: it was changed or cut, or it belongs to something else");
+}
+
+static COF_CODE open_text(const struct xaes_key *key, const uint8_t *nonce, struct cof_slice associated,
+                          struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+{
+    const struct cof_slice text = {sealed.data, sealed.len - CRYPTO_TAG};
+    struct crypto_contexts *contexts;
+    TRY(crypto_contexts_view(&contexts, err));
+    AUTO(crypto_key_done) struct crypto_key message_key;
+    TRY(derive(contexts, key, nonce, &message_key, err));
+    const bool opened = gcm_open(contexts->gcm, &message_key, nonce + DERIVE_NONCE, associated, text, to);
+    const bool authentic = opened && gcm_verify(contexts->gcm, sealed.data + text.len);
+    crypto_context_forget(contexts->gcm);
+    if (!opened) {
+        return crypto_fail(err, "opening with AES-256-GCM");
+    }
+    return authentic ? COF_OK : not_authentic(err);
+}
+
+COF_CODE xaes_open(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE], struct cof_slice associated,
+                   struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+{
+    if (sealed.len < CRYPTO_TAG || sealed.len - CRYPTO_TAG > XAES_TEXT_MAX || associated.len > XAES_TEXT_MAX) {
+        return not_authentic(err);
+    }
+    const cof_code code = open_text(key, nonce, associated, sealed, to, err);
+    if (code != COF_OK) {
+        cof_wipe(to, sealed.len - CRYPTO_TAG);
+    }
+    return code;
+}

@@ -1,0 +1,286 @@
+#include "server/dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/bootstrap.h"
+#include "server/store/dev_cluster.h"
+#include "server/store/migrate.h"
+
+enum { START_TIMEOUT_MS = 60000, CONNECT_TIMEOUT_MS = 5000, LOCK_TIMEOUT_MS = 30000, CONNINFO_SIZE = 1024 };
+
+#define DEV_TCP "tcp://127.0.0.1:7480"
+
+struct dev {
+    char directory[PATH_MAX];
+    char root_key[PATH_MAX];
+    char socket[PATH_MAX];
+    char conninfo[CONNINFO_SIZE];
+    char workspace[BOOTSTRAP_UUID_TEXT];
+    const char *addresses[2];
+    struct dev_cluster *cluster;
+    struct settings settings;
+};
+
+/* --- The directory -------------------------------------------------------------------------------------------- */
+
+static cof_code path_of(const struct dev *dev, const char *name, char path[PATH_MAX], struct cof_error *err)
+{
+    if (snprintf(path, PATH_MAX, "%s/%s", dev->directory, name) >= PATH_MAX) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the directory is too long; choose a shorter one");
+    }
+    return COF_OK;
+}
+
+static cof_code default_directory(struct dev *dev, struct cof_error *err)
+{
+    const char *data = getenv("XDG_DATA_HOME");
+    const char *home = getenv("HOME");
+    int length = -1;
+    if (data != NULL && data[0] == '/') {
+        length = snprintf(dev->directory, sizeof dev->directory, "%s/coffer/dev", data);
+    } else if (home != NULL && home[0] == '/') {
+        length = snprintf(dev->directory, sizeof dev->directory, "%s/.local/share/coffer/dev", home);
+    }
+    if (length < 0 || (size_t) length >= sizeof dev->directory) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "HOME is not set, so there is no place for the data; name one with --dev-dir");
+    }
+    return COF_OK;
+}
+
+static cof_code make_parents(char *path, struct cof_error *err)
+{
+    for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
+        if (slash != NULL) {
+            *slash = '\0';
+        }
+        if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) {
+            const int number = errno;
+            return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: the directory cannot be made: %s", path,
+                            strerror(number));
+        }
+        if (slash == NULL) {
+            return COF_OK;
+        }
+        *slash = '/';
+    }
+}
+
+static cof_code choose_directory(struct dev *dev, const struct dev_options *options, struct cof_error *err)
+{
+    if (options->temporary) {
+        (void) snprintf(dev->directory, sizeof dev->directory, "/tmp/coffer-dev-XXXXXX");
+        if (mkdtemp(dev->directory) == NULL) {
+            return cof_fail(err, COF_REASON_CONFIG_INVALID, "a directory below /tmp cannot be made");
+        }
+        return COF_OK;
+    }
+    if (options->directory == NULL) {
+        TRY(default_directory(dev, err));
+    } else if (options->directory[0] == '/') {
+        (void) snprintf(dev->directory, sizeof dev->directory, "%s", options->directory);
+    } else if (realpath(".", dev->directory) != NULL) {
+        const size_t length = strlen(dev->directory);
+        (void) snprintf(dev->directory + length, sizeof dev->directory - length, "/%s", options->directory);
+    }
+    return make_parents(dev->directory, err);
+}
+
+/* --- Preparing ------------------------------------------------------------------------------------------------ */
+
+static cof_code start_cluster(struct dev *dev, bool temporary, struct cof_error *err)
+{
+    const struct dev_cluster_options options = {
+        .directory = dev->directory,
+        .clock = &cof_system_clock,
+        .start_timeout_ms = START_TIMEOUT_MS,
+        .fsync = !temporary,
+    };
+    TRY(dev_cluster_start(&options, &dev->cluster, err));
+    (void) snprintf(dev->conninfo, sizeof dev->conninfo, "%s", dev_cluster_conninfo(dev->cluster));
+    return COF_OK;
+}
+
+static cof_code migrate(const struct dev *dev, struct cof_error *err)
+{
+    size_t applied;
+    const struct migrate_options options = {
+        .conninfo = dev->conninfo,
+        .schema = &schema_embedded,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .lock_timeout_ms = LOCK_TIMEOUT_MS,
+    };
+    return migrate_up(&options, &applied, err);
+}
+
+static cof_code make_root_key(struct dev *dev, struct cof_error *err)
+{
+    TRY(path_of(dev, "root.key", dev->root_key, err));
+    return access(dev->root_key, F_OK) == 0 ? COF_OK : root_key_create(dev->root_key, err);
+}
+
+static cof_code fill_settings(struct dev *dev, const struct dev_options *options, struct cof_error *err)
+{
+    TRY(path_of(dev, "coffer.sock", dev->socket, err));
+    static char ipc[PATH_MAX + 8];
+    (void) snprintf(ipc, sizeof ipc, "ipc://%s", dev->socket);
+    dev->addresses[0] = options->tcp == NULL ? DEV_TCP : options->tcp;
+    dev->addresses[1] = ipc;
+    TRY(settings_read(NULL, &dev->settings, err));
+    dev->settings.database_conninfo = dev->conninfo;
+    dev->settings.keys_root_key_file = dev->root_key;
+    dev->settings.transport_listen.items = dev->addresses;
+    dev->settings.transport_listen.count = COF_COUNT(dev->addresses);
+    return COF_OK;
+}
+
+/* The workspace's UUID is kept in a file of its own, so that later starts can print it. */
+static cof_code keep_workspace(struct dev *dev, struct cof_error *err)
+{
+    char path[PATH_MAX];
+    TRY(path_of(dev, "workspace", path, err));
+    FILE *file = fopen(path, "we");
+    if (file == NULL || fputs(dev->workspace, file) == EOF || fclose(file) != 0) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: cannot be written", path);
+    }
+    return COF_OK;
+}
+
+static cof_code read_workspace(struct dev *dev, struct cof_error *err)
+{
+    char path[PATH_MAX];
+    TRY(path_of(dev, "workspace", path, err));
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "%s: is missing, so the last start did not finish; remove %s and start again", path,
+                        dev->directory);
+    }
+    const bool read = fgets(dev->workspace, sizeof dev->workspace, file) != NULL;
+    (void) fclose(file);
+    return read ? COF_OK : cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: is empty; remove %s and start again", path,
+                                    dev->directory);
+}
+
+static cof_code bootstrap(struct dev *dev, struct cof_error *err)
+{
+    AUTO(server_core_cleanup) struct server_core *core = NULL;
+    char token[PATH_MAX];
+    TRY(path_of(dev, BOOTSTRAP_SYSTEM_TOKEN, token, err));
+    TRY(server_core_new(&dev->settings, &core, err));
+    if (server_core_has_instance(core)) {
+        return read_workspace(dev, err);
+    }
+    TRY(bootstrap_instance(core, token, err));
+    TRY(bootstrap_development(core, dev->directory, dev->workspace, err));
+    return keep_workspace(dev, err);
+}
+
+/* --- Listening ------------------------------------------------------------------------------------------------ */
+
+static void write_env(const struct dev *dev, const char *tcp)
+{
+    char path[PATH_MAX];
+    struct cof_error err;
+    if (path_of(dev, "env", path, &err) != COF_OK) {
+        return;
+    }
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        return;
+    }
+    fprintf(file, "export COFFER_ADDR='%s'\n", tcp);
+    fprintf(file, "export COFFER_TOKEN_FILE='%s/" BOOTSTRAP_ADMIN_TOKEN "'\n", dev->directory);
+    fprintf(file, "export COFFER_WORKSPACE='%s'\n", dev->workspace);
+    (void) fclose(file);
+}
+
+static void mark_ready(const struct dev *dev)
+{
+    char path[PATH_MAX];
+    struct cof_error err;
+    if (path_of(dev, "ready", path, &err) == COF_OK) {
+        const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
+        if (fd >= 0) {
+            (void) close(fd);
+        }
+    }
+}
+
+static void clear_ready(const struct dev *dev)
+{
+    char path[PATH_MAX];
+    struct cof_error err;
+    if (path_of(dev, "ready", path, &err) == COF_OK) {
+        (void) unlink(path);
+    }
+}
+
+static void listening(const char *const *addresses, size_t count, void *context)
+{
+    const struct dev *dev = context;
+    write_env(dev, addresses[0]);
+    printf("\nCoffer is ready. This server is for trying things out on one machine: no TLS.\n\n");
+    for (size_t i = 0; i < count; i++) {
+        printf("  address     %s\n", addresses[i]);
+    }
+    printf("  workspace   %s  (\"dev\")\n", dev->workspace);
+    printf("  tokens      %s/" BOOTSTRAP_ADMIN_TOKEN "     may do everything in the workspace\n", dev->directory);
+    printf("              %s/" BOOTSTRAP_EXECUTOR_TOKEN "  may resolve, nothing else\n", dev->directory);
+    printf("              %s/" BOOTSTRAP_SYSTEM_TOKEN "    makes workspaces\n", dev->directory);
+    printf("  data        %s\n", dev->directory);
+    printf("\nNext, in another terminal:\n\n");
+    printf("  . %s/env\n", dev->directory);
+    printf("  coffer secret create slack -e prod SLACK_BOT_TOKEN      (asks for the value)\n");
+    printf("  coffer secret list\n");
+    printf("  coffer get slack.SLACK_BOT_TOKEN -e prod\n\n");
+    printf("Ctrl-C stops the server; the data stays.\n\n");
+    (void) fflush(stdout);
+    mark_ready(dev);
+}
+
+/* --- Running -------------------------------------------------------------------------------------------------- */
+
+static cof_code run(struct dev *dev, const struct dev_options *options, struct cof_error *err)
+{
+    const struct server_hooks hooks = {.listening = listening, .context = dev};
+    TRY(choose_directory(dev, options, err));
+    clear_ready(dev);
+    printf("Starting PostgreSQL in %s ...\n", dev->directory);
+    (void) fflush(stdout);
+    TRY(start_cluster(dev, options->temporary, err));
+    TRY(migrate(dev, err));
+    TRY(make_root_key(dev, err));
+    TRY(fill_settings(dev, options, err));
+    TRY(bootstrap(dev, err));
+    return server_run(&dev->settings, &hooks, err);
+}
+
+static void remove_directory(const struct dev *dev)
+{
+    printf("The data was in %s and is not needed any more.\n", dev->directory);
+}
+
+cof_code dev_run(const struct dev_options *options, struct cof_error *err)
+{
+    struct dev *dev = calloc(1, sizeof *dev);
+    if (dev == NULL) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left");
+    }
+    const cof_code code = run(dev, options, err);
+    clear_ready(dev);
+    dev_cluster_stop(dev->cluster);
+    if (options->temporary && dev->directory[0] != '\0') {
+        remove_directory(dev);
+    }
+    settings_done(&dev->settings);
+    free(dev);
+    return code;
+}

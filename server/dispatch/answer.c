@@ -1,0 +1,81 @@
+#include "server/dispatch/ticket.h"
+
+enum { SEND_TIMEOUT_MIN_MS = 100 };
+
+/* What is left of the call's time, but enough to send at all and never more than the setting. */
+static uint32_t send_timeout(const struct dispatch *dispatch, const struct ticket *ticket)
+{
+    const struct dispatch_options *options = dispatch_options_of(dispatch);
+    const int64_t left_ms =
+        (ticket->call.deadline_us - cof_clock_monotonic(options->service->clock)) / 1000;
+    if (left_ms < SEND_TIMEOUT_MIN_MS) {
+        return SEND_TIMEOUT_MIN_MS;
+    }
+    return left_ms > options->reply_timeout_ms ? options->reply_timeout_ms : (uint32_t) left_ms;
+}
+
+static struct cof_response_frame frame_of(const struct dispatch *dispatch, const struct ticket *ticket)
+{
+    const int64_t spent =
+        cof_clock_monotonic(dispatch_options_of(dispatch)->service->clock) - ticket->exchange->received_us;
+    return (struct cof_response_frame){
+        .revision = COF_FRAME_REVISION,
+        .request_id = ticket->frame.request_id,
+        .server_time_us = spent < 0 ? 0 : (uint32_t) (spent > UINT32_MAX ? UINT32_MAX : spent),
+    };
+}
+
+static void send(struct dispatch *dispatch, struct ticket *ticket)
+{
+    ticket_set_state(ticket, TICKET_ANSWERED);
+    exchange_reply(ticket->exchange, send_timeout(dispatch, ticket), ticket->malformed);
+}
+
+/* An internal failure is told with a neutral message; the log has the rest. */
+void answer_error(struct dispatch *dispatch, struct ticket *ticket)
+{
+    uint8_t details[COF_ERROR_DETAILS_SIZE];
+    struct cof_response_frame frame = frame_of(dispatch, ticket);
+    frame.code = (int32_t) ticket->err.code;
+    frame.message = cof_slice_text(ticket->err.message);
+    (void) cof_error_details(&ticket->err, &frame, details, sizeof details);
+    uint8_t *to = exchange_buffer(ticket->exchange, cof_response_frame_size(&frame));
+    if (to != NULL) {
+        (void) cof_response_frame_encode(&frame, to);
+    }
+    request_log(dispatch, ticket, ticket->err.code);
+    send(dispatch, ticket);
+}
+
+static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
+{
+    struct cof_response_frame frame = frame_of(dispatch, ticket);
+    const struct cof_slice packed = ticket->call.packed_answer;
+    frame.payload.len = packed.data != NULL ? packed.len : protobuf_c_message_get_packed_size(response);
+    const size_t size = cof_response_frame_size(&frame);
+    if (size > dispatch_options_of(dispatch)->service->limits.response_bytes) {
+        return cof_fail(&ticket->err, COF_REASON_MESSAGE_TOO_LARGE,
+                        "the answer would be larger than a response frame may be; ask for less at once");
+    }
+    uint8_t *to = exchange_buffer(ticket->exchange, size);
+    if (to == NULL) {
+        return cof_arena_exhausted(&ticket->err);
+    }
+    uint8_t *payload = cof_response_frame_encode_around(&frame, to);
+    if (packed.data != NULL) {
+        memcpy(payload, packed.data, packed.len);
+    } else {
+        (void) protobuf_c_message_pack(response, payload);
+    }
+    return COF_OK;
+}
+
+void answer_message(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
+{
+    if (encode(dispatch, ticket, response) != COF_OK) {
+        answer_error(dispatch, ticket);
+        return;
+    }
+    request_log(dispatch, ticket, COF_OK);
+    send(dispatch, ticket);
+}

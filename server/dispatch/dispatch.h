@@ -1,0 +1,54 @@
+#pragma once
+
+#include "common/arena.h"
+#include "common/log.h"
+#include "server/dispatch/exchange.h"
+#include "server/service/call.h"
+#include "server/store/session.h"
+
+/*
+ * From frames to answers: decodes, admits, routes, and writes the one log line of a request.
+ *
+ * dispatch_submit runs on transport's threads and never blocks: what can be answered from memory is answered there,
+ * everything else goes over a bounded queue to worker threads, each with a database session of its own.
+ */
+
+struct dispatch;
+
+typedef enum dispatch_log {
+    DISPATCH_LOG_ALL,
+    DISPATCH_LOG_FAILED, /* only calls that fail */
+    DISPATCH_LOG_NONE,
+} dispatch_log;
+
+struct dispatch_options {
+    struct service *service;
+    struct cof_pool *pool;
+    const struct cof_log *log;
+    dispatch_log log_requests;
+    uint32_t workers;
+    uint32_t queue;           /* calls that may wait for a worker */
+    uint32_t call_memory;     /* bytes of arena for one call */
+    uint32_t reply_timeout_ms; /* for the send of a reply */
+    struct session_options session;
+};
+
+/* Starts the workers; they connect by themselves, and again whenever they have to. */
+COF_CODE dispatch_start(const struct dispatch_options *options, struct dispatch **ret_dispatch,
+                        struct cof_error *err);
+
+/* For transport_options: takes a request, or answers one that transport refuses. */
+void dispatch_submit(struct exchange *exchange, void *dispatch);
+void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *dispatch);
+
+/* From now on new calls are answered SERVER_DRAINING; those that are queued or under way go on. */
+void dispatch_drain(struct dispatch *dispatch);
+
+/* Calls that were taken and not answered yet. */
+uint32_t dispatch_in_flight(struct dispatch *dispatch);
+
+/* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. NULL is allowed. */
+void dispatch_stop(struct dispatch *dispatch);
+
+/* After dispatch_stop, when transport gives no more calls. NULL is allowed. */
+void dispatch_free(struct dispatch *dispatch);

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "common/permission.h"
+#include "server/service/call.h"
+
+/* The method table (method.def): what exists, and who may call it. */
+
+typedef enum method_access {
+    METHOD_OPEN,
+    METHOD_CALLER,
+    METHOD_PERMITTED,
+} method_access;
+
+typedef enum method_class {
+    METHOD_INLINE,
+    METHOD_READ,
+    METHOD_WRITE,
+} method_class;
+
+typedef cof_code method_handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
+typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request, const struct cof_uuid *workspace,
+                                 bool *ret_queued);
+
+struct method {
+    const char *service;
+    const char *method;
+    method_access access;
+    cof_permission permission;
+    method_class class;
+    method_handler *handle;
+    method_prefetch *prefetch; /* NULL: none */
+    /* Filled by method_table_start. */
+    char name[96];
+    const ProtobufCMessageDescriptor *request;
+    const ProtobufCMessageDescriptor *response;
+};
+
+/* Ties the table to the generated descriptors. Once, before any other thread; aborts if a row names a method that the
+ * proto files do not have. */
+void method_table_start(void);
+
+/* NULL for an unknown name. */
+const struct method *method_find(struct cof_slice name);
+
+size_t method_count(void);
+const struct method *method_at(size_t index);

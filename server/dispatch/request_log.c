@@ -1,0 +1,75 @@
+#include "server/dispatch/ticket.h"
+
+enum { FIELDS_MAX = 20 };
+
+struct line {
+    struct cof_log_field fields[FIELDS_MAX];
+    uint32_t count;
+};
+
+static void add(struct line *line, struct cof_log_field field)
+{
+    line->fields[line->count++] = field;
+}
+
+/* Everything that an operator needs to find the cause; nothing of it comes from a value. */
+static void add_failure(struct line *line, const struct cof_error *err)
+{
+    add(line, cof_log_text("reason", cof_reason_name(err->reason)));
+    add(line, cof_log_text("error", err->message));
+    add(line, cof_log_text("field", err->field));
+    add(line, cof_log_text("native", err->native));
+    add(line, cof_log_text("trail", err->trail));
+}
+
+static cof_log_level level_of(cof_code code)
+{
+    if (code == COF_INTERNAL || code == COF_DATA_LOSS) {
+        return COF_LOG_ERROR;
+    }
+    return code == COF_UNAVAILABLE || code == COF_RESOURCE_EXHAUSTED ? COF_LOG_WARN : COF_LOG_INFO;
+}
+
+static bool wanted(const struct dispatch_options *options, cof_code code)
+{
+    return options->log_requests == DISPATCH_LOG_ALL ||
+           (options->log_requests == DISPATCH_LOG_FAILED && code != COF_OK);
+}
+
+void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code)
+{
+    const struct dispatch_options *options = dispatch_options_of(dispatch);
+    struct line line = {.count = 0};
+    char request_id[COF_UUID_TEXT];
+    char principal[COF_UUID_TEXT];
+    char workspace[COF_UUID_TEXT];
+    if (!wanted(options, code)) {
+        return;
+    }
+    const int64_t now = cof_clock_monotonic(options->service->clock);
+    cof_uuid_format(&ticket->call.request_id, request_id);
+    add(&line, cof_log_text("request_id", request_id));
+    add(&line, ticket->method == NULL ? cof_log_text("method", "") : cof_log_text("method", ticket->method->name));
+    add(&line, cof_log_text("code", cof_code_name(code)));
+    add(&line, cof_log_number("dur_us", now - ticket->exchange->received_us));
+    if (ticket->call.caller != NULL) {
+        cof_uuid_format(&ticket->caller.principal, principal);
+        add(&line, cof_log_text("principal", principal));
+        add(&line, cof_log_slice("account", ticket->caller.account.name));
+    }
+    if (ticket->call.has_workspace) {
+        cof_uuid_format(&ticket->call.workspace, workspace);
+        add(&line, cof_log_text("workspace", workspace));
+    }
+    add(&line, cof_log_text("transport", ticket->exchange->peer.transport));
+    add(&line, cof_log_text("peer", ticket->exchange->peer.address));
+    add(&line, cof_log_number("attempt", ticket->frame.attempt));
+    if (ticket->call.replayed) {
+        add(&line, cof_log_number("replayed", 1));
+    }
+    if (code != COF_OK) {
+        add_failure(&line, &ticket->err);
+    }
+    cof_log_event(options->log, level_of(code), "request", code == COF_OK ? "answered" : "refused", line.fields,
+                  line.count);
+}

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <coffer/rpc/v1/server.pb-c.h>
+#include <grpc/health/v1/health.pb-c.h>
+
+#include "server/service/call.h"
+
+/* Methods about the server itself; answered from memory, without a token. */
+
+COF_CODE server_check_health(struct call *call, const Grpc__Health__V1__HealthCheckRequest *request,
+                             Grpc__Health__V1__HealthCheckResponse *response);
+COF_CODE server_get_info(struct call *call, const Coffer__Rpc__V1__GetServerInfoRequest *request,
+                         Coffer__Rpc__V1__GetServerInfoResponse *response);

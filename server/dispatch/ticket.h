@@ -1,0 +1,76 @@
+#pragma once
+
+#include "common/frame.h"
+#include "common/token.h"
+#include "server/dispatch/dispatch.h"
+#include "server/dispatch/method.h"
+#include "server/service/caller.h"
+
+/*
+ * One call inside dispatch. Tickets are made at start and reused; a ticket is free, or it belongs to the thread that
+ * submitted it, then to the queue, then to a worker.
+ */
+
+typedef enum ticket_state {
+    TICKET_FREE,
+    TICKET_ADMITTING, /* decoded and checked on transport's thread */
+    TICKET_QUEUED,    /* in the queue */
+    TICKET_RUNNING,   /* on a worker, or inline */
+    TICKET_ANSWERED,  /* the reply is out; on its way to TICKET_FREE */
+} ticket_state;
+
+struct ticket {
+    struct ticket *next; /* in the free list or the queue */
+    ticket_state state;
+    struct exchange *exchange;
+    const struct method *method;
+    struct cof_request_frame frame;
+    struct cof_token token;
+    bool has_token;
+    bool counted; /* against the token's limit */
+    bool malformed;
+    struct cof_arena arena;
+    struct cof_error err;
+    struct call call;
+    struct caller caller;
+    ProtobufCMessage *request;
+    /* While a worker has it. */
+    bool prefetch_queued;
+    struct rows *token_rows;
+    int64_t queue_us;
+};
+
+struct dispatch;
+
+/* admission.c: decodes the frame and checks what can be checked without the database. */
+COF_CODE admission_check(struct dispatch *dispatch, struct ticket *ticket);
+
+/* answer.c: sends the handler's response, or the ticket's error, and nothing else ever. */
+void answer_message(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response);
+void answer_error(struct dispatch *dispatch, struct ticket *ticket);
+
+/* request_log.c: the one line of a request. */
+void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code);
+
+/* dispatch.c: runs the handler of an admitted, authenticated call and answers it. */
+void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
+/* Gives the ticket back; its exchange is over. */
+void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
+void ticket_set_state(struct ticket *ticket, ticket_state state);
+/* The next calls for one worker, at most `max`; waits. 0 means: stop. */
+size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max);
+const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
+
+/* worker.c */
+struct worker;
+COF_CODE worker_start(struct dispatch *dispatch, struct worker **ret_worker, struct cof_error *err);
+void worker_join(struct worker *worker);
+
+/* token_limit.c: calls in flight for each token. */
+struct token_limit;
+struct token_limit *token_limit_new(uint32_t per_token, uint32_t capacity);
+void token_limit_free(struct token_limit *limit);
+/* False if the token has as many calls in flight as it may. */
+bool token_limit_enter(struct token_limit *limit, const struct cof_uuid *token);
+void token_limit_leave(struct token_limit *limit, const struct cof_uuid *token);
+bool dispatch_enter_token(struct dispatch *dispatch, struct ticket *ticket);

@@ -1,0 +1,177 @@
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "common/wire.h"
+#include "server/dispatch/ticket.h"
+
+/*
+ * A worker: one thread, one database session. It takes several waiting calls at once and sends the reads of their
+ * tokens, and where a method has one its prefetch, as one pipeline with a sync behind each, so that one call's failure
+ * spares the others; then it runs the calls one by one.
+ */
+
+enum { BATCH_MAX = 16 };
+
+struct worker {
+    struct dispatch *dispatch;
+    struct session *session;
+    pthread_t thread;
+};
+
+static cof_code queue_token(struct worker *worker, struct ticket *ticket)
+{
+    TRY(caller_queue(worker->session, &ticket->token, &ticket->err));
+    return session_sync(worker->session, &ticket->err);
+}
+
+static cof_code queue_prefetch(struct ticket *ticket)
+{
+    const struct method *method = ticket->method;
+    if (method->prefetch == NULL) {
+        return COF_OK;
+    }
+    TRY(cof_wire_unpack(method->request, ticket->frame.payload, &ticket->arena, &ticket->request, &ticket->err));
+    return method->prefetch(&ticket->call, ticket->request, &ticket->token.workspace, &ticket->prefetch_queued);
+}
+
+/* Work whose deadline has passed before it starts is not started. */
+static void queue_ticket(struct worker *worker, struct ticket *ticket, bool *ret_token_queued)
+{
+    *ret_token_queued = false;
+    ticket->call.session = worker->session;
+    if (call_check_deadline(&ticket->call) != COF_OK || queue_token(worker, ticket) != COF_OK) {
+        return;
+    }
+    *ret_token_queued = true;
+    cof_ignore(queue_prefetch(ticket));
+}
+
+/* A prefetch that fails is no failure of the call: its handler reads for itself. */
+static void collect(struct worker *worker, struct ticket *ticket, bool token_queued)
+{
+    if (!token_queued) {
+        return;
+    }
+    struct cof_error token_err;
+    struct cof_error prefetch_err;
+    const cof_code code = session_next(worker->session, &ticket->token_rows, &token_err);
+    if (ticket->prefetch_queued) {
+        cof_ignore(session_next(worker->session, &ticket->call.prefetched, &prefetch_err));
+    }
+    if (code != COF_OK && ticket->err.code == COF_OK) {
+        ticket->err = token_err;
+    }
+}
+
+static cof_code authenticate(struct ticket *ticket)
+{
+    struct call *call = &ticket->call;
+    const struct method *method = ticket->method;
+    ticket->caller = (struct caller){.kind = ticket->token.kind};
+    TRY(caller_read(call, &ticket->token, ticket->token_rows, &ticket->caller));
+    call->caller = &ticket->caller;
+    if (method->access == METHOD_PERMITTED &&
+        !caller_permits_somewhere(&ticket->caller, method->permission, NULL)) {
+        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                            "the token does not have the permission %s anywhere; ask for a grant of it",
+                            cof_permission_name(method->permission)));
+        return cof_error_fact(call->err, "permission", "%s", cof_permission_name(method->permission));
+    }
+    return COF_OK;
+}
+
+static void run(struct worker *worker, struct ticket *ticket)
+{
+    session_deadline(worker->session, ticket->call.deadline_us);
+    if (ticket->err.code == COF_OK) {
+        cof_ignore(authenticate(ticket));
+    }
+    ticket_run(worker->dispatch, ticket);
+    session_reset(worker->session);
+    ticket_free(worker->dispatch, ticket);
+}
+
+/* The pipeline may take as long as the most patient call of the batch. */
+static void set_batch_deadline(struct worker *worker, struct ticket *const *tickets, size_t count)
+{
+    int64_t deadline = 0;
+    for (size_t i = 0; i < count; i++) {
+        deadline = tickets[i]->call.deadline_us > deadline ? tickets[i]->call.deadline_us : deadline;
+    }
+    session_deadline(worker->session, deadline);
+}
+
+static bool connected(struct worker *worker, struct ticket *const *tickets, size_t count)
+{
+    struct service *service = dispatch_options_of(worker->dispatch)->service;
+    struct cof_error err;
+    const bool up = session_ready(worker->session, &err) == COF_OK;
+    atomic_store(&service->database_up, up);
+    for (size_t i = 0; !up && i < count; i++) {
+        tickets[i]->err = err;
+    }
+    return up;
+}
+
+static void run_batch(struct worker *worker, struct ticket *const *tickets, size_t count)
+{
+    bool queued[BATCH_MAX] = {false};
+    set_batch_deadline(worker, tickets, count);
+    if (connected(worker, tickets, count)) {
+        for (size_t i = 0; i < count; i++) {
+            queue_ticket(worker, tickets[i], &queued[i]);
+        }
+        for (size_t i = 0; i < count; i++) {
+            collect(worker, tickets[i], queued[i]);
+        }
+        session_reset(worker->session);
+    }
+    for (size_t i = 0; i < count; i++) {
+        run(worker, tickets[i]);
+    }
+}
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    struct ticket *tickets[BATCH_MAX];
+    struct cof_error err;
+    /* Connect before the first call; whether it works is seen then. */
+    atomic_store(&dispatch_options_of(worker->dispatch)->service->database_up,
+                 session_ready(worker->session, &err) == COF_OK);
+    for (;;) {
+        const size_t count = dispatch_take(worker->dispatch, tickets, BATCH_MAX);
+        if (count == 0) {
+            return NULL;
+        }
+        run_batch(worker, tickets, count);
+    }
+}
+
+cof_code worker_start(struct dispatch *dispatch, struct worker **ret_worker, struct cof_error *err)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (worker == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    worker->dispatch = dispatch;
+    cof_code code = session_new(&dispatch_options_of(dispatch)->session, &worker->session, err);
+    if (code == COF_OK && pthread_create(&worker->thread, NULL, work, worker) != 0) {
+        code = cof_fail_internal(err, COF_ORIGIN_ERRNO, NULL, "a worker thread cannot be made");
+    }
+    if (code != COF_OK) {
+        session_free(worker->session);
+        free(worker);
+        return code;
+    }
+    *ret_worker = worker;
+    return COF_OK;
+}
+
+void worker_join(struct worker *worker)
+{
+    (void) pthread_join(worker->thread, NULL);
+    session_free(worker->session);
+    free(worker);
+}

@@ -1,0 +1,316 @@
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/bootstrap.h"
+#include "server/dev.h"
+#include "server/hardening.h"
+#include "server/server.h"
+#include "server/settings.h"
+#include "server/store/migrate.h"
+
+enum { EXIT_USAGE = 2, LOCK_TIMEOUT_MS = 30000 };
+
+struct command {
+    const char *name;
+    const char *arguments;
+    const char *help;
+    int (*run)(int argc, char **argv);
+};
+
+/* --- Shared --------------------------------------------------------------------------------------------------- */
+
+static int fail(const struct cof_error *err)
+{
+    fprintf(stderr, "cofferd: %s\n", err->message);
+    if (err->trail[0] != '\0') {
+        fprintf(stderr, "  cause: %s%s%s\n", err->trail, err->native[0] == '\0' ? "" : " ", err->native);
+    }
+    return err->reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+static int usage_error(const char *text)
+{
+    fprintf(stderr, "cofferd: %s\n  hint: cofferd help\n", text);
+    return EXIT_USAGE;
+}
+
+static const struct option config_options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"token-file", required_argument, NULL, 't'},
+    {"dev", no_argument, NULL, 'd'},
+    {"dev-dir", required_argument, NULL, 'D'},
+    {"dev-temporary", no_argument, NULL, 'T'},
+    {"dev-tcp", required_argument, NULL, 'P'},
+    {NULL, 0, NULL, 0},
+};
+
+struct arguments {
+    const char *config;
+    const char *token_file;
+    bool dev;
+    struct dev_options dev_options;
+    const char *rest; /* the first argument that is no option */
+};
+
+static bool take_option(int option, struct arguments *arguments)
+{
+    switch (option) {
+    case 'c':
+        arguments->config = optarg;
+        return true;
+    case 't':
+        arguments->token_file = optarg;
+        return true;
+    case 'd':
+        arguments->dev = true;
+        return true;
+    case 'D':
+        arguments->dev_options.directory = optarg;
+        return true;
+    case 'T':
+        arguments->dev = true;
+        arguments->dev_options.temporary = true;
+        return true;
+    case 'P':
+        arguments->dev_options.tcp = optarg;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool read_arguments(int argc, char **argv, struct arguments *arguments)
+{
+    int option;
+    *arguments = (struct arguments){0};
+    while ((option = getopt_long(argc, argv, "c:", config_options, NULL)) != -1) {
+        if (!take_option(option, arguments)) {
+            fprintf(stderr, "  hint: cofferd help\n");
+            return false;
+        }
+    }
+    if (optind < argc) {
+        arguments->rest = argv[optind++];
+    }
+    if (optind < argc) {
+        (void) usage_error("too many arguments");
+        return false;
+    }
+    return true;
+}
+
+static struct migrate_options migration_of(const struct settings *settings)
+{
+    return (struct migrate_options){
+        .conninfo = settings->database_conninfo,
+        .schema = &schema_embedded,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = settings->database_connect_timeout,
+        .lock_timeout_ms = LOCK_TIMEOUT_MS,
+    };
+}
+
+/* --- Commands ------------------------------------------------------------------------------------------------- */
+
+static int serve_dev(const struct arguments *arguments)
+{
+    struct cof_error err;
+    if (arguments->config != NULL) {
+        return usage_error("--dev needs no configuration file; leave --config out");
+    }
+    return dev_run(&arguments->dev_options, &err) == COF_OK ? EXIT_SUCCESS : fail(&err);
+}
+
+static int serve(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct settings settings;
+    struct cof_error err;
+    const struct server_hooks hooks = {0};
+    if (!read_arguments(argc, argv, &arguments)) {
+        return EXIT_USAGE;
+    }
+    if (hardening_start(&err) != COF_OK) {
+        return fail(&err);
+    }
+    server_block_signals();
+    if (arguments.dev) {
+        return serve_dev(&arguments);
+    }
+    if (settings_read(arguments.config, &settings, &err) != COF_OK) {
+        return fail(&err);
+    }
+    const cof_code code = server_run(&settings, &hooks, &err);
+    settings_done(&settings);
+    return code == COF_OK ? EXIT_SUCCESS : fail(&err);
+}
+
+static cof_code make_instance(const struct settings *settings, const char *token_file, struct cof_error *err)
+{
+    AUTO(server_core_cleanup) struct server_core *core = NULL;
+    if (access(settings->keys_root_key_file, F_OK) != 0) {
+        TRY(root_key_create(settings->keys_root_key_file, err));
+        printf("Root key made: %s\nKeep a copy where the database's backups are not: without it nothing can be read.\n",
+               settings->keys_root_key_file);
+    }
+    TRY(server_core_new(settings, &core, err));
+    if (server_core_has_instance(core)) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the database holds an instance already; nothing was changed");
+    }
+    return bootstrap_instance(core, token_file, err);
+}
+
+static int init(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct settings settings;
+    struct cof_error err;
+    if (!read_arguments(argc, argv, &arguments)) {
+        return EXIT_USAGE;
+    }
+    if (arguments.token_file == NULL) {
+        return usage_error("init needs --token-file FILE: the first token is written there and shown nowhere else");
+    }
+    if (hardening_start(&err) != COF_OK || settings_read(arguments.config, &settings, &err) != COF_OK) {
+        return fail(&err);
+    }
+    const cof_code code = make_instance(&settings, arguments.token_file, &err);
+    settings_done(&settings);
+    if (code != COF_OK) {
+        return fail(&err);
+    }
+    printf("Instance made. The administrator's token is in %s.\nNext: cofferd serve\n", arguments.token_file);
+    return EXIT_SUCCESS;
+}
+
+static void print_report(const struct migration_report *report)
+{
+    for (size_t i = 0; i < report->count; i++) {
+        printf("%04d  %-8s  %s\n", report->items[i].number, migration_state_name(report->items[i].state),
+               report->items[i].name);
+    }
+}
+
+static cof_code migrate_action(const struct migrate_options *options, const char *action, struct cof_error *err)
+{
+    AUTO(migration_report_cleanup) struct migration_report *report = NULL;
+    size_t applied = 0;
+    if (strcmp(action, "up") == 0) {
+        TRY(migrate_up(options, &applied, err));
+        printf("%zu file%s applied\n", applied, applied == 1 ? "" : "s");
+        return COF_OK;
+    }
+    if (strcmp(action, "plan") == 0) {
+        TRY(migrate_plan(options, &report, err));
+        print_report(report);
+        printf("%zu to apply\n", report->count);
+        return COF_OK;
+    }
+    if (strcmp(action, "status") == 0) {
+        TRY(migrate_status(options, &report, err));
+        print_report(report);
+        return COF_OK;
+    }
+    return cof_fail(err, COF_REASON_CONFIG_INVALID, "migrate takes one of status, plan, up");
+}
+
+static int migrate(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct settings settings;
+    struct cof_error err;
+    if (!read_arguments(argc, argv, &arguments)) {
+        return EXIT_USAGE;
+    }
+    if (arguments.rest == NULL) {
+        return usage_error("migrate takes one of status, plan, up");
+    }
+    if (settings_read(arguments.config, &settings, &err) != COF_OK) {
+        return fail(&err);
+    }
+    const struct migrate_options options = migration_of(&settings);
+    const cof_code code = migrate_action(&options, arguments.rest, &err);
+    settings_done(&settings);
+    return code == COF_OK ? EXIT_SUCCESS : fail(&err);
+}
+
+static int check_config(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct settings settings;
+    struct cof_error err;
+    if (!read_arguments(argc, argv, &arguments)) {
+        return EXIT_USAGE;
+    }
+    if (settings_read(arguments.rest != NULL ? arguments.rest : arguments.config, &settings, &err) != COF_OK) {
+        return fail(&err);
+    }
+    settings_done(&settings);
+    printf("the settings are valid\n");
+    return EXIT_SUCCESS;
+}
+
+static int config_reference(int argc, char **argv)
+{
+    (void) argc;
+    (void) argv;
+    settings_print_reference();
+    return EXIT_SUCCESS;
+}
+
+static int version(int argc, char **argv)
+{
+    (void) argc;
+    (void) argv;
+    printf("cofferd %s\n", COFFER_VERSION);
+    return EXIT_SUCCESS;
+}
+
+static int help(int argc, char **argv);
+
+static const struct command commands[] = {
+    {"serve", "[--config FILE]", "run the server", serve},
+    {"serve --dev", "[--dev-dir DIR | --dev-temporary] [--dev-tcp ADDRESS]",
+     "run a server to try things out, with a PostgreSQL of its own", NULL},
+    {"init", "[--config FILE] --token-file FILE", "make the root key, if there is none, and the instance", init},
+    {"migrate", "status|plan|up [--config FILE]", "show, plan or apply the database's schema", migrate},
+    {"check-config", "[FILE]", "check a configuration file", check_config},
+    {"config-reference", "", "print every setting with its default", config_reference},
+    {"version", "", "print the version", version},
+    {"help", "", "print this", help},
+};
+
+static int help(int argc, char **argv)
+{
+    (void) argc;
+    (void) argv;
+    printf("cofferd: the server of Coffer\n\n");
+    for (size_t i = 0; i < COF_COUNT(commands); i++) {
+        printf("  cofferd %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].help);
+    }
+    printf("\nSettings also come from environment variables: COFFERD_DATABASE__CONNINFO is database.conninfo.\n"
+           "Exit status: 0 done, 1 failed, 2 wrong arguments or settings.\n");
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        (void) help(argc, argv);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < COF_COUNT(commands); i++) {
+        if (commands[i].run != NULL && strcmp(argv[1], commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--version") == 0) {
+        return argv[1][2] == 'h' ? help(argc, argv) : version(argc, argv);
+    }
+    fprintf(stderr, "cofferd: there is no command \"%s\"\n  hint: cofferd help\n", argv[1]);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,317 @@
+#include "server/server.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/arena.h"
+#include "server/crypto/keyring.h"
+#include "server/dispatch/dispatch.h"
+#include "server/service/instance.h"
+#include "server/store/migrate.h"
+#include "server/transport/transport.h"
+
+enum { FORCED_EXIT = 130, POLL_MS = 20, MIGRATE_LOCK_TIMEOUT_MS = 10000, MAX_ADDRESSES = 16 };
+
+struct server_core {
+    const struct settings *settings;
+    struct cof_log log;
+    struct cof_pool *pool;
+    struct root_key *root; /* the keyring takes over another copy */
+    struct keyring *keyring;
+    struct service service;
+    struct session *session;
+    bool has_instance;
+};
+
+/* --- The core ------------------------------------------------------------------------------------------------- */
+
+static struct session_options session_options_of(struct server_core *core)
+{
+    return (struct session_options){
+        .conninfo = core->settings->database_conninfo,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = core->settings->database_connect_timeout,
+        .backoff_max_ms = core->settings->database_backoff_max,
+        .on_connect = instance_on_connect,
+        .context = &core->service,
+    };
+}
+
+static void fill_service(struct server_core *core)
+{
+    const struct settings *settings = core->settings;
+    core->service.clock = &cof_system_clock;
+    core->service.keyring = core->keyring;
+    core->service.limits = service_default_limits;
+    core->service.limits.request_bytes = (uint32_t) settings->limits_request;
+    core->service.limits.response_bytes = (uint32_t) settings->limits_response;
+    core->service.limits.max_timeout_ms = settings->limits_max_timeout;
+    core->service.limits.default_timeout_ms = settings->limits_default_timeout;
+    core->service.limits.in_flight_per_peer = settings->limits_in_flight_per_peer;
+    core->service.limits.in_flight_per_token = settings->limits_in_flight_per_token;
+}
+
+static cof_code open_keys(struct server_core *core, struct cof_error *err)
+{
+    struct root_key *root = NULL;
+    TRY(root_key_read(core->settings->keys_root_key_file, &core->root, err));
+    TRY(root_key_read(core->settings->keys_root_key_file, &root, err));
+    return keyring_new(&root, 1, core->settings->keys_keyring, &core->keyring, err);
+}
+
+static cof_code check_schema(const struct server_core *core, struct cof_error *err)
+{
+    const struct migrate_options options = {
+        .conninfo = core->settings->database_conninfo,
+        .schema = &schema_embedded,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = core->settings->database_connect_timeout,
+        .lock_timeout_ms = MIGRATE_LOCK_TIMEOUT_MS,
+    };
+    return migrate_check(&options, err);
+}
+
+static cof_code open_database(struct server_core *core, struct cof_error *err)
+{
+    const struct session_options options = session_options_of(core);
+    TRY(check_schema(core, err));
+    TRY(session_new(&options, &core->session, err));
+    TRY(session_ready(core->session, err));
+    return instance_check_keys(core->session, &core->root, 1, &core->has_instance, err);
+}
+
+static cof_code build_core(struct server_core *core, struct cof_error *err)
+{
+    const struct settings *settings = core->settings;
+    const bool required = settings->memory_lock == 1;
+    if (settings->database_conninfo[0] == '\0') {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "database.conninfo is empty; set it, for example to \"host=/run/postgresql dbname=coffer\"");
+    }
+    cof_log_init(&core->log, STDERR_FILENO, (cof_log_format) settings->log_format,
+                 (cof_log_level) settings->log_level, &cof_system_clock);
+    TRY(crypto_start(settings->memory_secure_heap, required, err));
+    TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
+    TRY(open_keys(core, err));
+    fill_service(core);
+    return open_database(core, err);
+}
+
+cof_code server_core_new(const struct settings *settings, struct server_core **ret_core, struct cof_error *err)
+{
+    AUTO(server_core_cleanup) struct server_core *core = calloc(1, sizeof *core);
+    if (core == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    core->settings = settings;
+    TRY(build_core(core, err));
+    *ret_core = TAKE(core);
+    return COF_OK;
+}
+
+void server_core_free(struct server_core *core)
+{
+    if (core == NULL) {
+        return;
+    }
+    session_free(core->session);
+    keyring_free(core->keyring);
+    root_key_free(core->root);
+    cof_pool_free(core->pool);
+    free(core);
+}
+
+struct service *server_core_service(struct server_core *core)
+{
+    return &core->service;
+}
+
+struct session *server_core_session(struct server_core *core)
+{
+    return core->session;
+}
+
+struct cof_pool *server_core_pool(struct server_core *core)
+{
+    return core->pool;
+}
+
+struct root_key *server_core_root(struct server_core *core)
+{
+    return core->root;
+}
+
+bool server_core_has_instance(const struct server_core *core)
+{
+    return core->has_instance;
+}
+
+/* --- Signals -------------------------------------------------------------------------------------------------- */
+
+static sigset_t awaited_signals(void)
+{
+    sigset_t signals;
+    (void) sigemptyset(&signals);
+    (void) sigaddset(&signals, SIGTERM);
+    (void) sigaddset(&signals, SIGINT);
+    (void) sigaddset(&signals, SIGHUP);
+    return signals;
+}
+
+void server_block_signals(void)
+{
+    const sigset_t signals = awaited_signals();
+    (void) pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    (void) signal(SIGPIPE, SIG_IGN);
+}
+
+static void wait_for_end(const struct cof_log *log)
+{
+    const sigset_t signals = awaited_signals();
+    int received = SIGHUP;
+    while (received == SIGHUP) {
+        if (sigwait(&signals, &received) != 0) {
+            return;
+        }
+        if (received == SIGHUP) {
+            COF_LOG(log, COF_LOG_INFO, "reload", "nothing to reload; restart to change settings",
+                    cof_log_text("signal", "SIGHUP"));
+        }
+    }
+}
+
+/* A pause that a second signal ends together with the process. */
+static void pause_or_leave(void)
+{
+    const sigset_t signals = awaited_signals();
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+    const int received = sigtimedwait(&signals, NULL, &pause);
+    if (received == SIGTERM || received == SIGINT) {
+        _exit(FORCED_EXIT);
+    }
+}
+
+/* --- Running -------------------------------------------------------------------------------------------------- */
+
+struct server {
+    struct server_core *core;
+    struct dispatch *dispatch;
+    struct transport *transport;
+};
+
+static cof_code start_dispatch(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct settings *settings = core->settings;
+    const struct dispatch_options options = {
+        .service = &core->service,
+        .pool = core->pool,
+        .log = &core->log,
+        .log_requests = (dispatch_log) settings->log_requests,
+        .workers = settings->limits_workers,
+        .queue = settings->limits_queue,
+        .call_memory = (uint32_t) settings->limits_call_memory,
+        .reply_timeout_ms = settings->transport_reply_timeout,
+        .session = session_options_of(core),
+    };
+    return dispatch_start(&options, &server->dispatch, err);
+}
+
+static cof_code start_transport(struct server *server, struct cof_error *err)
+{
+    static const uint32_t ipc_modes[] = {0600, 0660, 0666};
+    struct server_core *core = server->core;
+    const struct settings *settings = core->settings;
+    const struct transport_options options = {
+        .addresses = settings->transport_listen.items,
+        .address_count = settings->transport_listen.count,
+        .insecure_tcp = settings->transport_insecure_tcp,
+        .ipc_mode = ipc_modes[settings->transport_ipc_mode],
+        .receiving = settings->transport_receiving,
+        .max_waiting = settings->transport_max_waiting,
+        .max_request = (uint32_t) settings->limits_request,
+        .max_per_peer = settings->limits_in_flight_per_peer,
+        .max_peers = settings->transport_max_peers,
+        .max_malformed = settings->transport_max_malformed,
+        .clock = &cof_system_clock,
+        .log = &core->log,
+        .submit = dispatch_submit,
+        .refuse = dispatch_refuse,
+        .context = server->dispatch,
+    };
+    return transport_start(&options, &server->transport, err);
+}
+
+static void tell_listening(struct server *server, const struct server_hooks *hooks)
+{
+    const char *addresses[MAX_ADDRESSES];
+    const struct settings *settings = server->core->settings;
+    size_t count = 0;
+    for (size_t i = 0; i < settings->transport_listen.count && count < MAX_ADDRESSES; i++) {
+        addresses[count] = transport_address(server->transport, i);
+        COF_LOG(&server->core->log, COF_LOG_INFO, "listening", "ready for calls",
+                cof_log_text("address", addresses[count]), cof_log_text("version", COFFER_VERSION),
+                cof_log_number("memory_locked", cof_pool_locked(server->core->pool)));
+        count++;
+    }
+    if (hooks->listening != NULL) {
+        hooks->listening(addresses, count, hooks->context);
+    }
+}
+
+/* Calls under way get their time; after it the server ends all the same. */
+static void drain(struct server *server)
+{
+    const int64_t until =
+        cof_clock_monotonic(&cof_system_clock) + (int64_t) server->core->settings->server_drain_timeout * 1000;
+    COF_LOG(&server->core->log, COF_LOG_INFO, "draining", "no new calls are taken",
+            cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
+    dispatch_drain(server->dispatch);
+    transport_drain(server->transport);
+    while (dispatch_in_flight(server->dispatch) > 0 && cof_clock_monotonic(&cof_system_clock) < until) {
+        pause_or_leave();
+    }
+    COF_LOG(&server->core->log, COF_LOG_INFO, "stopped", "the server ends",
+            cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
+}
+
+static void take_down(struct server *server)
+{
+    if (server->transport != NULL) {
+        drain(server);
+    }
+    /* Workers first: they answer what they still have, which transport must be there for. */
+    dispatch_stop(server->dispatch);
+    transport_free(server->transport);
+    dispatch_free(server->dispatch);
+}
+
+static cof_code run(struct server *server, const struct server_hooks *hooks, struct cof_error *err)
+{
+    if (hooks->prepare != NULL) {
+        TRY(hooks->prepare(server->core->settings, hooks->context, err));
+    }
+    if (!server->core->has_instance) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the database holds no instance of Coffer yet; run cofferd init once");
+    }
+    TRY(start_dispatch(server, err));
+    TRY(start_transport(server, err));
+    tell_listening(server, hooks);
+    wait_for_end(&server->core->log);
+    return COF_OK;
+}
+
+cof_code server_run(const struct settings *settings, const struct server_hooks *hooks, struct cof_error *err)
+{
+    AUTO(server_core_cleanup) struct server_core *core = NULL;
+    TRY(server_core_new(settings, &core, err));
+    struct server server = {.core = core};
+    const cof_code code = run(&server, hooks, err);
+    take_down(&server);
+    return code;
+}

@@ -1,0 +1,150 @@
+#include "server/service/authorize.h"
+
+#include "common/name.h"
+
+struct address {
+    struct cof_uuid workspace;
+    struct cof_slice environment;
+    struct cof_slice name;
+};
+
+static cof_code deny(struct call *call, cof_permission permission, const char *what, struct cof_slice name)
+{
+    const char *permission_name = cof_permission_name(permission);
+    if (name.len == 0) {
+        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                            "the token does not have the permission %s for %s; ask for a grant of it", permission_name,
+                            what));
+    } else {
+        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                            "the token does not have the permission %s for the %s \"%.*s\", or it does not exist; ask "
+                            "for a grant of it",
+                            permission_name, what, (int) name.len, (const char *) name.data));
+    }
+    return cof_error_fact(call->err, "permission", "%s", permission_name);
+}
+
+static cof_code read_workspace(struct call *call, const char *text, struct cof_uuid *ret_workspace)
+{
+    const struct caller *caller = call->caller;
+    if (text[0] != '\0' && !cof_uuid_parse(cof_slice_text(text), ret_workspace)) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "workspace",
+                              "workspace is no UUID in lower case; coffer workspace list shows the UUIDs");
+    }
+    if (text[0] != '\0') {
+        return COF_OK;
+    }
+    if (caller->kind != COF_TOKEN_WORKSPACE) {
+        return cof_fail_field(call->err, COF_REASON_WORKSPACE_REQUIRED, "workspace", "%s; %s",
+                              cof_reason_meaning(COF_REASON_WORKSPACE_REQUIRED),
+                              cof_reason_next_step(COF_REASON_WORKSPACE_REQUIRED));
+    }
+    *ret_workspace = caller->workspace;
+    return COF_OK;
+}
+
+/* Where a token of this kind can act at all, whatever its rules say. A system token administers: it reaches into a
+ * workspace only with permissions that system accounts can have. */
+static bool kind_reaches(const struct caller *caller, const struct cof_uuid *workspace)
+{
+    switch (caller->kind) {
+    case COF_TOKEN_WORKSPACE:
+        return cof_uuid_equal(workspace, &caller->workspace);
+    case COF_TOKEN_FLEET:
+        return !cof_uuid_equal(workspace, &cof_uuid_zero);
+    case COF_TOKEN_SYSTEM:
+        return true;
+    }
+    return false;
+}
+
+static cof_code make_address(struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
+                             struct cof_slice name, const struct address **ret_address)
+{
+    struct address *address = cof_arena_alloc(call->arena, sizeof *address);
+    if (address == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *address = (struct address){*workspace, environment, name};
+    *ret_address = address;
+    return COF_OK;
+}
+
+static struct cof_slice environment_or_default(const char *environment)
+{
+    return cof_slice_text(environment[0] == '\0' ? COF_DEFAULT_ENVIRONMENT : environment);
+}
+
+const struct cof_uuid *address_workspace(const struct address *address)
+{
+    return &address->workspace;
+}
+
+struct cof_slice address_environment(const struct address *address)
+{
+    return address->environment;
+}
+
+struct cof_slice address_name(const struct address *address)
+{
+    return address->name;
+}
+
+cof_code authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
+                             struct cof_uuid *ret_workspace)
+{
+    TRY(read_workspace(call, workspace, ret_workspace));
+    call->workspace = *ret_workspace;
+    call->has_workspace = true;
+    if (!kind_reaches(call->caller, ret_workspace) ||
+        !caller_permits_somewhere(call->caller, permission, ret_workspace)) {
+        return deny(call, permission, "this workspace", (struct cof_slice){NULL, 0});
+    }
+    return COF_OK;
+}
+
+cof_code authorize_whole(struct call *call, const char *workspace, cof_permission permission,
+                         const struct address **ret_address)
+{
+    struct cof_uuid uuid;
+    const struct cof_slice none = {NULL, 0};
+    TRY(authorize_workspace(call, workspace, permission, &uuid));
+    return make_address(call, &uuid, none, none, ret_address);
+}
+
+cof_code authorize_environment(struct call *call, const char *workspace, const char *environment,
+                               cof_permission permission, const struct address **ret_address)
+{
+    struct cof_uuid uuid;
+    const struct cof_slice name = environment_or_default(environment);
+    const struct cof_slice none = {NULL, 0};
+    TRY(cof_name_check(COF_NAME_ENVIRONMENT, name, "environment", call->err));
+    TRY(authorize_workspace(call, workspace, permission, &uuid));
+    if (!authorize_sees(call, &uuid, name, none, permission)) {
+        return deny(call, permission, "environment", name);
+    }
+    return make_address(call, &uuid, name, none, ret_address);
+}
+
+cof_code authorize_secret(struct call *call, const char *workspace, const char *environment, const char *name,
+                          cof_permission permission, const struct address **ret_address)
+{
+    struct cof_uuid uuid;
+    const struct cof_slice where = environment_or_default(environment);
+    const struct cof_slice what = cof_slice_text(name);
+    TRY(cof_name_check(COF_NAME_ENVIRONMENT, where, "environment", call->err));
+    TRY(cof_name_check(COF_NAME_SECRET, what, "name", call->err));
+    TRY(authorize_workspace(call, workspace, permission, &uuid));
+    if (!authorize_sees(call, &uuid, where, what, permission)) {
+        cof_ignore(deny(call, permission, "secret", what));
+        return cof_error_fact(call->err, "environment", "%.*s", (int) where.len, (const char *) where.data);
+    }
+    return make_address(call, &uuid, where, what, ret_address);
+}
+
+bool authorize_sees(const struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
+                    struct cof_slice name, cof_permission permission)
+{
+    const struct right right = {permission, *workspace, environment, name};
+    return kind_reaches(call->caller, workspace) && caller_permits(call->caller, &right);
+}

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/permission.h"
+#include "common/slice.h"
+#include "common/token.h"
+#include "common/uuid.h"
+#include "server/crypto/keyring.h"
+#include "server/store/session.h"
+
+/* One request on its way through the service: all that travels with it. */
+
+/* Limits of the service; from the settings, constant while the server runs. */
+struct service_limits {
+    uint32_t references_per_item;
+    uint32_t environments_per_item;
+    uint32_t pairs_per_resolve;
+    uint32_t items_per_resolve;
+    uint32_t response_bytes;
+    uint32_t value_bytes;
+    uint32_t secret_bytes;
+    uint32_t keys_per_secret;
+    uint32_t page_size_max;
+    uint32_t page_size_default;
+    uint32_t request_age_max_s;  /* 23 h */
+    uint32_t request_ahead_max_s; /* 5 min */
+    /* Kept by transport and dispatch; here because GetServerInfo tells them. */
+    uint32_t request_bytes;
+    uint32_t max_timeout_ms;
+    uint32_t default_timeout_ms;
+    uint32_t in_flight_per_peer;
+    uint32_t in_flight_per_token;
+};
+
+extern const struct service_limits service_default_limits;
+
+/* What all calls share. Constant while the server runs, but for what is atomic. */
+struct service {
+    const struct cof_clock *clock;
+    struct keyring *keyring;
+    struct service_limits limits;
+    _Atomic uint64_t epoch; /* of the database; set on every connect */
+    _Atomic bool draining;
+    _Atomic bool database_up; /* as the workers saw it last */
+};
+
+struct caller;
+
+struct call {
+    struct service *service;
+    struct session *session;
+    struct cof_arena *arena;
+    struct cof_error *err;
+    const struct caller *caller;
+    const char *method;         /* full name; static */
+    cof_permission permission;  /* the method's, if it has one */
+    struct cof_uuid request_id;
+    struct cof_slice payload;   /* the request as it came */
+    int64_t received_us;        /* monotonic */
+    int64_t deadline_us;        /* monotonic */
+    const char *peer;           /* transport and address, for the audit trail */
+    struct rows *prefetched;    /* what the method's prefetch queued, if it did; the method may take it */
+    /* For the request's log line. */
+    struct cof_uuid workspace;
+    bool has_workspace;
+    bool replayed;
+    /* The answer of a write, packed; the consistency token is appended to it. */
+    struct cof_slice packed_answer;
+};
+
+/* Whether the deadline has passed; fails with DEADLINE_EXCEEDED. */
+COF_CODE call_check_deadline(struct call *call);
+
+/* Wall-clock time of the call, microseconds since 1970. */
+int64_t call_now(const struct call *call);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "common/token.h"
+#include "server/service/call.h"
+#include "server/service/rights.h"
+#include "server/store/row.h"
+
+/* Who calls: the token, its account, and what both permit. */
+struct caller {
+    struct cof_uuid workspace; /* that the account belongs to */
+    struct cof_uuid principal;
+    cof_token_kind kind;
+    struct token_row token;
+    struct principal_row account;
+    struct rule_set grants;
+    struct rule_set restrictions;
+};
+
+/* Queues the statement that reads a token and its account; caller_read takes its result. */
+COF_CODE caller_queue(struct session *session, const struct cof_token *token, struct cof_error *err);
+
+/*
+ * Checks the token against its row: hash, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
+ * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same for
+ * unknown, wrong and revoked), TOKEN_EXPIRED, ACCOUNT_DISABLED or CORRUPTED. `rows` must outlive the caller.
+ */
+COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct rows *rows,
+                     struct caller *ret_caller);
+
+bool caller_permits(const struct caller *caller, const struct right *right);
+bool caller_permits_somewhere(const struct caller *caller, cof_permission permission,
+                              const struct cof_uuid *workspace);

@@ -1,0 +1,83 @@
+#include "server/service/guard.h"
+
+#include "common/secret.h"
+
+static cof_code install_keys(struct call *call, const struct cof_uuid *workspace, const struct rows *rows)
+{
+    for (size_t i = 0; i < rows_count(rows); i++) {
+        TRY(keyring_install(call->service->keyring, workspace, (uint32_t) rows_i32(rows, i, 0), rows_bytes(rows, i, 1),
+                            call->err));
+    }
+    return COF_OK;
+}
+
+/* The MAC columns are the last two of every guarded row. */
+static int32_t *generation_of(const struct row_type *type, void *row)
+{
+    return (int32_t *) (void *) ((uint8_t *) row + type->columns[type->count - 2].offset);
+}
+
+static struct cof_slice *mac_of(const struct row_type *type, void *row)
+{
+    return (struct cof_slice *) (void *) ((uint8_t *) row + type->columns[type->count - 1].offset);
+}
+
+static cof_code corrupted(struct call *call, const struct row_type *type, const char *what)
+{
+    cof_ignore(cof_fail(call->err, COF_REASON_CORRUPTED, "a stored %s failed its integrity check; %s", type->table,
+                        cof_reason_next_step(COF_REASON_CORRUPTED)));
+    return cof_note(call->err, "row of %s: %s", type->table, what);
+}
+
+cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    const struct param params[] = {param_uuid(workspace)};
+    if (keyring_generation(call->service->keyring, workspace) != 0) {
+        return COF_OK;
+    }
+    TRY(session_queue(call->session, STATEMENT_KEY_LIST, params, COF_COUNT(params), call->err));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &rows, call->err));
+    if (rows_count(rows) == 0) {
+        return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
+                        cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
+    }
+    return install_keys(call, workspace, rows);
+}
+
+cof_code guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace, void *row)
+{
+    struct cof_slice input;
+    const uint32_t generation = keyring_generation(call->service->keyring, workspace);
+    uint8_t *mac = cof_arena_alloc(call->arena, CRYPTO_DIGEST);
+    if (mac == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(row_mac_input(type, row, call->arena, &input, call->err));
+    TRY(keyring_row_mac(call->service->keyring, workspace, generation, input, mac, call->err));
+    *generation_of(type, row) = (int32_t) generation;
+    *mac_of(type, row) = cof_slice_of(mac, CRYPTO_DIGEST);
+    return COF_OK;
+}
+
+cof_code guard_check_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
+                         const void *row)
+{
+    struct cof_slice input;
+    uint8_t expected[CRYPTO_DIGEST];
+    const uint8_t *bytes = row;
+    int32_t generation;
+    struct cof_slice mac;
+    memcpy(&generation, bytes + type->columns[type->count - 2].offset, sizeof generation);
+    memcpy(&mac, bytes + type->columns[type->count - 1].offset, sizeof mac);
+    if (generation <= 0 || !keyring_has(call->service->keyring, workspace, (uint32_t) generation)) {
+        return corrupted(call, type, "no key of its generation");
+    }
+    TRY(row_mac_input(type, row, call->arena, &input, call->err));
+    TRY(keyring_row_mac(call->service->keyring, workspace, (uint32_t) generation, input, expected, call->err));
+    if (!cof_secret_equal(cof_slice_of(expected, sizeof expected), mac)) {
+        return corrupted(call, type, "its MAC does not fit");
+    }
+    return COF_OK;
+}

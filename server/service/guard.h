@@ -1,0 +1,20 @@
+#pragma once
+
+#include "common/error.h"
+#include "server/service/call.h"
+#include "server/store/row.h"
+
+/*
+ * The one place between store and service where row MACs are made and checked, and where workspace keys are loaded.
+ */
+
+/* Makes sure that the workspace's keys are in the keyring; reads them in a pipeline of its own if they are not.
+ * WORKSPACE_NOT_FOUND if the workspace has none. No other pipeline may be open. */
+COF_CODE guard_load_keys(struct call *call, const struct cof_uuid *workspace);
+
+/* Fills mac_generation and mac; the MAC's bytes are in the arena. The workspace's keys must be loaded. */
+COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace, void *row);
+
+/* Fails with CORRUPTED if the MAC does not fit, or the key generation that it names does not exist. */
+COF_CODE guard_check_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
+                         const void *row);

@@ -1,0 +1,323 @@
+#include "server/service/resolve.h"
+
+#include <stdio.h>
+
+#include "common/encode.h"
+#include "server/service/guard.h"
+#include "server/service/page.h"
+#include "server/service/resolve_plan.h"
+#include "server/service/resolve_result.h"
+
+enum {
+    FRAME_ROOM = 4096,      /* of an answer, for what is not a result */
+    PREFETCH_REFERENCES = 64,
+    SUGGEST_RESULTS = 16,   /* results of one answer that get near misses */
+    RESULT_HEADER = 8,      /* tag and length of a result in the answer */
+};
+
+/* One Resolve under way. */
+struct work {
+    struct call *call;
+    const Coffer__V1__ResolveRequest *request;
+    Coffer__V1__ResolveResponse *response;
+    struct plan *plans;
+    size_t plan_count;
+    size_t bytes;        /* of the results so far */
+    size_t limit;
+    uint32_t position;   /* of the next result, over all items and environments */
+    uint32_t first;      /* with validate_only: where the page begins */
+    uint32_t page;
+    uint32_t suggested;
+};
+
+static void free_plans(struct work *work)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        rows_free(work->plans[i].rows);
+    }
+}
+
+/* --- Reading -------------------------------------------------------------------------------------------------- */
+
+static cof_code make_plans(struct work *work)
+{
+    struct call *call = work->call;
+    work->plans = cof_arena_array(call->arena, work->request->n_items, sizeof *work->plans);
+    if (work->plans == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < work->request->n_items; i++) {
+        TRY(plan_item(call, work->request->items[i], (uint32_t) i, &work->plans[i]));
+        work->plan_count++;
+    }
+    return COF_OK;
+}
+
+static bool item_failed(const struct plan *plan)
+{
+    return plan->failed != OUTCOME(RESOLVED);
+}
+
+static cof_code queue_plans(struct work *work)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        if (!item_failed(&work->plans[i])) {
+            TRY(plan_queue(work->call, &work->plans[i]));
+        }
+    }
+    return COF_OK;
+}
+
+/* One item's statement may fail alone. When the connection breaks all that are left fail, each as its own outcome. */
+static cof_code collect_rows(struct work *work)
+{
+    struct call *call = work->call;
+    for (size_t i = 0; i < work->plan_count; i++) {
+        struct plan *plan = &work->plans[i];
+        if (plan->queued && session_next(call->session, &plan->rows, call->err) != COF_OK) {
+            TRY(plan_fail(call, plan));
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code take_plans(struct work *work)
+{
+    struct call *call = work->call;
+    for (size_t i = 0; i < work->plan_count; i++) {
+        struct plan *plan = &work->plans[i];
+        if (item_failed(plan)) {
+            continue;
+        }
+        if (guard_load_keys(call, &plan->workspace) != COF_OK || plan_take(call, plan) != COF_OK) {
+            TRY(plan_fail(call, plan));
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code read_all(struct work *work)
+{
+    struct call *call = work->call;
+    if (call->prefetched != NULL) {
+        work->plans[0].rows = TAKE(call->prefetched);
+        return take_plans(work);
+    }
+    TRY(queue_plans(work));
+    TRY(collect_rows(work));
+    return take_plans(work);
+}
+
+/* --- Answering ------------------------------------------------------------------------------------------------ */
+
+static bool out_of_time(const struct work *work, const struct plan *plan)
+{
+    const struct call *call = work->call;
+    const int64_t now = cof_clock_monotonic(call->service->clock);
+    const int64_t item_deadline = call->received_us + (int64_t) plan->item->timeout_ms * 1000;
+    return now >= call->deadline_us || (plan->item->timeout_ms != 0 && now >= item_deadline);
+}
+
+static cof_code plain(struct work *work, const struct plan *plan, size_t environment, outcome value,
+                      Coffer__V1__ResolveResult **ret_result)
+{
+    const cof_reason reason = outcome_reason(value);
+    char message[COF_ERROR_MESSAGE_SIZE];
+    (void) snprintf(message, sizeof message, "%s; %s", cof_reason_meaning(reason), cof_reason_next_step(reason));
+    return result_of_outcome(work->call, plan, environment, value, message, ret_result);
+}
+
+static cof_code deferred(struct work *work, const struct plan *plan, size_t environment,
+                         Coffer__V1__ResolveResult **ret_result)
+{
+    return result_of_outcome(work->call, plan, environment, OUTCOME(DEFERRED),
+                             "the answer has no room left for this result; ask for it again", ret_result);
+}
+
+static cof_code suggest(struct work *work, const struct plan *plan, Coffer__V1__ResolveResult *result)
+{
+    if (result->n_faults == 0 || work->suggested == SUGGEST_RESULTS) {
+        return COF_OK;
+    }
+    work->suggested++;
+    return result_suggest(work->call, plan, result);
+}
+
+static cof_code build(struct work *work, struct plan *plan, size_t environment,
+                      Coffer__V1__ResolveResult **ret_result)
+{
+    struct call *call = work->call;
+    if (item_failed(plan)) {
+        return result_of_outcome(call, plan, environment, plan->failed, plan->failed_message, ret_result);
+    }
+    if (out_of_time(work, plan)) {
+        return plain(work, plan, environment, OUTCOME(DEADLINE_EXCEEDED), ret_result);
+    }
+    TRY(result_build(call, plan, environment, !work->request->validate_only, ret_result));
+    return suggest(work, plan, *ret_result);
+}
+
+/* A result that does not fit behind the others is asked for again; one that fits into no answer never is. */
+static cof_code fit(struct work *work, struct plan *plan, size_t environment, Coffer__V1__ResolveResult **result)
+{
+    const size_t size = protobuf_c_message_get_packed_size(&(*result)->base) + RESULT_HEADER;
+    if (work->bytes + size <= work->limit) {
+        work->bytes += size;
+        return COF_OK;
+    }
+    TRY(size > work->limit ? plain(work, plan, environment, OUTCOME(TOO_LARGE), result)
+                           : deferred(work, plan, environment, result));
+    work->bytes += protobuf_c_message_get_packed_size(&(*result)->base) + RESULT_HEADER;
+    return COF_OK;
+}
+
+/* Memory that ends in the middle of an answer spoils no result that is there already. */
+static cof_code answer_one(struct work *work, struct plan *plan, size_t environment)
+{
+    Coffer__V1__ResolveResult *result = NULL;
+    const cof_code code = build(work, plan, environment, &result);
+    if (code == COF_RESOURCE_EXHAUSTED && work->response->n_results > 0) {
+        TRY(deferred(work, plan, environment, &result));
+    } else {
+        TRY(code);
+    }
+    TRY(fit(work, plan, environment, &result));
+    work->response->results[work->response->n_results++] = result;
+    return COF_OK;
+}
+
+static cof_code answer_values(struct work *work)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        for (size_t k = 0; k < work->plans[i].environment_count; k++) {
+            TRY(answer_one(work, &work->plans[i], k));
+        }
+    }
+    return COF_OK;
+}
+
+/* --- Preflight ------------------------------------------------------------------------------------------------ */
+
+static cof_code end_page(struct work *work)
+{
+    uint8_t position[4];
+    char text[COF_BASE64URL_SIZE(sizeof position)];
+    if (work->response->next_page_token[0] != '\0') {
+        return COF_OK;
+    }
+    cof_put_u32(position, work->position);
+    cof_base64url_encode(cof_slice_of(position, sizeof position), text);
+    const struct page_position place = {.parts = {cof_slice_text(text)}};
+    return page_make(work->call, PAGE_RESOLVE, &place, &work->response->next_page_token);
+}
+
+static cof_code check_one(struct work *work, struct plan *plan, size_t environment)
+{
+    Coffer__V1__ResolveResult *result = NULL;
+    TRY(build(work, plan, environment, &result));
+    if (result->status->code == COF_OK) {
+        work->response->counts->resolved++;
+    } else {
+        work->response->counts->failed++;
+        if (work->position >= work->first && work->response->n_results < work->page) {
+            TRY(fit(work, plan, environment, &result));
+            work->response->results[work->response->n_results++] = result;
+        } else if (work->position >= work->first) {
+            TRY(end_page(work));
+        }
+    }
+    work->position++;
+    return COF_OK;
+}
+
+static cof_code read_page(struct work *work)
+{
+    struct call *call = work->call;
+    struct page_position position;
+    uint8_t first[4] = {0};
+    TRY(page_read(call, PAGE_RESOLVE, work->request->page_token, &position));
+    if (position.parts[0].len > 0 && !cof_base64url_decode(position.parts[0], first, sizeof first)) {
+        return cof_fail_field(call->err, COF_REASON_PAGE_TOKEN_INVALID, "page_token", "%s; %s",
+                              cof_reason_meaning(COF_REASON_PAGE_TOKEN_INVALID),
+                              cof_reason_next_step(COF_REASON_PAGE_TOKEN_INVALID));
+    }
+    work->first = cof_get_u32(first);
+    work->page = page_size(call, work->request->page_size);
+    return COF_OK;
+}
+
+static cof_code answer_check(struct work *work)
+{
+    Coffer__V1__ResolveCounts *counts = cof_arena_alloc(work->call->arena, sizeof *counts);
+    if (counts == NULL) {
+        return cof_arena_exhausted(work->call->err);
+    }
+    coffer__v1__resolve_counts__init(counts);
+    work->response->counts = counts;
+    TRY(read_page(work));
+    for (size_t i = 0; i < work->plan_count; i++) {
+        for (size_t k = 0; k < work->plans[i].environment_count; k++) {
+            TRY(check_one(work, &work->plans[i], k));
+        }
+    }
+    return COF_OK;
+}
+
+/* --- The method ----------------------------------------------------------------------------------------------- */
+
+static cof_code run(struct work *work)
+{
+    size_t results = 0;
+    TRY(make_plans(work));
+    TRY(read_all(work));
+    for (size_t i = 0; i < work->plan_count; i++) {
+        results += work->plans[i].environment_count;
+    }
+    if (work->request->validate_only && results > work->call->service->limits.page_size_max) {
+        results = work->call->service->limits.page_size_max;
+    }
+    work->response->results = cof_arena_array(work->call->arena, results, sizeof *work->response->results);
+    if (work->response->results == NULL) {
+        return cof_arena_exhausted(work->call->err);
+    }
+    return work->request->validate_only ? answer_check(work) : answer_values(work);
+}
+
+cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request, Coffer__V1__ResolveResponse *response)
+{
+    struct work work = {.call = call, .request = request, .response = response};
+    work.limit = call->service->limits.response_bytes - FRAME_ROOM;
+    TRY(plan_check_request(call, request));
+    const cof_code code = run(&work);
+    free_plans(&work);
+    return code;
+}
+
+static bool small(const Coffer__V1__ResolveRequest *request)
+{
+    const Coffer__V1__ResolveItem *item = request->n_items == 1 ? request->items[0] : NULL;
+    return item != NULL && item->n_references > 0 && item->n_references <= PREFETCH_REFERENCES &&
+           item->n_environments <= 1 && item->n_expressions == 0 && item->n_declarations == 0;
+}
+
+cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
+                          const struct cof_uuid *workspace, bool *ret_queued)
+{
+    *ret_queued = false;
+    if (!small(request)) {
+        return COF_OK;
+    }
+    struct cof_slice environment = cof_slice_text("default");
+    struct plan plan = {
+        .item = request->items[0], .workspace = *workspace, .environments = &environment, .environment_count = 1};
+    if (plan.item->workspace[0] != '\0' &&
+        !cof_uuid_parse(cof_slice_text(plan.item->workspace), &plan.workspace)) {
+        return COF_OK;
+    }
+    if (plan.item->n_environments == 1 && plan.item->environments[0][0] != '\0') {
+        environment = cof_slice_text(plan.item->environments[0]);
+    }
+    TRY(plan_queue(call, &plan));
+    *ret_queued = true;
+    return COF_OK;
+}

@@ -1,0 +1,325 @@
+#include "server/service/resolve_plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/name.h"
+#include "server/service/consistency.h"
+#include "server/service/guard.h"
+
+enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
+
+/* --- The request as a whole ----------------------------------------------------------------------------------- */
+
+static cof_code too_many(struct call *call, const char *field, const char *what, uint64_t count, uint32_t limit)
+{
+    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, field, "%s: %" PRIu64 " %s, at most %u are allowed; "
+                          "split the request", field, count, what, limit);
+}
+
+static cof_code check_item_counts(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
+                                  uint64_t *pairs)
+{
+    const struct service_limits *limits = &call->service->limits;
+    const size_t references = item->n_references + item->n_expressions;
+    const size_t environments = item->n_environments == 0 ? 1 : item->n_environments;
+    char field[COF_ERROR_FIELD_SIZE];
+    (void) snprintf(field, sizeof field, "items[%zu].references", index);
+    if (references > limits->references_per_item) {
+        return too_many(call, field, "references", references, limits->references_per_item);
+    }
+    (void) snprintf(field, sizeof field, "items[%zu].environments", index);
+    if (environments > limits->environments_per_item) {
+        return too_many(call, field, "environments", environments, limits->environments_per_item);
+    }
+    *pairs += references * environments;
+    return COF_OK;
+}
+
+cof_code plan_check_request(struct call *call, const Coffer__V1__ResolveRequest *request)
+{
+    const struct service_limits *limits = &call->service->limits;
+    uint64_t pairs = 0;
+    if (request->n_items == 0) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "items", "items is empty; ask for something");
+    }
+    if (request->n_items > limits->items_per_resolve) {
+        return too_many(call, "items", "items", request->n_items, limits->items_per_resolve);
+    }
+    for (size_t i = 0; i < request->n_items; i++) {
+        TRY(check_item_counts(call, request->items[i], i, &pairs));
+    }
+    if (!request->validate_only && pairs > limits->pairs_per_resolve) {
+        return too_many(call, "items", "references x environments", pairs, limits->pairs_per_resolve);
+    }
+    return COF_OK;
+}
+
+/* --- One item ------------------------------------------------------------------------------------------------- */
+
+cof_code plan_fail(struct call *call, struct plan *plan)
+{
+    plan->failed = outcome_of_reason(call->err->reason);
+    plan->failed_message = cof_arena_text(call->arena, cof_slice_text(call->err->message));
+    if (plan->failed_message == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    return COF_OK;
+}
+
+static cof_code check_short(struct call *call, const char *field, const char *text, size_t limit)
+{
+    if (strlen(text) <= limit) {
+        return COF_OK;
+    }
+    return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, field, "%s has more than %zu bytes", field, limit);
+}
+
+static cof_code check_not_offered(struct call *call, const Coffer__V1__ResolveItem *item)
+{
+    const struct {
+        const char *field;
+        bool used;
+    } fields[] = {
+        {"expressions", item->n_expressions > 0},
+        {"action", item->action[0] != '\0'},
+        {"declarations", item->n_declarations > 0},
+        {"oauth_declarations", item->n_oauth_declarations > 0},
+        {"environment_view", item->environment_view != 0},
+    };
+    for (size_t i = 0; i < COF_COUNT(fields); i++) {
+        if (fields[i].used) {
+            return cof_fail_field(call->err, COF_REASON_NOT_AVAILABLE, fields[i].field,
+                                  "this server does not offer %s in Resolve; leave the field empty", fields[i].field);
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *item)
+{
+    TRY(check_short(call, "id", item->id, ITEM_ID_MAX));
+    TRY(check_short(call, "traceparent", item->traceparent, TRACEPARENT_MAX));
+    if (item->run != NULL) {
+        TRY(check_short(call, "run.workflow_id", item->run->workflow_id, RUN_FIELD_MAX));
+        TRY(check_short(call, "run.run_id", item->run->run_id, RUN_FIELD_MAX));
+        TRY(check_short(call, "run.action", item->run->action, RUN_FIELD_MAX));
+    }
+    TRY(check_not_offered(call, item));
+    if (item->n_references == 0) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "references",
+                              "references is empty; name what is needed");
+    }
+    return COF_OK;
+}
+
+static cof_code read_environments(struct call *call, struct plan *plan)
+{
+    const Coffer__V1__ResolveItem *item = plan->item;
+    plan->environment_count = item->n_environments == 0 ? 1 : item->n_environments;
+    plan->environments = cof_arena_array(call->arena, plan->environment_count, sizeof *plan->environments);
+    if (plan->environments == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < plan->environment_count; i++) {
+        const bool named = i < item->n_environments && item->environments[i][0] != '\0';
+        plan->environments[i] = cof_slice_text(named ? item->environments[i] : COF_DEFAULT_ENVIRONMENT);
+    }
+    return COF_OK;
+}
+
+static cof_code check_environments(struct call *call, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->environment_count; i++) {
+        char field[COF_ERROR_FIELD_SIZE];
+        (void) snprintf(field, sizeof field, "environments[%zu]", i);
+        TRY(cof_name_check(COF_NAME_ENVIRONMENT, plan->environments[i], field, call->err));
+    }
+    return COF_OK;
+}
+
+static cof_code check_item(struct call *call, struct plan *plan)
+{
+    TRY(check_fields(call, plan->item));
+    TRY(check_environments(call, plan));
+    TRY(authorize_workspace(call, plan->item->workspace, COF_PERMISSION_RESOLVE, &plan->workspace));
+    return consistency_parse(call->service, plan->item->consistency_token, &plan->min_revision, call->err);
+}
+
+cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan)
+{
+    *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
+    TRY(read_environments(call, ret_plan));
+    return check_item(call, ret_plan) == COF_OK ? COF_OK : plan_fail(call, ret_plan);
+}
+
+/* --- Reading -------------------------------------------------------------------------------------------------- */
+
+static int by_bytes(const void *a, const void *b)
+{
+    return cof_slice_compare(*(const struct cof_slice *) a, *(const struct cof_slice *) b);
+}
+
+static size_t sort_unique(struct cof_slice *items, size_t count)
+{
+    size_t kept = 0;
+    qsort(items, count, sizeof *items, by_bytes);
+    for (size_t i = 0; i < count; i++) {
+        if (kept == 0 || !cof_slice_equal(items[kept - 1], items[i])) {
+            items[kept++] = items[i];
+        }
+    }
+    return kept;
+}
+
+static cof_code array_param(struct call *call, const struct cof_slice *items, size_t count, struct param *ret_param)
+{
+    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(items, count));
+    if (place == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *ret_param = param_text_array(items, count, place);
+    return COF_OK;
+}
+
+static cof_code distinct_param(struct call *call, const struct cof_slice *items, size_t count,
+                               struct param *ret_param)
+{
+    struct cof_slice *distinct = cof_arena_array(call->arena, count, sizeof *distinct);
+    if (distinct == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    memcpy(distinct, items, count * sizeof *distinct);
+    return array_param(call, distinct, sort_unique(distinct, count), ret_param);
+}
+
+static cof_code names_param(struct call *call, const Coffer__V1__ResolveItem *item, struct param *ret_param)
+{
+    struct cof_slice *names = cof_arena_array(call->arena, item->n_references, sizeof *names);
+    if (names == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < item->n_references; i++) {
+        names[i] = cof_slice_text(item->references[i]->name);
+    }
+    return array_param(call, names, sort_unique(names, item->n_references), ret_param);
+}
+
+cof_code plan_queue(struct call *call, struct plan *plan)
+{
+    struct param params[] = {param_uuid(&plan->workspace), param_null(), param_null()};
+    TRY(distinct_param(call, plan->environments, plan->environment_count, &params[1]));
+    TRY(names_param(call, plan->item, &params[2]));
+    TRY(session_queue(call->session, STATEMENT_RESOLVE, params, COF_COUNT(params), call->err));
+    plan->queued = true;
+    return session_sync(call->session, call->err);
+}
+
+static int by_place(const struct found *found, struct cof_slice environment, struct cof_slice name)
+{
+    const int order = cof_slice_compare(environment, found->row.environment);
+    return order != 0 ? order : cof_slice_compare(name, found->row.name);
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const struct found *left = a;
+    return -by_place(left, ((const struct found *) b)->row.environment, ((const struct found *) b)->row.name);
+}
+
+static struct cof_slice bytes_or_none(const struct rows *rows, size_t row, size_t column)
+{
+    return rows_null(rows, row, column) ? (struct cof_slice){NULL, 0} : rows_bytes(rows, row, column);
+}
+
+static cof_code take_row(struct call *call, struct plan *plan, size_t index)
+{
+    const size_t columns = secret_row_type.count;
+    struct found *found = &plan->found[plan->found_count];
+    if (rows_null(plan->rows, index, 1)) {
+        return COF_OK; /* nothing was found: the row holds the revision only */
+    }
+    TRY(row_read(&secret_row_type, plan->rows, index, 1, call->arena, &found->row, call->err));
+    found->sealed.keys = bytes_or_none(plan->rows, index, 1 + columns);
+    found->sealed.blob = bytes_or_none(plan->rows, index, 2 + columns);
+    plan->found_count++;
+    return COF_OK;
+}
+
+static cof_code check_revision(struct call *call, struct plan *plan)
+{
+    if (rows_count(plan->rows) == 0) {
+        return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
+                        cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
+    }
+    plan->revision = (uint64_t) rows_i64(plan->rows, 0, 0);
+    if (plan->revision < plan->min_revision) {
+        return cof_fail(call->err, COF_REASON_CONSISTENCY_NOT_REACHED, "%s; %s",
+                        cof_reason_meaning(COF_REASON_CONSISTENCY_NOT_REACHED),
+                        cof_reason_next_step(COF_REASON_CONSISTENCY_NOT_REACHED));
+    }
+    return COF_OK;
+}
+
+cof_code plan_take(struct call *call, struct plan *plan)
+{
+    TRY(check_revision(call, plan));
+    plan->found = cof_arena_array(call->arena, rows_count(plan->rows), sizeof *plan->found);
+    if (plan->found == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < rows_count(plan->rows); i++) {
+        TRY(take_row(call, plan, i));
+    }
+    if (plan->found_count > 1) {
+        qsort(plan->found, plan->found_count, sizeof *plan->found, by_address);
+    }
+    return COF_OK;
+}
+
+static bool expired(const struct call *call, const struct secret_row *row)
+{
+    return row->block_when_expired && row->expire_time != ROW_NO_TIME && row->expire_time <= call_now(call);
+}
+
+static cof_code open_found(struct call *call, struct found *found)
+{
+    cof_code code = guard_check_row(call, &secret_row_type, &found->row.workspace_id, &found->row);
+    if (code == COF_OK && expired(call, &found->row)) {
+        found->state = OUTCOME(SECRET_EXPIRED);
+        found->opened = true;
+        return COF_OK;
+    }
+    if (code == COF_OK) {
+        code = values_open(call, &found->row, &found->sealed, &found->values);
+    }
+    if (code != COF_OK && code != COF_DATA_LOSS) {
+        return code;
+    }
+    found->state = code == COF_OK ? OUTCOME(RESOLVED) : OUTCOME(CORRUPTED);
+    found->opened = true;
+    return COF_OK;
+}
+
+cof_code plan_find(struct call *call, struct plan *plan, struct cof_slice environment, struct cof_slice name,
+                   struct found **ret_found)
+{
+    size_t low = 0;
+    size_t high = plan->found_count;
+    *ret_found = NULL;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = by_place(&plan->found[middle], environment, name);
+        if (order == 0) {
+            *ret_found = &plan->found[middle];
+            return plan->found[middle].opened ? COF_OK : open_found(call, &plan->found[middle]);
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return COF_OK;
+}

@@ -1,0 +1,54 @@
+#pragma once
+
+#include "server/service/authorize.h"
+#include "server/service/outcome.h"
+#include "server/service/resolve.h"
+#include "server/service/values.h"
+
+/* What one item of a Resolve asks for, checked, and what the store has of it. */
+
+/* A secret that was found in one environment. */
+struct found {
+    struct secret_row row;
+    struct sealed_version sealed;
+    bool opened;      /* `values` or `state` are known */
+    outcome state;    /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
+    struct values values;
+};
+
+struct plan {
+    const Coffer__V1__ResolveItem *item;
+    uint32_t index;
+    struct cof_uuid workspace;
+    struct cof_slice *environments;
+    size_t environment_count;
+    uint64_t min_revision;   /* of the consistency token */
+    /* A failure of the whole item. */
+    outcome failed; /* RESOLVED: none */
+    const char *failed_message;
+    /* What was read. */
+    struct rows *rows;
+    bool queued;
+    uint64_t revision;
+    struct found *found; /* sorted by environment and name */
+    size_t found_count;
+};
+
+/* Checks the limits of the request as a whole; a failure is the frame's. */
+COF_CODE plan_check_request(struct call *call, const Coffer__V1__ResolveRequest *request);
+
+/* Checks one item; a failure that is the item's own stands in the plan. */
+COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan);
+
+/* Queues the statement of an item and a sync behind it. */
+COF_CODE plan_queue(struct call *call, struct plan *plan);
+
+/* Takes over the item's rows: reads, checks and sorts them. The workspace's keys must be loaded. */
+COF_CODE plan_take(struct call *call, struct plan *plan);
+
+/* Marks the item as failed by the call's error. */
+COF_CODE plan_fail(struct call *call, struct plan *plan);
+
+/* The secret of a name in an environment; NULL if there is none. Opens it at its first use. */
+COF_CODE plan_find(struct call *call, struct plan *plan, struct cof_slice environment, struct cof_slice name,
+                   struct found **ret_found);

@@ -1,0 +1,35 @@
+#include "server/service/call.h"
+
+const struct service_limits service_default_limits = {
+    .references_per_item = 1000,
+    .environments_per_item = 1000,
+    .pairs_per_resolve = 10000,
+    .items_per_resolve = 1000,
+    .response_bytes = 4U << 20,
+    .value_bytes = 64U << 10,
+    .secret_bytes = 256U << 10,
+    .keys_per_secret = 100,
+    .page_size_max = 1000,
+    .page_size_default = 100,
+    .request_age_max_s = 23 * 3600,
+    .request_ahead_max_s = 5 * 60,
+    .request_bytes = 1U << 20,
+    .max_timeout_ms = 60 * 1000,
+    .default_timeout_ms = 10 * 1000,
+    .in_flight_per_peer = 4096,
+    .in_flight_per_token = 4096,
+};
+
+cof_code call_check_deadline(struct call *call)
+{
+    if (cof_clock_monotonic(call->service->clock) < call->deadline_us) {
+        return COF_OK;
+    }
+    return cof_fail(call->err, COF_REASON_DEADLINE_EXCEEDED, "the time for the call is over; %s",
+                    cof_reason_next_step(COF_REASON_DEADLINE_EXCEEDED));
+}
+
+int64_t call_now(const struct call *call)
+{
+    return cof_clock_wall(call->service->clock);
+}

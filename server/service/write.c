@@ -1,0 +1,356 @@
+#include "server/service/write.h"
+
+#include <assert.h>
+#include <time.h>
+
+#include "common/secret.h"
+#include "common/wire.h"
+#include "server/service/caller.h"
+#include "server/service/consistency.h"
+#include "server/service/fault.h"
+#include "server/service/guard.h"
+#include "server/service/text.h"
+
+enum {
+    ATTEMPTS = 8,
+    CONSISTENCY_FIELD = 15, /* of every write's answer */
+    WIRE_LENGTH_DELIMITED = 2,
+    AUDIT_REVISION = 1,
+};
+
+/* --- The request's record ------------------------------------------------------------------------------------- */
+
+struct attempt {
+    struct call *call;
+    struct write *write;
+    uint8_t payload_hash[CRYPTO_DIGEST];
+    bool replay;
+};
+
+static cof_code queue_record(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    const struct param key[] = {
+        param_uuid(&attempt->write->workspace),
+        param_uuid(&call->caller->principal),
+        param_uuid(&call->request_id),
+        param_text(cof_slice_text(call->method)),
+        param_text(cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST)),
+        param_time(call_now(call)),
+    };
+    TRY(session_queue(call->session, STATEMENT_REQUEST_INSERT, key, COF_COUNT(key), call->err));
+    return session_queue(call->session, STATEMENT_REQUEST_GET, key, 3, call->err);
+}
+
+static struct blob_address answer_address(const struct attempt *attempt)
+{
+    return (struct blob_address){BLOB_ANSWER, attempt->write->workspace, attempt->call->request_id, 0};
+}
+
+static cof_code reused(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_REQUEST_ID_REUSED, "%s; %s",
+                    cof_reason_meaning(COF_REASON_REQUEST_ID_REUSED),
+                    cof_reason_next_step(COF_REASON_REQUEST_ID_REUSED));
+}
+
+/* The answer as it is sent: the packed message, then its consistency token as one more field. */
+static cof_code append_token(struct call *call, struct cof_slice packed, uint64_t revision)
+{
+    char token[CONSISTENCY_TOKEN_TEXT];
+    consistency_format(call->service, revision, token);
+    const size_t length = strlen(token);
+    uint8_t *answer = cof_arena_alloc(call->arena, packed.len + 2 + length);
+    if (answer == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    if (packed.len > 0) {
+        memcpy(answer, packed.data, packed.len);
+    }
+    answer[packed.len] = (uint8_t) (CONSISTENCY_FIELD << 3 | WIRE_LENGTH_DELIMITED);
+    answer[packed.len + 1] = (uint8_t) length;
+    memcpy(answer + packed.len + 2, token, length);
+    call->packed_answer = cof_slice_of(answer, packed.len + 2 + length);
+    return COF_OK;
+}
+
+static cof_code replay(struct attempt *attempt, const struct rows *record)
+{
+    struct call *call = attempt->call;
+    const struct cof_slice blob = rows_bytes(record, 0, 2);
+    const struct blob_address address = answer_address(attempt);
+    uint8_t *packed = cof_arena_alloc(call->arena, blob.len);
+    if (packed == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(keyring_open(call->service->keyring, &address, blob, packed, call->err));
+    TRY(append_token(call, cof_slice_of(packed, blob.len - BLOB_OVERHEAD), (uint64_t) rows_i64(record, 0, 3)));
+    call->replayed = true;
+    attempt->replay = true;
+    return COF_OK;
+}
+
+/* Finds out whether this request was committed before. */
+static cof_code take_record(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    AUTO(rows_cleanup) struct rows *record = NULL;
+    TRY(session_next(call->session, NULL, call->err)); /* begin */
+    TRY(session_next(call->session, NULL, call->err)); /* the record's insert */
+    TRY(session_next(call->session, &record, call->err));
+    if (rows_count(record) != 1) {
+        return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL, "the request's record is not there");
+    }
+    if (!cof_slice_equal(rows_bytes(record, 0, 0), cof_slice_text(call->method)) ||
+        !cof_slice_equal(rows_bytes(record, 0, 1), cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST))) {
+        return reused(call);
+    }
+    return rows_null(record, 0, 2) ? COF_OK : replay(attempt, record);
+}
+
+/* --- Audit ---------------------------------------------------------------------------------------------------- */
+
+static cof_code fill_actor(struct call *call, Coffer__Audit__V1__Actor *actor)
+{
+    const struct caller *caller = call->caller;
+    coffer__audit__v1__actor__init(actor);
+    actor->principal = text_of_uuid(call->arena, &caller->principal);
+    actor->name = text_of(call->arena, caller->account.name);
+    actor->token = text_of_uuid(call->arena, &caller->token.token_id);
+    actor->workspace = text_of_uuid(call->arena, &caller->workspace);
+    actor->peer = text_of(call->arena, cof_slice_text(call->peer));
+    if (actor->principal == NULL || actor->name == NULL || actor->token == NULL || actor->workspace == NULL ||
+        actor->peer == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    return COF_OK;
+}
+
+static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_record)
+{
+    struct call *call = attempt->call;
+    Coffer__Audit__V1__Object *objects[WRITE_OBJECTS_MAX];
+    Coffer__Audit__V1__Actor actor;
+    Coffer__Audit__V1__Record record;
+    coffer__audit__v1__record__init(&record);
+    TRY(fill_actor(call, &actor));
+    for (size_t i = 0; i < attempt->write->object_count; i++) {
+        objects[i] = &attempt->write->objects[i];
+    }
+    record.revision = AUDIT_REVISION;
+    record.time = time_of(call->arena, call_now(call));
+    record.request_id = (ProtobufCBinaryData){sizeof call->request_id.bytes, call->request_id.bytes};
+    record.method = text_of(call->arena, cof_slice_text(call->method));
+    record.actor = &actor;
+    record.workspace = text_of_uuid(call->arena, &attempt->write->workspace);
+    record.objects = objects;
+    record.n_objects = attempt->write->object_count;
+    if (record.time == NULL || record.method == NULL || record.workspace == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    return cof_wire_pack(&record.base, call->arena, ret_record, call->err);
+}
+
+static cof_code queue_change(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    struct cof_slice record;
+    TRY(pack_record(attempt, &record));
+    const struct param params[] = {
+        param_uuid(&attempt->write->workspace),
+        param_time(call_now(call)),
+        param_text(cof_slice_of(attempt->write->object_ids, attempt->write->object_count * sizeof(struct cof_uuid))),
+        param_text(record),
+    };
+    return session_queue(call->session, STATEMENT_CHANGE_INSERT, params, COF_COUNT(params), call->err);
+}
+
+/* --- The two pipelines ---------------------------------------------------------------------------------------- */
+
+static cof_code queue_outcome(struct attempt *attempt, struct cof_slice packed)
+{
+    struct call *call = attempt->call;
+    const struct blob_address address = answer_address(attempt);
+    uint8_t *sealed = cof_arena_alloc(call->arena, packed.len + BLOB_OVERHEAD);
+    if (sealed == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(keyring_seal(call->service->keyring, &address, packed, sealed, call->err));
+    const struct param params[] = {
+        param_uuid(&attempt->write->workspace),
+        param_uuid(&call->caller->principal),
+        param_uuid(&call->request_id),
+        param_text(cof_slice_of(sealed, packed.len + BLOB_OVERHEAD)),
+        attempt->write->token_revision == 0 ? param_null() : param_i64(attempt->write->token_revision),
+    };
+    return session_queue(call->session, STATEMENT_REQUEST_FINISH, params, COF_COUNT(params), call->err);
+}
+
+static cof_code first_pipeline(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    struct write *write = attempt->write;
+    TRY(session_begin(call->session, call->err));
+    TRY(queue_record(attempt));
+    if (write->look != NULL) {
+        TRY(write->look(call, write->context));
+    }
+    TRY(session_sync(call->session, call->err));
+    TRY(take_record(attempt));
+    if (attempt->replay) {
+        return COF_OK;
+    }
+    return write->decide(call, write->context);
+}
+
+static cof_code queue_second(struct attempt *attempt, struct cof_slice packed)
+{
+    struct call *call = attempt->call;
+    const struct param workspace[] = {param_uuid(&attempt->write->workspace)};
+    TRY(session_queue(call->session, STATEMENT_REVISION_RAISE, workspace, 1, call->err));
+    attempt->write->applied = 0;
+    TRY(attempt->write->apply(call, attempt->write->context));
+    TRY(queue_change(attempt));
+    TRY(queue_outcome(attempt, packed));
+    TRY(session_commit(call->session, call->err));
+    return session_sync(call->session, call->err);
+}
+
+static cof_code take_second(struct attempt *attempt, uint64_t *ret_revision)
+{
+    struct call *call = attempt->call;
+    AUTO(rows_cleanup) struct rows *raised = NULL;
+    TRY(session_next(call->session, &raised, call->err));
+    if (rows_count(raised) != 1) {
+        return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
+                        cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
+    }
+    /* What `apply` queued, the audit record, the request's outcome and the commit. */
+    for (size_t i = 0; i < attempt->write->applied + 3; i++) {
+        TRY(session_next(call->session, NULL, call->err));
+    }
+    *ret_revision = (uint64_t) rows_i64(raised, 0, 0);
+    return COF_OK;
+}
+
+static cof_code second_pipeline(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    struct cof_slice packed;
+    uint64_t revision = 0;
+    TRY(cof_wire_pack(attempt->write->answer, call->arena, &packed, call->err));
+    TRY(queue_second(attempt, packed));
+    FAULT_POINT("write.before_commit");
+    TRY(take_second(attempt, &revision));
+    FAULT_POINT("write.after_commit");
+    if (attempt->write->token_revision != 0) {
+        revision = (uint64_t) attempt->write->token_revision;
+    }
+    return append_token(call, packed, revision);
+}
+
+static cof_code run_once(struct attempt *attempt)
+{
+    attempt->replay = false;
+    attempt->write->object_count = 0;
+    TRY(first_pipeline(attempt));
+    return attempt->replay ? COF_OK : second_pipeline(attempt);
+}
+
+/* --- Attempts ------------------------------------------------------------------------------------------------- */
+
+/* A lost race is worth another attempt; so is a commit whose outcome is unknown, because the request's record tells
+ * it. Anything else that fails was not committed. */
+static bool worth_another(struct attempt *attempt, cof_code code, bool in_doubt)
+{
+    const struct call *call = attempt->call;
+    if (cof_clock_monotonic(call->service->clock) >= call->deadline_us) {
+        return false;
+    }
+    return (code == COF_ABORTED && call->err->reason == COF_REASON_CONFLICT) ||
+           (code == COF_UNAVAILABLE && (in_doubt || call->err->reason == COF_REASON_DATABASE_UNAVAILABLE));
+}
+
+static void pause_before(struct call *call, unsigned attempt)
+{
+    uint8_t random = 0;
+    cof_ignore(crypto_random(&random, 1, call->err));
+    const long ms = (1L << (attempt < 6 ? attempt : 6)) + random % 8;
+    const struct timespec pause = {.tv_nsec = ms * 1000000};
+    (void) nanosleep(&pause, NULL);
+}
+
+static cof_code translate(struct attempt *attempt, cof_code code, bool in_doubt)
+{
+    struct call *call = attempt->call;
+    if (in_doubt && (code == COF_UNAVAILABLE || code == COF_DEADLINE_EXCEEDED)) {
+        return cof_fail(call->err, COF_REASON_OUTCOME_UNKNOWN, "%s; %s",
+                        cof_reason_meaning(COF_REASON_OUTCOME_UNKNOWN),
+                        cof_reason_next_step(COF_REASON_OUTCOME_UNKNOWN));
+    }
+    if (code == COF_ABORTED && attempt->write->conflict != NULL) {
+        return attempt->write->conflict(call, attempt->write->context);
+    }
+    return code;
+}
+
+static cof_code run_attempts(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    bool in_doubt = false;
+    for (unsigned i = 1;; i++) {
+        const cof_code code = run_once(attempt);
+        if (code == COF_OK && !attempt->replay) {
+            return COF_OK;
+        }
+        in_doubt = in_doubt || session_commit_in_doubt(call->session);
+        const bool violated = code == COF_ABORTED && session_unique_violation(call->session, NULL);
+        const bool again = !violated && i < ATTEMPTS && worth_another(attempt, code, in_doubt);
+        if (!again) {
+            const cof_code final = code == COF_OK ? COF_OK : translate(attempt, code, in_doubt);
+            session_reset(call->session);
+            return final;
+        }
+        session_reset(call->session);
+        pause_before(call, i);
+    }
+}
+
+cof_code write_queue(struct call *call, struct write *write, statement id, const struct param *params, size_t count)
+{
+    write->applied++;
+    return session_queue(call->session, id, params, count, call->err);
+}
+
+cof_code write_queue_row(struct call *call, struct write *write, statement id, const struct row_type *type,
+                         const void *row)
+{
+    write->applied++;
+    return row_queue(type, row, call->session, id, call->arena, call->err);
+}
+
+cof_code write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,
+                      struct cof_slice environment, struct cof_slice name, Coffer__Audit__V1__Object **ret_object)
+{
+    assert(write->object_count < WRITE_OBJECTS_MAX);
+    Coffer__Audit__V1__Object *object = &write->objects[write->object_count];
+    coffer__audit__v1__object__init(object);
+    object->kind = text_of(call->arena, cof_slice_text(kind));
+    object->uid = text_of_uuid(call->arena, id);
+    object->environment = text_of(call->arena, environment);
+    object->name = text_of(call->arena, name);
+    if (object->kind == NULL || object->uid == NULL || object->environment == NULL || object->name == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    write->object_ids[write->object_count++] = *id;
+    *ret_object = object;
+    return COF_OK;
+}
+
+cof_code write_run(struct call *call, struct write *write)
+{
+    struct attempt attempt = {.call = call, .write = write};
+    TRY(guard_load_keys(call, &write->workspace));
+    TRY(crypto_sha256(call->payload, attempt.payload_hash, call->err));
+    return run_attempts(&attempt);
+}

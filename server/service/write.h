@@ -1,0 +1,54 @@
+#pragma once
+
+#include <coffer/audit/v1/record.pb-c.h>
+
+#include "server/service/call.h"
+#include "server/store/row.h"
+
+/*
+ * The one way in which anything is written (docs/decisions/0004-exactly-once.md): the effect, the record that makes it
+ * happen once, the audit record and the raised revision are one transaction of two pipelines.
+ *
+ *   first:  begin, the request's record, then what `look` queues (reads and locks)
+ *           `decide` takes the results of `look`, checks, prepares rows and the answer
+ *   second: the workspace's revision is raised, then what `apply` queues, then audit, the request's outcome, commit
+ *
+ * A repeat of a committed request is answered with the first answer. A serialization failure or a lost connection runs
+ * the steps again, so they must leave nothing behind but memory in the arena.
+ */
+
+enum { WRITE_OBJECTS_MAX = 4 };
+
+struct write {
+    struct cof_uuid workspace;
+    /* Queues statements; may be NULL. */
+    cof_code (*look)(struct call *call, void *context);
+    /* Takes the results of what `look` queued with session_next, in their order. Must fill `answer`. */
+    cof_code (*decide)(struct call *call, void *context);
+    /* Queues statements, by write_queue and write_queue_row; their results are not looked at. */
+    cof_code (*apply)(struct call *call, void *context);
+    /* Turns the unique violation of a constraint into a failure of the product; may be NULL. */
+    cof_code (*conflict)(struct call *call, void *context);
+    void *context;
+
+    const ProtobufCMessage *answer;
+    Coffer__Audit__V1__Object objects[WRITE_OBJECTS_MAX];
+    struct cof_uuid object_ids[WRITE_OBJECTS_MAX];
+    size_t object_count;
+    /* The consistency token names this revision instead of the workspace's; 0: the workspace's. */
+    int64_t token_revision;
+
+    size_t applied; /* statements that `apply` queued */
+};
+
+/* What `apply` queues with. */
+COF_CODE write_queue(struct call *call, struct write *write, statement id, const struct param *params, size_t count);
+COF_CODE write_queue_row(struct call *call, struct write *write, statement id, const struct row_type *type,
+                         const void *row);
+
+/* Adds what the write is about to the audit record. `kind` is static; the keys are borrowed. */
+COF_CODE write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,
+                      struct cof_slice environment, struct cof_slice name, Coffer__Audit__V1__Object **ret_object);
+
+/* Runs it and leaves the packed answer in the call. */
+COF_CODE write_run(struct call *call, struct write *write);

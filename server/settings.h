@@ -1,0 +1,35 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/error.h"
+
+/* The server's settings: one table (settings.def), from which the file, the environment and the docs are read. */
+
+struct settings {
+#define TEXT(section, key, value, help) const char *section##_##key;
+#define LIST(section, key, value, help) struct cof_config_list section##_##key;
+#define BOOL(section, key, value, help) bool section##_##key;
+#define NUMBER(section, key, value, min, max, help) uint32_t section##_##key;
+#define SIZE(section, key, value, min, max, help) uint64_t section##_##key;
+#define DURATION(section, key, value, min, max, help) uint32_t section##_##key; /* ms */
+#define CHOICE(section, key, value, choices, help) uint32_t section##_##key;    /* index into the choices */
+#include "server/settings.def"
+#undef TEXT
+#undef LIST
+#undef BOOL
+#undef NUMBER
+#undef SIZE
+#undef DURATION
+#undef CHOICE
+    struct cof_config *owner; /* of the texts */
+};
+
+/* Reads the file (NULL: none) and the environment variables COFFERD_SECTION__KEY, which win. CONFIG_INVALID. */
+COF_CODE settings_read(const char *path, struct settings *ret_settings, struct cof_error *err);
+void settings_done(struct settings *settings);
+
+/* Writes the commented default file to standard output. */
+void settings_print_reference(void);

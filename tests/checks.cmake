@@ -1,0 +1,27 @@
+# The checks of .ci as tests with the label check; those that take minutes have the label slow, too.
+
+# coffer_check(NAME [SLOW] COMMAND script [arguments...]): runs a script of .ci in the project's folder.
+function(coffer_check name)
+    cmake_parse_arguments(arg "SLOW" "" "COMMAND" ${ARGN})
+    add_test(NAME check/${name} COMMAND ${CMAKE_SOURCE_DIR}/.ci/${arg_COMMAND} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(check/${name} PROPERTIES LABELS check TIMEOUT 300)
+    if(arg_SLOW)
+        # They use all processors themselves.
+        set_tests_properties(check/${name} PROPERTIES LABELS "check;slow" TIMEOUT 1200 PROCESSORS 64)
+    endif()
+endfunction()
+
+coffer_check(layers COMMAND layers)
+coffer_check(functions COMMAND functions)
+coffer_check(mistakes COMMAND mistakes)
+coffer_check(words COMMAND words)
+coffer_check(format COMMAND format)
+coffer_check(scripts COMMAND scripts)
+coffer_check(proto COMMAND proto)
+coffer_check(errors-doc COMMAND errors-doc --check)
+coffer_check(permissions-doc COMMAND permissions-doc --check)
+coffer_check(links COMMAND links)
+coffer_check(exports COMMAND exports ${CMAKE_BINARY_DIR})
+coffer_check(acceptance COMMAND acceptance ${CMAKE_BINARY_DIR})
+coffer_check(cppcheck SLOW COMMAND cppcheck ${CMAKE_BINARY_DIR})
+coffer_check(tidy SLOW COMMAND tidy ${CMAKE_BINARY_DIR})

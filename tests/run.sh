@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Builds Coffer and runs all of its tests and checks. What it needs is installed by .ci/deps.
+#
+#   tests/run.sh            all builds: gcc with sanitizers for threads, clang with those for addresses and undefined
+#                           behaviour, gcc hardened as released, gcc for debugging; the checks; about half an hour
+#   tests/run.sh --quick    the build for debugging, its tests, and the checks that take seconds
+#
+# Every stage writes build/logs/<stage>.log. The first stage that fails ends the run; its log is shown.
+# The last lines are ctest's summary.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=0
+case ${1:-} in
+    '') ;;
+    --quick) quick=1 ;;
+    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+esac
+
+jobs=$(nproc)
+logs=build/logs
+mkdir -p "$logs"
+
+# stage NAME COMMAND...: runs it into its log.
+stage() {
+    local name=$1 log=$logs/${1//[^a-z]/-}.log begin=$SECONDS
+    shift
+    if "$@" >"$log" 2>&1; then
+        printf '%-16s ok %4d s\n' "$name" $((SECONDS - begin))
+        return
+    fi
+    tail -n 60 "$log" >&2
+    echo "tests/run.sh: the stage \"$name\" failed; all of its output: $log" >&2
+    exit 1
+}
+
+build() {
+    cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
+}
+
+# run PRESET: its tests without the checks; the results are what .ci/acceptance reads.
+run() {
+    rm -f "build/$1/results.xml"
+    ctest --preset "$1" -j "$jobs" -LE check --no-tests=error --output-junit results.xml
+}
+
+# The thread sanitizer does not start where addresses are too random.
+run_tsan() {
+    if setarch -R true 2>/dev/null; then
+        setarch -R ctest --preset tsan -j "$jobs" -LE check --no-tests=error --output-junit results.xml
+    else
+        run tsan
+    fi
+}
+
+symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)
+export ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1
+export UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS=second_deadlock_stack=1:history_size=4:suppressions=$PWD/tests/support/tsan.supp
+if [[ -n $symbolizer ]]; then
+    export ASAN_SYMBOLIZER_PATH=$symbolizer
+fi
+
+stage "debug build" build debug
+if ((quick)); then
+    exec ctest --preset debug -j "$jobs" -LE slow --no-label-summary
+fi
+stage "asan build" build asan
+stage "asan tests" run asan
+stage "tsan build" build tsan
+stage "tsan tests" run_tsan
+stage "release build" build release
+stage "release tests" run release
+
+# The last run has all tests once more, with the checks; the rules' tests must have passed in a run before it.
+export COFFER_RESULTS=$PWD/build/asan/results.xml:$PWD/build/tsan/results.xml:$PWD/build/release/results.xml
+exec ctest --preset debug -j "$jobs" --no-label-summary

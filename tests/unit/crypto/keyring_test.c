@@ -1,0 +1,416 @@
+#include <openssl/crypto.h>
+
+#include "server/crypto/keyring.h"
+#include "tests/unit/crypto/started.h"
+
+static const blob_kind kinds[] = {BLOB_SECRET_VERSION, BLOB_WORKSPACE_KEY, BLOB_ANSWER, BLOB_NARROWING_KEY};
+
+static void keyring_free_auto(struct keyring **keyring)
+{
+    keyring_free(*keyring);
+}
+
+static struct cof_uuid numbered(uint64_t number)
+{
+    struct cof_uuid uuid = {{0}};
+    cof_put_u64(uuid.bytes, number * 0x9E3779B97F4A7C15U);
+    cof_put_u64(uuid.bytes + 8, number);
+    return uuid;
+}
+
+static struct root_key *root_of(uint8_t byte)
+{
+    struct cof_error err;
+    struct root_key *root = NULL;
+    uint8_t key[CRYPTO_KEY];
+    started();
+    memset(key, byte, sizeof key);
+    if (root_key_new(key, &root, &err) != COF_OK) {
+        abort();
+    }
+    return root;
+}
+
+static struct keyring *keyring_of(uint8_t root_byte, size_t capacity)
+{
+    struct cof_error err;
+    struct root_key *root = root_of(root_byte);
+    struct keyring *keyring = NULL;
+    if (keyring_new(&root, 1, capacity, &keyring, &err) != COF_OK) {
+        abort();
+    }
+    return keyring;
+}
+
+static COF_CODE add_key(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                        struct cof_error *err)
+{
+    uint8_t wrapped[WRAPPED_KEY_SIZE];
+    TRY(keyring_generate(keyring, workspace, generation, wrapped, err));
+    return keyring_install(keyring, workspace, generation, cof_slice_of(wrapped, sizeof wrapped), err);
+}
+
+enum { TEXT = 20, BLOB = TEXT + BLOB_OVERHEAD };
+
+static const char text[] = "twenty bytes of text";
+
+/* A keyring with two workspaces of two generations, and a blob in the first workspace. */
+struct sample {
+    struct keyring *keyring;
+    struct blob_address address;
+    uint8_t blob[BLOB];
+};
+
+static void sample_done(struct sample *sample)
+{
+    keyring_free(sample->keyring);
+}
+
+static COF_CODE sample_init(struct sample *sample, struct cof_error *err)
+{
+    *sample = (struct sample){.keyring = keyring_of(1, 10)};
+    sample->address = (struct blob_address){BLOB_SECRET_VERSION, numbered(1), numbered(2), 3};
+    for (uint64_t workspace = 1; workspace <= 2; workspace++) {
+        const struct cof_uuid id = numbered(workspace);
+        TRY(add_key(sample->keyring, &id, 1, err));
+        TRY(add_key(sample->keyring, &id, 2, err));
+    }
+    return keyring_seal(sample->keyring, &sample->address, cof_slice_text(text), sample->blob, err);
+}
+
+static COF_CODE sample_open(const struct sample *sample, const struct blob_address *address, size_t len,
+                            uint8_t opened[TEXT], struct cof_error *err)
+{
+    memset(opened, 0xEE, TEXT);
+    return keyring_open(sample->keyring, address, cof_slice_of(sample->blob, len), opened, err);
+}
+
+static void every_kind_opens_at_its_own_address(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    for (size_t i = 0; i < COF_COUNT(kinds); i++) {
+        sample.address.kind = kinds[i];
+        CHECK_OK(keyring_seal(sample.keyring, &sample.address, cof_slice_text(text), sample.blob, &err), &err);
+        CHECK_OK(sample_open(&sample, &sample.address, BLOB, opened, &err), &err);
+        CHECK_BYTES(opened, text, TEXT);
+    }
+}
+
+static void nothing_can_be_sealed_and_opened(void)
+{
+    struct cof_error err;
+    uint8_t blob[BLOB_OVERHEAD];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    CHECK_OK(keyring_seal(sample.keyring, &sample.address, cof_slice_of(NULL, 0), blob, &err), &err);
+    CHECK_OK(keyring_open(sample.keyring, &sample.address, cof_slice_of(blob, sizeof blob), blob, &err), &err);
+}
+
+static void blob_opens_in_place(void)
+{
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    CHECK_OK(keyring_open(sample.keyring, &sample.address, cof_slice_of(sample.blob, BLOB),
+                          sample.blob + BLOB_HEADER, &err),
+             &err);
+    CHECK_BYTES(sample.blob + BLOB_HEADER, text, TEXT);
+}
+
+static void two_seals_of_the_same_text_differ(void)
+{
+    struct cof_error err;
+    uint8_t other[BLOB];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    CHECK_OK(keyring_seal(sample.keyring, &sample.address, cof_slice_text(text), other, &err), &err);
+    CHECK_BYTES(other, sample.blob, BLOB_HEADER - CRYPTO_NONCE);
+    CHECK(memcmp(other + BLOB_HEADER, sample.blob + BLOB_HEADER, TEXT) != 0);
+}
+
+/* A flipped bit in the generation may name a key that is not there; all else is CORRUPTED. */
+static void every_flipped_bit_of_a_blob_is_detected_and_the_output_wiped(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    for (size_t bit = 0; bit < sizeof sample.blob * 8; bit++) {
+        const bool in_generation = bit / 8 >= 1 && bit / 8 < 5;
+        sample.blob[bit / 8] ^= (uint8_t) (1U << bit % 8);
+        const cof_code code = sample_open(&sample, &sample.address, BLOB, opened, &err);
+        CHECK(code == COF_DATA_LOSS || (in_generation && code == COF_INTERNAL));
+        CHECK(all_zero(opened, TEXT));
+        sample.blob[bit / 8] ^= (uint8_t) (1U << bit % 8);
+    }
+    CHECK_OK(sample_open(&sample, &sample.address, BLOB, opened, &err), &err);
+}
+
+static void every_truncation_of_a_blob_is_detected_and_the_output_wiped(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    for (size_t len = 0; len < BLOB; len++) {
+        CHECK_FAILS(sample_open(&sample, &sample.address, len, opened, &err), &err, CORRUPTED);
+        CHECK(len < BLOB_OVERHEAD || all_zero(opened, len - BLOB_OVERHEAD));
+    }
+}
+
+static void blob_opens_at_no_other_address(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    struct blob_address others[] = {sample.address, sample.address, sample.address,
+                                    sample.address, sample.address, sample.address};
+    others[0].workspace = numbered(2);
+    others[1].object = numbered(3);
+    others[2].version = 4;
+    others[3].kind = BLOB_WORKSPACE_KEY;
+    others[4].kind = BLOB_ANSWER;
+    others[5].kind = BLOB_NARROWING_KEY;
+    for (size_t i = 0; i < COF_COUNT(others); i++) {
+        CHECK_FAILS(sample_open(&sample, &others[i], BLOB, opened, &err), &err, CORRUPTED);
+        CHECK(all_zero(opened, TEXT));
+        CHECK(strlen(err.trail) > 0);
+    }
+    CHECK_OK(sample_open(&sample, &sample.address, BLOB, opened, &err), &err);
+}
+
+static void blob_does_not_open_under_another_generation(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    CHECK_INT(blob_generation(cof_slice_of(sample.blob, BLOB)), 2);
+    cof_put_u32(sample.blob + 1, 1);
+    CHECK_FAILS(sample_open(&sample, &sample.address, BLOB, opened, &err), &err, CORRUPTED);
+}
+
+static void blob_of_a_key_that_is_not_installed_is_an_internal_error(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    keyring_evict(sample.keyring, &sample.address.workspace);
+    CHECK_FAILS(sample_open(&sample, &sample.address, BLOB, opened, &err), &err, INTERNAL);
+    CHECK_CONTAINS(err.trail, "key generation 2 of workspace");
+    CHECK(all_zero(opened, TEXT));
+    CHECK_FAILS(keyring_seal(sample.keyring, &sample.address, cof_slice_text(text), sample.blob, &err), &err,
+                INTERNAL);
+}
+
+static void generation_is_read_only_from_what_can_be_a_blob(void)
+{
+    uint8_t blob[BLOB_OVERHEAD] = {BLOB_FORMAT, 1, 2, 3, 4};
+    CHECK_INT(blob_generation(cof_slice_of(blob, sizeof blob)), 0x01020304);
+    CHECK_INT(blob_generation(cof_slice_of(blob, sizeof blob - 1)), 0);
+    CHECK_INT(blob_generation(cof_slice_of(NULL, 0)), 0);
+    blob[0] = 2;
+    CHECK_INT(blob_generation(cof_slice_of(blob, sizeof blob)), 0);
+}
+
+static void every_flipped_bit_and_truncation_of_a_wrapped_key_is_detected(void)
+{
+    struct cof_error err;
+    uint8_t wrapped[WRAPPED_KEY_SIZE + 1] = {0};
+    const struct cof_uuid workspace = numbered(1);
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, 10);
+    CHECK_OK(keyring_generate(keyring, &workspace, 1, wrapped, &err), &err);
+    for (size_t bit = 0; bit < (size_t) WRAPPED_KEY_SIZE * 8; bit++) {
+        wrapped[bit / 8] ^= (uint8_t) (1U << bit % 8);
+        CHECK_FAILS(keyring_install(keyring, &workspace, 1, cof_slice_of(wrapped, WRAPPED_KEY_SIZE), &err), &err,
+                    CORRUPTED);
+        wrapped[bit / 8] ^= (uint8_t) (1U << bit % 8);
+    }
+    for (size_t len = 0; len <= sizeof wrapped; len++) {
+        if (len != WRAPPED_KEY_SIZE) {
+            CHECK_FAILS(keyring_install(keyring, &workspace, 1, cof_slice_of(wrapped, len), &err), &err, CORRUPTED);
+        }
+    }
+    CHECK_INT(keyring_generation(keyring, &workspace), 0);
+    CHECK_OK(keyring_install(keyring, &workspace, 1, cof_slice_of(wrapped, WRAPPED_KEY_SIZE), &err), &err);
+}
+
+static void wrapped_key_opens_for_no_other_workspace_or_generation(void)
+{
+    struct cof_error err;
+    uint8_t wrapped[WRAPPED_KEY_SIZE];
+    const struct cof_slice bytes = {wrapped, sizeof wrapped};
+    const struct cof_uuid workspace = numbered(1);
+    const struct cof_uuid other = numbered(2);
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, 10);
+    CHECK_OK(keyring_generate(keyring, &workspace, 1, wrapped, &err), &err);
+    CHECK_FAILS(keyring_install(keyring, &other, 1, bytes, &err), &err, CORRUPTED);
+    CHECK_FAILS(keyring_install(keyring, &workspace, 2, bytes, &err), &err, CORRUPTED);
+    CHECK_CONTAINS(err.trail, "workspace_key");
+}
+
+static void generation_0_is_refused(void)
+{
+    struct cof_error err;
+    uint8_t bytes[WRAPPED_KEY_SIZE] = {0};
+    const struct cof_uuid workspace = numbered(1);
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, 10);
+    CHECK_FAILS(keyring_generate(keyring, &workspace, 0, bytes, &err), &err, INTERNAL);
+    CHECK_FAILS(keyring_install(keyring, &workspace, 0, cof_slice_of(bytes, sizeof bytes), &err), &err, CORRUPTED);
+    CHECK_OK(add_key(keyring, &workspace, 1, &err), &err);
+    CHECK_FAILS(keyring_row_mac(keyring, &workspace, 0, cof_slice_text(""), bytes, &err), &err, INTERNAL);
+    CHECK(!keyring_has(keyring, &workspace, 0));
+}
+
+static void new_root_key_wraps_and_the_old_one_still_unwraps(void)
+{
+    struct cof_error err;
+    uint8_t old_wrapped[WRAPPED_KEY_SIZE];
+    uint8_t new_wrapped[WRAPPED_KEY_SIZE];
+    const struct cof_uuid workspace = numbered(1);
+    struct root_key *roots[] = {root_of(2), root_of(1)};
+    AUTO(keyring_free_auto) struct keyring *before = keyring_of(1, 10);
+    AUTO(keyring_free_auto) struct keyring *after = NULL;
+    CHECK_OK(keyring_new(roots, COF_COUNT(roots), 10, &after, &err), &err);
+    CHECK_OK(keyring_generate(before, &workspace, 1, old_wrapped, &err), &err);
+    CHECK_OK(keyring_generate(after, &workspace, 2, new_wrapped, &err), &err);
+    CHECK_OK(keyring_install(after, &workspace, 1, cof_slice_of(old_wrapped, sizeof old_wrapped), &err), &err);
+    CHECK_OK(keyring_install(after, &workspace, 2, cof_slice_of(new_wrapped, sizeof new_wrapped), &err), &err);
+    CHECK_BYTES(new_wrapped + 1, root_key_id(roots[0]), ROOT_KEY_ID);
+    CHECK_FAILS(keyring_install(before, &workspace, 2, cof_slice_of(new_wrapped, sizeof new_wrapped), &err), &err,
+                CORRUPTED);
+    CHECK_CONTAINS(err.message, "was wrapped by root key ");
+}
+
+static void keyring_without_or_with_too_many_root_keys_is_refused(void)
+{
+    struct cof_error err;
+    struct keyring *keyring = NULL;
+    struct root_key *roots[KEYRING_ROOTS_MAX + 1] = {root_of(1)};
+    CHECK_FAILS(keyring_new(roots, 0, 10, &keyring, &err), &err, CONFIG_INVALID);
+    CHECK_FAILS(keyring_new(roots, KEYRING_ROOTS_MAX + 1, 10, &keyring, &err), &err, CONFIG_INVALID);
+    CHECK_FAILS(keyring_new(roots, 1, 0, &keyring, &err), &err, CONFIG_INVALID);
+    CHECK_FAILS(keyring_new(roots, 1, KEYRING_CAPACITY_MAX + 1, &keyring, &err), &err, CONFIG_INVALID);
+    CHECK(keyring == NULL);
+    root_key_free(roots[0]);
+}
+
+static void highest_generation_seals_in_whatever_order_they_are_installed(void)
+{
+    static const uint32_t generations[] = {3, 1, 5, 4};
+    static const uint32_t highest[] = {3, 3, 5, 5};
+    struct cof_error err;
+    uint8_t blob[BLOB];
+    const struct blob_address address = {BLOB_ANSWER, numbered(1), numbered(1), 0};
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, 10);
+    CHECK_INT(keyring_generation(keyring, &address.workspace), 0);
+    for (size_t i = 0; i < COF_COUNT(generations); i++) {
+        CHECK(!keyring_has(keyring, &address.workspace, generations[i]));
+        CHECK_OK(add_key(keyring, &address.workspace, generations[i], &err), &err);
+        CHECK(keyring_has(keyring, &address.workspace, generations[i]));
+        CHECK_INT(keyring_generation(keyring, &address.workspace), highest[i]);
+        CHECK_OK(keyring_seal(keyring, &address, cof_slice_text(text), blob, &err), &err);
+        CHECK_INT(blob_generation(cof_slice_of(blob, sizeof blob)), highest[i]);
+    }
+}
+
+static void installing_a_key_again_changes_nothing(void)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    const size_t used = CRYPTO_secure_used();
+    CHECK_OK(add_key(sample.keyring, &sample.address.workspace, 2, &err), &err);
+    CHECK_OK(sample_open(&sample, &sample.address, BLOB, opened, &err), &err);
+    CHECK_INT(CRYPTO_secure_used(), used);
+}
+
+static void row_mac_depends_on_workspace_generation_and_data(void)
+{
+    struct cof_error err;
+    uint8_t macs[5][CRYPTO_DIGEST];
+    AUTO(sample_done) struct sample sample = {0};
+    CHECK_OK(sample_init(&sample, &err), &err);
+    const struct cof_uuid one = numbered(1);
+    const struct cof_uuid two = numbered(2);
+    const struct cof_slice row = cof_slice_text("row");
+    CHECK_OK(keyring_row_mac(sample.keyring, &one, 1, row, macs[0], &err), &err);
+    CHECK_OK(keyring_row_mac(sample.keyring, &one, 1, row, macs[1], &err), &err);
+    CHECK_OK(keyring_row_mac(sample.keyring, &one, 2, row, macs[2], &err), &err);
+    CHECK_OK(keyring_row_mac(sample.keyring, &two, 1, row, macs[3], &err), &err);
+    CHECK_OK(keyring_row_mac(sample.keyring, &one, 1, cof_slice_text("roe"), macs[4], &err), &err);
+    CHECK_BYTES(macs[0], macs[1], CRYPTO_DIGEST);
+    for (size_t i = 2; i < COF_COUNT(macs); i++) {
+        CHECK(memcmp(macs[0], macs[i], CRYPTO_DIGEST) != 0);
+    }
+    CHECK_FAILS(keyring_row_mac(sample.keyring, &one, 3, row, macs[0], &err), &err, INTERNAL);
+}
+
+static void each_key_takes_the_documented_bytes_of_the_secure_heap(void)
+{
+    enum { KEYS = 50 };
+    struct cof_error err;
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, KEYS);
+    uint8_t warm[WRAPPED_KEY_SIZE];
+    const struct cof_uuid first = numbered(1);
+    CHECK_OK(keyring_generate(keyring, &first, 1, warm, &err), &err);
+    const size_t before = CRYPTO_secure_used();
+    for (uint32_t i = 1; i <= KEYS; i++) {
+        const struct cof_uuid workspace = numbered(i);
+        CHECK_OK(add_key(keyring, &workspace, i, &err), &err);
+        CHECK_INT(CRYPTO_secure_used() - before, i * KEYRING_HEAP_PER_KEY);
+    }
+    for (uint32_t i = 1; i <= KEYS; i++) {
+        const struct cof_uuid workspace = numbered(i);
+        keyring_evict(keyring, &workspace);
+    }
+    CHECK_INT(CRYPTO_secure_used(), before);
+}
+
+static void full_secure_heap_fails_an_install_and_nothing_else(void)
+{
+    static void *taken[65536];
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    uint8_t wrapped[WRAPPED_KEY_SIZE];
+    size_t count = 0;
+    AUTO(sample_done) struct sample sample = {0};
+    const struct cof_uuid other = numbered(3);
+    CHECK_OK(sample_init(&sample, &err), &err);
+    CHECK_OK(keyring_generate(sample.keyring, &other, 1, wrapped, &err), &err);
+    do {
+        taken[count] = OPENSSL_secure_malloc(32);
+    } while (taken[count] != NULL && ++count < COF_COUNT(taken));
+    const cof_code code = keyring_install(sample.keyring, &other, 1, cof_slice_of(wrapped, sizeof wrapped), &err);
+    const cof_reason reason = err.reason;
+    const cof_code opens = sample_open(&sample, &sample.address, BLOB, opened, &err);
+    while (count > 0) {
+        OPENSSL_secure_free(taken[--count]);
+    }
+    CHECK_INT(code, COF_RESOURCE_EXHAUSTED);
+    CHECK_INT(reason, COF_REASON_OUT_OF_MEMORY);
+    CHECK_OK(opens, &err);
+    CHECK_OK(keyring_install(sample.keyring, &other, 1, cof_slice_of(wrapped, sizeof wrapped), &err), &err);
+}
+
+TEST_MAIN(TEST(every_kind_opens_at_its_own_address), TEST(nothing_can_be_sealed_and_opened),
+          TEST(blob_opens_in_place), TEST(two_seals_of_the_same_text_differ),
+          TEST(every_flipped_bit_of_a_blob_is_detected_and_the_output_wiped),
+          TEST(every_truncation_of_a_blob_is_detected_and_the_output_wiped), TEST(blob_opens_at_no_other_address),
+          TEST(blob_does_not_open_under_another_generation),
+          TEST(blob_of_a_key_that_is_not_installed_is_an_internal_error),
+          TEST(generation_is_read_only_from_what_can_be_a_blob),
+          TEST(every_flipped_bit_and_truncation_of_a_wrapped_key_is_detected),
+          TEST(wrapped_key_opens_for_no_other_workspace_or_generation), TEST(generation_0_is_refused),
+          TEST(new_root_key_wraps_and_the_old_one_still_unwraps),
+          TEST(keyring_without_or_with_too_many_root_keys_is_refused),
+          TEST(highest_generation_seals_in_whatever_order_they_are_installed),
+          TEST(installing_a_key_again_changes_nothing), TEST(row_mac_depends_on_workspace_generation_and_data),
+          TEST(each_key_takes_the_documented_bytes_of_the_secure_heap),
+          TEST(full_secure_heap_fails_an_install_and_nothing_else))

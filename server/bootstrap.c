@@ -13,7 +13,7 @@
 #include "server/service/tokens.h"
 #include "server/service/workspaces.h"
 
-enum { CALL_MEMORY = 4 << 20, CALL_TIME_US = 60 * 1000000, PATH_SIZE = 4096 };
+enum { CALL_MEMORY = 4 << 20, CALL_TIME_US = 60 * 1000000, PATH_SIZE = 1200 };
 
 #define DEV_WORKSPACE "dev"
 

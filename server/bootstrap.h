@@ -1,5 +1,6 @@
 #pragma once
 
+#include "common/uuid.h"
 #include "server/server.h"
 
 /* What makes a fresh database usable: the instance, and for --dev a workspace with accounts. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,14 +11,14 @@
 #include "server/store/dev_cluster.h"
 #include "server/store/migrate.h"
 
-enum { START_TIMEOUT_MS = 60000, CONNECT_TIMEOUT_MS = 5000, LOCK_TIMEOUT_MS = 30000, CONNINFO_SIZE = 1024 };
+enum { START_TIMEOUT_MS = 60000, CONNECT_TIMEOUT_MS = 5000, LOCK_TIMEOUT_MS = 30000, CONNINFO_SIZE = 1400, PATH_SIZE = 1024 };
 
 #define DEV_TCP "tcp://127.0.0.1:7480"
 
 struct dev {
-    char directory[PATH_MAX];
-    char root_key[PATH_MAX];
-    char socket[PATH_MAX];
+    char directory[PATH_SIZE];
+    char root_key[PATH_SIZE];
+    char socket[PATH_SIZE];
     char conninfo[CONNINFO_SIZE];
     char workspace[BOOTSTRAP_UUID_TEXT];
     const char *addresses[2];
@@ -29,29 +28,41 @@ struct dev {
 
 /* --- The directory -------------------------------------------------------------------------------------------- */
 
-static cof_code path_of(const struct dev *dev, const char *name, char path[PATH_MAX], struct cof_error *err)
+/* Puts two texts together with a slash between them. */
+static cof_code join(const char *first, const char *second, char path[PATH_SIZE], struct cof_error *err)
 {
-    if (snprintf(path, PATH_MAX, "%s/%s", dev->directory, name) >= PATH_MAX) {
+    const size_t length = strlen(first);
+    const size_t rest = strlen(second);
+    if (length + 1 + rest >= PATH_SIZE) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the directory is too long; choose a shorter one");
     }
+    memmove(path, first, length);
+    path[length] = '/';
+    memcpy(path + length + 1, second, rest + 1);
     return COF_OK;
+}
+
+static cof_code path_of(const struct dev *dev, const char *name, char path[PATH_SIZE], struct cof_error *err)
+{
+    return join(dev->directory, name, path, err);
 }
 
 static cof_code default_directory(struct dev *dev, struct cof_error *err)
 {
     const char *data = getenv("XDG_DATA_HOME");
     const char *home = getenv("HOME");
-    int length = -1;
+    if (geteuid() == 0) {
+        /* PostgreSQL runs as another user then, who cannot enter root's home. */
+        return join("/var/lib", "coffer-dev", dev->directory, err);
+    }
     if (data != NULL && data[0] == '/') {
-        length = snprintf(dev->directory, sizeof dev->directory, "%s/coffer/dev", data);
-    } else if (home != NULL && home[0] == '/') {
-        length = snprintf(dev->directory, sizeof dev->directory, "%s/.local/share/coffer/dev", home);
+        return join(data, "coffer/dev", dev->directory, err);
     }
-    if (length < 0 || (size_t) length >= sizeof dev->directory) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "HOME is not set, so there is no place for the data; name one with --dev-dir");
+    if (home != NULL && home[0] == '/') {
+        return join(home, ".local/share/coffer/dev", dev->directory, err);
     }
-    return COF_OK;
+    return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                    "HOME is not set, so there is no place for the data; name one with --dev-dir");
 }
 
 static cof_code make_parents(char *path, struct cof_error *err)
@@ -72,6 +83,25 @@ static cof_code make_parents(char *path, struct cof_error *err)
     }
 }
 
+/* A relative name is made absolute, because PostgreSQL is started from another directory. */
+static cof_code given_directory(struct dev *dev, const char *directory, struct cof_error *err)
+{
+    char current[PATH_SIZE] = "";
+    if (directory[0] != '/' && getcwd(current, sizeof current) == NULL) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the current directory cannot be read");
+    }
+    return join(current, directory[0] == '/' ? directory + 1 : directory, dev->directory, err);
+}
+
+/* Root's PostgreSQL runs as another user, who must be able to pass through; the files in it are for their owner only. */
+static cof_code let_postgres_in(const struct dev *dev, struct cof_error *err)
+{
+    if (geteuid() == 0 && chmod(dev->directory, S_IRWXU | S_IXGRP | S_IXOTH) != 0) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: its mode cannot be changed", dev->directory);
+    }
+    return COF_OK;
+}
+
 static cof_code choose_directory(struct dev *dev, const struct dev_options *options, struct cof_error *err)
 {
     if (options->temporary) {
@@ -79,17 +109,11 @@ static cof_code choose_directory(struct dev *dev, const struct dev_options *opti
         if (mkdtemp(dev->directory) == NULL) {
             return cof_fail(err, COF_REASON_CONFIG_INVALID, "a directory below /tmp cannot be made");
         }
-        return COF_OK;
+        return let_postgres_in(dev, err);
     }
-    if (options->directory == NULL) {
-        TRY(default_directory(dev, err));
-    } else if (options->directory[0] == '/') {
-        (void) snprintf(dev->directory, sizeof dev->directory, "%s", options->directory);
-    } else if (realpath(".", dev->directory) != NULL) {
-        const size_t length = strlen(dev->directory);
-        (void) snprintf(dev->directory + length, sizeof dev->directory - length, "/%s", options->directory);
-    }
-    return make_parents(dev->directory, err);
+    TRY(options->directory == NULL ? default_directory(dev, err) : given_directory(dev, options->directory, err));
+    TRY(make_parents(dev->directory, err));
+    return let_postgres_in(dev, err);
 }
 
 /* --- Preparing ------------------------------------------------------------------------------------------------ */
@@ -120,16 +144,12 @@ static cof_code migrate(const struct dev *dev, struct cof_error *err)
     return migrate_up(&options, &applied, err);
 }
 
-static cof_code make_root_key(struct dev *dev, struct cof_error *err)
-{
-    TRY(path_of(dev, "root.key", dev->root_key, err));
-    return access(dev->root_key, F_OK) == 0 ? COF_OK : root_key_create(dev->root_key, err);
-}
-
 static cof_code fill_settings(struct dev *dev, const struct dev_options *options, struct cof_error *err)
 {
+    bool made = false;
+    TRY(path_of(dev, "root.key", dev->root_key, err));
     TRY(path_of(dev, "coffer.sock", dev->socket, err));
-    static char ipc[PATH_MAX + 8];
+    static char ipc[PATH_SIZE + 8];
     (void) snprintf(ipc, sizeof ipc, "ipc://%s", dev->socket);
     dev->addresses[0] = options->tcp == NULL ? DEV_TCP : options->tcp;
     dev->addresses[1] = ipc;
@@ -138,13 +158,14 @@ static cof_code fill_settings(struct dev *dev, const struct dev_options *options
     dev->settings.keys_root_key_file = dev->root_key;
     dev->settings.transport_listen.items = dev->addresses;
     dev->settings.transport_listen.count = COF_COUNT(dev->addresses);
-    return COF_OK;
+    TRY(server_start(&dev->settings, err));
+    return server_make_root_key(&dev->settings, &made, err);
 }
 
 /* The workspace's UUID is kept in a file of its own, so that later starts can print it. */
 static cof_code keep_workspace(struct dev *dev, struct cof_error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_SIZE];
     TRY(path_of(dev, "workspace", path, err));
     FILE *file = fopen(path, "we");
     if (file == NULL || fputs(dev->workspace, file) == EOF || fclose(file) != 0) {
@@ -155,7 +176,7 @@ static cof_code keep_workspace(struct dev *dev, struct cof_error *err)
 
 static cof_code read_workspace(struct dev *dev, struct cof_error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_SIZE];
     TRY(path_of(dev, "workspace", path, err));
     FILE *file = fopen(path, "re");
     if (file == NULL) {
@@ -172,7 +193,7 @@ static cof_code read_workspace(struct dev *dev, struct cof_error *err)
 static cof_code bootstrap(struct dev *dev, struct cof_error *err)
 {
     AUTO(server_core_cleanup) struct server_core *core = NULL;
-    char token[PATH_MAX];
+    char token[PATH_SIZE];
     TRY(path_of(dev, BOOTSTRAP_SYSTEM_TOKEN, token, err));
     TRY(server_core_new(&dev->settings, &core, err));
     if (server_core_has_instance(core)) {
@@ -187,7 +208,7 @@ static cof_code bootstrap(struct dev *dev, struct cof_error *err)
 
 static void write_env(const struct dev *dev, const char *tcp)
 {
-    char path[PATH_MAX];
+    char path[PATH_SIZE];
     struct cof_error err;
     if (path_of(dev, "env", path, &err) != COF_OK) {
         return;
@@ -204,7 +225,7 @@ static void write_env(const struct dev *dev, const char *tcp)
 
 static void mark_ready(const struct dev *dev)
 {
-    char path[PATH_MAX];
+    char path[PATH_SIZE];
     struct cof_error err;
     if (path_of(dev, "ready", path, &err) == COF_OK) {
         const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -216,7 +237,7 @@ static void mark_ready(const struct dev *dev)
 
 static void clear_ready(const struct dev *dev)
 {
-    char path[PATH_MAX];
+    char path[PATH_SIZE];
     struct cof_error err;
     if (path_of(dev, "ready", path, &err) == COF_OK) {
         (void) unlink(path);
@@ -257,7 +278,6 @@ static cof_code run(struct dev *dev, const struct dev_options *options, struct c
     (void) fflush(stdout);
     TRY(start_cluster(dev, options->temporary, err));
     TRY(migrate(dev, err));
-    TRY(make_root_key(dev, err));
     TRY(fill_settings(dev, options, err));
     TRY(bootstrap(dev, err));
     return server_run(&dev->settings, &hooks, err);

@@ -8,7 +8,7 @@
  */
 
 struct dev_options {
-    const char *directory; /* NULL: $XDG_DATA_HOME/coffer/dev or ~/.local/share/coffer/dev */
+    const char *directory; /* NULL: $XDG_DATA_HOME/coffer/dev, ~/.local/share/coffer/dev, or for root /var/lib/coffer-dev */
     bool temporary;        /* a new directory below /tmp, removed at the end */
     const char *tcp;       /* address of the TCP listener; NULL: tcp://127.0.0.1:7480 */
 };

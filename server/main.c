@@ -144,7 +144,10 @@ static int serve(int argc, char **argv)
     if (settings_read(arguments.config, &settings, &err) != COF_OK) {
         return fail(&err);
     }
-    const cof_code code = server_run(&settings, &hooks, &err);
+    cof_code code = server_start(&settings, &err);
+    if (code == COF_OK) {
+        code = server_run(&settings, &hooks, &err);
+    }
     settings_done(&settings);
     return code == COF_OK ? EXIT_SUCCESS : fail(&err);
 }
@@ -152,8 +155,10 @@ static int serve(int argc, char **argv)
 static cof_code make_instance(const struct settings *settings, const char *token_file, struct cof_error *err)
 {
     AUTO(server_core_cleanup) struct server_core *core = NULL;
-    if (access(settings->keys_root_key_file, F_OK) != 0) {
-        TRY(root_key_create(settings->keys_root_key_file, err));
+    bool made = false;
+    TRY(server_start(settings, err));
+    TRY(server_make_root_key(settings, &made, err));
+    if (made) {
         printf("Root key made: %s\nKeep a copy where the database's backups are not: without it nothing can be read.\n",
                settings->keys_root_key_file);
     }

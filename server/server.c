@@ -84,6 +84,22 @@ static cof_code open_database(struct server_core *core, struct cof_error *err)
     return instance_check_keys(core->session, &core->root, 1, &core->has_instance, err);
 }
 
+cof_code server_start(const struct settings *settings, struct cof_error *err)
+{
+    return crypto_start(settings->memory_secure_heap, settings->memory_lock == 1, err);
+}
+
+cof_code server_make_root_key(const struct settings *settings, bool *ret_made, struct cof_error *err)
+{
+    *ret_made = false;
+    if (access(settings->keys_root_key_file, F_OK) == 0) {
+        return COF_OK;
+    }
+    TRY(root_key_create(settings->keys_root_key_file, err));
+    *ret_made = true;
+    return COF_OK;
+}
+
 static cof_code build_core(struct server_core *core, struct cof_error *err)
 {
     const struct settings *settings = core->settings;
@@ -94,7 +110,6 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     }
     cof_log_init(&core->log, STDERR_FILENO, (cof_log_format) settings->log_format,
                  (cof_log_level) settings->log_level, &cof_system_clock);
-    TRY(crypto_start(settings->memory_secure_heap, required, err));
     TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
     TRY(open_keys(core, err));
     fill_service(core);

@@ -22,6 +22,12 @@ void server_block_signals(void);
 /* Runs until SIGTERM or SIGINT; a second one ends the process at once. */
 COF_CODE server_run(const struct settings *settings, const struct server_hooks *hooks, struct cof_error *err);
 
+/* Starts what a process starts once: the cryptography with its locked memory. Before everything below. */
+COF_CODE server_start(const struct settings *settings, struct cof_error *err);
+
+/* Makes the root key's file if there is none; `ret_made` says whether it did. */
+COF_CODE server_make_root_key(const struct settings *settings, bool *ret_made, struct cof_error *err);
+
 /* What a command without listeners needs of the server: keys, service, one session, memory. */
 struct server_core;
 COF_CODE server_core_new(const struct settings *settings, struct server_core **ret_core, struct cof_error *err);

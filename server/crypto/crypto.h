@@ -14,9 +14,9 @@
  */
 
 enum {
-    CRYPTO_KEY = 32,       /* bytes of every symmetric key */
-    CRYPTO_DIGEST = 32,    /* SHA-256, HMAC-SHA-256 */
-    CRYPTO_NONCE = 24,     /* XAES-256-GCM */
+    CRYPTO_KEY = 32,    /* bytes of every symmetric key */
+    CRYPTO_DIGEST = 32, /* SHA-256, HMAC-SHA-256 */
+    CRYPTO_NONCE = 24,  /* XAES-256-GCM */
     CRYPTO_TAG = 16,
 };
 

@@ -35,7 +35,7 @@ struct key_table {
     struct shard shards[SHARDS];
     size_t bucket_mask;
     size_t capacity;
-    _Atomic uint64_t clock;
+    _Atomic uint64_t clock; /* starts at 1: a home that was never used has 0 */
     pthread_mutex_t change; /* held by whoever adds or removes, before the shard's lock; guards what follows */
     size_t key_count;
     size_t home_count;
@@ -334,6 +334,7 @@ COF_CODE key_table_new(size_t capacity, struct key_table **ret_table, struct cof
         return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring's table");
     }
     check(pthread_mutex_init(&made->change, NULL));
+    atomic_init(&made->clock, 1);
     made->capacity = capacity;
     made->bucket_mask = buckets_for(capacity) - 1;
     AUTO(key_table_free_auto) struct key_table *table = made;

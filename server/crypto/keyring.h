@@ -90,8 +90,8 @@ COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *addres
 
 /* Opens; writes blob.len - BLOB_OVERHEAD bytes. CORRUPTED if anything does not fit, INTERNAL if the key is not
  * installed; a failure wipes these bytes. `to` may be blob.data + BLOB_HEADER. */
-COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob, uint8_t *to,
-                      struct cof_error *err);
+COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob,
+                      uint8_t *to, struct cof_error *err);
 
 /* HMAC over `data` under the row subkey of one generation, which must be installed. */
 COF_CODE keyring_row_mac(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,

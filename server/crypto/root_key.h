@@ -3,8 +3,8 @@
 #include "server/crypto/crypto.h"
 
 /*
- * The root key: 32 bytes that wrap the workspace keys. Its file holds 64 hex digits and an optional line end, belongs
- * to the user who runs the server, and has mode 0600 or less; anything else is refused.
+ * The root key: 32 bytes that wrap the workspace keys. Its file holds 64 hex digits and an optional line end,
+ * belongs to the user who runs the server, and has mode 0600 or less; anything else is refused.
  */
 
 enum { ROOT_KEY_ID = 8, ROOT_KEY_CHECK = CRYPTO_DIGEST };

@@ -100,7 +100,7 @@ static void check_sealing(const struct golden *golden, const struct blob_address
 {
     struct cof_error err;
     uint8_t associated[BLOB_ASSOCIATED_MAX];
-    uint8_t made[TEXT_MAX + BLOB_OVERHEAD];
+    static uint8_t made[TEXT_MAX + BLOB_OVERHEAD];
     made[0] = BLOB_FORMAT;
     cof_put_u32(made + 1, golden->generation);
     memcpy(made + BLOB_HEADER - CRYPTO_NONCE, nonce, CRYPTO_NONCE);
@@ -134,7 +134,7 @@ static void check_blob(struct golden *golden, char **words)
 static void check_row_mac(struct golden *golden, char **words)
 {
     struct cof_error err;
-    uint8_t data[TEXT_MAX];
+    static uint8_t data[TEXT_MAX];
     uint8_t expected[CRYPTO_DIGEST];
     uint8_t mac[CRYPTO_DIGEST];
     const struct cof_slice row = word_bytes(words[1], data, sizeof data);

@@ -1,0 +1,207 @@
+#include "client/libcoffer/channel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/libcoffer/call_state.h"
+
+/* A message is the SP request ID and the frame. */
+enum { SP_HEADER = 4 };
+
+/*
+ * Wakes the calls that wait for a connection, or that nng holds back for one that is gone. nng calls back on another
+ * thread, so that cancelling under the lock is safe; a call that is just being given to nng is missed, and goes on when
+ * its short time for sending is over.
+ */
+static void on_changed(struct endpoint *endpoint, bool connected, void *context)
+{
+    struct channel *channel = context;
+    channel_lock(channel);
+    for (size_t i = 0; i < channel->call_count; i++) {
+        struct call *call = channel->calls[i];
+        if (connected ? call->state == CALL_WAITING : call->state == CALL_SENDING && call->endpoint == endpoint) {
+            nng_aio_cancel(call->aio);
+        }
+    }
+    channel_unlock(channel);
+}
+
+static cof_code add_endpoint(struct channel *channel, const char *address, struct cof_error *err)
+{
+    const struct endpoint_options options = {
+        .address = address, .max_reply = CHANNEL_REPLY_MAX + SP_HEADER, .changed = on_changed, .context = channel};
+    TRY(endpoint_new(&options, &channel->endpoints[channel->endpoint_count], err));
+    channel->endpoint_count++;
+    return COF_OK;
+}
+
+static void close_cleanup(struct channel **channel)
+{
+    channel_close(*channel);
+}
+
+static cof_code out_of_memory(struct cof_error *err)
+{
+    return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "the process has no memory left for a call");
+}
+
+cof_code channel_new(const struct channel_options *options, struct channel **ret_channel, struct cof_error *err)
+{
+    AUTO(close_cleanup) struct channel *channel = calloc(1, sizeof *channel);
+    if (channel == NULL) {
+        return out_of_memory(err);
+    }
+    channel->options = *options;
+    (void) pthread_mutex_init(&channel->lock, NULL);
+    (void) pthread_cond_init(&channel->all_free, NULL);
+    /* Each client begins at an address of its own choice, so that many of them spread over the servers. */
+    atomic_init(&channel->preferred, cof_uuid_random().bytes[15] % (unsigned) options->address_count);
+    for (size_t i = 0; i < options->address_count; i++) {
+        TRY(add_endpoint(channel, options->addresses[i], err));
+    }
+    *ret_channel = TAKE(channel);
+    return COF_OK;
+}
+
+static void free_call(struct call *call)
+{
+    nng_aio_free(call->aio);
+    (void) pthread_cond_destroy(&call->over);
+    free(call);
+}
+
+/* What a call begins between these two steps ends because its socket is closed. */
+static void end_calls(struct channel *channel)
+{
+    channel_lock(channel);
+    channel->closing = true;
+    for (size_t i = 0; i < channel->call_count; i++) {
+        nng_aio_cancel(channel->calls[i]->aio);
+    }
+    channel_unlock(channel);
+    for (size_t i = 0; i < channel->endpoint_count; i++) {
+        endpoint_close(channel->endpoints[i]);
+    }
+}
+
+void channel_close(struct channel *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    end_calls(channel);
+    channel_lock(channel);
+    while (channel->busy > 0) {
+        (void) pthread_cond_wait(&channel->all_free, &channel->lock);
+    }
+    channel_unlock(channel);
+    for (size_t i = 0; i < channel->call_count; i++) {
+        free_call(channel->calls[i]);
+    }
+    for (size_t i = 0; i < channel->endpoint_count; i++) {
+        endpoint_free(channel->endpoints[i]);
+    }
+    (void) pthread_cond_destroy(&channel->all_free);
+    (void) pthread_mutex_destroy(&channel->lock);
+    free(channel);
+}
+
+static struct call *make_call(struct channel *channel)
+{
+    struct call *call = calloc(1, sizeof *call);
+    if (call == NULL || nng_aio_alloc(&call->aio, call_on_event, call) != 0) {
+        free(call);
+        return NULL;
+    }
+    (void) pthread_cond_init(&call->over, NULL);
+    call->channel = channel;
+    channel->calls[channel->call_count++] = call;
+    return call;
+}
+
+static cof_code take(struct channel *channel, struct call **ret_call, struct cof_error *err)
+{
+    if (channel->closing) {
+        return cof_fail(err, COF_REASON_CLIENT_CLOSED, "the client is being closed; %s",
+                        cof_reason_next_step(COF_REASON_CLIENT_CLOSED));
+    }
+    if (channel->busy == CHANNEL_CALLS_MAX) {
+        return cof_fail(err, COF_REASON_TOO_MANY_IN_FLIGHT, "%d calls are running on this client; wait until some have ended",
+                        CHANNEL_CALLS_MAX);
+    }
+    struct call *call =
+        channel->idle_count > 0 ? channel->idle[--channel->idle_count] : make_call(channel);
+    if (call == NULL) {
+        return out_of_memory(err);
+    }
+    channel->busy++;
+    *ret_call = call;
+    return COF_OK;
+}
+
+cof_code channel_call_take(struct channel *channel, struct call **ret_call, struct cof_error *err)
+{
+    channel_lock(channel);
+    const cof_code code = take(channel, ret_call, err);
+    channel_unlock(channel);
+    return code;
+}
+
+void channel_call_give(struct channel *channel, struct call *call)
+{
+    channel_lock(channel);
+    channel->idle[channel->idle_count++] = call;
+    channel->busy--;
+    if (channel->busy == 0) {
+        (void) pthread_cond_signal(&channel->all_free);
+    }
+    channel_unlock(channel);
+}
+
+struct endpoint *channel_choose(struct channel *channel, const struct endpoint *avoid)
+{
+    const size_t count = channel->endpoint_count;
+    const unsigned preferred = atomic_load(&channel->preferred);
+    struct endpoint *last_resort = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const size_t index = (preferred + i) % count;
+        struct endpoint *endpoint = channel->endpoints[index];
+        if (!endpoint_connected(endpoint)) {
+            continue;
+        }
+        if (endpoint != avoid) {
+            atomic_store(&channel->preferred, (unsigned) index);
+            return endpoint;
+        }
+        last_resort = endpoint;
+    }
+    return last_resort;
+}
+
+void channel_blame(struct channel *channel, const struct endpoint *endpoint)
+{
+    unsigned preferred = atomic_load(&channel->preferred);
+    if (channel->endpoints[preferred] == endpoint) {
+        const unsigned next = (preferred + 1) % (unsigned) channel->endpoint_count;
+        (void) atomic_compare_exchange_strong(&channel->preferred, &preferred, next);
+    }
+}
+
+bool channel_closing(struct channel *channel)
+{
+    channel_lock(channel);
+    const bool closing = channel->closing;
+    channel_unlock(channel);
+    return closing;
+}
+
+void channel_addresses(const struct channel *channel, char *to, size_t size)
+{
+    size_t used = 0;
+    to[0] = '\0';
+    for (size_t i = 0; i < channel->endpoint_count && used < size; i++) {
+        const int written = snprintf(to + used, size - used, "%s%s", i == 0 ? "" : ", ",
+                                     endpoint_address(channel->endpoints[i]));
+        used += written < 0 ? 0 : (size_t) written;
+    }
+}

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <nng/nng.h>
+
+#include "common/error.h"
+
+/* One address: a REQ socket that connects, and connects again, by itself, and its contexts. Thread-safe. */
+
+struct endpoint;
+
+struct endpoint_options {
+    const char *address;
+    size_t max_reply; /* bytes of the largest message that is received */
+    /* Told on a thread of nng when the first connection is there and when the last one is gone. Must not block. */
+    void (*changed)(struct endpoint *endpoint, bool connected, void *context);
+    void *context;
+};
+
+/* Fails with CONFIG_INVALID for an address that nng does not take, or OUT_OF_MEMORY. */
+COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint, struct cof_error *err);
+
+/* Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. */
+void endpoint_close(struct endpoint *endpoint);
+/* Frees a closed endpoint. NULL is allowed. */
+void endpoint_free(struct endpoint *endpoint);
+
+const char *endpoint_address(const struct endpoint *endpoint);
+bool endpoint_connected(const struct endpoint *endpoint);
+
+/* A context on which nothing is running. 0, or an error of nng. */
+int endpoint_context_take(struct endpoint *endpoint, nng_ctx *ret_context);
+/* Takes it back. One with a request that was not answered is closed, which makes nng forget the request. */
+void endpoint_context_give(struct endpoint *endpoint, nng_ctx context, bool answered);

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <protobuf-c/protobuf-c.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
 
 #include "common/error.h"
 #include "common/slice.h"

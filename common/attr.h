@@ -9,11 +9,11 @@
 #define AUTO(function) __attribute__((cleanup(function)))
 
 /* TAKE(p): hands the pointer on and leaves NULL behind, so that the scope's cleanup finds nothing. */
-#define TAKE(pointer)                                                                                        \
-    __extension__({                                                                                          \
-        __typeof__(pointer) taken_ = (pointer);                                                              \
-        (pointer) = NULL;                                                                                    \
-        taken_;                                                                                              \
+#define TAKE(pointer)                           \
+    __extension__({                             \
+        __typeof__(pointer) taken_ = (pointer); \
+        (pointer) = NULL;                       \
+        taken_;                                 \
     })
 
 #define COF_COUNT(array) (sizeof(array) / sizeof((array)[0]))

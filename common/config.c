@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <yaml.h>
 
 enum { FILE_MAX = 1 << 20, NAME_MAX_LENGTH = 64, LIST_MAX = 64 };
@@ -359,7 +360,8 @@ static cof_code take_event(struct document *document, const yaml_event_t *event)
     case YAML_ALIAS_EVENT:
         return refuse_line(document->reader, "aliases are not allowed");
     case YAML_DOCUMENT_START_EVENT:
-        return document->depth == AT_END ? refuse_line(document->reader, "a second document is not allowed") : COF_OK;
+        return document->depth == AT_END ? refuse_line(document->reader, "a second document is not allowed")
+                                         : COF_OK;
     default:
         return COF_OK;
     }
@@ -396,7 +398,8 @@ static cof_code read_whole(struct reader *reader, FILE *file, char **ret_text, s
         return cof_fail(reader->err, COF_REASON_CONFIG_INVALID, "%.200s: cannot be read", reader->origin.file);
     }
     if (*ret_size > FILE_MAX) {
-        return cof_fail(reader->err, COF_REASON_CONFIG_INVALID, "%.200s: is larger than 1 MiB", reader->origin.file);
+        return cof_fail(reader->err, COF_REASON_CONFIG_INVALID, "%.200s: is larger than 1 MiB",
+                        reader->origin.file);
     }
     return COF_OK;
 }
@@ -434,8 +437,8 @@ static cof_code set_defaults(struct reader *reader)
     return COF_OK;
 }
 
-static void variable_name(const struct cof_config_table *table, const struct cof_config_setting *setting, char *name,
-                          size_t size)
+static void variable_name(const struct cof_config_table *table, const struct cof_config_setting *setting,
+                          char *name, size_t size)
 {
     (void) snprintf(name, size, "%s_%s__%s", table->environment_prefix, setting->section, setting->key);
     for (char *at = name; *at != '\0'; at++) {

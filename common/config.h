@@ -7,10 +7,10 @@
 #include "common/error.h"
 
 /*
- * The reader of a settings file: YAML of two levels, `section:` and below it `key: value`, read against a table. Every
- * key also comes from the environment, as PREFIX_SECTION__KEY, which wins. Strict: an unknown key, a duplicate, a wrong
- * type or a value out of range is CONFIG_INVALID with file, line, key, problem and what is allowed. Files over 1 MiB,
- * anchors and aliases are refused.
+ * The reader of a settings file: YAML of two levels, `section:` and below it `key: value`, read against a table.
+ * Every key also comes from the environment, as PREFIX_SECTION__KEY, which wins. Strict: an unknown key, a
+ * duplicate, a wrong type or a value out of range is CONFIG_INVALID with file, line, key, problem and what is
+ * allowed. Files over 1 MiB, anchors and aliases are refused.
  */
 
 typedef enum cof_config_type {

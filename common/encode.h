@@ -49,7 +49,7 @@ void cof_hex_encode(struct cof_slice bytes, char *to);
 bool cof_hex_decode(struct cof_slice text, uint8_t *to, size_t size);
 
 /* base64url without padding (RFC 4648, section 5) with a NUL; `to` has COF_BASE64URL_SIZE(len) bytes. */
-#define COF_BASE64URL_SIZE(len) (((len) * 4 + 2) / 3 + 1)
+#define COF_BASE64URL_SIZE(len) (((len) *4 + 2) / 3 + 1)
 void cof_base64url_encode(struct cof_slice bytes, char *to);
 /* Reads exactly `size` bytes; refuses padding, foreign characters and bits that are not zero at the end. */
 bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size);

@@ -150,8 +150,8 @@ cof_code cof_error_retry_after(struct cof_error *err, uint32_t milliseconds)
 const char *cof_code_name(cof_code code)
 {
     switch (code) {
-#define CODE(name, number)                                                                                   \
-    case COF_##name:                                                                                         \
+#define CODE(name, number) \
+    case COF_##name:       \
         return #name;
 #include "common/code.def"
 #undef CODE

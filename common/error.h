@@ -57,10 +57,10 @@ struct cof_error {
     cof_origin origin;
     uint32_t retry_after_ms; /* 0: no advice */
     uint32_t fact_count;
-    char native[16];                   /* SQLSTATE, errno or library code as it was first seen */
-    char field[COF_ERROR_FIELD_SIZE];  /* path of the wrong field, or empty */
+    char native[16];                      /* SQLSTATE, errno or library code as it was first seen */
+    char field[COF_ERROR_FIELD_SIZE];     /* path of the wrong field, or empty */
     char message[COF_ERROR_MESSAGE_SIZE]; /* for the peer: no secret, no SQL, no path of the server */
-    char trail[COF_ERROR_TRAIL_SIZE];  /* for the log: what was being done, innermost first */
+    char trail[COF_ERROR_TRAIL_SIZE];     /* for the log: what was being done, innermost first */
     struct cof_error_fact facts[COF_ERROR_FACTS];
 };
 
@@ -100,12 +100,12 @@ const char *cof_reason_meaning(cof_reason reason);
 const char *cof_reason_next_step(cof_reason reason);
 
 /* Passes a failure on. The only macro that returns. */
-#define TRY(call)                                                                                            \
-    do {                                                                                                     \
-        const cof_code try_code_ = (call);                                                                   \
-        if (try_code_ != COF_OK) {                                                                           \
-            return try_code_;                                                                                \
-        }                                                                                                    \
+#define TRY(call)                          \
+    do {                                   \
+        const cof_code try_code_ = (call); \
+        if (try_code_ != COF_OK) {         \
+            return try_code_;              \
+        }                                  \
     } while (0)
 
 /* Says that a failure makes no difference here. */

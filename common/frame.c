@@ -1,8 +1,9 @@
 #include "common/frame.h"
 
-#include <google/rpc/error_details.pb-c.h>
 #include <stddef.h>
 #include <stdio.h>
+
+#include <google/rpc/error_details.pb-c.h>
 
 #include "common/name.h"
 #include "common/varint.h"
@@ -197,7 +198,8 @@ static cof_code check_request(const struct cof_request_frame *frame, struct cof_
     return COF_OK;
 }
 
-cof_code cof_request_frame_decode(struct cof_slice bytes, struct cof_request_frame *ret_frame, struct cof_error *err)
+cof_code cof_request_frame_decode(struct cof_slice bytes, struct cof_request_frame *ret_frame,
+                                  struct cof_error *err)
 {
     struct cof_request_frame *frame = ret_frame;
     memset(frame, 0, offsetof(struct cof_request_frame, metadata.entries));
@@ -243,8 +245,7 @@ cof_code cof_response_frame_decode(struct cof_slice bytes, struct cof_response_f
         {RESPONSE_SERVER_TIME, WIRE_VARINT, false, &frame->server_time_us},
         {RESPONSE_METADATA, WIRE_BYTES, false, NULL},
     };
-    const cof_code decoded =
-        read_fields(bytes, fields, COF_COUNT(fields), take_response_repeated, frame, err);
+    const cof_code decoded = read_fields(bytes, fields, COF_COUNT(fields), take_response_repeated, frame, err);
     frame->code = (int32_t) code;
     if (decoded != COF_OK || frame->revision != COF_FRAME_REVISION) {
         return cof_fail(err, COF_REASON_REPLY_INVALID, "%s; %s", cof_reason_meaning(COF_REASON_REPLY_INVALID),
@@ -578,6 +579,7 @@ void cof_error_from_frame(const struct cof_response_frame *frame, struct cof_err
     for (uint32_t i = 0; i < frame->detail_count; i++) {
         read_detail(frame->details[i], ret_err);
     }
-    ret_err->code = frame->code >= COF_OK && frame->code <= COF_UNAUTHENTICATED ? (cof_code) frame->code : COF_UNKNOWN;
+    ret_err->code =
+        frame->code >= COF_OK && frame->code <= COF_UNAUTHENTICATED ? (cof_code) frame->code : COF_UNKNOWN;
     copy_text(ret_err->message, sizeof ret_err->message, frame->message);
 }

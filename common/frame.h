@@ -58,7 +58,8 @@ struct cof_response_frame {
  * STRING_INVALID, FRAME_REVISION_UNSUPPORTED or REQUEST_ID_INVALID. Whatever was read before the failure stands in
  * the result, so that an answer can carry the request's ID. Unknown fields are skipped.
  */
-COF_CODE cof_request_frame_decode(struct cof_slice bytes, struct cof_request_frame *ret_frame, struct cof_error *err);
+COF_CODE cof_request_frame_decode(struct cof_slice bytes, struct cof_request_frame *ret_frame,
+                                  struct cof_error *err);
 
 /* Decodes a response; fails with REPLY_INVALID. */
 COF_CODE cof_response_frame_decode(struct cof_slice bytes, struct cof_response_frame *ret_frame,

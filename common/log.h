@@ -51,7 +51,8 @@ struct cof_log_field {
 void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_level level,
                   const struct cof_clock *clock);
 
-/* `event` is a stable name for machines ("request", "listening"), `message` is for people. Long lines are cut after about 3,800 bytes. */
+/* `event` is a stable name for machines ("request", "listening"), `message` is for people. Long lines are cut after
+ * about 3,800 bytes. */
 void cof_log_event(const struct cof_log *log, cof_log_level level, const char *event, const char *message,
                    const struct cof_log_field *fields, uint32_t count);
 
@@ -71,8 +72,8 @@ static inline struct cof_log_field cof_log_number(const char *key, int64_t numbe
 }
 
 /* The usual form: cof_log(log, COF_LOG_INFO, "event", "message", fields...). */
-#define COF_LOG(log, level, event, message, ...)                                                             \
-    do {                                                                                                     \
-        const struct cof_log_field fields_[] = {__VA_ARGS__};                                                \
-        cof_log_event((log), (level), (event), (message), fields_, (uint32_t) COF_COUNT(fields_));           \
+#define COF_LOG(log, level, event, message, ...)                                                   \
+    do {                                                                                           \
+        const struct cof_log_field fields_[] = {__VA_ARGS__};                                      \
+        cof_log_event((log), (level), (event), (message), fields_, (uint32_t) COF_COUNT(fields_)); \
     } while (0)

@@ -84,8 +84,9 @@ static cof_code wrong_byte(const struct name_rule *rule, struct cof_slice name, 
     const uint8_t byte = name.data[at];
     char shown[8];
     (void) snprintf(shown, sizeof shown, byte > ' ' && byte < 127 ? "%c" : "\\x%02x", byte);
-    return cof_fail_field(err, COF_REASON_FIELD_INVALID, field, "%s: character %zu (%s) is not allowed there; write %s",
-                          field, at + 1, shown, rule->text);
+    return cof_fail_field(err, COF_REASON_FIELD_INVALID, field,
+                          "%s: character %zu (%s) is not allowed there; write %s", field, at + 1, shown,
+                          rule->text);
 }
 
 cof_code cof_name_check(cof_name_kind kind, struct cof_slice name, const char *field, struct cof_error *err)
@@ -95,8 +96,8 @@ cof_code cof_name_check(cof_name_kind kind, struct cof_slice name, const char *f
         return cof_fail_field(err, COF_REASON_FIELD_REQUIRED, field, "%s is empty; write %s", field, rule->text);
     }
     if (name.len > rule->max) {
-        return cof_fail_field(err, COF_REASON_FIELD_INVALID, field, "%s has %zu characters; write %s", field, name.len,
-                              rule->text);
+        return cof_fail_field(err, COF_REASON_FIELD_INVALID, field, "%s has %zu characters; write %s", field,
+                              name.len, rule->text);
     }
     const size_t wrong = first_wrong(rule, name);
     return wrong == name.len ? COF_OK : wrong_byte(rule, name, wrong, field, err);

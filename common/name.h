@@ -47,5 +47,6 @@ bool cof_pattern_covers(struct cof_slice outer, struct cof_slice inner);
 /* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms) without a NUL byte. */
 bool cof_text_valid(struct cof_slice text);
 
-/* The number of single-byte edits from one to the other, or `limit` + 1 if there are more; names up to 128 bytes. */
+/* The number of single-byte edits from one to the other, or `limit` + 1 if there are more; names up to 128 bytes.
+ */
 unsigned cof_name_distance(struct cof_slice a, struct cof_slice b, unsigned limit);

@@ -11,8 +11,9 @@
  *
  *   cof_<kind>_<payload><check>
  *
- * payload = workspace UUID, token UUID, 32 random bytes as one big-endian number in base 62 (0-9A-Za-z), left-padded
- * to 86 characters; check = CRC-32 (IEEE) over everything before it, in base 62, left-padded to 6 characters.
+ * payload = workspace UUID, token UUID, 32 random bytes as one big-endian number in base 62 (0-9A-Za-z),
+ * left-padded to 86 characters; check = CRC-32 (IEEE) over everything before it, in base 62, left-padded to 6
+ * characters.
  */
 
 typedef enum cof_token_kind {

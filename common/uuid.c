@@ -1,7 +1,8 @@
 #include "common/uuid.h"
 
-#include <openssl/rand.h>
 #include <stdlib.h>
+
+#include <openssl/rand.h>
 
 #include "common/encode.h"
 

@@ -43,7 +43,8 @@ static inline uint8_t *varint_put(uint8_t *to, uint64_t value)
     return to;
 }
 
-/* Fields with numbers below 16, whose tag is one byte. Zero numbers and empty bytes are left out, as proto3 does. */
+/* Fields with numbers below 16, whose tag is one byte. Zero numbers and empty bytes are left out, as proto3 does.
+ */
 static inline size_t wire_number_size(uint64_t value)
 {
     return value == 0 ? 0 : 1 + varint_size(value);

@@ -26,8 +26,8 @@ static size_t write_path(const struct place *place, char *path, size_t size)
         used = write_path(place->outer, path, size);
         used += (size_t) snprintf(path + used, size - used, ".");
     }
-    used += (size_t) snprintf(path + used, size - used, place->repeated ? "%s[%zu]" : "%s", place->field,
-                              place->index);
+    used +=
+        (size_t) snprintf(path + used, size - used, place->repeated ? "%s[%zu]" : "%s", place->field, place->index);
     return used < size ? used : size - 1;
 }
 
@@ -62,9 +62,9 @@ static wire_type wire_type_of(ProtobufCType type)
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_BOOL:
     case PROTOBUF_C_TYPE_ENUM:
-    default:
-        return WIRE_VARINT;
+        break;
     }
+    return WIRE_VARINT;
 }
 
 /* Elements of a packed field: each varint ends with a byte below 128. */
@@ -106,7 +106,8 @@ static cof_code scan_field(const ProtobufCFieldDescriptor *known, const struct w
     if (field->type == expected) {
         return expected == WIRE_BYTES ? scan_bytes(known, field->bytes, place, depth, err) : COF_OK;
     }
-    if (known->label == PROTOBUF_C_LABEL_REPEATED && field->type == WIRE_BYTES && packed_fits(field->bytes, expected)) {
+    if (known->label == PROTOBUF_C_LABEL_REPEATED && field->type == WIRE_BYTES &&
+        packed_fits(field->bytes, expected)) {
         return COF_OK;
     }
     return refuse(place, COF_REASON_PAYLOAD_INVALID, "the field has the wrong wire type", err);

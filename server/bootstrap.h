@@ -17,8 +17,8 @@ enum { BOOTSTRAP_UUID_TEXT = COF_UUID_TEXT };
 
 /*
  * Makes the workspace "dev" with the accounts "admin" (may do everything in it) and "executor" (may resolve), and
- * writes a token of each into the directory. Needs system.token there. Runs the service's own methods, so nothing is
- * stored that a client could not have stored.
+ * writes a token of each into the directory. Needs system.token there. Runs the service's own methods, so nothing
+ * is stored that a client could not have stored.
  */
 COF_CODE bootstrap_development(struct server_core *core, const char *directory, char workspace[BOOTSTRAP_UUID_TEXT],
                                struct cof_error *err);

@@ -11,7 +11,13 @@
 #include "server/store/dev_cluster.h"
 #include "server/store/migrate.h"
 
-enum { START_TIMEOUT_MS = 60000, CONNECT_TIMEOUT_MS = 5000, LOCK_TIMEOUT_MS = 30000, CONNINFO_SIZE = 1400, PATH_SIZE = 1024 };
+enum {
+    START_TIMEOUT_MS = 60000,
+    CONNECT_TIMEOUT_MS = 5000,
+    LOCK_TIMEOUT_MS = 30000,
+    CONNINFO_SIZE = 1400,
+    PATH_SIZE = 1024
+};
 
 #define DEV_TCP "tcp://127.0.0.1:7480"
 
@@ -34,7 +40,8 @@ static cof_code join(const char *first, const char *second, char path[PATH_SIZE]
     const size_t length = strlen(first);
     const size_t rest = strlen(second);
     if (length + 1 + rest >= PATH_SIZE) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the directory is too long; choose a shorter one");
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the path of the directory is too long; choose a shorter one");
     }
     memmove(path, first, length);
     path[length] = '/';
@@ -93,7 +100,8 @@ static cof_code given_directory(struct dev *dev, const char *directory, struct c
     return join(current, directory[0] == '/' ? directory + 1 : directory, dev->directory, err);
 }
 
-/* Root's PostgreSQL runs as another user, who must be able to pass through; the files in it are for their owner only. */
+/* Root's PostgreSQL runs as another user, who must be able to pass through; the files in it are for their owner
+ * only. */
 static cof_code let_postgres_in(const struct dev *dev, struct cof_error *err)
 {
     if (geteuid() == 0 && chmod(dev->directory, S_IRWXU | S_IXGRP | S_IXOTH) != 0) {
@@ -186,8 +194,9 @@ static cof_code read_workspace(struct dev *dev, struct cof_error *err)
     }
     const bool read = fgets(dev->workspace, sizeof dev->workspace, file) != NULL;
     (void) fclose(file);
-    return read ? COF_OK : cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: is empty; remove %s and start again", path,
-                                    dev->directory);
+    return read ? COF_OK
+                : cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: is empty; remove %s and start again", path,
+                           dev->directory);
 }
 
 static cof_code bootstrap(struct dev *dev, struct cof_error *err)

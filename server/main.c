@@ -159,12 +159,14 @@ static cof_code make_instance(const struct settings *settings, const char *token
     TRY(server_start(settings, err));
     TRY(server_make_root_key(settings, &made, err));
     if (made) {
-        printf("Root key made: %s\nKeep a copy where the database's backups are not: without it nothing can be read.\n",
+        printf("Root key made: %s\nKeep a copy where the database's backups are not: without it nothing can be "
+               "read.\n",
                settings->keys_root_key_file);
     }
     TRY(server_core_new(settings, &core, err));
     if (server_core_has_instance(core)) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the database holds an instance already; nothing was changed");
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the database holds an instance already; nothing was changed");
     }
     return bootstrap_instance(core, token_file, err);
 }

@@ -105,8 +105,9 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     const struct settings *settings = core->settings;
     const bool required = settings->memory_lock == 1;
     if (settings->database_conninfo[0] == '\0') {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "database.conninfo is empty; set it, for example to \"host=/run/postgresql dbname=coffer\"");
+        return cof_fail(
+            err, COF_REASON_CONFIG_INVALID,
+            "database.conninfo is empty; set it, for example to \"host=/run/postgresql dbname=coffer\"");
     }
     cof_log_init(&core->log, STDERR_FILENO, (cof_log_format) settings->log_format,
                  (cof_log_level) settings->log_level, &cof_system_clock);

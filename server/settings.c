@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-#define ROW(section, key, type, value, min, max, choices, help)                                              \
+#define ROW(section, key, type, value, min, max, choices, help) \
     {#section, #key, COF_CONFIG_##type, value, min, max, choices, help, offsetof(struct settings, section##_##key)},
 
 #define TEXT(section, key, value, help) ROW(section, key, TEXT, value, 0, 0, NULL, help)

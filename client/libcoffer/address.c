@@ -28,8 +28,8 @@ struct scheme {
 
 static cof_code wrong(const struct address *address, const char *what)
 {
-    return cof_fail_field(address->err, COF_REASON_CONFIG_INVALID, "addr", "%s: the address \"%.*s\" %s", address->from,
-                          (int) address->text.len, (const char *) address->text.data, what);
+    return cof_fail_field(address->err, COF_REASON_CONFIG_INVALID, "addr", "%s: the address \"%.*s\" %s",
+                          address->from, (int) address->text.len, (const char *) address->text.data, what);
 }
 
 static cof_code check_ipc(const struct address *address)
@@ -103,8 +103,9 @@ static cof_code check_tcp(const struct address *address)
         return wrong(address, "is not tcp://HOST:PORT with a port of 1 to 65535");
     }
     if (!address->insecure && !is_loopback(host)) {
-        return wrong(address, "is another host, to which the token and the values would travel in the clear; use ipc://, "
-                              "tcp:// through a tunnel on this host, or set insecure_transport=yes");
+        return wrong(address,
+                     "is another host, to which the token and the values would travel in the clear; use ipc://, "
+                     "tcp:// through a tunnel on this host, or set insecure_transport=yes");
     }
     return COF_OK;
 }
@@ -137,9 +138,10 @@ cof_code address_check(struct cof_slice text, bool insecure, const char *from, s
         const struct cof_slice prefix = cof_slice_text(schemes[i].prefix);
         if (cof_slice_starts_with(text, prefix)) {
             address.rest = cof_slice_of(text.data + prefix.len, text.len - prefix.len);
-            return schemes[i].check != NULL ? schemes[i].check(&address)
-                                            : wrong(&address, "has a transport that this version does not offer; use "
-                                                              "ipc:///PATH or tcp://HOST:PORT");
+            return schemes[i].check != NULL
+                       ? schemes[i].check(&address)
+                       : wrong(&address, "has a transport that this version does not offer; use "
+                                         "ipc:///PATH or tcp://HOST:PORT");
         }
     }
     return wrong(&address, "has no transport that is known; write ipc:///PATH or tcp://HOST:PORT");

@@ -70,7 +70,8 @@ struct channel {
     struct call *idle[CHANNEL_CALLS_MAX];
 };
 
-/* A call of its own for the caller, idle and empty. Fails with TOO_MANY_IN_FLIGHT, OUT_OF_MEMORY or CLIENT_CLOSED. */
+/* A call of its own for the caller, idle and empty. Fails with TOO_MANY_IN_FLIGHT, OUT_OF_MEMORY or CLIENT_CLOSED.
+ */
 COF_CODE channel_call_take(struct channel *channel, struct call **ret_call, struct cof_error *err);
 void channel_call_give(struct channel *channel, struct call *call);
 

@@ -9,9 +9,9 @@
 enum { SP_HEADER = 4 };
 
 /*
- * Wakes the calls that wait for a connection, or that nng holds back for one that is gone. nng calls back on another
- * thread, so that cancelling under the lock is safe; a call that is just being given to nng is missed, and goes on when
- * its short time for sending is over.
+ * Wakes the calls that wait for a connection, or that nng holds back for one that is gone. nng calls back on
+ * another thread, so that cancelling under the lock is safe; a call that is just being given to nng is missed, and
+ * goes on when its short time for sending is over.
  */
 static void on_changed(struct endpoint *endpoint, bool connected, void *context)
 {
@@ -126,11 +126,10 @@ static cof_code take(struct channel *channel, struct call **ret_call, struct cof
                         cof_reason_next_step(COF_REASON_CLIENT_CLOSED));
     }
     if (channel->busy == CHANNEL_CALLS_MAX) {
-        return cof_fail(err, COF_REASON_TOO_MANY_IN_FLIGHT, "%d calls are running on this client; wait until some have ended",
-                        CHANNEL_CALLS_MAX);
+        return cof_fail(err, COF_REASON_TOO_MANY_IN_FLIGHT,
+                        "%d calls are running on this client; wait until some have ended", CHANNEL_CALLS_MAX);
     }
-    struct call *call =
-        channel->idle_count > 0 ? channel->idle[--channel->idle_count] : make_call(channel);
+    struct call *call = channel->idle_count > 0 ? channel->idle[--channel->idle_count] : make_call(channel);
     if (call == NULL) {
         return out_of_memory(err);
     }
@@ -200,8 +199,8 @@ void channel_addresses(const struct channel *channel, char *to, size_t size)
     size_t used = 0;
     to[0] = '\0';
     for (size_t i = 0; i < channel->endpoint_count && used < size; i++) {
-        const int written = snprintf(to + used, size - used, "%s%s", i == 0 ? "" : ", ",
-                                     endpoint_address(channel->endpoints[i]));
+        const int written =
+            snprintf(to + used, size - used, "%s%s", i == 0 ? "" : ", ", endpoint_address(channel->endpoints[i]));
         used += written < 0 ? 0 : (size_t) written;
     }
 }

@@ -45,9 +45,10 @@ static cof_code check(struct cof_slice token, struct cof_error *err)
     }
     for (size_t i = 0; i < token.len; i++) {
         if (token.data[i] <= ' ' || token.data[i] > '~') {
-            return cof_fail_field(err, COF_REASON_TOKEN_MALFORMED, "token",
-                                  "the token holds white space or another byte that no token has, at offset %zu; %s", i,
-                                  cof_reason_next_step(COF_REASON_TOKEN_MALFORMED));
+            return cof_fail_field(
+                err, COF_REASON_TOKEN_MALFORMED, "token",
+                "the token holds white space or another byte that no token has, at offset %zu; %s", i,
+                cof_reason_next_step(COF_REASON_TOKEN_MALFORMED));
         }
     }
     return COF_OK;

@@ -10,7 +10,8 @@ struct credential;
 
 enum { CREDENTIAL_MAX = 4096 };
 
-/* Copies the token. Fails with TOKEN_MALFORMED, which says what is wrong but never shows the token, or OUT_OF_MEMORY. */
+/* Copies the token. Fails with TOKEN_MALFORMED, which says what is wrong but never shows the token, or
+ * OUT_OF_MEMORY. */
 COF_CODE credential_new(struct memory *memory, struct cof_slice token, struct credential **ret_credential,
                         struct cof_error *err);
 

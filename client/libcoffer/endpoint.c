@@ -115,8 +115,9 @@ cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **
         return out_of_memory(err);
     }
     if (rv != 0) {
-        return cof_fail_field(err, COF_REASON_CONFIG_INVALID, "addr", "the address %s cannot be dialled: %s; correct it",
-                              endpoint->address, nng_strerror(rv));
+        return cof_fail_field(err, COF_REASON_CONFIG_INVALID, "addr",
+                              "the address %s cannot be dialled: %s; correct it", endpoint->address,
+                              nng_strerror(rv));
     }
     *ret_endpoint = TAKE(endpoint);
     return COF_OK;

@@ -20,7 +20,8 @@ struct endpoint_options {
 };
 
 /* Fails with CONFIG_INVALID for an address that nng does not take, or OUT_OF_MEMORY. */
-COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint, struct cof_error *err);
+COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint,
+                      struct cof_error *err);
 
 /* Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. */
 void endpoint_close(struct endpoint *endpoint);

@@ -64,7 +64,8 @@ bool memory_locked(const struct memory *memory)
 
 cof_code memory_exhausted(struct cof_error *err)
 {
-    return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
-                    "the client's memory for values is used up; free results sooner, ask for less at once, or raise "
-                    "the setting memory");
+    return cof_fail(
+        err, COF_REASON_OUT_OF_MEMORY,
+        "the client's memory for values is used up; free results sooner, ask for less at once, or raise "
+        "the setting memory");
 }

@@ -196,10 +196,11 @@ struct reader {
 
 static cof_code malformed(struct reader *reader, const char *what)
 {
-    return cof_fail(reader->err, COF_REASON_CONFIG_INVALID,
-                    "the client's settings %s; write name=value, separated by spaces, a value with spaces in single "
-                    "quotes",
-                    what);
+    return cof_fail(
+        reader->err, COF_REASON_CONFIG_INVALID,
+        "the client's settings %s; write name=value, separated by spaces, a value with spaces in single "
+        "quotes",
+        what);
 }
 
 static bool is_space(char c)
@@ -267,9 +268,10 @@ static const char *nearest(struct cof_slice name)
 static cof_code unknown(struct reader *reader, struct cof_slice name)
 {
     if (cof_slice_equal(name, cof_slice_text("token"))) {
-        return cof_fail_field(reader->err, COF_REASON_CONFIG_INVALID, "token",
-                              "token is not taken from the client's settings, which end up in argument lists and logs; "
-                              "use token_file, the variable COFFER_TOKEN or coffer_client_set_token");
+        return cof_fail_field(
+            reader->err, COF_REASON_CONFIG_INVALID, "token",
+            "token is not taken from the client's settings, which end up in argument lists and logs; "
+            "use token_file, the variable COFFER_TOKEN or coffer_client_set_token");
     }
     const int len = name.len > COF_KEY_NAME_MAX ? COF_KEY_NAME_MAX : (int) name.len;
     const char *suggestion = nearest(name);
@@ -369,8 +371,8 @@ static cof_code check_addresses(struct settings *settings, struct cof_error *err
         TRY(apply_addr(settings, &given));
     }
     for (size_t i = 0; i < settings->address_count; i++) {
-        TRY(address_check(cof_slice_text(settings->addresses[i]), settings->insecure_transport, settings->address_from,
-                          err));
+        TRY(address_check(cof_slice_text(settings->addresses[i]), settings->insecure_transport,
+                          settings->address_from, err));
     }
     return COF_OK;
 }

@@ -23,9 +23,9 @@ enum {
 struct settings {
     char *addresses[SETTINGS_ADDRESSES];
     size_t address_count;
-    char *token_file;            /* NULL: none */
-    const char *token;           /* the environment's COFFER_TOKEN, not copied; NULL: none */
-    const char *address_from;    /* where they were given, for messages */
+    char *token_file;         /* NULL: none */
+    const char *token;        /* the environment's COFFER_TOKEN, not copied; NULL: none */
+    const char *address_from; /* where they were given, for messages */
     char workspace[COF_UUID_TEXT];
     char environment[COF_ENVIRONMENT_MAX + 1];
     char application_name[SETTINGS_APPLICATION + 1];

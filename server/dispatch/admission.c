@@ -76,8 +76,7 @@ static cof_code read_token(struct ticket *ticket)
     if (!cof_metadata_find(&ticket->frame.metadata, "authorization", &header)) {
         return refuse(ticket, COF_REASON_TOKEN_MISSING);
     }
-    if (header.len < sizeof scheme - 1 ||
-        strncasecmp((const char *) header.data, scheme, sizeof scheme - 1) != 0) {
+    if (header.len < sizeof scheme - 1 || strncasecmp((const char *) header.data, scheme, sizeof scheme - 1) != 0) {
         return cof_fail(&ticket->err, COF_REASON_TOKEN_MALFORMED,
                         "the metadata authorization does not begin with \"Bearer \"; write Bearer and the token");
     }

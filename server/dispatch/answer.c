@@ -6,8 +6,7 @@ enum { SEND_TIMEOUT_MIN_MS = 100 };
 static uint32_t send_timeout(const struct dispatch *dispatch, const struct ticket *ticket)
 {
     const struct dispatch_options *options = dispatch_options_of(dispatch);
-    const int64_t left_ms =
-        (ticket->call.deadline_us - cof_clock_monotonic(options->service->clock)) / 1000;
+    const int64_t left_ms = (ticket->call.deadline_us - cof_clock_monotonic(options->service->clock)) / 1000;
     if (left_ms < SEND_TIMEOUT_MIN_MS) {
         return SEND_TIMEOUT_MIN_MS;
     }

@@ -217,8 +217,8 @@ size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t 
 
 static void busy(struct ticket *ticket)
 {
-    cof_ignore(cof_fail(&ticket->err, COF_REASON_SERVER_BUSY, "%s; %s",
-                        cof_reason_meaning(COF_REASON_SERVER_BUSY), cof_reason_next_step(COF_REASON_SERVER_BUSY)));
+    cof_ignore(cof_fail(&ticket->err, COF_REASON_SERVER_BUSY, "%s; %s", cof_reason_meaning(COF_REASON_SERVER_BUSY),
+                        cof_reason_next_step(COF_REASON_SERVER_BUSY)));
     cof_ignore(cof_error_retry_after(&ticket->err, BUSY_RETRY_MS));
 }
 

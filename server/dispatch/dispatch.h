@@ -27,8 +27,8 @@ struct dispatch_options {
     const struct cof_log *log;
     dispatch_log log_requests;
     uint32_t workers;
-    uint32_t queue;           /* calls that may wait for a worker */
-    uint32_t call_memory;     /* bytes of arena for one call */
+    uint32_t queue;            /* calls that may wait for a worker */
+    uint32_t call_memory;      /* bytes of arena for one call */
     uint32_t reply_timeout_ms; /* for the send of a reply */
     struct session_options session;
 };
@@ -47,7 +47,8 @@ void dispatch_drain(struct dispatch *dispatch);
 /* Calls that were taken and not answered yet. */
 uint32_t dispatch_in_flight(struct dispatch *dispatch);
 
-/* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. NULL is allowed. */
+/* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. NULL is allowed.
+ */
 void dispatch_stop(struct dispatch *dispatch);
 
 /* After dispatch_stop, when transport gives no more calls. NULL is allowed. */

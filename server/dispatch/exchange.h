@@ -7,8 +7,9 @@
 #include "common/slice.h"
 
 /*
- * The boundary between transport and dispatch: one request and the way back to its peer. Transport makes it, gives it
- * to dispatch_submit, and keeps it alive until exchange_reply was called, which happens exactly once, on any thread.
+ * The boundary between transport and dispatch: one request and the way back to its peer. Transport makes it, gives
+ * it to dispatch_submit, and keeps it alive until exchange_reply was called, which happens exactly once, on any
+ * thread.
  */
 
 enum { EXCHANGE_PEER_TEXT = 80 };
@@ -25,11 +26,11 @@ struct exchange_peer {
 struct exchange;
 
 struct exchange_ops {
-    /* Room for a reply of exactly `size` bytes, zeroed or not; NULL if memory is exhausted. A second call replaces the
-     * first. */
+    /* Room for a reply of exactly `size` bytes, zeroed or not; NULL if memory is exhausted. A second call replaces
+     * the first. */
     uint8_t *(*buffer)(struct exchange *exchange, size_t size);
-    /* Sends the buffer and ends the exchange; without a buffer the request is dropped. `malformed` counts against the
-     * connection. */
+    /* Sends the buffer and ends the exchange; without a buffer the request is dropped. `malformed` counts against
+     * the connection. */
     void (*reply)(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed);
 };
 

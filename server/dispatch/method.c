@@ -1,5 +1,8 @@
 #include "server/dispatch/method.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include <coffer/rpc/v1/server.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
@@ -7,8 +10,6 @@
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
 #include <grpc/health/v1/health.pb-c.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "server/dispatch/server_methods.h"
 #include "server/service/accounts.h"
@@ -19,17 +20,16 @@
 #include "server/service/workspaces.h"
 
 /* Handlers take their own types; the table holds one type for all. A message's first member is its base. */
-#define METHOD(service, method, Type, handler, access, permission, class)                                    \
-    static cof_code call_##handler(struct call *call, const ProtobufCMessage *request,                       \
-                                   ProtobufCMessage *response)                                               \
-    {                                                                                                        \
-        return handler(call, (const Type##Request *) (const void *) request,                                 \
-                       (Type##Response *) (void *) response);                                                \
+#define METHOD(service, method, Type, handler, access, permission, class)                                          \
+    static cof_code call_##handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response) \
+    {                                                                                                              \
+        return handler(call, (const Type##Request *) (const void *) request,                                       \
+                       (Type##Response *) (void *) response);                                                      \
     }
 #include "server/dispatch/method.def"
 #undef METHOD
 
-#define METHOD(service, method, Type, handler, access, permission, class)                                    \
+#define METHOD(service, method, Type, handler, access, permission, class) \
     {service, method, METHOD_##access, permission, METHOD_##class, call_##handler, NULL, "", NULL, NULL},
 static struct method methods[] = {
 #include "server/dispatch/method.def"
@@ -56,7 +56,8 @@ static const ProtobufCServiceDescriptor *const services[] = {
 static cof_code prefetch_resolve(struct call *call, const ProtobufCMessage *request,
                                  const struct cof_uuid *workspace, bool *ret_queued)
 {
-    return resolve_prefetch(call, (const Coffer__V1__ResolveRequest *) (const void *) request, workspace, ret_queued);
+    return resolve_prefetch(call, (const Coffer__V1__ResolveRequest *) (const void *) request, workspace,
+                            ret_queued);
 }
 
 static uint32_t hash_of(struct cof_slice name)

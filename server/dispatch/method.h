@@ -20,8 +20,8 @@ typedef enum method_class {
 } method_class;
 
 typedef cof_code method_handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
-typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request, const struct cof_uuid *workspace,
-                                 bool *ret_queued);
+typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request,
+                                 const struct cof_uuid *workspace, bool *ret_queued);
 
 struct method {
     const char *service;
@@ -37,8 +37,8 @@ struct method {
     const ProtobufCMessageDescriptor *response;
 };
 
-/* Ties the table to the generated descriptors. Once, before any other thread; aborts if a row names a method that the
- * proto files do not have. */
+/* Ties the table to the generated descriptors. Once, before any other thread; aborts if a row names a method that
+ * the proto files do not have. */
 void method_table_start(void);
 
 /* NULL for an unknown name. */

@@ -7,8 +7,8 @@
 #include "server/service/caller.h"
 
 /*
- * One call inside dispatch. Tickets are made at start and reused; a ticket is free, or it belongs to the thread that
- * submitted it, then to the queue, then to a worker.
+ * One call inside dispatch. Tickets are made at start and reused; a ticket is free, or it belongs to the thread
+ * that submitted it, then to the queue, then to a worker.
  */
 
 typedef enum ticket_state {

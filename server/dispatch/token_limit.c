@@ -4,8 +4,9 @@
 #include "server/dispatch/ticket.h"
 
 /*
- * A hash table of the tokens that have calls in flight: chains in an array of entries, one for each call that can be in
- * flight, so it is never full. Token IDs are random, but a caller can invent any; the ID's bytes are mixed with a key.
+ * A hash table of the tokens that have calls in flight: chains in an array of entries, one for each call that can
+ * be in flight, so it is never full. Token IDs are random, but a caller can invent any; the ID's bytes are mixed
+ * with a key.
  */
 
 struct entry {

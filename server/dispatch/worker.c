@@ -7,8 +7,8 @@
 
 /*
  * A worker: one thread, one database session. It takes several waiting calls at once and sends the reads of their
- * tokens, and where a method has one its prefetch, as one pipeline with a sync behind each, so that one call's failure
- * spares the others; then it runs the calls one by one.
+ * tokens, and where a method has one its prefetch, as one pipeline with a sync behind each, so that one call's
+ * failure spares the others; then it runs the calls one by one.
  */
 
 enum { BATCH_MAX = 16 };

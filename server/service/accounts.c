@@ -56,7 +56,8 @@ struct creation {
 static cof_code exists(struct call *call, const struct creation *creation)
 {
     return cof_fail(call->err, COF_REASON_ACCOUNT_EXISTS,
-                    "a service account \"%s\" exists in the workspace; choose another name", creation->request->name);
+                    "a service account \"%s\" exists in the workspace; choose another name",
+                    creation->request->name);
 }
 
 static cof_code look_create(struct call *call, void *context)
@@ -75,9 +76,10 @@ static cof_code check_first(struct call *call, struct creation *creation)
     AUTO(rows_cleanup) struct rows *count = NULL;
     TRY(session_next(call->session, &count, call->err));
     if (creation->must_be_first && rows_i64(count, 0, 0) > 0) {
-        return cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
-                        "a system token makes only the first account of a workspace, and this one has accounts; use a "
-                        "token of the workspace with account:write");
+        return cof_fail(
+            call->err, COF_REASON_PERMISSION_DENIED,
+            "a system token makes only the first account of a workspace, and this one has accounts; use a "
+            "token of the workspace with account:write");
     }
     return COF_OK;
 }
@@ -227,7 +229,8 @@ cof_code account_get(struct call *call, const Coffer__V1__GetServiceAccountReque
     TRY(cof_name_check(COF_NAME_ACCOUNT, cof_slice_text(request->name), "name", call->err));
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_ACCOUNT_READ, &address));
     TRY(guard_load_keys(call, address_workspace(address)));
-    const struct param params[] = {param_uuid(address_workspace(address)), param_text(cof_slice_text(request->name))};
+    const struct param params[] = {param_uuid(address_workspace(address)),
+                                   param_text(cof_slice_text(request->name))};
     TRY(session_queue(call->session, STATEMENT_PRINCIPAL_BY_NAME, params, COF_COUNT(params), call->err));
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));

@@ -13,13 +13,14 @@ static cof_code deny(struct call *call, cof_permission permission, const char *w
     const char *permission_name = cof_permission_name(permission);
     if (name.len == 0) {
         cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
-                            "the token does not have the permission %s for %s; ask for a grant of it", permission_name,
-                            what));
+                            "the token does not have the permission %s for %s; ask for a grant of it",
+                            permission_name, what));
     } else {
-        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
-                            "the token does not have the permission %s for the %s \"%.*s\", or it does not exist; ask "
-                            "for a grant of it",
-                            permission_name, what, (int) name.len, (const char *) name.data));
+        cof_ignore(
+            cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                     "the token does not have the permission %s for the %s \"%.*s\", or it does not exist; ask "
+                     "for a grant of it",
+                     permission_name, what, (int) name.len, (const char *) name.data));
     }
     return cof_error_fact(call->err, "permission", "%s", permission_name);
 }

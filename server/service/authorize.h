@@ -16,8 +16,9 @@ struct cof_slice address_environment(const struct address *address);
 struct cof_slice address_name(const struct address *address);
 
 /*
- * Finds the workspace that a request means and demands the permission somewhere in it. Empty text is the caller's own
- * workspace; fleet and system tokens must name one (WORKSPACE_REQUIRED). PERMISSION_DENIED for a foreign workspace.
+ * Finds the workspace that a request means and demands the permission somewhere in it. Empty text is the caller's
+ * own workspace; fleet and system tokens must name one (WORKSPACE_REQUIRED). PERMISSION_DENIED for a foreign
+ * workspace.
  */
 COF_CODE authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
                              struct cof_uuid *ret_workspace);

@@ -27,7 +27,7 @@ struct service_limits {
     uint32_t keys_per_secret;
     uint32_t page_size_max;
     uint32_t page_size_default;
-    uint32_t request_age_max_s;  /* 23 h */
+    uint32_t request_age_max_s;   /* 23 h */
     uint32_t request_ahead_max_s; /* 5 min */
     /* Kept by transport and dispatch; here because GetServerInfo tells them. */
     uint32_t request_bytes;
@@ -57,14 +57,14 @@ struct call {
     struct cof_arena *arena;
     struct cof_error *err;
     const struct caller *caller;
-    const char *method;         /* full name; static */
-    cof_permission permission;  /* the method's, if it has one */
+    const char *method;        /* full name; static */
+    cof_permission permission; /* the method's, if it has one */
     struct cof_uuid request_id;
-    struct cof_slice payload;   /* the request as it came */
-    int64_t received_us;        /* monotonic */
-    int64_t deadline_us;        /* monotonic */
-    const char *peer;           /* transport and address, for the audit trail */
-    struct rows *prefetched;    /* what the method's prefetch queued, if it did; the method may take it */
+    struct cof_slice payload; /* the request as it came */
+    int64_t received_us;      /* monotonic */
+    int64_t deadline_us;      /* monotonic */
+    const char *peer;         /* transport and address, for the audit trail */
+    struct rows *prefetched;  /* what the method's prefetch queued, if it did; the method may take it */
     /* For the request's log line. */
     struct cof_uuid workspace;
     bool has_workspace;

@@ -21,8 +21,8 @@ COF_CODE caller_queue(struct session *session, const struct cof_token *token, st
 
 /*
  * Checks the token against its row: hash, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
- * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same for
- * unknown, wrong and revoked), TOKEN_EXPIRED, ACCOUNT_DISABLED or CORRUPTED. `rows` must outlive the caller.
+ * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same
+ * for unknown, wrong and revoked), TOKEN_EXPIRED, ACCOUNT_DISABLED or CORRUPTED. `rows` must outlive the caller.
  */
 COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct rows *rows,
                      struct caller *ret_caller);

@@ -5,8 +5,8 @@
 static cof_code install_keys(struct call *call, const struct cof_uuid *workspace, const struct rows *rows)
 {
     for (size_t i = 0; i < rows_count(rows); i++) {
-        TRY(keyring_install(call->service->keyring, workspace, (uint32_t) rows_i32(rows, i, 0), rows_bytes(rows, i, 1),
-                            call->err));
+        TRY(keyring_install(call->service->keyring, workspace, (uint32_t) rows_i32(rows, i, 0),
+                            rows_bytes(rows, i, 1), call->err));
     }
     return COF_OK;
 }

@@ -13,7 +13,8 @@
 COF_CODE guard_load_keys(struct call *call, const struct cof_uuid *workspace);
 
 /* Fills mac_generation and mac; the MAC's bytes are in the arena. The workspace's keys must be loaded. */
-COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace, void *row);
+COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
+                        void *row);
 
 /* Fails with CORRUPTED if the MAC does not fit, or the key generation that it names does not exist. */
 COF_CODE guard_check_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,

@@ -60,9 +60,10 @@ cof_code instance_check_keys(struct session *session, struct root_key *const *ro
             return COF_OK;
         }
     }
-    return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                    "the root key does not belong to this database: its check value differs. Nothing was changed. Use "
-                    "the root key that the database was made with; a new key cannot open it");
+    return cof_fail(
+        err, COF_REASON_CONFIG_INVALID,
+        "the root key does not belong to this database: its check value differs. Nothing was changed. Use "
+        "the root key that the database was made with; a new key cannot open it");
 }
 
 /* --- Epoch ---------------------------------------------------------------------------------------------------- */

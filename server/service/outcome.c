@@ -7,7 +7,10 @@ struct outcome_row {
     const char *name;
 };
 
-#define ROW(name, code, reason) {OUTCOME(name), COF_##code, COF_REASON_##reason, #name}
+#define ROW(name, code, reason)                               \
+    {                                                         \
+        OUTCOME(name), COF_##code, COF_REASON_##reason, #name \
+    }
 
 /* The better ones first: the rank of an outcome is its place. */
 static const struct outcome_row outcomes[] = {

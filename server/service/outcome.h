@@ -1,7 +1,8 @@
 #pragma once
 
-#include <coffer/v1/resolve.pb-c.h>
 #include <stdbool.h>
+
+#include <coffer/v1/resolve.pb-c.h>
 
 #include "common/error.h"
 

@@ -9,10 +9,10 @@
 #include "server/service/resolve_result.h"
 
 enum {
-    FRAME_ROOM = 4096,      /* of an answer, for what is not a result */
+    FRAME_ROOM = 4096, /* of an answer, for what is not a result */
     PREFETCH_REFERENCES = 64,
-    SUGGEST_RESULTS = 16,   /* results of one answer that get near misses */
-    RESULT_HEADER = 8,      /* tag and length of a result in the answer */
+    SUGGEST_RESULTS = 16, /* results of one answer that get near misses */
+    RESULT_HEADER = 8,    /* tag and length of a result in the answer */
 };
 
 /* One Resolve under way. */
@@ -22,10 +22,10 @@ struct work {
     Coffer__V1__ResolveResponse *response;
     struct plan *plans;
     size_t plan_count;
-    size_t bytes;        /* of the results so far */
+    size_t bytes; /* of the results so far */
     size_t limit;
-    uint32_t position;   /* of the next result, over all items and environments */
-    uint32_t first;      /* with validate_only: where the page begins */
+    uint32_t position; /* of the next result, over all items and environments */
+    uint32_t first;    /* with validate_only: where the page begins */
     uint32_t page;
     uint32_t suggested;
 };
@@ -68,7 +68,8 @@ static cof_code queue_plans(struct work *work)
     return COF_OK;
 }
 
-/* One item's statement may fail alone. When the connection breaks all that are left fail, each as its own outcome. */
+/* One item's statement may fail alone. When the connection breaks all that are left fail, each as its own outcome.
+ */
 static cof_code collect_rows(struct work *work)
 {
     struct call *call = work->call;
@@ -283,7 +284,8 @@ static cof_code run(struct work *work)
     return work->request->validate_only ? answer_check(work) : answer_values(work);
 }
 
-cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request, Coffer__V1__ResolveResponse *response)
+cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
+                 Coffer__V1__ResolveResponse *response)
 {
     struct work work = {.call = call, .request = request, .response = response};
     work.limit = call->service->limits.response_bytes - FRAME_ROOM;
@@ -310,8 +312,7 @@ cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *r
     struct cof_slice environment = cof_slice_text("default");
     struct plan plan = {
         .item = request->items[0], .workspace = *workspace, .environments = &environment, .environment_count = 1};
-    if (plan.item->workspace[0] != '\0' &&
-        !cof_uuid_parse(cof_slice_text(plan.item->workspace), &plan.workspace)) {
+    if (plan.item->workspace[0] != '\0' && !cof_uuid_parse(cof_slice_text(plan.item->workspace), &plan.workspace)) {
         return COF_OK;
     }
     if (plan.item->n_environments == 1 && plan.item->environments[0][0] != '\0') {

@@ -11,12 +11,13 @@
  * request go out in one pipeline.
  */
 
-COF_CODE resolve(struct call *call, const Coffer__V1__ResolveRequest *request, Coffer__V1__ResolveResponse *response);
+COF_CODE resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
+                 Coffer__V1__ResolveResponse *response);
 
 /*
- * Queues the statement of a small request while the caller is still being authenticated, so that both are answered in
- * one round trip; `ret_queued` says whether it did. What the statement finds is looked at only after the caller turned
- * out to be permitted. `workspace` is the token's.
+ * Queues the statement of a small request while the caller is still being authenticated, so that both are answered
+ * in one round trip; `ret_queued` says whether it did. What the statement finds is looked at only after the caller
+ * turned out to be permitted. `workspace` is the token's.
  */
 COF_CODE resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
                           const struct cof_uuid *workspace, bool *ret_queued);

@@ -14,8 +14,10 @@ enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
 
 static cof_code too_many(struct call *call, const char *field, const char *what, uint64_t count, uint32_t limit)
 {
-    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, field, "%s: %" PRIu64 " %s, at most %u are allowed; "
-                          "split the request", field, count, what, limit);
+    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, field,
+                          "%s: %" PRIu64 " %s, at most %u are allowed; "
+                          "split the request",
+                          field, count, what, limit);
 }
 
 static cof_code check_item_counts(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
@@ -82,16 +84,15 @@ static cof_code check_not_offered(struct call *call, const Coffer__V1__ResolveIt
         const char *field;
         bool used;
     } fields[] = {
-        {"expressions", item->n_expressions > 0},
-        {"action", item->action[0] != '\0'},
-        {"declarations", item->n_declarations > 0},
-        {"oauth_declarations", item->n_oauth_declarations > 0},
+        {"expressions", item->n_expressions > 0},          {"action", item->action[0] != '\0'},
+        {"declarations", item->n_declarations > 0},        {"oauth_declarations", item->n_oauth_declarations > 0},
         {"environment_view", item->environment_view != 0},
     };
     for (size_t i = 0; i < COF_COUNT(fields); i++) {
         if (fields[i].used) {
             return cof_fail_field(call->err, COF_REASON_NOT_AVAILABLE, fields[i].field,
-                                  "this server does not offer %s in Resolve; leave the field empty", fields[i].field);
+                                  "this server does not offer %s in Resolve; leave the field empty",
+                                  fields[i].field);
         }
     }
     return COF_OK;

@@ -11,8 +11,8 @@
 struct found {
     struct secret_row row;
     struct sealed_version sealed;
-    bool opened;      /* `values` or `state` are known */
-    outcome state;    /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
+    bool opened;   /* `values` or `state` are known */
+    outcome state; /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
     struct values values;
 };
 
@@ -22,7 +22,7 @@ struct plan {
     struct cof_uuid workspace;
     struct cof_slice *environments;
     size_t environment_count;
-    uint64_t min_revision;   /* of the consistency token */
+    uint64_t min_revision; /* of the consistency token */
     /* A failure of the whole item. */
     outcome failed; /* RESOLVED: none */
     const char *failed_message;

@@ -88,18 +88,19 @@ static char *fault_message(struct call *call, const struct lookup *lookup, struc
                                 environment_length, environment_text, next);
     }
     if (lookup->outcome == OUTCOME(PERMISSION_DENIED)) {
-        return cof_arena_format(call->arena,
-                                "the token may not resolve the secret \"%s\" in the environment \"%.*s\", or it does "
-                                "not exist; ask for a grant of resolve",
-                                name, environment_length, environment_text);
+        return cof_arena_format(
+            call->arena,
+            "the token may not resolve the secret \"%s\" in the environment \"%.*s\", or it does "
+            "not exist; ask for a grant of resolve",
+            name, environment_length, environment_text);
     }
     return cof_arena_format(call->arena, "the secret \"%s\" in the environment \"%.*s\": %s; %s", name,
                             environment_length, environment_text,
                             cof_reason_meaning(outcome_reason(lookup->outcome)), next);
 }
 
-static cof_code make_fault(struct call *call, const struct lookup *lookup, size_t index, struct cof_slice environment,
-                           Coffer__V1__ReferenceFault **ret_fault)
+static cof_code make_fault(struct call *call, const struct lookup *lookup, size_t index,
+                           struct cof_slice environment, Coffer__V1__ReferenceFault **ret_fault)
 {
     Coffer__V1__ReferenceFault *fault = cof_arena_alloc(call->arena, sizeof *fault);
     Coffer__V1__SecretReference *reference = cof_arena_alloc(call->arena, sizeof *reference);
@@ -218,7 +219,8 @@ static cof_code add_value(struct call *call, const struct lookup *lookup, Coffer
 }
 
 /* Puts the values into the result, by secret and key, each once. */
-static cof_code add_values(struct call *call, struct lookup *lookups, size_t count, Coffer__V1__ResolveResult *result)
+static cof_code add_values(struct call *call, struct lookup *lookups, size_t count,
+                           Coffer__V1__ResolveResult *result)
 {
     struct lookup **sorted = cof_arena_array(call->arena, count, sizeof *sorted);
     result->secrets = cof_arena_array(call->arena, count, sizeof *result->secrets);

@@ -36,8 +36,8 @@ static cof_code check_count(struct reader *reader, const char *list, size_t coun
         return COF_OK;
     }
     (void) snprintf(field, sizeof field, "%s[%zu].%s", reader->path, reader->rule, list);
-    return cof_fail_field(reader->err, COF_REASON_LIMIT_EXCEEDED, field, "%s has %zu entries; at most %d are allowed",
-                          field, count, RIGHTS_PATTERNS_MAX);
+    return cof_fail_field(reader->err, COF_REASON_LIMIT_EXCEEDED, field,
+                          "%s has %zu entries; at most %d are allowed", field, count, RIGHTS_PATTERNS_MAX);
 }
 
 static cof_code read_permissions(struct reader *reader, char **names, size_t count, cof_permission_set *ret_set)
@@ -54,7 +54,8 @@ static cof_code read_permissions(struct reader *reader, char **names, size_t cou
             return field_failure(reader, "permissions", i, "is no permission; docs/permissions.md lists them all");
         }
         if ((usable & COF_PERMISSION_BIT(permission)) == 0) {
-            return field_failure(reader, "permissions", i, "is a permission that accounts of this kind cannot have");
+            return field_failure(reader, "permissions", i,
+                                 "is a permission that accounts of this kind cannot have");
         }
         set |= COF_PERMISSION_BIT(permission);
     }
@@ -62,8 +63,8 @@ static cof_code read_permissions(struct reader *reader, char **names, size_t cou
     return COF_OK;
 }
 
-static cof_code read_patterns(struct reader *reader, const char *list, cof_name_kind kind, char **texts, size_t count,
-                              struct cof_slice **ret_patterns)
+static cof_code read_patterns(struct reader *reader, const char *list, cof_name_kind kind, char **texts,
+                              size_t count, struct cof_slice **ret_patterns)
 {
     TRY(check_count(reader, list, count));
     struct cof_slice *patterns = cof_arena_array(reader->arena, count, sizeof *patterns);
@@ -119,8 +120,8 @@ cof_code rights_read(Coffer__V1__Rule *const *rules, size_t count, cof_token_kin
 {
     struct reader reader = {.arena = arena, .err = err, .path = path, .kind = kind};
     if (count > RIGHTS_RULES_MAX) {
-        return cof_fail_field(err, COF_REASON_LIMIT_EXCEEDED, path, "%s has %zu rules; at most %d are allowed", path,
-                              count, RIGHTS_RULES_MAX);
+        return cof_fail_field(err, COF_REASON_LIMIT_EXCEEDED, path, "%s has %zu rules; at most %d are allowed",
+                              path, count, RIGHTS_RULES_MAX);
     }
     struct rule *list = cof_arena_array(arena, count, sizeof *list);
     if (list == NULL) {
@@ -131,14 +132,17 @@ cof_code rights_read(Coffer__V1__Rule *const *rules, size_t count, cof_token_kin
         TRY(read_rule(&reader, rules[i], &list[i]));
     }
     if (reader.bytes > RIGHTS_BYTES_MAX) {
-        return cof_fail_field(err, COF_REASON_LIMIT_EXCEEDED, path, "the patterns in %s have %zu bytes; at most %d are "
-                              "allowed", path, reader.bytes, RIGHTS_BYTES_MAX);
+        return cof_fail_field(err, COF_REASON_LIMIT_EXCEEDED, path,
+                              "the patterns in %s have %zu bytes; at most %d are "
+                              "allowed",
+                              path, reader.bytes, RIGHTS_BYTES_MAX);
     }
     *ret_set = (struct rule_set){list, count};
     return COF_OK;
 }
 
-/* --- The stored form: a ServiceAccount message that holds nothing but its grants ------------------------------- */
+/* --- The stored form: a ServiceAccount message that holds nothing but its grants -------------------------------
+ */
 
 cof_code rights_pack(Coffer__V1__Rule *const *rules, size_t count, struct cof_arena *arena,
                      struct cof_slice *ret_bytes, struct cof_error *err)
@@ -171,8 +175,8 @@ cof_code rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer
     return COF_OK;
 }
 
-cof_code rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_arena *arena, struct rule_set *ret_set,
-                       struct cof_error *err)
+cof_code rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_arena *arena,
+                       struct rule_set *ret_set, struct cof_error *err)
 {
     Coffer__V1__Rule **rules = NULL;
     size_t count = 0;
@@ -212,7 +216,8 @@ static bool has_workspace(const struct rule *rule, const struct cof_uuid *worksp
     return false;
 }
 
-bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission, const struct cof_uuid *workspace)
+bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission,
+                             const struct cof_uuid *workspace)
 {
     for (size_t i = 0; i < set->count; i++) {
         const struct rule *rule = &set->rules[i];

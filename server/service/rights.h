@@ -12,8 +12,8 @@
 /*
  * What an account may do: pure functions over rules, with an independent model in the tests.
  *
- * A caller may do something if one rule of its account permits it and, where its token has restrictions, one of those
- * permits it too. Rules are joined by "or", nothing denies.
+ * A caller may do something if one rule of its account permits it and, where its token has restrictions, one of
+ * those permits it too. Rules are joined by "or", nothing denies.
  */
 
 enum {
@@ -52,8 +52,8 @@ COF_CODE rights_read(Coffer__V1__Rule *const *rules, size_t count, cof_token_kin
 /* The stored form of rules, and back; reading back fails with CORRUPTED. */
 COF_CODE rights_pack(Coffer__V1__Rule *const *rules, size_t count, struct cof_arena *arena,
                      struct cof_slice *ret_bytes, struct cof_error *err);
-COF_CODE rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_arena *arena, struct rule_set *ret_set,
-                       struct cof_error *err);
+COF_CODE rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_arena *arena,
+                       struct rule_set *ret_set, struct cof_error *err);
 /* The same as messages, for answers. */
 COF_CODE rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer__V1__Rule ***ret_rules,
                          size_t *ret_count, struct cof_error *err);
@@ -61,13 +61,15 @@ COF_CODE rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer
 /* Whether one rule of the set permits it. */
 bool rights_permit(const struct rule_set *set, const struct right *right);
 
-/* Whether a rule of the set gives the permission in this workspace (NULL: in some), for some environment and name. */
-bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission, const struct cof_uuid *workspace);
+/* Whether a rule of the set gives the permission in this workspace (NULL: in some), for some environment and name.
+ */
+bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission,
+                             const struct cof_uuid *workspace);
 
 /*
  * Whether everything that `grants` (and, if not empty, `restrictions`) permit is permitted by one rule each of
- * `outer_grants` and `outer_restrictions`. Never says yes wrongly; a union of outer rules that only together cover one
- * inner rule counts as no.
+ * `outer_grants` and `outer_restrictions`. Never says yes wrongly; a union of outer rules that only together cover
+ * one inner rule counts as no.
  */
 bool rights_within(const struct rule_set *grants, const struct rule_set *restrictions,
                    const struct rule_set *outer_grants, const struct rule_set *outer_restrictions);

@@ -10,7 +10,8 @@ static cof_code fill_identity(struct call *call, const struct secret_row *row, C
     message->environment = text_of(call->arena, row->environment);
     message->name = text_of(call->arena, row->name);
     message->uid = text_of_uuid(call->arena, &row->secret_id);
-    if (message->workspace == NULL || message->environment == NULL || message->name == NULL || message->uid == NULL) {
+    if (message->workspace == NULL || message->environment == NULL || message->name == NULL ||
+        message->uid == NULL) {
         return cof_arena_exhausted(call->err);
     }
     return COF_OK;

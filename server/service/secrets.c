@@ -13,7 +13,8 @@
 
 enum { DESCRIPTION_MAX = 1000, TAGS_MAX = 50, TAG_MAX = 100 };
 
-/* Columns behind those of the secret in SECRET_GET; in SECRET_LIST the second one says whether the blob is missing. */
+/* Columns behind those of the secret in SECRET_GET; in SECRET_LIST the second one says whether the blob is missing.
+ */
 #define KEYS_COLUMN (secret_row_type.count)
 #define BLOB_COLUMN (secret_row_type.count + 1)
 
@@ -89,9 +90,12 @@ static cof_code queue_version(struct call *call, struct write *write, const stru
                               const struct sealed_version *sealed)
 {
     const struct param params[] = {
-        param_uuid(&row->workspace_id),    param_uuid(&row->secret_id),
-        param_i64(row->version),           param_text(sealed->keys),
-        param_text(sealed->blob),          param_time(row->update_time),
+        param_uuid(&row->workspace_id),
+        param_uuid(&row->secret_id),
+        param_i64(row->version),
+        param_text(sealed->keys),
+        param_text(sealed->blob),
+        param_time(row->update_time),
         param_uuid(&call->caller->principal),
     };
     return write_queue(call, write, STATEMENT_VERSION_INSERT, params, COF_COUNT(params));
@@ -193,7 +197,8 @@ static cof_code look_create(struct call *call, void *context)
     return queue_by_address(call, address, STATEMENT_SECRET_GET);
 }
 
-/* A strict workspace has only the environments that somebody created; the others exist from their first write on. */
+/* A strict workspace has only the environments that somebody created; the others exist from their first write on.
+ */
 static cof_code check_environment(struct call *call, const struct address *address)
 {
     AUTO(rows_cleanup) struct rows *workspace_rows = NULL;
@@ -219,10 +224,10 @@ static cof_code exists(struct call *call, const struct address *address)
 {
     const struct cof_slice name = address_name(address);
     const struct cof_slice environment = address_environment(address);
-    return cof_fail(call->err, COF_REASON_SECRET_EXISTS,
-                    "a secret \"%.*s\" exists in the environment \"%.*s\"; update its values, or choose another name",
-                    (int) name.len, (const char *) name.data, (int) environment.len,
-                    (const char *) environment.data);
+    return cof_fail(
+        call->err, COF_REASON_SECRET_EXISTS,
+        "a secret \"%.*s\" exists in the environment \"%.*s\"; update its values, or choose another name",
+        (int) name.len, (const char *) name.data, (int) environment.len, (const char *) environment.data);
 }
 
 static cof_code build_creation(struct call *call, struct creation *creation)
@@ -278,8 +283,8 @@ cof_code secret_create(struct call *call, const Coffer__V1__CreateSecretRequest 
                        Coffer__V1__CreateSecretResponse *response)
 {
     struct creation creation = {.request = request, .response = response};
-    TRY(authorize_secret(call, request->workspace, request->environment, request->name,
-                         COF_PERMISSION_SECRET_WRITE, &creation.address));
+    TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
+                         &creation.address));
     TRY(read_creation(call, &creation));
     creation.write.workspace = *address_workspace(creation.address);
     creation.write.look = look_create;
@@ -311,9 +316,8 @@ cof_code secret_get(struct call *call, const Coffer__V1__GetSecretRequest *reque
     TRY(row_read(&secret_row_type, rows, 0, 0, call->arena, &row, call->err));
     if (guard_check_row(call, &secret_row_type, &row.workspace_id, &row) != COF_OK ||
         secret_message(call, &row, sealed_of(rows, 0).keys, &response->secret) != COF_OK) {
-        return call->err->reason == COF_REASON_CORRUPTED
-                   ? secret_message_corrupted(call, &row, &response->secret)
-                   : call->err->code;
+        return call->err->reason == COF_REASON_CORRUPTED ? secret_message_corrupted(call, &row, &response->secret)
+                                                         : call->err->code;
     }
     return COF_OK;
 }
@@ -484,7 +488,8 @@ static cof_code look_change(struct call *call, void *context)
     return queue_by_address(call, change->address, STATEMENT_SECRET_GET);
 }
 
-/* Takes the locked row. A damaged one is remembered as such: it can be overwritten whole or deleted, nothing else. */
+/* Takes the locked row. A damaged one is remembered as such: it can be overwritten whole or deleted, nothing else.
+ */
 static cof_code take_locked(struct call *call, struct change *change, struct rows **ret_rows)
 {
     TRY(session_next(call->session, NULL, call->err)); /* the lock */
@@ -525,7 +530,8 @@ static cof_code new_values(struct call *call, struct change *change, const struc
         return guard_check_row(call, &secret_row_type, &change->row.workspace_id, &change->row);
     }
     TRY(values_open(call, &change->row, &sealed, &base));
-    TRY(values_patch(call, &base, &change->sent, request->patch->remove, request->patch->n_remove, &change->values));
+    TRY(values_patch(call, &base, &change->sent, request->patch->remove, request->patch->n_remove,
+                     &change->values));
     return values_check(call, &change->values);
 }
 
@@ -611,8 +617,8 @@ cof_code secret_update_values(struct call *call, const Coffer__V1__UpdateSecretV
                               Coffer__V1__UpdateSecretValuesResponse *response)
 {
     struct change change = {.request = request, .answer_secret = &response->secret};
-    TRY(authorize_secret(call, request->workspace, request->environment, request->name,
-                         COF_PERMISSION_SECRET_WRITE, &change.address));
+    TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
+                         &change.address));
     TRY(read_change(call, &change));
     change.write.workspace = *address_workspace(change.address);
     change.write.look = look_change;
@@ -671,8 +677,8 @@ cof_code secret_delete(struct call *call, const Coffer__V1__DeleteSecretRequest 
                        Coffer__V1__DeleteSecretResponse *response)
 {
     struct change change = {.deletion = request, .answer_secret = &response->secret};
-    TRY(authorize_secret(call, request->workspace, request->environment, request->name,
-                         COF_PERMISSION_SECRET_WRITE, &change.address));
+    TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
+                         &change.address));
     change.write.workspace = *address_workspace(change.address);
     change.write.look = look_change;
     change.write.decide = decide_delete;

@@ -54,8 +54,8 @@ static cof_code check_key_count(struct call *call, size_t count, const char *pat
     if (count <= limit) {
         return COF_OK;
     }
-    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, path,
-                          "%s has %zu keys; a secret has at most %u", path, count, limit);
+    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, path, "%s has %zu keys; a secret has at most %u",
+                          path, count, limit);
 }
 
 cof_code values_read(struct call *call, Coffer__V1__KeyValue *const *from, size_t count, const char *path,
@@ -88,7 +88,8 @@ cof_code values_check(struct call *call, const struct values *values)
     }
     if (total > limit) {
         return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, "values",
-                              "the values have %zu bytes together; at most %u are allowed in a secret", total, limit);
+                              "the values have %zu bytes together; at most %u are allowed in a secret", total,
+                              limit);
     }
     return COF_OK;
 }
@@ -292,7 +293,8 @@ static cof_code key_message(struct call *call, const struct clear_key *key, Coff
 
 cof_code values_keys(struct call *call, struct cof_slice keys, Coffer__V1__SecretKey ***ret_keys, size_t *ret_count)
 {
-    Coffer__V1__SecretKey **messages = cof_arena_array(call->arena, keys.len / 8 + 1, sizeof(Coffer__V1__SecretKey *));
+    Coffer__V1__SecretKey **messages =
+        cof_arena_array(call->arena, keys.len / 8 + 1, sizeof(Coffer__V1__SecretKey *));
     size_t count = 0;
     if (messages == NULL) {
         return cof_arena_exhausted(call->err);
@@ -328,7 +330,8 @@ cof_code values_seal(struct call *call, const struct cof_uuid *workspace, const 
     encode_map(values, map);
     encode_keys(values, keys);
     TRY(keyring_seal(call->service->keyring, &address, cof_slice_of(map, map_size), blob, call->err));
-    *ret_sealed = (struct sealed_version){cof_slice_of(keys, keys_size), cof_slice_of(blob, map_size + BLOB_OVERHEAD)};
+    *ret_sealed =
+        (struct sealed_version){cof_slice_of(keys, keys_size), cof_slice_of(blob, map_size + BLOB_OVERHEAD)};
     return COF_OK;
 }
 
@@ -350,5 +353,6 @@ cof_code values_open(struct call *call, const struct secret_row *secret, const s
     }
     TRY(keyring_open(call->service->keyring, &address, sealed->blob, map, call->err));
     TRY(decode_map(call, cof_slice_of(map, size), ret_values));
-    return keys_fit(ret_values, sealed->keys) ? COF_OK : corrupted(call, "the list of keys does not fit the values");
+    return keys_fit(ret_values, sealed->keys) ? COF_OK
+                                              : corrupted(call, "the list of keys does not fit the values");
 }

@@ -9,7 +9,8 @@
  * The values of one version of a secret: a map of keys and bytes, sorted by key.
  *
  *   map  = for each key: u16 length, key, u32 length, value         (sealed: the version's blob)
- *   keys = for each key: u16 length, key, u32 size of the value, u8 flags: 1 = blank   (in the clear, beside the blob)
+ *   keys = for each key: u16 length, key, u32 size of the value, u8 flags: 1 = blank   (in the clear, beside the
+ * blob)
  *
  * Numbers are big-endian. The clear list is compared with the map after it was opened (formats.md, Encodings).
  */
@@ -40,7 +41,8 @@ COF_CODE values_check(struct call *call, const struct values *values);
 const struct value *values_find(const struct values *values, struct cof_slice key);
 
 /* The clear list of keys of a version, as SecretKey messages. CORRUPTED if it cannot be read. */
-COF_CODE values_keys(struct call *call, struct cof_slice keys, Coffer__V1__SecretKey ***ret_keys, size_t *ret_count);
+COF_CODE values_keys(struct call *call, struct cof_slice keys, Coffer__V1__SecretKey ***ret_keys,
+                     size_t *ret_count);
 
 /* What is stored of a version: the clear list and the sealed map. */
 struct sealed_version {

@@ -43,8 +43,8 @@ struct creation {
     uint8_t wrapped[WRAPPED_KEY_SIZE];
 };
 
-/* The row is guarded by the new workspace's own key, which therefore is installed first. A creation that fails leaves
- * an opened key behind that nothing was sealed with, until the keyring drops it. */
+/* The row is guarded by the new workspace's own key, which therefore is installed first. A creation that fails
+ * leaves an opened key behind that nothing was sealed with, until the keyring drops it. */
 static cof_code decide_create(struct call *call, void *context)
 {
     struct creation *creation = context;

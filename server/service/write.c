@@ -159,7 +159,8 @@ static cof_code queue_change(struct attempt *attempt)
     const struct param params[] = {
         param_uuid(&attempt->write->workspace),
         param_time(call_now(call)),
-        param_text(cof_slice_of(attempt->write->object_ids, attempt->write->object_count * sizeof(struct cof_uuid))),
+        param_text(
+            cof_slice_of(attempt->write->object_ids, attempt->write->object_count * sizeof(struct cof_uuid))),
         param_text(record),
     };
     return session_queue(call->session, STATEMENT_CHANGE_INSERT, params, COF_COUNT(params), call->err);

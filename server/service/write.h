@@ -6,15 +6,15 @@
 #include "server/store/row.h"
 
 /*
- * The one way in which anything is written (docs/decisions/0004-exactly-once.md): the effect, the record that makes it
- * happen once, the audit record and the raised revision are one transaction of two pipelines.
+ * The one way in which anything is written (docs/decisions/0004-exactly-once.md): the effect, the record that makes
+ * it happen once, the audit record and the raised revision are one transaction of two pipelines.
  *
  *   first:  begin, the request's record, then what `look` queues (reads and locks)
  *           `decide` takes the results of `look`, checks, prepares rows and the answer
  *   second: the workspace's revision is raised, then what `apply` queues, then audit, the request's outcome, commit
  *
- * A repeat of a committed request is answered with the first answer. A serialization failure or a lost connection runs
- * the steps again, so they must leave nothing behind but memory in the arena.
+ * A repeat of a committed request is answered with the first answer. A serialization failure or a lost connection
+ * runs the steps again, so they must leave nothing behind but memory in the arena.
  */
 
 enum { WRITE_OBJECTS_MAX = 4 };
@@ -42,7 +42,8 @@ struct write {
 };
 
 /* What `apply` queues with. */
-COF_CODE write_queue(struct call *call, struct write *write, statement id, const struct param *params, size_t count);
+COF_CODE write_queue(struct call *call, struct write *write, statement id, const struct param *params,
+                     size_t count);
 COF_CODE write_queue_row(struct call *call, struct write *write, statement id, const struct row_type *type,
                          const void *row);
 

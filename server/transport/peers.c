@@ -115,7 +115,8 @@ void peers_remove(struct peers *peers, nng_pipe pipe)
     free(gone);
 }
 
-struct peer *peers_enter(struct peers *peers, nng_pipe pipe, struct exchange_peer *ret_description, bool *ret_allowed)
+struct peer *peers_enter(struct peers *peers, nng_pipe pipe, struct exchange_peer *ret_description,
+                         bool *ret_allowed)
 {
     (void) pthread_mutex_lock(&peers->lock);
     struct peer *peer = *place_of(peers, pipe);

@@ -21,9 +21,10 @@ bool peers_add(struct peers *peers, nng_pipe pipe, const struct exchange_peer *d
 /* Forgets a connection. */
 void peers_remove(struct peers *peers, nng_pipe pipe);
 
-/* Counts a request in and describes its peer. NULL if the connection is gone; `ret_allowed` is false if it has as many
- * requests in flight as it may, and the request is counted all the same. */
-struct peer *peers_enter(struct peers *peers, nng_pipe pipe, struct exchange_peer *ret_description, bool *ret_allowed);
+/* Counts a request in and describes its peer. NULL if the connection is gone; `ret_allowed` is false if it has as
+ * many requests in flight as it may, and the request is counted all the same. */
+struct peer *peers_enter(struct peers *peers, nng_pipe pipe, struct exchange_peer *ret_description,
+                         bool *ret_allowed);
 
 /* Counts a request out; true if the connection has sent too many undecodable frames and must be closed. */
 bool peers_leave(struct peers *peers, struct peer *peer, bool malformed);

@@ -165,8 +165,8 @@ static void put_idle(struct slot *slot)
 static bool nearly_full(struct transport *transport)
 {
     (void) pthread_mutex_lock(&transport->lock);
-    const bool full = transport->idle == NULL && transport->slot_count == transport->slot_max &&
-                      transport->receiving < RESERVED;
+    const bool full =
+        transport->idle == NULL && transport->slot_count == transport->slot_max && transport->receiving < RESERVED;
     (void) pthread_mutex_unlock(&transport->lock);
     return full;
 }
@@ -372,9 +372,10 @@ static cof_code check_tcp(const struct transport_options *options, const char *a
     if (options->insecure_tcp || is_loopback(address + strlen("tcp://"))) {
         return COF_OK;
     }
-    return bad_address(err, address,
-                       "plain tcp:// shows every secret to whoever listens on the network, so it is refused on other "
-                       "than loopback addresses; set transport.insecure_tcp to true to do it all the same");
+    return bad_address(
+        err, address,
+        "plain tcp:// shows every secret to whoever listens on the network, so it is refused on other "
+        "than loopback addresses; set transport.insecure_tcp to true to do it all the same");
 }
 
 static bool answers(const char *path)
@@ -382,8 +383,7 @@ static bool answers(const char *path)
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void) snprintf(name.sun_path, sizeof name.sun_path, "%s", path);
-    const bool connected =
-        fd >= 0 && connect(fd, (const struct sockaddr *) (const void *) &name, sizeof name) == 0;
+    const bool connected = fd >= 0 && connect(fd, (const struct sockaddr *) (const void *) &name, sizeof name) == 0;
     if (fd >= 0) {
         (void) close(fd);
     }
@@ -396,7 +396,8 @@ static cof_code check_ipc(const char *address, struct cof_error *err)
     const char *path = address + strlen("ipc://");
     struct stat info;
     if (strlen(path) >= sizeof(((struct sockaddr_un *) NULL)->sun_path)) {
-        return bad_address(err, address, "the path is longer than a socket's may be (107 bytes); choose a shorter one");
+        return bad_address(err, address,
+                           "the path is longer than a socket's may be (107 bytes); choose a shorter one");
     }
     if (lstat(path, &info) != 0) {
         return COF_OK;
@@ -405,7 +406,8 @@ static cof_code check_ipc(const char *address, struct cof_error *err)
         return bad_address(err, address, "the path is a file that is no socket; remove it, or choose another path");
     }
     if (answers(path)) {
-        return bad_address(err, address, "another server is running on this socket; stop it, or choose another path");
+        return bad_address(err, address,
+                           "another server is running on this socket; stop it, or choose another path");
     }
     (void) unlink(path);
     return COF_OK;
@@ -496,7 +498,8 @@ static cof_code start(struct transport *transport, struct cof_error *err)
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for the listeners");
     }
     if (options->address_count == 0 || options->address_count > ADDRESSES_MAX) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "transport.listen must have 1 to %d addresses", ADDRESSES_MAX);
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "transport.listen must have 1 to %d addresses",
+                        ADDRESSES_MAX);
     }
     TRY(open_socket(transport, err));
     receive_more(transport);

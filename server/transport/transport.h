@@ -18,14 +18,14 @@ struct transport;
 struct transport_options {
     const char *const *addresses; /* "tcp://127.0.0.1:7480", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;         /* allow plain tcp:// on other than loopback addresses */
-    uint32_t ipc_mode;         /* permissions of the socket file, e.g. 0660 */
-    uint32_t receiving;        /* contexts that receive at once (64) */
-    uint32_t max_waiting;      /* contexts that may wait for an answer (16384) */
-    uint32_t max_request;      /* bytes of a request frame */
-    uint32_t max_per_peer;     /* requests in flight on one connection */
-    uint32_t max_peers;        /* connections */
-    uint32_t max_malformed;    /* undecodable frames after which a connection is closed (3) */
+    bool insecure_tcp;      /* allow plain tcp:// on other than loopback addresses */
+    uint32_t ipc_mode;      /* permissions of the socket file, e.g. 0660 */
+    uint32_t receiving;     /* contexts that receive at once (64) */
+    uint32_t max_waiting;   /* contexts that may wait for an answer (16384) */
+    uint32_t max_request;   /* bytes of a request frame */
+    uint32_t max_per_peer;  /* requests in flight on one connection */
+    uint32_t max_peers;     /* connections */
+    uint32_t max_malformed; /* undecodable frames after which a connection is closed (3) */
     const struct cof_clock *clock;
     const struct cof_log *log;
     /* Takes a request; must not block. Called on any thread. */
@@ -38,8 +38,8 @@ struct transport_options {
 
 /*
  * Opens the sockets and listens. Fails with CONFIG_INVALID, naming the address and what is wrong: a plain tcp://
- * listener on other than loopback without `insecure_tcp`, an address in use, a socket file that belongs to a running
- * server, a scheme that is not there.
+ * listener on other than loopback without `insecure_tcp`, an address in use, a socket file that belongs to a
+ * running server, a scheme that is not there.
  */
 COF_CODE transport_start(const struct transport_options *options, struct transport **ret_transport,
                          struct cof_error *err);

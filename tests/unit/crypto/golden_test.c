@@ -165,6 +165,7 @@ static void check_line(struct golden *golden, char *line)
             words[count++] = word;
         }
     }
+    CHECK(words[0] != NULL);
     for (size_t i = 0; i < COF_COUNT(line_kinds); i++) {
         if (count == line_kinds[i].words && strcmp(words[0], line_kinds[i].name) == 0) {
             line_kinds[i].check(golden, words);

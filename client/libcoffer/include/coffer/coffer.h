@@ -17,15 +17,16 @@
  *         coffer_bytes token = coffer_item_value(item, "slack", "SLACK_BOT_TOKEN");
  *     }
  *
- * Threads. A client may be used by any number of threads at once. A request may be read by several threads, but built
- * by one at a time; a result and an error belong to one thread at a time. Callbacks run on threads of the library.
+ * Threads. A client may be used by any number of threads at once. A request may be read by several threads, but
+ * built by one at a time; a result and an error belong to one thread at a time. Callbacks run on threads of the
+ * library.
  *
- * Processes. A client has threads of nng's and open connections, which a fork() does not take along: open clients after
- * a fork, or start programs with posix_spawn(). The library changes no signal handler and raises no SIGPIPE.
+ * Processes. A client has threads of nng's and open connections, which a fork() does not take along: open clients
+ * after a fork, or start programs with posix_spawn(). The library changes no signal handler and raises no SIGPIPE.
  *
  * Memory. Values and the token lie in memory that is locked and kept out of core files where the system allows it
- * (coffer_client_memory_locked), and are wiped when they are freed. Messages with values are wiped as soon as they were
- * read. Not wiped are sent messages, which hold the token, and buffers of the kernel.
+ * (coffer_client_memory_locked), and are wiped when they are freed. Messages with values are wiped as soon as they
+ * were read. Not wiped are sent messages, which hold the token, and buffers of the kernel.
  *
  * Text is UTF-8 and ends with a NUL. Values are bytes and may hold anything.
  */
@@ -56,25 +57,24 @@ typedef struct coffer_bytes {
 typedef struct coffer_client coffer_client;
 
 /*
- * Makes a client. It connects in the background and connects again whenever a connection was lost; a server that cannot
- * be reached is told by the calls.
+ * Makes a client. It connects in the background and connects again whenever a connection was lost; a server that
+ * cannot be reached is told by the calls.
  *
- * `settings` is a list of `name=value`, separated by white space, or NULL. A value with white space stands in single
- * quotes; a backslash takes the next character as it is. What is not given there is taken from the environment:
+ * `settings` is a list of `name=value`, separated by white space, or NULL. A value with white space stands in
+ * single quotes; a backslash takes the next character as it is. What is not given there is taken from the
+ * environment:
  *
- *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH or tcp://HOST:PORT. A call goes
- *                                           to one that is connected. Default: ipc:///run/coffer/coffer.sock
- *   token_file          COFFER_TOKEN_FILE   file with the token, read once. Or the token itself in COFFER_TOKEN, or with
- *                                           coffer_client_set_token; it is not taken from `settings`, since those end up
- *                                           in argument lists and logs
- *   workspace           COFFER_WORKSPACE    UUID of the workspace for requests that name none. Default: the token's
- *   environment         COFFER_ENVIRONMENT  environment for requests that name none. Default: "default"
- *   timeout             COFFER_TIMEOUT      time for a call, with a unit: 500ms, 10s, 1min. Default: 10s, at most 1h
- *   connect_timeout                         longest wait for any server to be connected. Default: 3s
- *   insecure_transport                      yes: allow plain tcp:// to other hosts than this one. Default: no
- *   application_name                        told to the server beside the library's version, 1 to 64 of printable ASCII
- *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
- *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
+ *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH or tcp://HOST:PORT. A call
+ * goes to one that is connected. Default: ipc:///run/coffer/coffer.sock token_file          COFFER_TOKEN_FILE file
+ * with the token, read once. Or the token itself in COFFER_TOKEN, or with coffer_client_set_token; it is not taken
+ * from `settings`, since those end up in argument lists and logs workspace           COFFER_WORKSPACE    UUID of
+ * the workspace for requests that name none. Default: the token's environment         COFFER_ENVIRONMENT
+ * environment for requests that name none. Default: "default" timeout             COFFER_TIMEOUT      time for a
+ * call, with a unit: 500ms, 10s, 1min. Default: 10s, at most 1h connect_timeout                         longest
+ * wait for any server to be connected. Default: 3s insecure_transport                      yes: allow plain tcp://
+ * to other hosts than this one. Default: no application_name                        told to the server beside the
+ * library's version, 1 to 64 of printable ASCII memory                                  locked memory for values,
+ * with a unit: 512KiB, 64MiB. Default: 16MiB, or 7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
  *
  * Without a token only calls that need none succeed.
  *
@@ -85,8 +85,8 @@ COFFER_API coffer_status coffer_client_open(const char *settings, coffer_client 
                                             coffer_error **ret_error) COFFER_MUST_USE;
 
 /*
- * Ends calls that are running with COFFER_REASON_CLIENT_CLOSED, waits for their callbacks, and frees the client. Results
- * stay valid. No other thread may begin a call any more; not allowed in a callback. NULL is allowed.
+ * Ends calls that are running with COFFER_REASON_CLIENT_CLOSED, waits for their callbacks, and frees the client.
+ * Results stay valid. No other thread may begin a call any more; not allowed in a callback. NULL is allowed.
  */
 COFFER_API void coffer_client_close(coffer_client *client);
 
@@ -101,20 +101,21 @@ COFFER_API coffer_status coffer_client_set_token(coffer_client *client, const vo
 COFFER_API bool coffer_client_memory_locked(const coffer_client *client);
 
 /*
- * Requests. A request has one item or several; an item asks for references in environments. A function that cannot do
- * what it is asked for (a name that is not allowed, no memory) remembers the first such failure, and coffer_resolve
- * returns it; so nothing needs to be checked in between. All texts are copied.
+ * Requests. A request has one item or several; an item asks for references in environments. A function that cannot
+ * do what it is asked for (a name that is not allowed, no memory) remembers the first such failure, and
+ * coffer_resolve returns it; so nothing needs to be checked in between. All texts are copied.
  */
 
 typedef struct coffer_request coffer_request;
 
-/* A request with one empty item. NULL if there is no memory, which all functions accept; coffer_resolve tells it. */
+/* A request with one empty item. NULL if there is no memory, which all functions accept; coffer_resolve tells it.
+ */
 COFFER_API coffer_request *coffer_request_new(void);
 COFFER_API void coffer_request_free(coffer_request *request); /* NULL is allowed */
 
 /*
- * Begins the next item, which the functions below then fill; the first one is there already. An item that comes from
- * another workspace or run needs to be one of its own. At most 1,000 items.
+ * Begins the next item, which the functions below then fill; the first one is there already. An item that comes
+ * from another workspace or run needs to be one of its own. At most 1,000 items.
  */
 COFFER_API void coffer_request_next_item(coffer_request *request);
 
@@ -125,8 +126,8 @@ COFFER_API void coffer_request_set_id(coffer_request *request, const char *id);
 COFFER_API void coffer_request_set_workspace(coffer_request *request, const char *workspace);
 
 /*
- * Adds an environment; each gets an answer of its own, and nothing is taken from another one. None added: the client's
- * environment, or "default". At most 1,000 in an item.
+ * Adds an environment; each gets an answer of its own, and nothing is taken from another one. None added: the
+ * client's environment, or "default". At most 1,000 in an item.
  */
 COFFER_API void coffer_request_add_environment(coffer_request *request, const char *environment);
 
@@ -138,8 +139,8 @@ COFFER_API void coffer_request_set_run(coffer_request *request, const char *work
                                        const char *action);
 
 /*
- * Tokens that would expire sooner are refreshed first. In seconds; not set: the smaller of five minutes and a fifth of
- * the token's life.
+ * Tokens that would expire sooner are refreshed first. In seconds; not set: the smaller of five minutes and a fifth
+ * of the token's life.
  */
 COFFER_API void coffer_request_set_min_remaining_validity(coffer_request *request, uint32_t seconds);
 
@@ -156,7 +157,8 @@ COFFER_API void coffer_request_set_traceparent(coffer_request *request, const ch
  * Of the whole request: return no values, only what would fail, in pages of `page_size` (0: 100, at most 1,000).
  * `page_token` is NULL or what coffer_result_next_page_token of the page before gave.
  */
-COFFER_API void coffer_request_set_validate_only(coffer_request *request, uint32_t page_size, const char *page_token);
+COFFER_API void coffer_request_set_validate_only(coffer_request *request, uint32_t page_size,
+                                                 const char *page_token);
 
 /*
  * Resolving.
@@ -165,20 +167,19 @@ COFFER_API void coffer_request_set_validate_only(coffer_request *request, uint32
 typedef struct coffer_result coffer_result;
 
 /*
- * Asks for the values and waits for the answer. COFFER_OK means that the server answered each item in each environment;
- * whether it could be resolved stands in its own status (coffer_result_failed, coffer_item_status).
+ * Asks for the values and waits for the answer. COFFER_OK means that the server answered each item in each
+ * environment; whether it could be resolved stands in its own status (coffer_result_failed, coffer_item_status).
  *
- * Lost connections, servers that shut down or are busy are overcome within the time for the call, by another attempt
- * with the same request ID, at the next address that is connected. Results that had no room in an answer are asked for
- * again.
+ * Lost connections, servers that shut down or are busy are overcome within the time for the call, by another
+ * attempt with the same request ID, at the next address that is connected. Results that had no room in an answer
+ * are asked for again.
  *
  * Errors, besides those of the server (TOKEN_..., PERMISSION_DENIED, LIMIT_EXCEEDED, ...):
  *   COFFER_INVALID_ARGUMENT    FIELD_INVALID, FIELD_REQUIRED: the request is wrong, and was not sent
  *   COFFER_RESOURCE_EXHAUSTED  MESSAGE_TOO_LARGE: the request is larger than 1 MiB; OUT_OF_MEMORY;
  *                              TOO_MANY_IN_FLIGHT: 4,096 calls are running on this client
- *   COFFER_UNAVAILABLE         NOT_CONNECTED: no server could be reached, or the connection was lost again and again
- *   COFFER_DEADLINE_EXCEEDED   DEADLINE_EXCEEDED: no answer in time
- *   COFFER_CANCELLED           CLIENT_CLOSED
+ *   COFFER_UNAVAILABLE         NOT_CONNECTED: no server could be reached, or the connection was lost again and
+ * again COFFER_DEADLINE_EXCEEDED   DEADLINE_EXCEEDED: no answer in time COFFER_CANCELLED           CLIENT_CLOSED
  *   COFFER_INTERNAL            REPLY_INVALID: the answer is not one to this request
  *
  * Thread-safe; waits at most for the time for the call. Not in a callback.
@@ -187,14 +188,14 @@ COFFER_API coffer_status coffer_resolve(coffer_client *client, const coffer_requ
                                         coffer_result **ret_result, coffer_error **ret_error) COFFER_MUST_USE;
 
 /*
- * Takes over the result and the error, one of which is NULL. Called once, on a thread of the library: it must not block
- * and must not close the client. It may start further calls.
+ * Takes over the result and the error, one of which is NULL. Called once, on a thread of the library: it must not
+ * block and must not close the client. It may start further calls.
  */
 typedef void (*coffer_resolve_done)(coffer_result *result, coffer_error *error, void *context);
 
 /*
- * The same without waiting. COFFER_OK means that `done` will be called, perhaps before this function returns; otherwise
- * it is not called. The request may be freed at once. Thread-safe, also in a callback.
+ * The same without waiting. COFFER_OK means that `done` will be called, perhaps before this function returns;
+ * otherwise it is not called. The request may be freed at once. Thread-safe, also in a callback.
  */
 COFFER_API coffer_status coffer_resolve_start(coffer_client *client, const coffer_request *request,
                                               coffer_resolve_done done, void *context,
@@ -204,7 +205,8 @@ COFFER_API coffer_status coffer_resolve_start(coffer_client *client, const coffe
  * Results. Everything that is returned below belongs to the result and is valid until it is freed.
  */
 
-/* What became of one reference, or of one item in one environment. Newer servers may send others: they are errors. */
+/* What became of one reference, or of one item in one environment. Newer servers may send others: they are errors.
+ */
 typedef enum coffer_outcome {
     COFFER_OUTCOME_UNSPECIFIED = 0,
     COFFER_OUTCOME_RESOLVED = 1,
@@ -246,8 +248,8 @@ COFFER_API bool coffer_outcome_ok(coffer_outcome outcome);
 COFFER_API void coffer_result_free(coffer_result *result);
 
 /*
- * Number of items x environments, in the order of the request: the environments of its first item, those of the second,
- * and so on. With validate_only only those that would fail.
+ * Number of items x environments, in the order of the request: the environments of its first item, those of the
+ * second, and so on. With validate_only only those that would fail.
  */
 COFFER_API size_t coffer_result_count(const coffer_result *result);
 
@@ -261,8 +263,8 @@ typedef struct coffer_item coffer_item;
 COFFER_API const coffer_item *coffer_result_item(const coffer_result *result, size_t index);
 
 /*
- * Every value that has to be masked in logs, the longest first: those of all items, and forms of them that do not stand
- * in the items. Values under 4 bytes cannot be masked; coffer_result_unmasked counts them.
+ * Every value that has to be masked in logs, the longest first: those of all items, and forms of them that do not
+ * stand in the items. Values under 4 bytes cannot be masked; coffer_result_unmasked counts them.
  */
 COFFER_API size_t coffer_result_mask_count(const coffer_result *result);
 COFFER_API coffer_bytes coffer_result_mask(const coffer_result *result, size_t index);
@@ -311,7 +313,8 @@ COFFER_API uint64_t coffer_item_version(const coffer_item *item, const char *sec
 /* Milliseconds since 1970-01-01 UTC at which the first of the item's values expires by itself; 0: none does. */
 COFFER_API int64_t coffer_item_expires_ms(const coffer_item *item);
 
-/* Milliseconds since 1970-01-01 UTC: the item comes from the state of then, because the database is lost; 0: it does not. */
+/* Milliseconds since 1970-01-01 UTC: the item comes from the state of then, because the database is lost; 0: it
+ * does not. */
 COFFER_API int64_t coffer_item_stale_since_ms(const coffer_item *item);
 
 /* The state that the item was read at; for coffer_request_set_consistency_token. */

@@ -4,8 +4,9 @@
 /*
  * Errors of libcoffer. A program acts on the status and the reason, and shows the message to people.
  *
- * Statuses have the numbers of google.rpc.Code. Reasons have the numbers of coffer.rpc.v1.ErrorReason; newer servers
- * may send reasons that this header does not have, so act on the status where a reason is not one that you wait for.
+ * Statuses have the numbers of google.rpc.Code. Reasons have the numbers of coffer.rpc.v1.ErrorReason; newer
+ * servers may send reasons that this header does not have, so act on the status where a reason is not one that you
+ * wait for.
  */
 
 #include <stddef.h>
@@ -25,23 +26,23 @@ extern "C" {
 
 /* How a call, or one item of a result, went. */
 typedef enum coffer_status {
-    COFFER_OK = 0, /* Success. */
-    COFFER_CANCELLED = 1, /* The client was closed. */
-    COFFER_UNKNOWN = 2, /* A code or an outcome that this library does not know. */
-    COFFER_INVALID_ARGUMENT = 3, /* The request or a setting is wrong, whatever the state of the server. */
-    COFFER_DEADLINE_EXCEEDED = 4, /* The time for the call was over. */
-    COFFER_NOT_FOUND = 5, /* It is not there. */
-    COFFER_ALREADY_EXISTS = 6, /* The name is taken. */
-    COFFER_PERMISSION_DENIED = 7, /* Not allowed, or not there: the caller may not know which. */
-    COFFER_RESOURCE_EXHAUSTED = 8, /* A limit. */
+    COFFER_OK = 0,                  /* Success. */
+    COFFER_CANCELLED = 1,           /* The client was closed. */
+    COFFER_UNKNOWN = 2,             /* A code or an outcome that this library does not know. */
+    COFFER_INVALID_ARGUMENT = 3,    /* The request or a setting is wrong, whatever the state of the server. */
+    COFFER_DEADLINE_EXCEEDED = 4,   /* The time for the call was over. */
+    COFFER_NOT_FOUND = 5,           /* It is not there. */
+    COFFER_ALREADY_EXISTS = 6,      /* The name is taken. */
+    COFFER_PERMISSION_DENIED = 7,   /* Not allowed, or not there: the caller may not know which. */
+    COFFER_RESOURCE_EXHAUSTED = 8,  /* A limit. */
     COFFER_FAILED_PRECONDITION = 9, /* The state of something must change first. */
-    COFFER_ABORTED = 10, /* Another write came between. */
-    COFFER_OUT_OF_RANGE = 11, /* Past the end. */
-    COFFER_UNIMPLEMENTED = 12, /* The server cannot do it. */
-    COFFER_INTERNAL = 13, /* A fault of Coffer. */
-    COFFER_UNAVAILABLE = 14, /* Something is out of reach; repeated in vain until the deadline. */
-    COFFER_DATA_LOSS = 15, /* Stored data failed its integrity check. */
-    COFFER_UNAUTHENTICATED = 16 /* No token, or one that is not valid. */
+    COFFER_ABORTED = 10,            /* Another write came between. */
+    COFFER_OUT_OF_RANGE = 11,       /* Past the end. */
+    COFFER_UNIMPLEMENTED = 12,      /* The server cannot do it. */
+    COFFER_INTERNAL = 13,           /* A fault of Coffer. */
+    COFFER_UNAVAILABLE = 14,        /* Something is out of reach; repeated in vain until the deadline. */
+    COFFER_DATA_LOSS = 15,          /* Stored data failed its integrity check. */
+    COFFER_UNAUTHENTICATED = 16     /* No token, or one that is not valid. */
 } coffer_status;
 
 /* Why. docs/errors.md of the source says of each reason what it means and what to do. */
@@ -121,8 +122,8 @@ typedef enum coffer_reason {
 typedef struct coffer_error coffer_error;
 
 /*
- * Every function with a `coffer_error **ret_error` takes NULL for it. Otherwise it writes: NULL on success, on failure
- * an error that the caller frees. So free an error before you use its variable again.
+ * Every function with a `coffer_error **ret_error` takes NULL for it. Otherwise it writes: NULL on success, on
+ * failure an error that the caller frees. So free an error before you use its variable again.
  */
 COFFER_API void coffer_error_free(coffer_error *error); /* NULL is allowed */
 

@@ -2,8 +2,8 @@
 #define COFFER_RPC_H
 
 /*
- * Calls of any method of Coffer, for programs that manage secrets and for tools. The messages are those of the proto
- * files; whoever compiles them with protoc-c calls the generated stubs through coffer_service_new.
+ * Calls of any method of Coffer, for programs that manage secrets and for tools. The messages are those of the
+ * proto files; whoever compiles them with protoc-c calls the generated stubs through coffer_service_new.
  */
 
 #include <coffer/coffer.h>
@@ -25,26 +25,30 @@ typedef struct coffer_call_options {
     uint32_t timeout_ms;     /* time for the call in milliseconds; 0: the client's `timeout` */
     const char *traceparent; /* header of W3C Trace Context */
     /*
-     * 16 bytes, a UUIDv7 (RFC 9562): repeats an earlier call of the program, to learn the outcome of a write. By default
-     * every call has a new one.
+     * 16 bytes, a UUIDv7 (RFC 9562): repeats an earlier call of the program, to learn the outcome of a write. By
+     * default every call has a new one.
      */
     const uint8_t *request_id;
     const coffer_metadata *metadata; /* at most 28 entries; "authorization" and "user-agent" are the library's */
     size_t metadata_count;
 } coffer_call_options;
 
-#define COFFER_CALL_OPTIONS_INIT {sizeof(coffer_call_options), 0, NULL, NULL, NULL, 0}
+#define COFFER_CALL_OPTIONS_INIT                            \
+    {                                                       \
+        sizeof(coffer_call_options), 0, NULL, NULL, NULL, 0 \
+    }
 
 /* The answer to a call. Belongs to the caller, in locked memory. */
 typedef struct coffer_reply coffer_reply;
 
 /*
- * Calls a method and waits for the answer. `method` is its full name, such as "coffer.v1.SecretService/CreateSecret";
- * `request` is the serialized request message, at most 1 MiB with its frame. `options` may be NULL.
+ * Calls a method and waits for the answer. `method` is its full name, such as
+ * "coffer.v1.SecretService/CreateSecret"; `request` is the serialized request message, at most 1 MiB with its
+ * frame. `options` may be NULL.
  *
- * Repeats and errors as for coffer_resolve; in all repeats the request ID is the same, so that a write happens once.
- * After COFFER_UNAVAILABLE or COFFER_DEADLINE_EXCEEDED a write may have happened: coffer_error_request_id has the ID by
- * which a repeat can tell. Thread-safe. Not in a callback.
+ * Repeats and errors as for coffer_resolve; in all repeats the request ID is the same, so that a write happens
+ * once. After COFFER_UNAVAILABLE or COFFER_DEADLINE_EXCEEDED a write may have happened: coffer_error_request_id has
+ * the ID by which a repeat can tell. Thread-safe. Not in a callback.
  */
 COFFER_API coffer_status coffer_call(coffer_client *client, const char *method, const void *request, size_t length,
                                      const coffer_call_options *options, coffer_reply **ret_reply,
@@ -79,9 +83,9 @@ COFFER_API void coffer_reply_free(coffer_reply *reply);
  *     if (coffer_service_error(service) != NULL) ...
  *     coffer_service_free(service);
  *
- * Calling a stub waits for the answer and calls the closure before it returns, with the message, which is valid only
- * inside of the closure and then wiped, or with NULL on failure. Other calls may be made in the closure, on other
- * services. A service belongs to one thread at a time and must be freed before its client is closed.
+ * Calling a stub waits for the answer and calls the closure before it returns, with the message, which is valid
+ * only inside of the closure and then wiped, or with NULL on failure. Other calls may be made in the closure, on
+ * other services. A service belongs to one thread at a time and must be freed before its client is closed.
  */
 
 struct ProtobufCService;

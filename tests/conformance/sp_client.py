@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""A client of Coffer that shares no code with it: Python's standard library only.
+
+It has its own reader of .proto files, its own protobuf encoding and its own SP framing over TCP and IPC, all written
+from docs/protocol.md. The integration tests use it as a module; as a command it makes one call:
+
+  sp_client.py ADDRESS METHOD [--token-file FILE] [--json REQUEST] [--timeout-ms N]
+
+prints the answer as JSON and exits with the code of the answer.
+"""
+
+import argparse
+import base64
+import json
+import os
+import pathlib
+import re
+import socket
+import struct
+import sys
+import time
+
+PROTO = pathlib.Path(__file__).resolve().parent.parent.parent / "proto"
+SCALARS = {"uint32", "int32", "uint64", "int64", "bool", "string", "bytes"}
+# Imported messages that come with every protobuf compiler.
+WELL_KNOWN = """
+package google.protobuf;
+message Timestamp { int64 seconds = 1; int32 nanos = 2; }
+message Duration { int64 seconds = 1; int32 nanos = 2; }
+message Any { string type_url = 1; bytes value = 2; }
+"""
+
+
+class Schema:
+    """The messages, enums and services of a folder of .proto files."""
+
+    def __init__(self, folder=PROTO):
+        self.messages, self.enums, self.services = {}, {}, {}
+        self._parse(WELL_KNOWN)
+        for path in sorted(folder.rglob("*.proto")):
+            self._parse(path.read_text())
+
+    def _parse(self, text):
+        tokens = re.findall(r'"[^"]*"|[\w.]+|[{}()<>,;=\[\]-]', re.sub(r"//[^\n]*", "", text))
+        package, scope, i = "", [], 0
+        while i < len(tokens):
+            token = tokens[i]
+            if token == "package":
+                package, i = tokens[i + 1], i + 3
+            elif token in ("message", "enum", "service") and tokens[i + 2] == "{":
+                name = ".".join([package, *[part for _, part in scope if part], tokens[i + 1]])
+                scope.append((token, tokens[i + 1]))
+                {"message": self.messages, "enum": self.enums, "service": self.services}[token][name] = {}
+                i += 3
+            elif token == "oneof":
+                scope.append(("oneof", ""))
+                i += 3
+            elif token == "}":
+                scope.pop()
+                i += 1
+            elif token in ("syntax", "import", "option"):
+                i = tokens.index(";", i) + 1
+            else:
+                i = self._member(tokens, i, package, scope)
+
+    def _member(self, tokens, i, package, scope):
+        kind = scope[-1][0]
+        name = ".".join([package, *[part for _, part in scope if part]])
+        end = tokens.index(";", i) if kind != "service" else i
+        if kind == "enum":
+            self.enums[name][tokens[i]] = int(tokens[i + 2])
+            return end + 1
+        if kind == "service":  # rpc Name(Request) returns (Response);
+            self.services[name][tokens[i + 1]] = (tokens[i + 3], tokens[i + 7], package)
+            return tokens.index(";", i) + 1
+        repeated = tokens[i] == "repeated"
+        i += repeated
+        if tokens[i] == "map":  # map<string, string> name = 3;
+            self.messages[name][tokens[i + 6]] = (int(tokens[i + 8]), "map", True, package, name)
+        else:
+            self.messages[name][tokens[i + 1]] = (int(tokens[i + 3]), tokens[i], repeated, package, name)
+        return end + 1
+
+    def resolve(self, name, package, inside):
+        """The full name of a type that is named inside a message."""
+        candidates = [f"{inside}.{name}", f"{package}.{name}", name]
+        return next(c for c in candidates if c in self.messages or c in self.enums)
+
+    def method(self, full_name):
+        service, _, method = full_name.partition("/")
+        request, response, package = self.services[service][method]
+        return self.resolve(request, package, service), self.resolve(response, package, service)
+
+
+SCHEMA = Schema()
+
+
+def varint(number):
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number, wire_type, body):
+    return varint(number << 3 | wire_type) + (varint(len(body)) + body if wire_type == 2 else body)
+
+
+def encode(type_name, value):
+    """A dict as a protobuf message of that type."""
+    out = b""
+    for name, item in value.items():
+        number, kind, repeated, package, inside = SCHEMA.messages[type_name][name]
+        for single in item if repeated else [item]:
+            if kind in ("string", "bytes"):
+                body = single.encode("utf-8", "surrogateescape") if isinstance(single, str) else single
+                out += field(number, 2, body)
+            elif kind in SCALARS:
+                out += field(number, 0, varint(int(single)))
+            else:
+                full = SCHEMA.resolve(kind, package, inside)
+                if full in SCHEMA.enums:
+                    out += field(number, 0, varint(SCHEMA.enums[full].get(single, single)))
+                else:
+                    out += field(number, 2, encode(full, single))
+    return out
+
+
+def take_varint(data, at):
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at
+
+
+def wire_fields(data):
+    """(number, value) of every field; a value is a number or bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = take_varint(data, at)
+        if tag & 7 == 0:
+            value, at = take_varint(data, at)
+        elif tag & 7 == 2:
+            length, at = take_varint(data, at)
+            value, at = data[at:at + length], at + length
+        elif tag & 7 in (1, 5):
+            size = 8 if tag & 7 == 1 else 4
+            value, at = int.from_bytes(data[at:at + size], "little"), at + size
+        else:
+            raise ValueError(f"wire type {tag & 7}")
+        yield tag >> 3, value
+
+
+def decode_scalar(kind, value):
+    if kind == "string":
+        return value.decode("utf-8")
+    if kind == "bool":
+        return bool(value)
+    if kind in ("int32", "int64") and value >= 1 << 63:
+        return value - (1 << 64)
+    return value
+
+
+def decode(type_name, data):
+    """A message as a dict; fields that are not on the wire have their proto3 default."""
+    known = SCHEMA.messages[type_name]
+    by_number = {entry[0]: (name, *entry[1:]) for name, entry in known.items()}
+    out = {}
+    for name, (_, kind, repeated, *_rest) in known.items():
+        out[name] = [] if repeated else {"string": "", "bytes": b"", "bool": False}.get(kind, 0) \
+            if kind in SCALARS else None
+    for number, value in wire_fields(data):
+        if number not in by_number:
+            continue
+        name, kind, repeated, package, inside = by_number[number]
+        items = [value]
+        if kind == "map":
+            pair = dict(wire_fields(value))
+            items = [(pair.get(1, b"").decode(), pair.get(2, b"").decode())]
+        elif kind in SCALARS:
+            items = [decode_scalar(kind, value)]
+        else:
+            full = SCHEMA.resolve(kind, package, inside)
+            if full in SCHEMA.enums:
+                items = packed(value) if isinstance(value, bytes) else [value]
+                names = {v: k for k, v in SCHEMA.enums[full].items()}
+                items = [names.get(item, item) for item in items]
+            else:
+                items = [decode(full, value)]
+        if repeated:
+            out[name].extend(items)
+        else:
+            out[name] = items[0]
+    return out
+
+
+def packed(data):
+    at, items = 0, []
+    while at < len(data):
+        number, at = take_varint(data, at)
+        items.append(number)
+    return items
+
+
+def uuid7(unix_ms=None):
+    """RFC 9562: 48 bits of milliseconds, version 7, random bits."""
+    ms = int(time.time() * 1000) if unix_ms is None else unix_ms
+    raw = bytearray(ms.to_bytes(6, "big") + os.urandom(10))
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    return bytes(raw)
+
+
+class Response:
+    def __init__(self, frame, message):
+        self.code, self.text = frame["code"], frame["message"]
+        self.request_id, self.payload = frame["request_id"], frame["payload"]
+        self.server_time_us, self.message = frame["server_time_us"], message
+        self.reason, self.facts, self.fields, self.retry_ms = "", {}, [], None
+        for detail in frame["details"]:
+            kind = detail["type_url"].rpartition("/")[2]
+            body = decode(kind, detail["value"])
+            if kind == "google.rpc.ErrorInfo":
+                self.reason, self.facts = body["reason"], dict(body["metadata"])
+                assert body["domain"] == "coffer"
+            elif kind == "google.rpc.BadRequest":
+                self.fields = [violation["field"] for violation in body["field_violations"]]
+            elif kind == "google.rpc.RetryInfo":
+                delay = body["retry_delay"]
+                self.retry_ms = delay["seconds"] * 1000 + delay["nanos"] // 1000000
+
+    def __repr__(self):
+        return f"<{self.code} {self.reason} {self.text!r}>"
+
+
+class Connection:
+    """One SP connection of a REQ peer. Calls may overlap: send() gives a number that receive() takes."""
+
+    def __init__(self, address, timeout=30):
+        scheme, _, rest = address.partition("://")
+        self.ipc = scheme == "ipc"
+        if self.ipc:
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.settimeout(timeout)
+            self.socket.connect(rest)
+        else:
+            host, _, port = rest.rpartition(":")
+            self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(b"\0SP\0\0\x30\0\0")
+        greeting = self._read(8)
+        if greeting != b"\0SP\0\0\x31\0\0":
+            raise ConnectionError(f"no REP server: {greeting!r}")
+        self.last = int.from_bytes(os.urandom(3), "big")
+        self.waiting = {}
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _read(self, size):
+        data = b""
+        while len(data) < size:
+            part = self.socket.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise ConnectionError("the server closed the connection")
+            data += part
+        return data
+
+    def send_message(self, body):
+        """Sends bytes as one REQ message and returns its number."""
+        self.last = (self.last + 1) & 0x7FFFFFFF
+        message = struct.pack(">I", self.last | 0x80000000) + body
+        self.socket.sendall((b"\1" if self.ipc else b"") + struct.pack(">Q", len(message)) + message)
+        return self.last
+
+    def receive_message(self, number):
+        while number not in self.waiting:
+            if self.ipc and self._read(1) != b"\1":
+                raise ConnectionError("wrong IPC message")
+            length = struct.unpack(">Q", self._read(8))[0]
+            message = self._read(length)
+            self.waiting[struct.unpack(">I", message[:4])[0] & 0x7FFFFFFF] = message[4:]
+        return self.waiting.pop(number)
+
+    def send(self, method, request=None, *, token=None, request_id=None, timeout_ms=0, attempt=0, payload=None,
+             metadata=()):
+        if payload is None:
+            payload = encode(SCHEMA.method(method)[0], request or {})
+        entries = [{"key": key, "value": value} for key, value in metadata]
+        if token is not None:
+            entries.append({"key": "authorization", "value": b"Bearer " + token})
+        return self.send_message(encode("coffer.rpc.v1.RequestFrame", {
+            "revision": 1, "method": method, "payload": payload, "timeout_ms": timeout_ms,
+            "request_id": uuid7() if request_id is None else request_id, "attempt": attempt, "metadata": entries}))
+
+    def receive(self, number, method=None):
+        frame = decode("coffer.rpc.v1.ResponseFrame", self.receive_message(number))
+        known = method and frame["code"] == 0
+        return Response(frame, decode(SCHEMA.method(method)[1], frame["payload"]) if known else None)
+
+    def call(self, method, request=None, **options):
+        return self.receive(self.send(method, request, **options), method)
+
+
+def printable(value):
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {key: printable(item) for key, item in value.items()}
+    return [printable(item) for item in value] if isinstance(value, list) else value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address")
+    parser.add_argument("method")
+    parser.add_argument("--token-file", type=pathlib.Path)
+    parser.add_argument("--json", default="{}")
+    parser.add_argument("--timeout-ms", type=int, default=0)
+    arguments = parser.parse_args()
+    token = arguments.token_file.read_bytes().strip() if arguments.token_file else None
+    with Connection(arguments.address) as connection:
+        answer = connection.call(arguments.method, json.loads(arguments.json), token=token,
+                                 timeout_ms=arguments.timeout_ms)
+    print(json.dumps({"code": answer.code, "reason": answer.reason, "message": answer.text,
+                      "response": printable(answer.message)}, indent=2))
+    return answer.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What the tests of this folder share: one server for each test program."""
+
+import pathlib
+import sys
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
+
+from cofferd import Dev, references  # noqa: E402
+
+RESOLVE = "coffer.v1.ResolveService/Resolve"
+
+
+class ServerTest(unittest.TestCase):
+    """Calls are made as the workspace's administrator over IPC unless they say otherwise."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dev = Dev()
+        cls.connection = cls.dev.connect()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.connection.close()
+        cls.dev.close()
+
+    @staticmethod
+    def now_ms():
+        return int(time.time() * 1000)
+
+    def call(self, method, request=None, token=None, **options):
+        return self.connection.call(method, request, token=self.dev.admin if token is None else token, **options)
+
+    def resolve(self, environment, *names, token=None, **fields):
+        """The result of one item in one environment."""
+        item = {"environments": [environment], "references": references(*names), **fields}
+        answer = self.call(RESOLVE, {"items": [item]}, token=token)
+        self.assertEqual(answer.code, 0, answer)
+        return answer.message["results"][0]
+
+    @staticmethod
+    def value(result, name, key):
+        for secret in result["secrets"]:
+            for pair in secret["values"]:
+                if (secret["name"], pair["key"]) == (name, key):
+                    return pair["value"]
+        raise AssertionError(f"{name}.{key} is not in {result}")

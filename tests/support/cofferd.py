@@ -1,0 +1,121 @@
+"""Real servers for the integration tests: cofferd processes over a PostgreSQL of their own."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "conformance"))
+
+import sp_client  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("COFFER_BUILD", ROOT / "build" / "debug"))
+COFFERD = BUILD / "server" / "cofferd"
+PATIENCE = 90  # seconds; sanitizer builds are slow
+
+
+def wait_for(condition, what, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.02)
+
+
+class Server:
+    """A cofferd process. Its log is in `log`."""
+
+    def __init__(self, arguments, environment, log, ready):
+        self.log = log
+        self.output = open(log, "ab")
+        self.process = subprocess.Popen([COFFERD, *arguments], stdout=self.output, stderr=self.output,
+                                        env={**os.environ, **environment})
+        self.ready = ready
+
+    def wait(self):
+        def condition():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"cofferd ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+            return self.ready()
+        wait_for(condition, f"cofferd is not ready:\n{self.log.read_text()[-4000:]}")
+        return self
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(PATIENCE)
+        self.output.close()
+        return self.process.returncode
+
+
+class Dev:
+    """`cofferd serve --dev` in a directory of its own, with the tokens that it makes."""
+
+    def __init__(self, **environment):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="coffer-test-", dir="/tmp"))
+        self.environment = environment
+        self.extra = []
+        self.server = None
+        self.start()
+
+    def start(self):
+        self.server = Server(["serve", "--dev", "--dev-dir", self.directory, "--dev-tcp", "tcp://127.0.0.1:0"],
+                             self.environment, self.directory / "log", (self.directory / "ready").exists)
+        self.server.wait()
+        lines = (self.directory / "env").read_text().splitlines()
+        values = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        self.tcp = values["COFFER_ADDR"].strip("'")
+        self.workspace = values["COFFER_WORKSPACE"].strip("'")
+        self.ipc = f"ipc://{self.directory}/coffer.sock"
+        self.admin, self.executor, self.system = (
+            (self.directory / f"{name}.token").read_bytes().strip() for name in ("admin", "executor", "system"))
+
+    @property
+    def conninfo(self):
+        return f"host={self.directory}/run user=coffer dbname=postgres"
+
+    def more(self, name, **environment):
+        """One more server on the same database, on a socket of its own."""
+        path = self.directory / f"{name}.sock"
+        settings = {
+            "COFFERD_DATABASE__CONNINFO": self.conninfo,
+            "COFFERD_KEYS__ROOT_KEY_FILE": str(self.directory / "root.key"),
+            "COFFERD_TRANSPORT__LISTEN": f"ipc://{path}",
+            **environment,
+        }
+        server = Server(["serve"], settings, self.directory / f"{name}.log", lambda: answers(f"ipc://{path}"))
+        server.address = f"ipc://{path}"
+        self.extra.append(server)
+        return server.wait()
+
+    def connect(self, address=None):
+        return sp_client.Connection(address or self.ipc)
+
+    def close(self):
+        for server in self.extra:
+            server.stop()
+        self.server.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def answers(address):
+    try:
+        with sp_client.Connection(address, timeout=5) as connection:
+            return connection.call("grpc.health.v1.Health/Check", {"service": "readiness"}).message["status"] == "SERVING"
+    except OSError:
+        return False
+
+
+def values(**pairs):
+    """Keys and values as messages."""
+    return [{"key": key, "value": value} for key, value in pairs.items()]
+
+
+def references(*names):
+    """"secret.KEY" texts as messages."""
+    return [dict(zip(("name", "key"), name.split(".", 1))) for name in names]

@@ -62,6 +62,10 @@ coffer_status client_missing(const char *what, coffer_error **ret_error)
 coffer_status coffer_client_open(const char *settings, coffer_client **ret_client, coffer_error **ret_error)
 {
     struct cof_error err;
+    if (ret_client == NULL) {
+        return client_missing("the place for the client", ret_error);
+    }
+    *ret_client = NULL;
     cof_error_clear(&err);
     coffer_client *client = calloc(1, sizeof *client);
     if (client == NULL) {
@@ -108,8 +112,7 @@ coffer_status coffer_client_set_token(coffer_client *client, const void *token, 
         return client_missing(client == NULL ? "the client" : "the token", ret_error);
     }
     cof_error_clear(&err);
-    if (length == 0 ||
-        credential_new(client->memory, cof_slice_of(token, length), &credential, &err) == COF_OK) {
+    if (length == 0 || credential_new(client->memory, cof_slice_of(token, length), &credential, &err) == COF_OK) {
         replace_credential(client, credential);
     }
     return failure_tell(&err, NULL, ret_error);

@@ -1,7 +1,7 @@
-#include <coffer/rpc.h>
-
 #include <stdlib.h>
 #include <string.h>
+
+#include <coffer/rpc.h>
 
 #include "client/libcoffer/client.h"
 #include "client/libcoffer/failure.h"
@@ -57,11 +57,13 @@ static cof_code reply_new(const struct call *call, struct memory *memory, coffer
     return COF_OK;
 }
 
-static cof_code metadata_of(const coffer_call_options *options, struct cof_metadata *metadata, struct cof_error *err)
+static cof_code metadata_of(const coffer_call_options *options, struct cof_metadata *metadata,
+                            struct cof_error *err)
 {
     if (options->metadata_count > COF_FRAME_METADATA_MAX - OWN_METADATA) {
-        return cof_fail_field(err, COF_REASON_METADATA_INVALID, "metadata", "%zu metadata entries, more than %d; %s",
-                              options->metadata_count, COF_FRAME_METADATA_MAX - OWN_METADATA,
+        return cof_fail_field(err, COF_REASON_METADATA_INVALID, "metadata",
+                              "%zu metadata entries, more than %d; %s", options->metadata_count,
+                              COF_FRAME_METADATA_MAX - OWN_METADATA,
                               cof_reason_next_step(COF_REASON_METADATA_INVALID));
     }
     for (size_t i = 0; i < options->metadata_count; i++) {
@@ -84,37 +86,50 @@ static cof_code request_id_of(const coffer_call_options *options, struct cof_uui
     return COF_OK;
 }
 
-static cof_code new_call(coffer_client *client, struct client_call *plan, const coffer_call_options *options,
-                         struct call **ret_call, struct cof_error *err)
+static cof_code apply_options(const coffer_call_options *options, struct client_call *plan,
+                              struct cof_metadata *metadata, struct cof_uuid *request_id, struct cof_error *err)
 {
-    struct cof_metadata metadata = {0};
-    struct cof_uuid request_id;
-    if (options != NULL) {
-        TRY(metadata_of(options, &metadata, err));
-        plan->metadata = &metadata;
-        plan->timeout_ms = options->timeout_ms;
-        plan->traceparent = options->traceparent;
-    }
-    if (options != NULL && options->request_id != NULL) {
-        TRY(request_id_of(options, &request_id, err));
-        plan->request_id = &request_id;
+    TRY(metadata_of(options, metadata, err));
+    plan->metadata = metadata;
+    plan->timeout_ms = options->timeout_ms;
+    plan->traceparent = options->traceparent;
+    if (options->request_id != NULL) {
+        TRY(request_id_of(options, request_id, err));
+        plan->request_id = request_id;
     }
     if (plan->timeout_ms > SETTINGS_TIMEOUT_MAX_MS) {
         return cof_fail_field(err, COF_REASON_FIELD_INVALID, "timeout_ms", "the time for a call is at most %d ms",
                               SETTINGS_TIMEOUT_MAX_MS);
     }
+    return COF_OK;
+}
+
+/* A program that was compiled with older headers has a shorter struct; what it does not have is not given. */
+static cof_code new_call(coffer_client *client, struct client_call *plan, const coffer_call_options *given,
+                         struct call **ret_call, struct cof_error *err)
+{
+    coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
+    struct cof_metadata metadata = {0};
+    struct cof_uuid request_id;
+    if (given != NULL) {
+        memcpy(&options, given, given->struct_size < sizeof options ? given->struct_size : sizeof options);
+    }
+    TRY(apply_options(&options, plan, &metadata, &request_id, err));
     return client_call_new(client, plan, ret_call, err);
 }
 
-static const char *missing(const coffer_client *client, const char *method, const void *request, size_t length)
+static const char *missing(const coffer_client *client, const struct client_call *plan, const void *result)
 {
     if (client == NULL) {
         return "the client";
     }
-    if (method == NULL) {
+    if (plan->method == NULL) {
         return "the method";
     }
-    return request == NULL && length > 0 ? "the request" : NULL;
+    if (plan->payload.data == NULL && plan->payload.len > 0) {
+        return "the request";
+    }
+    return result == NULL ? "the place for the answer" : NULL;
 }
 
 coffer_status coffer_call(coffer_client *client, const char *method, const void *request, size_t length,
@@ -123,10 +138,11 @@ coffer_status coffer_call(coffer_client *client, const char *method, const void 
     struct client_call plan = {.method = method, .payload = cof_slice_of(request, length)};
     struct cof_error err;
     struct call *call = NULL;
-    const char *what = missing(client, method, request, length);
+    const char *what = missing(client, &plan, ret_reply);
     if (what != NULL) {
         return client_missing(what, ret_error);
     }
+    *ret_reply = NULL;
     cof_error_clear(&err);
     if (new_call(client, &plan, options, &call, &err) != COF_OK) {
         return failure_tell(&err, NULL, ret_error);
@@ -161,7 +177,7 @@ coffer_status coffer_call_start(coffer_client *client, const char *method, const
     struct client_call plan = {.method = method, .payload = cof_slice_of(request, length)};
     struct cof_error err;
     struct call *call = NULL;
-    const char *what = done == NULL ? "the callback" : missing(client, method, request, length);
+    const char *what = done == NULL ? "the callback" : missing(client, &plan, "");
     if (what != NULL) {
         return client_missing(what, ret_error);
     }

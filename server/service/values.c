@@ -248,17 +248,31 @@ static cof_code corrupted(struct call *call, const char *what)
     return cof_note(call->err, "%s", what);
 }
 
-/* Every stored pair takes at least 7 bytes, so the length bounds the number of pairs. */
+static bool count_values(struct cof_slice bytes, size_t *ret_count)
+{
+    struct value value;
+    *ret_count = 0;
+    while (bytes.len > 0) {
+        if (!take_value(&bytes, &value)) {
+            return false;
+        }
+        (*ret_count)++;
+    }
+    return true;
+}
+
 static cof_code decode_map(struct call *call, struct cof_slice bytes, struct values *ret_values)
 {
-    struct values values = {cof_arena_array(call->arena, bytes.len / 7 + 1, sizeof(struct value)), 0};
+    size_t count;
+    if (!count_values(bytes, &count)) {
+        return corrupted(call, "the opened map cannot be read");
+    }
+    struct values values = {cof_arena_array(call->arena, count, sizeof(struct value)), count};
     if (values.items == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    while (bytes.len > 0) {
-        if (!take_value(&bytes, &values.items[values.count++])) {
-            return corrupted(call, "the opened map cannot be read");
-        }
+    for (size_t i = 0; i < count; i++) {
+        (void) take_value(&bytes, &values.items[i]);
     }
     *ret_values = values;
     return COF_OK;

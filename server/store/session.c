@@ -886,7 +886,8 @@ bool session_commit_in_doubt(const struct session *session)
 
 bool session_unique_violation(const struct session *session, const char *constraint)
 {
-    return strcmp(session->sqlstate, "23505") == 0 && strcmp(session->constraint, constraint) == 0;
+    return strcmp(session->sqlstate, "23505") == 0 &&
+           (constraint == NULL || strcmp(session->constraint, constraint) == 0);
 }
 
 /* Takes the results of a script; its first failure is kept. */

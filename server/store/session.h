@@ -139,8 +139,8 @@ void session_reset(struct session *session);
  * outcome is unknown. Stays so until the next session_begin. */
 bool session_commit_in_doubt(const struct session *session);
 
-/* Whether the last statement that failed did so with SQLSTATE 23505 on this constraint or unique index. Such a
- * failure has the reason CONFLICT. */
+/* Whether the last statement that failed did so with SQLSTATE 23505 on this constraint or unique index (NULL: on
+ * any). Such a failure has the reason CONFLICT. */
 bool session_unique_violation(const struct session *session, const char *constraint);
 
 /* Runs a script of several statements, outside of any pipeline: for the schema. Nothing may be queued. */

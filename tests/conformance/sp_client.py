@@ -248,17 +248,27 @@ class Connection:
         if self.ipc:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
-            self.socket.connect(rest)
+            self._or_close(lambda: self.socket.connect(rest))
         else:
             host, _, port = rest.rpartition(":")
             self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._or_close(self._greet)
+        self.last = int.from_bytes(os.urandom(3), "big")
+        self.waiting = {}
+
+    def _greet(self):
         self.socket.sendall(b"\0SP\0\0\x30\0\0")
         greeting = self._read(8)
         if greeting != b"\0SP\0\0\x31\0\0":
             raise ConnectionError(f"no REP server: {greeting!r}")
-        self.last = int.from_bytes(os.urandom(3), "big")
-        self.waiting = {}
+
+    def _or_close(self, action):
+        try:
+            action()
+        except OSError:
+            self.socket.close()
+            raise
 
     def close(self):
         self.socket.close()

@@ -1,6 +1,7 @@
 """What the tests of this folder share: one server for each test program."""
 
 import pathlib
+import subprocess
 import sys
 import time
 import unittest
@@ -46,3 +47,9 @@ class ServerTest(unittest.TestCase):
                 if (secret["name"], pair["key"]) == (name, key):
                     return pair["value"]
         raise AssertionError(f"{name}.{key} is not in {result}")
+
+    def sql(self, statement):
+        """Runs SQL behind the server's back, as somebody with the database in his hands would."""
+        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
+        return subprocess.run([psql, "-X", "-q", "-A", "-t", "-d", self.dev.conninfo, "-c", statement], check=True,
+                              capture_output=True, text=True).stdout.strip()

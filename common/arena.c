@@ -23,16 +23,22 @@ struct cof_chunk {
 
 _Static_assert(sizeof(struct cof_chunk) % ALIGNMENT == 0, "what follows the header must be aligned");
 
+/* What the pool knows of one chunk; free ones are a ring, so that taking and giving one needs no search. */
+struct slot {
+    uint32_t next;
+    uint32_t previous;
+    bool taken;
+};
+
 struct cof_pool {
     pthread_mutex_t lock;
     uint8_t *region; /* with its guard pages */
     size_t region_size;
     uint8_t *memory;
-    size_t count; /* chunks */
-    size_t used;
-    size_t hint; /* the search for a free chunk begins here */
+    uint32_t count; /* chunks */
+    uint32_t used;
     int locked;
-    uint8_t *taken; /* a byte for each chunk */
+    struct slot *slots; /* one for each chunk, and the ring's head behind them */
 };
 
 /* --- Pool ----------------------------------------------------------------------------------------------------- */
@@ -45,7 +51,7 @@ static size_t page_size(void)
 /* Pages are locked as they are touched, so that an idle server stays small. */
 static int lock_memory(const struct cof_pool *pool)
 {
-    const size_t size = pool->count * COF_ARENA_CHUNK;
+    const size_t size = (size_t) pool->count * COF_ARENA_CHUNK;
     if (mlock2(pool->memory, size, MLOCK_ONFAULT) == 0) {
         return 1;
     }
@@ -55,7 +61,7 @@ static int lock_memory(const struct cof_pool *pool)
 static cof_code map_memory(struct cof_pool *pool, struct cof_error *err)
 {
     const size_t page = page_size();
-    const size_t size = pool->count * COF_ARENA_CHUNK;
+    const size_t size = (size_t) pool->count * COF_ARENA_CHUNK;
     pool->region_size = size + 2 * page;
     pool->region = mmap(NULL, pool->region_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pool->region == MAP_FAILED) {
@@ -72,19 +78,48 @@ static cof_code map_memory(struct cof_pool *pool, struct cof_error *err)
     return COF_OK;
 }
 
-static cof_code build_pool(struct cof_pool *pool, size_t bytes, cof_lock_mode mode, struct cof_error *err)
+static void detach(struct cof_pool *pool, uint32_t at)
 {
-    pool->count = (bytes + COF_ARENA_CHUNK - 1) / COF_ARENA_CHUNK;
-    pool->taken = calloc(pool->count, 1);
-    if (pool->taken == NULL) {
+    struct slot *slot = &pool->slots[at];
+    pool->slots[slot->previous].next = slot->next;
+    pool->slots[slot->next].previous = slot->previous;
+    slot->taken = true;
+}
+
+static void attach(struct cof_pool *pool, uint32_t at, uint32_t before)
+{
+    struct slot *slot = &pool->slots[at];
+    *slot = (struct slot){.next = before, .previous = pool->slots[before].previous};
+    pool->slots[slot->previous].next = at;
+    pool->slots[before].previous = at;
+}
+
+static cof_code build_slots(struct cof_pool *pool, size_t chunks, struct cof_error *err)
+{
+    if (chunks == 0 || chunks >= UINT32_MAX) {
         return cof_arena_exhausted(err);
     }
+    pool->slots = calloc(chunks + 1, sizeof *pool->slots);
+    if (pool->slots == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    pool->count = (uint32_t) chunks;
+    pool->slots[chunks] = (struct slot){.next = pool->count, .previous = pool->count, .taken = true};
+    for (uint32_t i = 0; i < pool->count; i++) {
+        attach(pool, i, pool->count);
+    }
+    return COF_OK;
+}
+
+static cof_code build_pool(struct cof_pool *pool, size_t bytes, cof_lock_mode mode, struct cof_error *err)
+{
+    TRY(build_slots(pool, bytes / COF_ARENA_CHUNK + (bytes % COF_ARENA_CHUNK != 0), err));
     TRY(map_memory(pool, err));
     if (mode == COF_LOCK_REQUIRED && !pool->locked) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
                         "%zu bytes of memory cannot be locked; raise the limit (LimitMEMLOCK, ulimit -l), make the "
                         "pool smaller, or set memory.lock to best_effort",
-                        pool->count * COF_ARENA_CHUNK);
+                        (size_t) pool->count * COF_ARENA_CHUNK);
     }
     return COF_OK;
 }
@@ -92,8 +127,7 @@ static cof_code build_pool(struct cof_pool *pool, size_t bytes, cof_lock_mode mo
 cof_code cof_pool_new(size_t bytes, cof_lock_mode mode, struct cof_pool **ret_pool, struct cof_error *err)
 {
     struct cof_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL || bytes == 0) {
-        free(pool);
+    if (pool == NULL) {
         return cof_arena_exhausted(err);
     }
     (void) pthread_mutex_init(&pool->lock, NULL);
@@ -115,7 +149,7 @@ void cof_pool_free(struct cof_pool *pool)
         (void) munmap(pool->region, pool->region_size);
     }
     (void) pthread_mutex_destroy(&pool->lock);
-    free(pool->taken);
+    free(pool->slots);
     free(pool);
 }
 
@@ -132,50 +166,51 @@ size_t cof_pool_used(struct cof_pool *pool)
     return used;
 }
 
-/* The first of `count` free neighbours in [from, to); `to` if there are none. */
-static size_t find_run(const struct cof_pool *pool, size_t count, size_t from, size_t to)
+/*
+ * The beginning of `count` free neighbours, searched from the end of the pool: single chunks are taken from its
+ * front, so that neither scatters the other. The pool's count if there are none.
+ */
+static uint32_t find_run(const struct cof_pool *pool, size_t count)
 {
     size_t length = 0;
-    for (size_t i = from; i < to; i++) {
-        length = pool->taken[i] ? 0 : length + 1;
+    for (uint32_t i = pool->count; i-- > 0;) {
+        length = pool->slots[i].taken ? 0 : length + 1;
         if (length == count) {
-            return i + 1 - count;
+            return i;
         }
     }
-    return to;
-}
-
-static size_t find_free(const struct cof_pool *pool, size_t count)
-{
-    const size_t found = find_run(pool, count, pool->hint, pool->count);
-    return found < pool->count ? found : find_run(pool, count, 0, pool->count);
+    return pool->count;
 }
 
 static struct cof_chunk *take_run(struct cof_pool *pool, size_t count)
 {
     struct cof_chunk *chunk = NULL;
     (void) pthread_mutex_lock(&pool->lock);
-    const size_t at = find_free(pool, count);
+    const uint32_t at = count == 1 ? pool->slots[pool->count].next : find_run(pool, count);
     if (at < pool->count) {
-        memset(pool->taken + at, 1, count);
-        pool->used += count;
-        pool->hint = at + count;
-        chunk = (struct cof_chunk *) (void *) (pool->memory + at * COF_ARENA_CHUNK);
+        for (size_t i = 0; i < count; i++) {
+            detach(pool, at + (uint32_t) i);
+        }
+        pool->used += (uint32_t) count;
+        chunk = (struct cof_chunk *) (void *) (pool->memory + (size_t) at * COF_ARENA_CHUNK);
     }
     (void) pthread_mutex_unlock(&pool->lock);
     return chunk;
 }
 
-/* Wipes outside of the lock; memory in the pool is always zero. */
+/* Wipes outside of the lock; free memory of the pool is always zero. */
 static void give_run(struct cof_pool *pool, struct cof_chunk *chunk)
 {
-    const size_t at = (size_t) ((uint8_t *) chunk - pool->memory) / COF_ARENA_CHUNK;
-    const size_t count = chunk->count;
+    const uint32_t at = (uint32_t) ((size_t) ((uint8_t *) chunk - pool->memory) / COF_ARENA_CHUNK);
+    const uint32_t count = (uint32_t) chunk->count;
     cof_wipe(chunk, chunk->used);
     (void) pthread_mutex_lock(&pool->lock);
-    memset(pool->taken + at, 0, count);
+    /* What was used last is the warmest in the processor's cache; long runs go to the end of the ring. */
+    const uint32_t before = count == 1 ? pool->slots[pool->count].next : pool->count;
+    for (uint32_t i = 0; i < count; i++) {
+        attach(pool, at + i, before);
+    }
     pool->used -= count;
-    pool->hint = at;
     (void) pthread_mutex_unlock(&pool->lock);
 }
 
@@ -196,7 +231,7 @@ void cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_t limit
 {
     *arena = (struct cof_arena){
         .pool = pool,
-        .limit = (limit_bytes + COF_ARENA_CHUNK - 1) / COF_ARENA_CHUNK,
+        .limit = limit_bytes / COF_ARENA_CHUNK + (limit_bytes % COF_ARENA_CHUNK != 0),
         .allocator = {allocate, keep, arena},
     };
 }
@@ -247,7 +282,7 @@ static bool has_room(const struct cof_chunk *chunk, size_t size)
 
 void *cof_arena_alloc(struct cof_arena *arena, size_t size)
 {
-    if (size > arena->limit * COF_ARENA_CHUNK) {
+    if (size > PTRDIFF_MAX || size / COF_ARENA_CHUNK > arena->limit) {
         return NULL;
     }
     const size_t rounded = size == 0 ? ALIGNMENT : (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

@@ -10,7 +10,7 @@
 
 /*
  * Memory of one call: a chain of 16 KiB chunks from one pool that is locked into memory, kept out of core files
- * and wiped in forked children. Everything taken is given back, wiped, by cof_arena_done or cof_arena_reset.
+ * and wiped in forked children. Everything taken is given back, wiped, by cof_arena_reset.
  *
  * The pool is thread-safe; an arena belongs to one thread at a time.
  */

@@ -2,13 +2,15 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <yaml.h>
 
-enum { FILE_MAX = 1 << 20, NAME_MAX_LENGTH = 64, LIST_MAX = 64 };
+enum { FILE_MAX = 1 << 20, NAME_MAX_LENGTH = 64, LIST_MAX = 64, ITEM_MAX = 512, SHOWN = 41, PROBLEM = 320 };
 
 struct cof_config {
     char **texts; /* everything that the struct borrows */
@@ -27,7 +29,8 @@ struct reader {
     void *target;
     struct cof_error *err;
     struct origin origin;
-    bool *seen;
+    bool *seen;         /* settings that stood in the file */
+    bool *section_seen; /* the same for sections, by their first setting */
 };
 
 /* --- Values --------------------------------------------------------------------------------------------------- */
@@ -42,6 +45,17 @@ static cof_code refuse(struct reader *reader, const struct cof_config_setting *s
     }
     return cof_fail(reader->err, COF_REASON_CONFIG_INVALID, "%s%s.%s: %s", where, setting->section, setting->key,
                     problem);
+}
+
+/* What is echoed of a wrong text: its beginning, with nothing in it that a terminal would obey. */
+static const char *show(const char *text, char shown[SHOWN])
+{
+    size_t length = 0;
+    for (; length + 1 < SHOWN && text[length] != '\0'; length++) {
+        shown[length] = text[length] >= ' ' && text[length] <= '~' ? text[length] : '?';
+    }
+    shown[length] = '\0';
+    return shown;
 }
 
 static char *remember(struct reader *reader, const char *text)
@@ -89,34 +103,52 @@ static bool read_amount(const char *text, const struct unit *units, size_t count
     return false;
 }
 
-static cof_code read_number(struct reader *reader, const struct cof_config_setting *setting, const char *text,
-                            uint64_t *ret_amount)
+/* How the numbers of a type are written. */
+struct amount_form {
+    const struct unit *units;
+    size_t unit_count;
+    const char *form;
+    const char *unit; /* of the limits in messages */
+};
+
+static const struct amount_form number_form = {plain_units, COF_COUNT(plain_units), "a whole number", ""};
+static const struct amount_form size_form = {size_units, COF_COUNT(size_units),
+                                             "a size such as 4096, 64KiB or 16MiB", " bytes"};
+static const struct amount_form duration_form = {duration_units, COF_COUNT(duration_units),
+                                                 "a duration such as 250ms, 10s, 5min or 1h", " ms"};
+
+static cof_code read_number(struct reader *reader, const struct cof_config_setting *setting,
+                            const struct amount_form *form, const char *text, uint64_t *ret_amount)
 {
-    char problem[160];
-    bool read = false;
-    const char *form = "a whole number";
-    if (setting->type == COF_CONFIG_SIZE) {
-        read = read_amount(text, size_units, COF_COUNT(size_units), ret_amount);
-        form = "a size such as 4096, 64KiB or 16MiB";
-    } else if (setting->type == COF_CONFIG_DURATION) {
-        read = read_amount(text, duration_units, COF_COUNT(duration_units), ret_amount);
-        form = "a duration such as 250ms, 10s, 5min or 1h";
-    } else {
-        read = read_amount(text, plain_units, COF_COUNT(plain_units), ret_amount);
-    }
+    char problem[PROBLEM];
+    char shown[SHOWN];
+    const bool read = read_amount(text, form->units, form->unit_count, ret_amount);
     if (read && *ret_amount >= setting->min && *ret_amount <= setting->max) {
         return COF_OK;
     }
-    (void) snprintf(problem, sizeof problem, "\"%.40s\" is %s; allowed: %s between %llu and %llu%s", text,
-                    read ? "out of range" : "not understood", form, (unsigned long long) setting->min,
-                    (unsigned long long) setting->max, setting->type == COF_CONFIG_DURATION ? " ms" : "");
+    (void) snprintf(problem, sizeof problem, "\"%s\" is %s; allowed: %s between %" PRIu64 " and %" PRIu64 "%s",
+                    show(text, shown), read ? "out of range" : "not understood", form->form, setting->min,
+                    setting->max, form->unit);
     return refuse(reader, setting, problem);
+}
+
+/* Numbers and durations have 32 bits, whatever the table's limit is. */
+static cof_code read_u32(struct reader *reader, const struct cof_config_setting *setting,
+                         const struct amount_form *form, const char *text, uint32_t *ret_amount)
+{
+    uint64_t amount = 0;
+    struct cof_config_setting bounded = *setting;
+    bounded.max = setting->max < UINT32_MAX ? setting->max : UINT32_MAX;
+    TRY(read_number(reader, &bounded, form, text, &amount));
+    *ret_amount = (uint32_t) amount;
+    return COF_OK;
 }
 
 static cof_code read_choice(struct reader *reader, const struct cof_config_setting *setting, const char *text,
                             uint32_t *ret_index)
 {
-    char problem[160];
+    char problem[PROBLEM];
+    char shown[SHOWN];
     const char *choice = setting->choices;
     for (uint32_t i = 0; choice != NULL; i++) {
         const char *comma = strchr(choice, ',');
@@ -127,42 +159,79 @@ static cof_code read_choice(struct reader *reader, const struct cof_config_setti
         }
         choice = comma == NULL ? NULL : comma + 1;
     }
-    (void) snprintf(problem, sizeof problem, "\"%.40s\" is not allowed; allowed: %s", text, setting->choices);
+    (void) snprintf(problem, sizeof problem, "\"%s\" is not understood; allowed: %s", show(text, shown),
+                    setting->choices);
     return refuse(reader, setting, problem);
 }
 
 static cof_code read_bool(struct reader *reader, const struct cof_config_setting *setting, const char *text,
                           bool *ret_value)
 {
-    if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
-        return refuse(reader, setting, "is neither true nor false");
+    char problem[PROBLEM];
+    char shown[SHOWN];
+    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
+        *ret_value = text[0] == 't';
+        return COF_OK;
     }
-    *ret_value = text[0] == 't';
+    (void) snprintf(problem, sizeof problem, "\"%s\" is not understood; allowed: true, false", show(text, shown));
+    return refuse(reader, setting, problem);
+}
+
+static cof_code read_text(struct reader *reader, const char *text, const char **ret_text)
+{
+    const char *copy = remember(reader, text);
+    if (copy == NULL) {
+        return no_memory(reader);
+    }
+    *ret_text = copy;
+    return COF_OK;
+}
+
+/* The room for a list is remembered as one of the texts, so that it is freed with them. */
+static cof_code make_room(struct reader *reader, struct cof_config_list *list)
+{
+    struct cof_config *config = reader->config;
+    char **grown = realloc(config->texts, (config->count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return no_memory(reader);
+    }
+    config->texts = grown;
+    list->items = calloc(LIST_MAX, sizeof *list->items);
+    if (list->items == NULL) {
+        return no_memory(reader);
+    }
+    config->texts[config->count++] = (char *) (void *) list->items;
     return COF_OK;
 }
 
 static cof_code append(struct reader *reader, const struct cof_config_setting *setting, const char *text,
                        struct cof_config_list *list)
 {
-    if (list->items == NULL) {
-        /* The room is remembered as one of the texts, so that it is freed with them. */
-        char **grown = realloc(reader->config->texts, (reader->config->count + 1) * sizeof *grown);
-        list->items = calloc(LIST_MAX, sizeof *list->items);
-        if (grown != NULL) {
-            reader->config->texts = grown;
-        }
-        if (grown == NULL || list->items == NULL) {
-            free(list->items);
-            list->items = NULL;
-            return no_memory(reader);
-        }
-        reader->config->texts[reader->config->count++] = (char *) (void *) list->items;
+    if (text[0] == '\0') {
+        return refuse(reader, setting, "has an empty entry; allowed: up to 64 texts");
     }
     if (list->count == LIST_MAX) {
-        return refuse(reader, setting, "has more than 64 entries");
+        return refuse(reader, setting, "has too many entries; allowed: up to 64 texts");
     }
-    list->items[list->count] = remember(reader, text);
-    return list->items[list->count++] == NULL ? no_memory(reader) : COF_OK;
+    if (list->items == NULL) {
+        TRY(make_room(reader, list));
+    }
+    TRY(read_text(reader, text, &list->items[list->count]));
+    list->count++;
+    return COF_OK;
+}
+
+/* The entry up to a comma, without the blanks around it. */
+static size_t trimmed(const char **text, size_t length)
+{
+    while (length > 0 && **text == ' ') {
+        (*text)++;
+        length--;
+    }
+    while (length > 0 && (*text)[length - 1] == ' ') {
+        length--;
+    }
+    return length;
 }
 
 static cof_code read_list(struct reader *reader, const struct cof_config_setting *setting, const char *text,
@@ -170,13 +239,15 @@ static cof_code read_list(struct reader *reader, const struct cof_config_setting
 {
     struct cof_config_list list = {0};
     while (*text != '\0') {
-        char item[512];
+        char item[ITEM_MAX];
         const size_t length = strcspn(text, ",");
-        if (length >= sizeof item) {
-            return refuse(reader, setting, "has an entry that is too long");
+        const char *begin = text;
+        const size_t kept = trimmed(&begin, length);
+        if (kept >= sizeof item) {
+            return refuse(reader, setting, "has an entry that is too long; allowed: 511 bytes");
         }
-        memcpy(item, text, length);
-        item[length] = '\0';
+        memcpy(item, begin, kept);
+        item[kept] = '\0';
         TRY(append(reader, setting, item, &list));
         text += length + (text[length] == ',');
     }
@@ -191,12 +262,10 @@ static void *place_of(struct reader *reader, const struct cof_config_setting *se
 
 static cof_code set(struct reader *reader, const struct cof_config_setting *setting, const char *text)
 {
-    uint64_t amount = 0;
     void *place = place_of(reader, setting);
     switch (setting->type) {
     case COF_CONFIG_TEXT:
-        *(const char **) place = remember(reader, text);
-        return *(const char **) place == NULL ? no_memory(reader) : COF_OK;
+        return read_text(reader, text, place);
     case COF_CONFIG_LIST:
         return read_list(reader, setting, text, place);
     case COF_CONFIG_BOOL:
@@ -204,14 +273,11 @@ static cof_code set(struct reader *reader, const struct cof_config_setting *sett
     case COF_CONFIG_CHOICE:
         return read_choice(reader, setting, text, place);
     case COF_CONFIG_NUMBER:
+        return read_u32(reader, setting, &number_form, text, place);
     case COF_CONFIG_DURATION:
-        TRY(read_number(reader, setting, text, &amount));
-        *(uint32_t *) place = (uint32_t) amount;
-        return COF_OK;
+        return read_u32(reader, setting, &duration_form, text, place);
     case COF_CONFIG_SIZE:
-        TRY(read_number(reader, setting, text, &amount));
-        *(uint64_t *) place = amount;
-        return COF_OK;
+        return read_number(reader, setting, &size_form, text, place);
     }
     return refuse(reader, setting, "has no type");
 }
@@ -231,7 +297,7 @@ typedef enum depth {
 struct document {
     struct reader *reader;
     depth depth;
-    char section[NAME_MAX_LENGTH];
+    const char *section;
     const struct cof_config_setting *setting;
     struct cof_config_list list;
 };
@@ -254,15 +320,48 @@ static const struct cof_config_setting *find(const struct cof_config_table *tabl
     return NULL;
 }
 
+/* The sections of the table, or the keys of one section, for a message. */
+static void list_names(const struct cof_config_table *table, const char *section, char *to, size_t size)
+{
+    size_t used = 0;
+    to[0] = '\0';
+    for (size_t i = 0; i < table->count && used < size; i++) {
+        const struct cof_config_setting *setting = &table->settings[i];
+        const bool listed = section == NULL ? find(table, setting->section, NULL) == setting
+                                            : strcmp(setting->section, section) == 0;
+        if (listed) {
+            used += (size_t) snprintf(to + used, size - used, "%s%s", used == 0 ? "" : ", ",
+                                      section == NULL ? setting->section : setting->key);
+        }
+    }
+}
+
+static cof_code refuse_name(struct document *document, const char *section, const char *name)
+{
+    char names[PROBLEM];
+    char shown[SHOWN];
+    list_names(document->reader->table, section, names, sizeof names);
+    return cof_fail(document->reader->err, COF_REASON_CONFIG_INVALID,
+                    "%.120s:%zu: %s%s%s: there is no such %s; allowed: %.280s", document->reader->origin.file,
+                    document->reader->origin.line, section == NULL ? "" : section, section == NULL ? "" : ".",
+                    show(name, shown), section == NULL ? "section" : "setting", names);
+}
+
 static cof_code take_section(struct document *document, const char *name)
 {
-    char problem[160];
-    if (find(document->reader->table, name, NULL) == NULL) {
-        (void) snprintf(problem, sizeof problem,
-                        "there is no section \"%.40s\"; cofferd config-reference shows all of them", name);
-        return refuse_line(document->reader, problem);
+    struct reader *reader = document->reader;
+    const struct cof_config_setting *first = find(reader->table, name, NULL);
+    if (first == NULL) {
+        return refuse_name(document, NULL, name);
     }
-    (void) snprintf(document->section, sizeof document->section, "%s", name);
+    bool *seen = &reader->section_seen[first - reader->table->settings];
+    if (*seen) {
+        char problem[PROBLEM];
+        (void) snprintf(problem, sizeof problem, "%.64s: stands twice in the file; allowed: once", first->section);
+        return refuse_line(reader, problem);
+    }
+    *seen = true;
+    document->section = first->section;
     document->depth = AT_INNER;
     return COF_OK;
 }
@@ -270,19 +369,15 @@ static cof_code take_section(struct document *document, const char *name)
 static cof_code take_key(struct document *document, const char *name)
 {
     struct reader *reader = document->reader;
-    char problem[200];
     document->setting = find(reader->table, document->section, name);
     if (document->setting == NULL) {
-        (void) snprintf(problem, sizeof problem,
-                        "there is no setting %s.%.40s; cofferd config-reference shows all of them",
-                        document->section, name);
-        return refuse_line(reader, problem);
+        return refuse_name(document, document->section, name);
     }
-    const size_t index = (size_t) (document->setting - reader->table->settings);
-    if (reader->seen[index]) {
-        return refuse(reader, document->setting, "stands twice in the file; keep one");
+    bool *seen = &reader->seen[document->setting - reader->table->settings];
+    if (*seen) {
+        return refuse(reader, document->setting, "stands twice in the file; allowed: once");
     }
-    reader->seen[index] = true;
+    *seen = true;
     document->depth = AT_VALUE;
     return COF_OK;
 }
@@ -297,7 +392,8 @@ static cof_code take_scalar(struct document *document, const char *text)
     case AT_VALUE:
         document->depth = AT_KEY;
         if (document->setting->type == COF_CONFIG_LIST) {
-            return refuse(document->reader, document->setting, "is a list; write each entry in a line with \"- \"");
+            return refuse(document->reader, document->setting,
+                          "is a list; allowed: each entry in a line of its own, with \"- \" before it");
         }
         return set(document->reader, document->setting, text);
     case AT_ITEM:
@@ -312,7 +408,9 @@ static cof_code take_scalar(struct document *document, const char *text)
     case AT_END:
         break;
     }
-    return refuse_line(document->reader, "a text stands where a section or a setting is expected");
+    return refuse_line(
+        document->reader,
+        "a text stands where a section or a setting is expected; allowed: sections, and keys below them");
 }
 
 static cof_code begin_mapping(struct document *document)
@@ -322,46 +420,74 @@ static cof_code begin_mapping(struct document *document)
     } else if (document->depth == AT_INNER) {
         document->depth = AT_KEY;
     } else {
-        return refuse_line(document->reader, "settings have two levels: a section, and its keys");
+        return refuse_line(document->reader,
+                           "a mapping stands where none is expected; allowed: sections, and keys below them");
     }
     return COF_OK;
 }
 
 static cof_code begin_list(struct document *document)
 {
-    if (document->depth != AT_VALUE || document->setting->type != COF_CONFIG_LIST) {
-        return refuse_line(document->reader, "a list stands where none is expected");
+    if (document->depth == AT_VALUE && document->setting->type != COF_CONFIG_LIST) {
+        return refuse(document->reader, document->setting, "is no list; allowed: one value");
+    }
+    if (document->depth != AT_VALUE) {
+        return refuse_line(document->reader, "a list stands where none is expected; allowed: as a setting's value");
     }
     document->list = (struct cof_config_list){0};
     document->depth = AT_ITEM;
     return COF_OK;
 }
 
+static cof_code take_node(struct document *document, const yaml_event_t *event)
+{
+    if (event->type == YAML_MAPPING_START_EVENT) {
+        return begin_mapping(document);
+    }
+    if (event->type == YAML_SEQUENCE_START_EVENT) {
+        return begin_list(document);
+    }
+    const char *text = (const char *) event->data.scalar.value;
+    return strlen(text) == event->data.scalar.length
+               ? take_scalar(document, text)
+               : refuse_line(document->reader, "a text holds a NUL character; allowed: text without one");
+}
+
+/* What the reader would have to ignore is refused: the file must not seem to say more than it does. */
+static bool is_decorated(const yaml_event_t *event)
+{
+    switch ((int) event->type) {
+    case YAML_SCALAR_EVENT:
+        return event->data.scalar.anchor != NULL || event->data.scalar.tag != NULL;
+    case YAML_MAPPING_START_EVENT:
+        return event->data.mapping_start.anchor != NULL || event->data.mapping_start.tag != NULL;
+    case YAML_SEQUENCE_START_EVENT:
+        return event->data.sequence_start.anchor != NULL || event->data.sequence_start.tag != NULL;
+    default:
+        return event->type == YAML_ALIAS_EVENT;
+    }
+}
+
 static cof_code take_event(struct document *document, const yaml_event_t *event)
 {
-    switch (event->type) {
+    if (is_decorated(event)) {
+        return refuse_line(document->reader, "anchors, aliases and tags are refused; allowed: plain values");
+    }
+    switch ((int) event->type) {
     case YAML_SCALAR_EVENT:
-        if (event->data.scalar.anchor != NULL) {
-            return refuse_line(document->reader, "anchors are not allowed");
-        }
-        return take_scalar(document, (const char *) event->data.scalar.value);
     case YAML_MAPPING_START_EVENT:
-        return event->data.mapping_start.anchor == NULL ? begin_mapping(document)
-                                                        : refuse_line(document->reader, "anchors are not allowed");
+    case YAML_SEQUENCE_START_EVENT:
+        return take_node(document, event);
     case YAML_MAPPING_END_EVENT:
         document->depth = document->depth == AT_KEY ? AT_SECTION : AT_END;
         return COF_OK;
-    case YAML_SEQUENCE_START_EVENT:
-        return begin_list(document);
     case YAML_SEQUENCE_END_EVENT:
         *(struct cof_config_list *) place_of(document->reader, document->setting) = document->list;
         document->depth = AT_KEY;
         return COF_OK;
-    case YAML_ALIAS_EVENT:
-        return refuse_line(document->reader, "aliases are not allowed");
     case YAML_DOCUMENT_START_EVENT:
-        return document->depth == AT_END ? refuse_line(document->reader, "a second document is not allowed")
-                                         : COF_OK;
+        return document->depth == AT_FILE ? COF_OK
+                                          : refuse_line(document->reader, "a second document begins; allowed: one");
     default:
         return COF_OK;
     }
@@ -404,11 +530,22 @@ static cof_code read_whole(struct reader *reader, FILE *file, char **ret_text, s
     return COF_OK;
 }
 
+static cof_code parse_text(struct reader *reader, const char *text, size_t size)
+{
+    yaml_parser_t parser;
+    if (yaml_parser_initialize(&parser) != 1) {
+        return no_memory(reader);
+    }
+    yaml_parser_set_input_string(&parser, (const unsigned char *) text, size);
+    const cof_code code = parse(reader, &parser);
+    yaml_parser_delete(&parser);
+    return code;
+}
+
 static cof_code read_file(struct reader *reader, const char *path)
 {
     char *text = NULL;
     size_t size = 0;
-    yaml_parser_t parser;
     FILE *file = fopen(path, "re");
     if (file == NULL) {
         const int number = errno;
@@ -417,10 +554,8 @@ static cof_code read_file(struct reader *reader, const char *path)
     }
     cof_code code = read_whole(reader, file, &text, &size);
     (void) fclose(file);
-    if (code == COF_OK && yaml_parser_initialize(&parser) == 1) {
-        yaml_parser_set_input_string(&parser, (const unsigned char *) text, size);
-        code = parse(reader, &parser);
-        yaml_parser_delete(&parser);
+    if (code == COF_OK) {
+        code = parse_text(reader, text, size);
     }
     free(text);
     return code;
@@ -460,6 +595,48 @@ static cof_code read_environment(struct reader *reader)
     return COF_OK;
 }
 
+static bool is_setting(const struct cof_config_table *table, const char *variable, size_t length)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        char name[NAME_MAX_LENGTH * 3];
+        variable_name(table, &table->settings[i], name, sizeof name);
+        if (strlen(name) == length && strncmp(name, variable, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* PREFIX_ and two underscores make a setting's variable; others with the prefix may be anybody's. */
+static bool looks_like_setting(const struct cof_config_table *table, const char *variable, size_t length)
+{
+    const size_t prefix = strlen(table->environment_prefix);
+    if (length <= prefix || strncmp(variable, table->environment_prefix, prefix) != 0 || variable[prefix] != '_') {
+        return false;
+    }
+    const char *separator = strstr(variable + prefix + 1, "__");
+    return separator != NULL && separator < variable + length;
+}
+
+static cof_code refuse_strangers(struct reader *reader)
+{
+    for (char **at = environ; *at != NULL; at++) {
+        const size_t length = strcspn(*at, "=");
+        char shown[SHOWN];
+        if (looks_like_setting(reader->table, *at, length) && !is_setting(reader->table, *at, length)) {
+            char name[NAME_MAX_LENGTH * 3];
+            (void) snprintf(name, sizeof name, "%.*s", (int) (length < sizeof name ? length : sizeof name - 1),
+                            *at);
+            return cof_fail(
+                reader->err, COF_REASON_CONFIG_INVALID,
+                "the environment variable %s: there is no such setting; allowed: %s_SECTION__KEY of the "
+                "settings in the reference",
+                show(name, shown), reader->table->environment_prefix);
+        }
+    }
+    return COF_OK;
+}
+
 static cof_code read_all(struct reader *reader, const char *path)
 {
     TRY(set_defaults(reader));
@@ -467,22 +644,29 @@ static cof_code read_all(struct reader *reader, const char *path)
         reader->origin = (struct origin){path, 0};
         TRY(read_file(reader, path));
     }
+    TRY(refuse_strangers(reader));
     return read_environment(reader);
+}
+
+static cof_code prepare(struct reader *reader)
+{
+    reader->config = calloc(1, sizeof *reader->config);
+    reader->seen = calloc(reader->table->count, sizeof *reader->seen);
+    reader->section_seen = calloc(reader->table->count, sizeof *reader->section_seen);
+    return reader->config == NULL || reader->seen == NULL || reader->section_seen == NULL ? no_memory(reader)
+                                                                                          : COF_OK;
 }
 
 cof_code cof_config_read(const struct cof_config_table *table, const char *path, void *target,
                          struct cof_config **ret_config, struct cof_error *err)
 {
     struct reader reader = {.table = table, .target = target, .err = err};
-    reader.config = calloc(1, sizeof *reader.config);
-    reader.seen = calloc(table->count, sizeof *reader.seen);
-    cof_code code = COF_OK;
-    if (reader.config == NULL || reader.seen == NULL) {
-        code = no_memory(&reader);
-    } else {
+    cof_code code = prepare(&reader);
+    if (code == COF_OK) {
         code = read_all(&reader, path);
     }
     free(reader.seen);
+    free(reader.section_seen);
     if (code != COF_OK) {
         cof_config_free(reader.config);
         return code;
@@ -503,12 +687,23 @@ void cof_config_free(struct cof_config *config)
     free(config);
 }
 
+static void print_list(const char *items)
+{
+    printf("%s\n", items[0] == '\0' ? " []" : "");
+    while (*items != '\0') {
+        const size_t length = strcspn(items, ",");
+        printf("  #   - %.*s\n", (int) length, items);
+        items += length + (items[length] == ',');
+    }
+}
+
 static void print_default(const struct cof_config_setting *setting)
 {
+    printf("  # %s:", setting->key);
     if (setting->type == COF_CONFIG_LIST) {
-        printf("  # %s:\n  #   - %s\n", setting->key, setting->value);
+        print_list(setting->value);
     } else {
-        printf("  # %s: %s\n", setting->key, setting->value[0] == '\0' ? "\"\"" : setting->value);
+        printf(" %s\n", setting->value[0] == '\0' ? "\"\"" : setting->value);
     }
 }
 

@@ -10,7 +10,8 @@
  * The reader of a settings file: YAML of two levels, `section:` and below it `key: value`, read against a table.
  * Every key also comes from the environment, as PREFIX_SECTION__KEY, which wins. Strict: an unknown key, a
  * duplicate, a wrong type or a value out of range is CONFIG_INVALID with file, line, key, problem and what is
- * allowed. Files over 1 MiB, anchors and aliases are refused.
+ * allowed; so is a variable of that form that names no setting. Files over 1 MiB, anchors, aliases and tags are
+ * refused. The value of a text is never echoed.
  */
 
 typedef enum cof_config_type {
@@ -49,7 +50,10 @@ struct cof_config_table {
 /* Owns the texts of what was read. */
 struct cof_config;
 
-/* Fills `target` from the defaults, the file (NULL: none) and the environment, in this order. */
+/*
+ * Fills `target` from the defaults, the file (NULL: none) and the environment, in this order. After a failure the
+ * target's texts and lists must not be read. Reads the environment: to be called before threads change it.
+ */
 COF_CODE cof_config_read(const struct cof_config_table *table, const char *path, void *target,
                          struct cof_config **ret_config, struct cof_error *err);
 void cof_config_free(struct cof_config *config);

@@ -493,7 +493,11 @@ static bool ends_with(struct cof_slice text, const char *suffix)
 
 static void copy_text(char *to, size_t size, struct cof_slice text)
 {
-    const size_t length = text.len < size - 1 ? text.len : size - 1;
+    size_t length = text.len < size - 1 ? text.len : size - 1;
+    /* A cut text must still be valid UTF-8: the first byte left out may not continue a character. */
+    while (length > 0 && length < text.len && (text.data[length] & 0xC0U) == 0x80U) {
+        length--;
+    }
     if (length > 0) {
         memcpy(to, text.data, length);
     }

@@ -1,5 +1,6 @@
 #include "common/log.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,21 +24,21 @@ static const struct level_row levels[] = {
     [COF_LOG_ERROR] = {"error", "\033[31m", 3},
 };
 
-/* A line under construction; what does not fit is cut. */
+/* A line under construction. What does not fit is cut, and so is everything behind it. */
 struct line {
     char text[LINE_SIZE];
     size_t used;
+    bool full;
 };
 
-/* Room for the end of a line is kept free: a quote, a brace, a colour's end and the line feed. */
-static bool has_room(const struct line *line, size_t size)
-{
-    return line->used + size + 16 <= sizeof line->text;
-}
+/* Room that is kept for the end of a line: a quote, the mark of a cut line, a colour's end or a brace, a line feed.
+ */
+enum { END_SIZE = 20 };
 
 static void put(struct line *line, const char *text, size_t length)
 {
-    if (has_room(line, length)) {
+    line->full = line->full || line->used + length + END_SIZE > sizeof line->text;
+    if (!line->full) {
         memcpy(line->text + line->used, text, length);
         line->used += length;
     }
@@ -92,6 +93,10 @@ static void put_character(struct line *line, struct cof_slice text, size_t lengt
     char escaped[8];
     if (length == 0 && byte != 0) {
         put_text(line, "\xEF\xBF\xBD"); /* U+FFFD */
+    } else if (length == 2 && byte == 0xC2 && text.data[1] < 0xA0) {
+        /* Some terminals obey these as they obey escape sequences. */
+        (void) snprintf(escaped, sizeof escaped, "\\u%04x", text.data[1]);
+        put_text(line, escaped);
     } else if (byte == '"' || byte == '\\') {
         (void) snprintf(escaped, sizeof escaped, "\\%c", byte);
         put_text(line, escaped);
@@ -158,12 +163,29 @@ static void put_text_field(struct line *line, const struct cof_log_field *field)
     put_text(line, " ");
     put_text(line, field->key);
     put_text(line, "=");
-    if (field->type != COF_LOG_STRING) {
+    if (field->type == COF_LOG_BOOL) {
+        put_text(line, field->number != 0 ? "true" : "false");
+    } else if (field->type == COF_LOG_NUMBER) {
         put_number(line, field->number);
     } else if (is_plain(field->text)) {
         put(line, (const char *) field->text.data, field->text.len);
     } else {
         put_quoted(line, field->text);
+    }
+}
+
+typedef void put_field_fn(struct line *line, const struct cof_log_field *field);
+
+/* A field that does not fit as a whole is left out with all behind it, so that the line stays well-formed. */
+static void put_fields(struct line *line, put_field_fn *put_field, const struct cof_log_field *fields,
+                       uint32_t count)
+{
+    for (uint32_t i = 0; i < count && !line->full; i++) {
+        const size_t before = line->used;
+        if (!left_out(&fields[i])) {
+            put_field(line, &fields[i]);
+        }
+        line->used = line->full ? before : line->used;
     }
 }
 
@@ -178,18 +200,8 @@ static void write_json(const struct cof_log *log, struct line *line, cof_log_lev
     put_text(line, event);
     put_text(line, "\",\"msg\":");
     put_quoted(line, cof_slice_text(message));
-    for (uint32_t i = 0; i < count; i++) {
-        /* A field that does not fit as a whole is left out, so that the line stays valid JSON. */
-        const size_t before = line->used;
-        if (!left_out(&fields[i])) {
-            put_json_field(line, &fields[i]);
-        }
-        if (!has_room(line, 1)) {
-            line->used = before;
-            break;
-        }
-    }
-    put_end(line, "}\n");
+    put_fields(line, put_json_field, fields, count);
+    put_end(line, line->full ? ",\"cut\":true}\n" : "}\n");
 }
 
 static void write_text(const struct cof_log *log, struct line *line, cof_log_level level, const char *message,
@@ -203,14 +215,9 @@ static void write_text(const struct cof_log *log, struct line *line, cof_log_lev
     put_text(line, levels[level].name);
     put_text(line, "  ");
     put_escaped(line, cof_slice_text(message));
-    for (uint32_t i = 0; i < count; i++) {
-        if (!left_out(&fields[i])) {
-            put_text_field(line, &fields[i]);
-        }
-    }
-    if (log->colour && levels[level].colour[0] != '\0') {
-        put_end(line, "\033[0m");
-    }
+    put_fields(line, put_text_field, fields, count);
+    put_end(line, line->full ? "..." : "");
+    put_end(line, log->colour && levels[level].colour[0] != '\0' ? "\033[0m" : "");
     put_end(line, "\n");
 }
 
@@ -233,6 +240,7 @@ void cof_log_event(const struct cof_log *log, cof_log_level level, const char *e
 {
     struct line line;
     line.used = 0;
+    line.full = false;
     if (level < log->level) {
         return;
     }
@@ -247,6 +255,6 @@ void cof_log_event(const struct cof_log *log, cof_log_level level, const char *e
         write_text(log, &line, level, message, fields, count);
     }
     /* A log that cannot be written has no place to say so. */
-    const ssize_t written = write(log->fd, line.text, line.used);
+    const ssize_t written = TEMP_FAILURE_RETRY(write(log->fd, line.text, line.used));
     (void) written;
 }

@@ -191,10 +191,21 @@ static size_t character_at(struct cof_slice text)
     return following + 1;
 }
 
+/* Eight characters of ASCII at once. Where no byte has its highest bit, subtracting one sets it in a NUL only. */
+static bool eight_plain(struct cof_slice text)
+{
+    uint64_t word;
+    if (text.len < sizeof word) {
+        return false;
+    }
+    memcpy(&word, text.data, sizeof word);
+    return ((word | (word - 0x0101010101010101U)) & 0x8080808080808080U) == 0;
+}
+
 bool cof_text_valid(struct cof_slice text)
 {
     while (text.len > 0) {
-        const size_t length = character_at(text);
+        const size_t length = eight_plain(text) ? sizeof(uint64_t) : character_at(text);
         if (length == 0) {
             return false;
         }

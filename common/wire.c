@@ -5,6 +5,10 @@
 #include "common/name.h"
 #include "common/varint.h"
 
+enum { COUNTERS = 32 };
+
+_Static_assert(COF_WIRE_REPEATED_MAX < UINT16_MAX, "elements are counted in 16 bits");
+
 /* --- Scanning ------------------------------------------------------------------------------------------------- */
 
 /* Where the scan is: a chain on the stack, walked only to name a field in an error. */
@@ -67,21 +71,42 @@ static wire_type wire_type_of(ProtobufCType type)
     return WIRE_VARINT;
 }
 
-/* Elements of a packed field: each varint ends with a byte below 128. */
-static bool packed_fits(struct cof_slice bytes, wire_type type)
+static cof_code too_many(const struct place *place, struct cof_error *err)
+{
+    return refuse(place, COF_REASON_PAYLOAD_INVALID, "the field has too many elements", err);
+}
+
+/* Elements of packed numbers: each varint ends with a byte below 128. False if they are cut. */
+static bool count_packed(struct cof_slice bytes, wire_type type, size_t *ret_count)
 {
     if (type == WIRE_FIXED32 || type == WIRE_FIXED64) {
         const size_t size = type == WIRE_FIXED32 ? 4 : 8;
-        return bytes.len % size == 0 && bytes.len / size <= COF_WIRE_REPEATED_MAX;
+        *ret_count = bytes.len / size;
+        return bytes.len % size == 0;
     }
     size_t count = 0;
-    while (bytes.len > 0) {
+    for (; bytes.len > 0; count++) {
         uint64_t value;
-        if (!varint_take(&bytes, &value) || ++count > COF_WIRE_REPEATED_MAX) {
+        if (!varint_take(&bytes, &value)) {
             return false;
         }
     }
+    *ret_count = count;
     return true;
+}
+
+static cof_code scan_packed(wire_type type, struct cof_slice bytes, const struct place *place, uint16_t *count,
+                            struct cof_error *err)
+{
+    size_t packed;
+    if (!count_packed(bytes, type, &packed)) {
+        return refuse(place, COF_REASON_PAYLOAD_INVALID, "packed numbers are cut", err);
+    }
+    if (packed > (size_t) (COF_WIRE_REPEATED_MAX - *count)) {
+        return too_many(place, err);
+    }
+    *count = (uint16_t) (*count + packed);
+    return COF_OK;
 }
 
 static cof_code scan(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, const struct place *outer,
@@ -99,57 +124,68 @@ static cof_code scan_bytes(const ProtobufCFieldDescriptor *known, struct cof_sli
     return COF_OK;
 }
 
+/* `count` has the elements of this field that were seen before. */
 static cof_code scan_field(const ProtobufCFieldDescriptor *known, const struct wire_field *field,
-                           const struct place *place, unsigned depth, struct cof_error *err)
+                           struct place *place, uint16_t *count, unsigned depth, struct cof_error *err)
 {
     const wire_type expected = wire_type_of(known->type);
-    if (field->type == expected) {
-        return expected == WIRE_BYTES ? scan_bytes(known, field->bytes, place, depth, err) : COF_OK;
+    place->field = known->name;
+    place->repeated = known->label == PROTOBUF_C_LABEL_REPEATED;
+    place->index = *count;
+    if (field->type != expected) {
+        return place->repeated && field->type == WIRE_BYTES
+                   ? scan_packed(expected, field->bytes, place, count, err)
+                   : refuse(place, COF_REASON_PAYLOAD_INVALID, "the field has the wrong wire type", err);
     }
-    if (known->label == PROTOBUF_C_LABEL_REPEATED && field->type == WIRE_BYTES &&
-        packed_fits(field->bytes, expected)) {
-        return COF_OK;
+    if (place->repeated && (*count)++ == COF_WIRE_REPEATED_MAX) {
+        return too_many(place, err);
     }
-    return refuse(place, COF_REASON_PAYLOAD_INVALID, "the field has the wrong wire type", err);
+    return expected == WIRE_BYTES ? scan_bytes(known, field->bytes, place, depth, err) : COF_OK;
 }
 
 /* The field of a number: the same one as before, or the next one, is the usual case. */
 static const ProtobufCFieldDescriptor *find_known(const ProtobufCMessageDescriptor *type, uint32_t number,
                                                   const ProtobufCFieldDescriptor *last)
 {
-    if (last != NULL && last->id == number) {
+    if (last->id == number) {
         return last;
+    }
+    if (last + 1 < type->fields + type->n_fields && last[1].id == number) {
+        return last + 1;
     }
     return protobuf_c_message_descriptor_get_field(type, number);
 }
 
-static cof_code scan(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, const struct place *outer,
-                     unsigned depth, struct cof_error *err)
+/*
+ * Elements are counted for each field of the message, in whatever order they come. Fields of a message that has
+ * more than COUNTERS of them share counters, which can only make the limit stricter.
+ */
+static cof_code scan_fields(const ProtobufCMessageDescriptor *type, struct cof_slice bytes,
+                            const struct place *outer, unsigned depth, struct cof_error *err)
 {
-    const ProtobufCFieldDescriptor *last = NULL;
+    uint16_t counts[COUNTERS] = {0};
     struct place place = {.outer = outer};
-    if (depth > COF_WIRE_DEPTH) {
-        return refuse(outer, COF_REASON_PAYLOAD_INVALID, "messages are nested too deeply", err);
-    }
+    const ProtobufCFieldDescriptor *last = type->fields;
     while (bytes.len > 0) {
         struct wire_field field;
         if (!wire_take(&bytes, &field)) {
             return refuse(outer, COF_REASON_PAYLOAD_INVALID, "is cut, or is no protobuf message", err);
         }
-        const ProtobufCFieldDescriptor *known = find_known(type, field.number, last);
-        if (known == NULL) {
-            continue;
+        const ProtobufCFieldDescriptor *known = type->n_fields == 0 ? NULL : find_known(type, field.number, last);
+        if (known != NULL) {
+            uint16_t *count = &counts[(size_t) (known - type->fields) % COUNTERS];
+            TRY(scan_field(known, &field, &place, count, depth, err));
+            last = known;
         }
-        place.index = known == last ? place.index + 1 : 0;
-        place.field = known->name;
-        place.repeated = known->label == PROTOBUF_C_LABEL_REPEATED;
-        if (place.repeated && place.index >= COF_WIRE_REPEATED_MAX) {
-            return refuse(&place, COF_REASON_PAYLOAD_INVALID, "the field has too many elements", err);
-        }
-        TRY(scan_field(known, &field, &place, depth, err));
-        last = known;
     }
     return COF_OK;
+}
+
+static cof_code scan(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, const struct place *outer,
+                     unsigned depth, struct cof_error *err)
+{
+    return depth > COF_WIRE_DEPTH ? refuse(outer, COF_REASON_PAYLOAD_INVALID, "messages are nested too deeply", err)
+                                  : scan_fields(type, bytes, outer, depth, err);
 }
 
 cof_code cof_wire_scan(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, struct cof_error *err)
@@ -159,22 +195,43 @@ cof_code cof_wire_scan(const ProtobufCMessageDescriptor *type, struct cof_slice 
 
 /* --- Packing -------------------------------------------------------------------------------------------------- */
 
+/* Tells a message that does not fit into the arena from one that protobuf-c refuses. */
+struct unpacking {
+    struct cof_arena *arena;
+    bool exhausted;
+};
+
+static void *allocate(void *context, size_t size)
+{
+    struct unpacking *unpacking = context;
+    void *memory = cof_arena_alloc(unpacking->arena, size);
+    unpacking->exhausted = unpacking->exhausted || memory == NULL;
+    return memory;
+}
+
+static void keep(void *context, void *pointer)
+{
+    (void) context;
+    (void) pointer;
+}
+
 cof_code cof_wire_unpack(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, struct cof_arena *arena,
                          ProtobufCMessage **ret_message, struct cof_error *err)
 {
     TRY(cof_wire_scan(type, bytes, err));
-    /* protobuf-c reads a NULL pointer as an error, an empty message has one. */
+    struct unpacking unpacking = {.arena = arena};
+    ProtobufCAllocator allocator = {allocate, keep, &unpacking};
+    /* protobuf-c takes a NULL pointer for an error, and an empty message may have one. */
     const uint8_t *data = bytes.data == NULL ? (const uint8_t *) "" : bytes.data;
-    ProtobufCMessage *message = protobuf_c_message_unpack(type, &arena->allocator, bytes.len, data);
-    if (message == NULL) {
-        /* The scan has seen every byte, so only memory can be missing, or a rule that protobuf-c alone has. */
-        return cof_arena_alloc(arena, bytes.len * 2) == NULL
-                   ? cof_arena_exhausted(err)
-                   : cof_fail(err, COF_REASON_PAYLOAD_INVALID, "the payload cannot be decoded; %s",
-                              cof_reason_next_step(COF_REASON_PAYLOAD_INVALID));
+    ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, bytes.len, data);
+    if (message != NULL) {
+        *ret_message = message;
+        return COF_OK;
     }
-    *ret_message = message;
-    return COF_OK;
+    /* The scan has seen every byte; what is left are overlong tags and lengths, which protobuf-c refuses. */
+    return unpacking.exhausted ? cof_arena_exhausted(err)
+                               : cof_fail(err, COF_REASON_PAYLOAD_INVALID, "the payload cannot be decoded; %s",
+                                          cof_reason_next_step(COF_REASON_PAYLOAD_INVALID));
 }
 
 cof_code cof_wire_pack(const ProtobufCMessage *message, struct cof_arena *arena, struct cof_slice *ret_bytes,

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "common/attr.h"
 
@@ -85,7 +84,8 @@ static bool is_loopback(struct cof_slice host)
     if (host.len >= sizeof text) {
         return false;
     }
-    (void) snprintf(text, sizeof text, "%.*s", (int) host.len, (const char *) host.data);
+    memcpy(text, host.data, host.len);
+    text[host.len] = '\0';
     if (inet_pton(AF_INET, text, &four) == 1) {
         return ntohl(four.s_addr) >> 24 == 127;
     }

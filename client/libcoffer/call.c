@@ -114,12 +114,11 @@ static void finish_without_memory(struct call *call)
     finish(call);
 }
 
-/* Sleeps in the given state; `aio` may be cancelled by whoever looks at the state under the lock. */
+/* Sleeps in the given state; whoever looks at the state under the lock may cancel the sleep. */
 static void sleep_locked(struct call *call, call_state state, uint32_t ms)
 {
     set_state_locked(call, state);
-    nng_aio_set_timeout(call->aio, NNG_DURATION_INFINITE);
-    nng_sleep_aio((nng_duration) ms, call->aio);
+    nng_sleep_aio((nng_duration) ms, call->timer);
 }
 
 /* Tries again after a while, or ends with the failure in `err` if the time does not suffice. */
@@ -173,9 +172,9 @@ static void send(struct call *call)
         return;
     }
     (void) cof_request_frame_encode(&call->frame, nng_msg_body(message));
-    nng_aio_set_msg(call->aio, message);
-    nng_aio_set_timeout(call->aio, (nng_duration) (left > SEND_MS ? SEND_MS : call->frame.timeout_ms));
-    nng_ctx_send(call->attempt, call->aio);
+    nng_aio_set_msg(call->io, message);
+    nng_aio_set_timeout(call->io, (nng_duration) (left > SEND_MS ? SEND_MS : call->frame.timeout_ms));
+    nng_ctx_send(call->attempt, call->io);
 }
 
 static void begin_attempt(struct call *call)
@@ -245,12 +244,12 @@ static void on_sent(struct call *call, int rv)
     if (rv == 0) {
         call->frame.attempt++;
         set_state(call, CALL_RECEIVING);
-        nng_aio_set_timeout(call->aio, (nng_duration) (ms_until(call, call->deadline_us) + GRACE_MS));
-        nng_ctx_recv(call->attempt, call->aio);
+        nng_aio_set_timeout(call->io, (nng_duration) (ms_until(call, call->deadline_us) + GRACE_MS));
+        nng_ctx_recv(call->attempt, call->io);
         return;
     }
-    discard_message(nng_aio_get_msg(call->aio));
-    nng_aio_set_msg(call->aio, NULL);
+    discard_message(nng_aio_get_msg(call->io));
+    nng_aio_set_msg(call->io, NULL);
     channel_blame(call->channel, call->endpoint);
     cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED,
                         "the connection to %s was lost before a request was sent; %s",
@@ -302,8 +301,8 @@ static void on_received(struct call *call, int rv)
         return;
     }
     discard_message(call->message);
-    call->message = nng_aio_get_msg(call->aio);
-    nng_aio_set_msg(call->aio, NULL);
+    call->message = nng_aio_get_msg(call->io);
+    nng_aio_set_msg(call->io, NULL);
     take_reply(call);
 }
 
@@ -314,12 +313,13 @@ void call_on_event(void *context)
                                                                  [CALL_RECEIVING] = on_received,
                                                                  [CALL_PAUSING] = on_awake};
     struct call *call = context;
-    const int rv = nng_aio_result(call->aio);
     assert(call->state < COF_COUNT(events) && events[call->state] != NULL);
+    const bool slept = call->state == CALL_WAITING || call->state == CALL_PAUSING;
+    const int rv = nng_aio_result(slept ? call->timer : call->io);
     if (rv != 0 && call->state == CALL_SENDING) {
         /* nng did not take the message. */
-        discard_message(nng_aio_get_msg(call->aio));
-        nng_aio_set_msg(call->aio, NULL);
+        discard_message(nng_aio_get_msg(call->io));
+        nng_aio_set_msg(call->io, NULL);
     }
     if (rv != 0 && channel_closing(call->channel)) {
         finish_closed(call);

@@ -23,12 +23,13 @@ typedef enum call_state {
 } call_state;
 
 /*
- * nng has at most one operation of a call at a time, so that the call's own fields need no lock. `state` is written
- * under the channel's lock, since others look at it to wake and to end calls.
+ * nng has at most one operation of a call at a time, of `io` or of `timer`, so that the call's own fields need no
+ * lock. `state` is written under the channel's lock, since others look at it to wake and to end calls.
  */
 struct call {
     struct channel *channel;
-    nng_aio *aio;
+    nng_aio *io;    /* sends and receives */
+    nng_aio *timer; /* sleeps: one that has slept would later take a timeout for success (nng 1.5) */
     call_state state;
     pthread_cond_t over;
     call_done done; /* NULL: somebody waits for `over` */

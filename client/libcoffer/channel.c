@@ -19,8 +19,11 @@ static void on_changed(struct endpoint *endpoint, bool connected, void *context)
     channel_lock(channel);
     for (size_t i = 0; i < channel->call_count; i++) {
         struct call *call = channel->calls[i];
-        if (connected ? call->state == CALL_WAITING : call->state == CALL_SENDING && call->endpoint == endpoint) {
-            nng_aio_cancel(call->aio);
+        if (connected && call->state == CALL_WAITING) {
+            nng_aio_cancel(call->timer);
+        }
+        if (!connected && call->state == CALL_SENDING && call->endpoint == endpoint) {
+            nng_aio_cancel(call->io);
         }
     }
     channel_unlock(channel);
@@ -65,7 +68,8 @@ cof_code channel_new(const struct channel_options *options, struct channel **ret
 
 static void free_call(struct call *call)
 {
-    nng_aio_free(call->aio);
+    nng_aio_free(call->timer);
+    nng_aio_free(call->io);
     (void) pthread_cond_destroy(&call->over);
     free(call);
 }
@@ -76,7 +80,8 @@ static void end_calls(struct channel *channel)
     channel_lock(channel);
     channel->closing = true;
     for (size_t i = 0; i < channel->call_count; i++) {
-        nng_aio_cancel(channel->calls[i]->aio);
+        nng_aio_cancel(channel->calls[i]->timer);
+        nng_aio_cancel(channel->calls[i]->io);
     }
     channel_unlock(channel);
     for (size_t i = 0; i < channel->endpoint_count; i++) {
@@ -109,12 +114,16 @@ void channel_close(struct channel *channel)
 static struct call *make_call(struct channel *channel)
 {
     struct call *call = calloc(1, sizeof *call);
-    if (call == NULL || nng_aio_alloc(&call->aio, call_on_event, call) != 0) {
-        free(call);
+    if (call == NULL) {
         return NULL;
     }
     (void) pthread_cond_init(&call->over, NULL);
     call->channel = channel;
+    if (nng_aio_alloc(&call->io, call_on_event, call) != 0 ||
+        nng_aio_alloc(&call->timer, call_on_event, call) != 0) {
+        free_call(call);
+        return NULL;
+    }
     channel->calls[channel->call_count++] = call;
     return call;
 }

@@ -8,7 +8,7 @@
 
 struct credential;
 
-enum { CREDENTIAL_MAX = 4096 };
+enum { CREDENTIAL_MAX = 3072 };
 
 /* Copies the token. Fails with TOKEN_MALFORMED, which says what is wrong but never shows the token, or
  * OUT_OF_MEMORY. */

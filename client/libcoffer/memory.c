@@ -17,6 +17,7 @@ static cof_code pool_new(size_t bytes, struct cof_pool **ret_pool, struct cof_er
     if (cof_pool_new(MEMORY_DEFAULT, COF_LOCK_REQUIRED, ret_pool, err) == COF_OK) {
         return COF_OK;
     }
+    cof_error_clear(err);
     return cof_pool_new(MEMORY_UNLOCKABLE, COF_LOCK_BEST_EFFORT, ret_pool, err);
 }
 

@@ -1,6 +1,5 @@
 #include "client/libcoffer/settings.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,10 +39,11 @@ static cof_code no_memory(struct cof_error *err)
 
 static cof_code copy(const struct given *given, size_t size, char *to, const char *rule)
 {
-    if (strlen(given->value) >= size) {
+    const size_t len = strlen(given->value);
+    if (len >= size) {
         return wrong(given, rule);
     }
-    (void) snprintf(to, size, "%s", given->value);
+    memcpy(to, given->value, len + 1);
     return COF_OK;
 }
 

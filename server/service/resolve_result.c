@@ -270,8 +270,9 @@ static cof_code new_result(struct call *call, const struct plan *plan, size_t en
 cof_code result_of_outcome(struct call *call, const struct plan *plan, size_t environment, outcome value,
                            const char *message, Coffer__V1__ResolveResult **ret_result)
 {
+    const cof_code code = outcome_code(value);
     TRY(new_result(call, plan, environment, ret_result));
-    (*ret_result)->status->code = outcome_code(value);
+    (*ret_result)->status->code = (int32_t) code;
     (*ret_result)->status->outcome = value;
     (*ret_result)->status->message = text_of(call->arena, cof_slice_text(message));
     return (*ret_result)->status->message == NULL ? cof_arena_exhausted(call->err) : COF_OK;
@@ -314,7 +315,8 @@ static cof_code set_status(struct call *call, Coffer__V1__ResolveResult *result)
         worst = outcome_worse(worst, result->outcomes[i]);
     }
     result->status->outcome = outcome_is_fault(worst) ? worst : OUTCOME(RESOLVED);
-    result->status->code = outcome_code(result->status->outcome);
+    const cof_code code = outcome_code(result->status->outcome);
+    result->status->code = (int32_t) code;
     if (result->n_faults == 0) {
         return COF_OK;
     }

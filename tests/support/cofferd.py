@@ -97,9 +97,10 @@ class Dev:
         return sp_client.Connection(address or self.ipc)
 
     def close(self):
-        for server in self.extra:
-            server.stop()
-        self.server.stop()
+        for server in [*self.extra, self.server]:
+            code = server.stop()
+            if code != 0:  # also what a sanitizer found
+                raise RuntimeError(f"cofferd ended with {code}:\n{server.log.read_text()[-8000:]}")
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -670,11 +670,11 @@ static void closing_ends_calls_that_run_and_waits_for_them(void)
     pthread_t thread;
     void *reason = NULL;
     CHECK_INT(pthread_create(&thread, NULL, call_once, &stage), 0);
-    while (scripted_server_requests(stage.server) < 1) {
-        nng_msleep(1);
-    }
     for (int i = 0; i < 50; i++) {
         CHECK_INT(coffer_call_start(stage.client, METHOD, "x", 1, NULL, count_end, &ends, &error), COFFER_OK);
+    }
+    while (scripted_server_requests(stage.server) < 51) {
+        nng_msleep(1);
     }
     coffer_client_close(stage.client);
     stage.client = NULL;
@@ -705,16 +705,15 @@ static void closing_ends_calls_that_wait_or_pause(void)
 
 static void calls_over_the_limit_are_refused(void)
 {
-    const struct script_reply silent = {.action = SCRIPT_SILENT};
-    STAGE(&silent, 1, "timeout=1h");
+    AUTO(error_done) coffer_error *error = NULL;
     struct ends ends = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    coffer_client *client = scripted_client(NOBODY, "connect_timeout=1h timeout=1h");
     for (int i = 0; i < CHANNEL_CALLS_MAX; i++) {
-        CHECK_INT(coffer_call_start(stage.client, METHOD, "x", 1, NULL, count_end, &ends, NULL), COFFER_OK);
+        CHECK_INT(coffer_call_start(client, METHOD, "x", 1, NULL, count_end, &ends, NULL), COFFER_OK);
     }
-    CHECK_INT(coffer_call_start(stage.client, METHOD, "x", 1, NULL, count_end, &ends, &error),
-              COFFER_RESOURCE_EXHAUSTED);
+    CHECK_INT(coffer_call_start(client, METHOD, "x", 1, NULL, count_end, &ends, &error), COFFER_RESOURCE_EXHAUSTED);
     CHECK_INT(coffer_error_reason(error), COFFER_REASON_TOO_MANY_IN_FLIGHT);
-    coffer_client_close(TAKE(stage.client));
+    coffer_client_close(client);
     CHECK_INT(ends.closed, CHANNEL_CALLS_MAX);
 }
 

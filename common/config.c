@@ -589,7 +589,9 @@ static cof_code read_environment(struct reader *reader)
         const char *value = getenv(name);
         if (value != NULL) {
             reader->origin = (struct origin){name, 0};
-            TRY(set(reader, &reader->table->settings[i], value));
+            const cof_code code = set(reader, &reader->table->settings[i], value);
+            reader->origin = (struct origin){"", 0};
+            TRY(code);
         }
     }
     return COF_OK;

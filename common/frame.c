@@ -469,7 +469,8 @@ static void add_precondition(struct detail_writer *writer, const struct cof_erro
 
 size_t cof_error_details(const struct cof_error *err, struct cof_response_frame *frame, uint8_t *to, size_t size)
 {
-    struct detail_writer writer = {frame, to, size, 0};
+    struct detail_writer writer = {.frame = frame, .left = size};
+    writer.to = to;
     add_info(&writer, err);
     if (err->field[0] != '\0') {
         add_bad_request(&writer, err);

@@ -38,8 +38,8 @@ COF_CODE dispatch_start(const struct dispatch_options *options, struct dispatch 
                         struct cof_error *err);
 
 /* For transport_options: takes a request, or answers one that transport refuses. */
-void dispatch_submit(struct exchange *exchange, void *dispatch);
-void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *dispatch);
+void dispatch_submit(struct exchange *exchange, void *context);
+void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context);
 
 /* From now on new calls are answered SERVER_DRAINING; those that are queued or under way go on. */
 void dispatch_drain(struct dispatch *dispatch);

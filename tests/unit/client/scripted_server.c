@@ -22,7 +22,7 @@ enum {
 struct scripted_server {
     nng_socket socket;
     char address[128];
-    script answer;
+    script_answer answer;
     void *context;
     unsigned thread_count;
     pthread_t threads[THREADS_MAX];
@@ -177,7 +177,8 @@ static void listen_on(struct scripted_server *server, const char *address)
     (void) snprintf(server->address, sizeof server->address, "tcp://127.0.0.1:%d", port);
 }
 
-struct scripted_server *scripted_server_new(const char *address, unsigned threads, script answer, void *context)
+struct scripted_server *scripted_server_new(const char *address, unsigned threads, script_answer answer,
+                                            void *context)
 {
     struct scripted_server *server = calloc(1, sizeof *server);
     if (server == NULL || threads > THREADS_MAX) {
@@ -319,8 +320,7 @@ void script_resolve(const struct cof_request_frame *request, unsigned number, st
 {
     Coffer__V1__ResolveResult *results[RESULTS_MAX];
     Coffer__V1__ResolveResponse response;
-    (void) number;
-    (void) context;
+    struct resolve_script *edited = context;
     Coffer__V1__ResolveRequest *asked =
         coffer__v1__resolve_request__unpack(NULL, request->payload.len, request->payload.data);
     struct resolved_item *items = calloc(RESULTS_MAX, sizeof *items);
@@ -330,6 +330,9 @@ void script_resolve(const struct cof_request_frame *request, unsigned number, st
     coffer__v1__resolve_response__init(&response);
     response.n_results = resolve_all(asked, items, results);
     response.results = results;
+    if (edited != NULL) {
+        edited->edit(edited, asked, number, &response);
+    }
     script_reply_message(reply, &response.base);
     free(items);
     coffer__v1__resolve_request__free_unpacked(asked, NULL);

@@ -5,6 +5,8 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include <coffer/v1/resolve.pb-c.h>
+
 #include "common/error.h"
 #include "common/frame.h"
 
@@ -34,11 +36,12 @@ struct script_reply {
 };
 
 /* `number` counts the server's requests from 0. Called on several threads if the server has them. */
-typedef void (*script)(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
-                       void *context);
+typedef void (*script_answer)(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
+                              void *context);
 
 /* Listens on a free port of 127.0.0.1, or on `address`. Ends the process where that fails. */
-struct scripted_server *scripted_server_new(const char *address, unsigned threads, script answer, void *context);
+struct scripted_server *scripted_server_new(const char *address, unsigned threads, script_answer answer,
+                                            void *context);
 void scripted_server_free(struct scripted_server *server);
 void scripted_server_cleanup(struct scripted_server **server);
 
@@ -53,7 +56,15 @@ void script_reply_message(struct script_reply *reply, const ProtobufCMessage *me
 /* The value that script_resolve gives to a key: "<environment>/<name>/<key>". `to` has 400 bytes. */
 void script_value(const char *environment, const char *name, const char *key, char *to);
 
-/* A script: resolves everything. */
+/* What script_resolve lets a test see and change before the answer is packed. */
+struct resolve_script {
+    void (*edit)(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
+                 Coffer__V1__ResolveResponse *answer);
+    void *context;
+};
+
+/* A script: resolves everything, at most 64 pairs with 8 references each; `context` is a struct resolve_script or
+ * NULL. */
 void script_resolve(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                     void *context);
 

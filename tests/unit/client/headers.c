@@ -1,0 +1,26 @@
+/* Compiled, never run: what a user's program can be, in C99 and in C++. */
+
+#include <coffer/rpc.h>
+#include <coffer/version.h>
+
+#if !COFFER_VERSION_AT_LEAST(0, 1, 0) || COFFER_VERSION_AT_LEAST(1000, 0, 0)
+#error "the version is wrong"
+#endif
+
+int main(void)
+{
+    coffer_client *client = NULL;
+    coffer_error *error = NULL;
+    coffer_reply *reply = NULL;
+    coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
+    coffer_status status = coffer_client_open(NULL, &client, &error);
+    coffer_request *request = coffer_request_new();
+    coffer_request_free(request);
+    if (status == COFFER_OK) {
+        status = coffer_call(client, "a.B/C", NULL, 0, &options, &reply, NULL);
+    }
+    coffer_reply_free(reply);
+    coffer_error_free(error);
+    coffer_client_close(client);
+    return (int) status;
+}

@@ -1,11 +1,13 @@
 #include "common/wire.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "common/name.h"
 #include "common/varint.h"
 
-enum { COUNTERS = 32 };
+/* The most fields that a message type may have; the contract's largest has 16. */
+enum { COUNTERS = 64 };
 
 _Static_assert(COF_WIRE_REPEATED_MAX < UINT16_MAX, "elements are counted in 16 bits");
 
@@ -124,6 +126,22 @@ static cof_code scan_bytes(const ProtobufCFieldDescriptor *known, struct cof_sli
     return COF_OK;
 }
 
+static cof_code count_element(const ProtobufCFieldDescriptor *known, const struct place *place, uint16_t *count,
+                              struct cof_error *err)
+{
+    if (place->repeated && *count == COF_WIRE_REPEATED_MAX) {
+        return too_many(place, err);
+    }
+    if (!place->repeated && known->type == PROTOBUF_C_TYPE_MESSAGE && *count > 0) {
+        /* Decoders merge the two, so that their repeated fields could outgrow the limit together. */
+        return refuse(place, COF_REASON_PAYLOAD_INVALID, "the message occurs twice", err);
+    }
+    if (place->repeated || known->type == PROTOBUF_C_TYPE_MESSAGE) {
+        (*count)++;
+    }
+    return COF_OK;
+}
+
 /* `count` has the elements of this field that were seen before. */
 static cof_code scan_field(const ProtobufCFieldDescriptor *known, const struct wire_field *field,
                            struct place *place, uint16_t *count, unsigned depth, struct cof_error *err)
@@ -137,9 +155,7 @@ static cof_code scan_field(const ProtobufCFieldDescriptor *known, const struct w
                    ? scan_packed(expected, field->bytes, place, count, err)
                    : refuse(place, COF_REASON_PAYLOAD_INVALID, "the field has the wrong wire type", err);
     }
-    if (place->repeated && (*count)++ == COF_WIRE_REPEATED_MAX) {
-        return too_many(place, err);
-    }
+    TRY(count_element(known, place, count, err));
     return expected == WIRE_BYTES ? scan_bytes(known, field->bytes, place, depth, err) : COF_OK;
 }
 
@@ -156,16 +172,14 @@ static const ProtobufCFieldDescriptor *find_known(const ProtobufCMessageDescript
     return protobuf_c_message_descriptor_get_field(type, number);
 }
 
-/*
- * Elements are counted for each field of the message, in whatever order they come. Fields of a message that has
- * more than COUNTERS of them share counters, which can only make the limit stricter.
- */
+/* Elements are counted for each field of the message, in whatever order they come. */
 static cof_code scan_fields(const ProtobufCMessageDescriptor *type, struct cof_slice bytes,
                             const struct place *outer, unsigned depth, struct cof_error *err)
 {
     uint16_t counts[COUNTERS] = {0};
     struct place place = {.outer = outer};
     const ProtobufCFieldDescriptor *last = type->fields;
+    assert(type->n_fields <= COUNTERS);
     while (bytes.len > 0) {
         struct wire_field field;
         if (!wire_take(&bytes, &field)) {
@@ -173,8 +187,7 @@ static cof_code scan_fields(const ProtobufCMessageDescriptor *type, struct cof_s
         }
         const ProtobufCFieldDescriptor *known = type->n_fields == 0 ? NULL : find_known(type, field.number, last);
         if (known != NULL) {
-            uint16_t *count = &counts[(size_t) (known - type->fields) % COUNTERS];
-            TRY(scan_field(known, &field, &place, count, depth, err));
+            TRY(scan_field(known, &field, &place, &counts[known - type->fields], depth, err));
             last = known;
         }
     }

@@ -17,8 +17,9 @@ enum {
 };
 
 /*
- * Scans the bytes: every `string` is valid UTF-8 without NUL, no group, no wrong wire type for a known field, depth
- * and counts within the limits, nothing cut. Fails with PAYLOAD_INVALID or STRING_INVALID, naming the field's path.
+ * Scans the bytes: every `string` is valid UTF-8 without NUL, no group, no wrong wire type for a known field, no
+ * singular message twice, depth and counts within the limits, nothing cut. Fails with PAYLOAD_INVALID or
+ * STRING_INVALID, naming the field's path.
  */
 COF_CODE cof_wire_scan(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, struct cof_error *err);
 

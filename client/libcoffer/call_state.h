@@ -95,4 +95,4 @@ static inline void channel_unlock(struct channel *channel)
 }
 
 /* Called by nng when an operation of the call has ended. */
-void call_on_event(void *call);
+void call_on_event(void *context);

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 
 #include <coffer/coffer.h>
@@ -172,6 +173,7 @@ static coffer_status resolve(coffer_client *client, const coffer_request *reques
     if (resolving_new(client, request, &resolving, &err) != COF_OK) {
         return failure_tell(&err, NULL, ret_error);
     }
+    assert(resolving != NULL);
     cof_ignore(make_call(resolving, &resolving->request, resolving->timeout_ms, &call));
     while (call != NULL) {
         struct call *next = NULL;
@@ -241,6 +243,7 @@ coffer_status coffer_resolve_start(coffer_client *client, const coffer_request *
     if (resolving_new(client, request, &resolving, &err) != COF_OK) {
         return failure_tell(&err, NULL, ret_error);
     }
+    assert(resolving != NULL);
     resolving->done = done;
     resolving->context = context;
     if (make_call(resolving, &resolving->request, resolving->timeout_ms, &call) != COF_OK) {

@@ -1,5 +1,6 @@
 #include "client/libcoffer/result.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "common/wire.h"
@@ -119,6 +120,7 @@ cof_code result_take(coffer_result *result, struct cof_slice payload, size_t pai
 {
     const Coffer__V1__ResolveResponse *response = NULL;
     TRY(unpack(result, payload, &response, err));
+    assert(response != NULL);
     if (pairs != 0 && response->n_results != pairs) {
         return not_ours(err, response->n_results, pairs);
     }

@@ -114,8 +114,14 @@ static cof_code new_call(coffer_client *client, struct client_call *plan, const 
     if (given != NULL) {
         memcpy(&options, given, given->struct_size < sizeof options ? given->struct_size : sizeof options);
     }
-    TRY(apply_options(&options, plan, &metadata, &request_id, err));
-    return client_call_new(client, plan, ret_call, err);
+    cof_code code = apply_options(&options, plan, &metadata, &request_id, err);
+    if (code == COF_OK) {
+        code = client_call_new(client, plan, ret_call, err);
+    }
+    /* What the plan borrows ends with this function. */
+    plan->metadata = NULL;
+    plan->request_id = NULL;
+    return code;
 }
 
 static const char *missing(const coffer_client *client, const struct client_call *plan, const void *result)

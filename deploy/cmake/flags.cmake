@@ -36,6 +36,13 @@ endif()
 # Asserts stay on: in a secrets service a broken invariant must stop the process.
 string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
 string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELWITHDEBINFO "${CMAKE_C_FLAGS_RELWITHDEBINFO}")
+# The libraries tell the fuzzer which way an input went; the sanitizer's runtime has what all other programs need then.
+if(COFFER_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang" OR NOT COFFER_SANITIZE MATCHES "address")
+        message(FATAL_ERROR "COFFER_FUZZ needs clang and -DCOFFER_SANITIZE=address,undefined")
+    endif()
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(COFFER_FAULTS)
     target_compile_definitions(coffer_flags INTERFACE COFFER_FAULTS=1)
 endif()

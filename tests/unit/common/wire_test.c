@@ -431,6 +431,22 @@ static void packed_elements_are_counted_over_all_their_pieces(void)
     CHECK_CONTAINS(err.message, "too many elements");
 }
 
+static void singular_message_that_occurs_twice_is_refused(void)
+{
+    static const uint64_t numbers[] = {INNER, RIGHT, EMPTY};
+    for (size_t i = 0; i < COF_COUNT(numbers); i++) {
+        AUTO(bytes_done) struct bytes bytes = new_bytes();
+        struct cof_error err;
+        add_bytes(&bytes, numbers[i], "", 0);
+        add_text(&bytes, TEXT, "a text may: the last one holds");
+        add_text(&bytes, TEXT, "b");
+        CHECK_OK(scan(&bytes, &err), &err);
+        add_bytes(&bytes, numbers[i], "", 0);
+        CHECK_FAILS(scan(&bytes, &err), &err, PAYLOAD_INVALID);
+        CHECK_CONTAINS(err.message, "occurs twice");
+    }
+}
+
 static void packed_numbers_that_are_cut_are_refused(void)
 {
     AUTO(bytes_done) struct bytes bytes = new_bytes();
@@ -502,4 +518,5 @@ TEST_MAIN(TEST(every_kind_of_field_passes_and_is_unpacked), TEST(whatever_protob
           TEST(messages_may_be_nested_64_deep_and_no_deeper), TEST(repeated_field_takes_20000_elements_and_no_more),
           TEST(elements_are_counted_although_others_stand_between_them),
           TEST(packed_elements_are_counted_over_all_their_pieces), TEST(packed_numbers_that_are_cut_are_refused),
-          TEST(unpacking_into_too_little_memory_says_so), TEST(damaged_messages_are_refused_or_harmless))
+          TEST(singular_message_that_occurs_twice_is_refused), TEST(unpacking_into_too_little_memory_says_so),
+          TEST(damaged_messages_are_refused_or_harmless))

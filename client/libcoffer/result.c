@@ -157,6 +157,7 @@ cof_code result_replace(coffer_result *result, struct cof_slice payload, const b
     const Coffer__V1__ResolveResponse *response = NULL;
     size_t next = 0;
     TRY(unpack(result, payload, &response, err));
+    assert(response != NULL);
     if (response->n_results != count) {
         return not_ours(err, response->n_results, count);
     }

@@ -35,8 +35,8 @@ struct test_case {
 
 #define CHECK_INT(actual, expected)                                                                          \
     do {                                                                                                     \
-        const int64_t actual_ = (int64_t) +(actual); /* +: also the result of a function of enum type */     \
-        const int64_t expected_ = (int64_t) +(expected);                                                     \
+        const int64_t actual_ = (int64_t) + (actual); /* +: also the result of a function of enum type */    \
+        const int64_t expected_ = (int64_t) + (expected);                                                    \
         if (actual_ != expected_) {                                                                          \
             test_failures++;                                                                                 \
             fprintf(stderr, "%s:%d: %s is %" PRId64 ", expected %" PRId64 "\n", __FILE__, __LINE__, #actual, \

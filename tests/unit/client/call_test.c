@@ -124,11 +124,12 @@ static void reply_done(coffer_reply **reply)
     coffer_reply_free(*reply);
 }
 
-#define STAGE(answers, count, more)              \
-    AUTO(stage_done) struct stage stage = {0};   \
-    AUTO(error_done) coffer_error *error = NULL; \
-    AUTO(reply_done) coffer_reply *reply = NULL; \
-    stage_open(&stage, (answers), (count), (more))
+#define STAGE(answers, count, more)                 \
+    AUTO(stage_done) struct stage stage = {0};      \
+    AUTO(error_done) coffer_error *error = NULL;    \
+    AUTO(reply_done) coffer_reply *reply = NULL;    \
+    stage_open(&stage, (answers), (count), (more)); \
+    (void) reply
 
 static coffer_status call(struct stage *stage, coffer_reply **ret_reply, coffer_error **ret_error)
 {

@@ -1,16 +1,17 @@
 #include "common/uuid.h"
 
 #include <stdlib.h>
-
-#include <openssl/rand.h>
+#include <sys/random.h>
 
 #include "common/encode.h"
 
 const struct cof_uuid cof_uuid_zero;
 
-static void random_bytes(uint8_t *to, int len)
+/* From the system itself: OpenSSL would keep a generator for each thread, and nng's threads never end. Up to 256 bytes
+ * come whole. */
+static void random_bytes(uint8_t *to, size_t len)
 {
-    if (RAND_bytes(to, len) != 1) {
+    if (getrandom(to, len, 0) != (ssize_t) len) {
         abort();
     }
 }

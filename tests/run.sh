@@ -55,6 +55,7 @@ run_tsan() {
 
 symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)
 export ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1
+export LSAN_OPTIONS=print_suppressions=0:suppressions=$PWD/tests/support/lsan.supp
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=second_deadlock_stack=1:history_size=4:suppressions=$PWD/tests/support/tsan.supp
 if [[ -n $symbolizer ]]; then

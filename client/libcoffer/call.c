@@ -174,7 +174,11 @@ static void send(struct call *call)
     (void) cof_request_frame_encode(&call->frame, nng_msg_body(message));
     nng_aio_set_msg(call->io, message);
     nng_aio_set_timeout(call->io, (nng_duration) (left > SEND_MS ? SEND_MS : call->frame.timeout_ms));
-    nng_ctx_send(call->attempt, call->io);
+    if (!endpoint_send(call->endpoint, call->attempt, call->io)) {
+        nng_aio_set_msg(call->io, NULL);
+        discard_message(message);
+        finish_closed(call);
+    }
 }
 
 static void begin_attempt(struct call *call)
@@ -245,7 +249,9 @@ static void on_sent(struct call *call, int rv)
         call->frame.attempt++;
         set_state(call, CALL_RECEIVING);
         nng_aio_set_timeout(call->io, (nng_duration) (ms_until(call, call->deadline_us) + GRACE_MS));
-        nng_ctx_recv(call->attempt, call->io);
+        if (!endpoint_receive(call->endpoint, call->attempt, call->io)) {
+            finish_closed(call);
+        }
         return;
     }
     discard_message(nng_aio_get_msg(call->io));

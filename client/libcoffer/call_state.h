@@ -68,6 +68,7 @@ struct channel {
     size_t call_count;
     size_t idle_count;
     struct call *calls[CHANNEL_CALLS_MAX]; /* all that were ever made */
+    struct channel *next;                  /* among those whose sockets do not end */
     struct call *idle[CHANNEL_CALLS_MAX];
 };
 

@@ -74,9 +74,10 @@ static void free_call(struct call *call)
     free(call);
 }
 
-/* What a call begins between these two steps ends because its socket is closed. */
-static void end_calls(struct channel *channel)
+/* What a call begins between these two steps ends because its socket is closed. False: one is still being closed. */
+static bool end_calls(struct channel *channel)
 {
+    bool closed = true;
     channel_lock(channel);
     channel->closing = true;
     for (size_t i = 0; i < channel->call_count; i++) {
@@ -85,21 +86,24 @@ static void end_calls(struct channel *channel)
     }
     channel_unlock(channel);
     for (size_t i = 0; i < channel->endpoint_count; i++) {
-        endpoint_close(channel->endpoints[i]);
+        closed = endpoint_close(channel->endpoints[i]) && closed;
     }
+    return closed;
 }
 
-void channel_close(struct channel *channel)
+/* What a socket that does not end may still use, for as long as the process lives. */
+static void abandon(struct channel *channel)
 {
-    if (channel == NULL) {
-        return;
-    }
-    end_calls(channel);
-    channel_lock(channel);
-    while (channel->busy > 0) {
-        (void) pthread_cond_wait(&channel->all_free, &channel->lock);
-    }
-    channel_unlock(channel);
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct channel *abandoned;
+    (void) pthread_mutex_lock(&lock);
+    channel->next = abandoned;
+    abandoned = channel;
+    (void) pthread_mutex_unlock(&lock);
+}
+
+static void free_channel(struct channel *channel)
+{
     for (size_t i = 0; i < channel->call_count; i++) {
         free_call(channel->calls[i]);
     }
@@ -109,6 +113,24 @@ void channel_close(struct channel *channel)
     (void) pthread_cond_destroy(&channel->all_free);
     (void) pthread_mutex_destroy(&channel->lock);
     free(channel);
+}
+
+void channel_close(struct channel *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    const bool closed = end_calls(channel);
+    channel_lock(channel);
+    while (channel->busy > 0) {
+        (void) pthread_cond_wait(&channel->all_free, &channel->lock);
+    }
+    channel_unlock(channel);
+    if (closed) {
+        free_channel(channel);
+    } else {
+        abandon(channel);
+    }
 }
 
 static struct call *make_call(struct channel *channel)

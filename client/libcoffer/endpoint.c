@@ -7,6 +7,8 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/transport/tcp/tcp.h>
 
+#include "common/socket.h"
+
 enum {
     IDLE_CONTEXTS = 256, /* more than that are closed when they are given back */
     RECONNECT_MIN_MS = 10,
@@ -20,6 +22,9 @@ struct endpoint {
     bool opened;
     atomic_int connections;
     pthread_mutex_t lock;
+    pthread_cond_t nobody_inside;
+    size_t inside; /* threads that are in a function of a context */
+    bool closing;
     size_t idle_count;
     nng_ctx idle[IDLE_CONTEXTS];
 };
@@ -93,8 +98,9 @@ static cof_code out_of_memory(struct cof_error *err)
 static void discard(struct endpoint **endpoint)
 {
     if (*endpoint != NULL) {
-        endpoint_close(*endpoint);
-        endpoint_free(*endpoint);
+        if (endpoint_close(*endpoint)) {
+            endpoint_free(*endpoint);
+        }
     }
 }
 
@@ -106,6 +112,7 @@ cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **
     }
     endpoint->options = *options;
     (void) pthread_mutex_init(&endpoint->lock, NULL);
+    (void) pthread_cond_init(&endpoint->nobody_inside, NULL);
     endpoint->address = nng_strdup(options->address);
     if (endpoint->address == NULL) {
         return out_of_memory(err);
@@ -123,12 +130,41 @@ cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **
     return COF_OK;
 }
 
-void endpoint_close(struct endpoint *endpoint)
+/*
+ * Whoever calls a function of a context is inside meanwhile. nng 1.5.2 takes a context from its socket before it takes
+ * the context apart, so a thread on its way out of nng_ctx_send would find that nng_close has freed the socket. So the
+ * socket is closed when nobody is inside, and nobody gets in any more.
+ */
+static bool enter(struct endpoint *endpoint)
 {
-    if (endpoint->opened) {
-        (void) nng_close(endpoint->socket);
-        endpoint->opened = false;
+    (void) pthread_mutex_lock(&endpoint->lock);
+    const bool open = !endpoint->closing;
+    endpoint->inside += open;
+    (void) pthread_mutex_unlock(&endpoint->lock);
+    return open;
+}
+
+static void leave(struct endpoint *endpoint)
+{
+    (void) pthread_mutex_lock(&endpoint->lock);
+    endpoint->inside--;
+    if (endpoint->closing && endpoint->inside == 0) {
+        (void) pthread_cond_signal(&endpoint->nobody_inside);
     }
+    (void) pthread_mutex_unlock(&endpoint->lock);
+}
+
+bool endpoint_close(struct endpoint *endpoint)
+{
+    (void) pthread_mutex_lock(&endpoint->lock);
+    endpoint->closing = true;
+    while (endpoint->inside > 0) {
+        (void) pthread_cond_wait(&endpoint->nobody_inside, &endpoint->lock);
+    }
+    (void) pthread_mutex_unlock(&endpoint->lock);
+    const bool closed = !endpoint->opened || cof_socket_close(endpoint->socket);
+    endpoint->opened = false;
+    return closed;
 }
 
 void endpoint_free(struct endpoint *endpoint)
@@ -137,6 +173,7 @@ void endpoint_free(struct endpoint *endpoint)
         return;
     }
     nng_strfree(endpoint->address);
+    (void) pthread_cond_destroy(&endpoint->nobody_inside);
     (void) pthread_mutex_destroy(&endpoint->lock);
     free(endpoint);
 }
@@ -151,29 +188,69 @@ bool endpoint_connected(const struct endpoint *endpoint)
     return atomic_load(&endpoint->connections) > 0;
 }
 
+/* An idle context, if there is one. The lock is held. */
+static bool take_idle(struct endpoint *endpoint, nng_ctx *ret_context)
+{
+    if (endpoint->idle_count == 0) {
+        return false;
+    }
+    *ret_context = endpoint->idle[--endpoint->idle_count];
+    return true;
+}
+
 int endpoint_context_take(struct endpoint *endpoint, nng_ctx *ret_context)
 {
+    if (!enter(endpoint)) {
+        return NNG_ECLOSED;
+    }
     (void) pthread_mutex_lock(&endpoint->lock);
-    const bool idle = endpoint->idle_count > 0;
-    if (idle) {
-        *ret_context = endpoint->idle[--endpoint->idle_count];
+    const bool idle = take_idle(endpoint, ret_context);
+    (void) pthread_mutex_unlock(&endpoint->lock);
+    const int rv = idle ? 0 : nng_ctx_open(ret_context, endpoint->socket);
+    leave(endpoint);
+    return rv;
+}
+
+/* Whether the context was put among the idle ones. */
+static bool keep_idle(struct endpoint *endpoint, nng_ctx context)
+{
+    (void) pthread_mutex_lock(&endpoint->lock);
+    const bool kept = endpoint->idle_count < IDLE_CONTEXTS;
+    if (kept) {
+        endpoint->idle[endpoint->idle_count++] = context;
     }
     (void) pthread_mutex_unlock(&endpoint->lock);
-    return idle ? 0 : nng_ctx_open(ret_context, endpoint->socket);
+    return kept;
 }
 
 void endpoint_context_give(struct endpoint *endpoint, nng_ctx context, bool answered)
 {
-    bool kept = false;
-    if (answered) {
-        (void) pthread_mutex_lock(&endpoint->lock);
-        kept = endpoint->idle_count < IDLE_CONTEXTS;
-        if (kept) {
-            endpoint->idle[endpoint->idle_count++] = context;
-        }
-        (void) pthread_mutex_unlock(&endpoint->lock);
+    /* A socket that is being closed takes its contexts with it. */
+    if (!enter(endpoint)) {
+        return;
     }
-    if (!kept) {
+    if (!answered || !keep_idle(endpoint, context)) {
         (void) nng_ctx_close(context);
     }
+    leave(endpoint);
+}
+
+bool endpoint_send(struct endpoint *endpoint, nng_ctx context, nng_aio *aio)
+{
+    if (!enter(endpoint)) {
+        return false;
+    }
+    nng_ctx_send(context, aio);
+    leave(endpoint);
+    return true;
+}
+
+bool endpoint_receive(struct endpoint *endpoint, nng_ctx context, nng_aio *aio)
+{
+    if (!enter(endpoint)) {
+        return false;
+    }
+    nng_ctx_recv(context, aio);
+    leave(endpoint);
+    return true;
 }

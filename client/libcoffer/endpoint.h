@@ -23,8 +23,11 @@ struct endpoint_options {
 COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint,
                       struct cof_error *err);
 
-/* Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. */
-void endpoint_close(struct endpoint *endpoint);
+/*
+ * Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. False: the
+ * socket is still being closed (common/socket.h), and the endpoint and what `changed` uses must stay.
+ */
+bool endpoint_close(struct endpoint *endpoint);
 /* Frees a closed endpoint. NULL is allowed. */
 void endpoint_free(struct endpoint *endpoint);
 
@@ -35,3 +38,7 @@ bool endpoint_connected(const struct endpoint *endpoint);
 int endpoint_context_take(struct endpoint *endpoint, nng_ctx *ret_context);
 /* Takes it back. One with a request that was not answered is closed, which makes nng forget the request. */
 void endpoint_context_give(struct endpoint *endpoint, nng_ctx context, bool answered);
+
+/* nng_ctx_send and nng_ctx_recv. False, and nothing is begun, if the endpoint is being closed. */
+bool endpoint_send(struct endpoint *endpoint, nng_ctx context, nng_aio *aio);
+bool endpoint_receive(struct endpoint *endpoint, nng_ctx context, nng_aio *aio);

@@ -10,19 +10,18 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 
 #include "common/secret.h"
+#include "common/socket.h"
 #include "server/transport/peers.h"
 
 enum {
     ADDRESSES_MAX = 16,
     ADDRESS_SIZE = 256,
-    CLOSE_SECONDS = 3,
     RESERVED = 16, /* contexts that only ever refuse, when no other may wait */
 };
 
@@ -566,77 +565,15 @@ static void stop_slots(struct transport *transport)
     }
 }
 
-/* nng_close waits for the last connection to be taken apart, which nng 1.5.2 sometimes forgets to do after a peer
- * has vanished. The end of the server does not wait for that longer than a moment. */
-struct closing {
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    nng_socket socket;
-    bool closed;
-    bool abandoned;
-};
-
-static void free_closing(struct closing *closing)
-{
-    (void) pthread_cond_destroy(&closing->done);
-    (void) pthread_mutex_destroy(&closing->lock);
-    free(closing);
-}
-
-static void *close_in_thread(void *context)
-{
-    struct closing *closing = context;
-    (void) nng_close(closing->socket);
-    (void) pthread_mutex_lock(&closing->lock);
-    closing->closed = true;
-    const bool abandoned = closing->abandoned;
-    (void) pthread_cond_signal(&closing->done);
-    (void) pthread_mutex_unlock(&closing->lock);
-    if (abandoned) {
-        free_closing(closing);
-    }
-    return NULL;
-}
-
-static bool wait_for_close(struct closing *closing)
-{
-    struct timespec until;
-    (void) clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += CLOSE_SECONDS;
-    (void) pthread_mutex_lock(&closing->lock);
-    int result = 0;
-    while (!closing->closed && result == 0) {
-        result = pthread_cond_timedwait(&closing->done, &closing->lock, &until);
-    }
-    const bool closed = closing->closed;
-    closing->abandoned = !closed;
-    (void) pthread_mutex_unlock(&closing->lock);
-    return closed;
-}
-
 /* False if the socket is still being closed; then what its callbacks use must stay. */
 static bool close_socket(struct transport *transport)
 {
-    pthread_t thread;
-    struct closing *closing = calloc(1, sizeof *closing);
-    if (closing == NULL) {
-        return false;
+    const bool closed = cof_socket_close(transport->socket);
+    if (!closed) {
+        COF_LOG(transport->options.log, COF_LOG_WARN, "close_timeout", "a connection does not end",
+                cof_log_text("effect", "it is left behind"));
     }
-    closing->socket = transport->socket;
-    (void) pthread_mutex_init(&closing->lock, NULL);
-    (void) pthread_cond_init(&closing->done, NULL);
-    if (pthread_create(&thread, NULL, close_in_thread, closing) != 0) {
-        free_closing(closing);
-        return false;
-    }
-    (void) pthread_detach(thread);
-    if (!wait_for_close(closing)) {
-        COF_LOG(transport->options.log, COF_LOG_WARN, "close_timeout",
-                "a connection does not end; it is left behind", cof_log_number("seconds", CLOSE_SECONDS));
-        return false;
-    }
-    free_closing(closing);
-    return true;
+    return closed;
 }
 
 void transport_free(struct transport *transport)

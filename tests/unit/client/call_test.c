@@ -343,15 +343,6 @@ static void request_over_the_limit_is_not_sent(void)
     CHECK_INT(scripted_server_requests(stage.server), 1);
 }
 
-static void answer_over_the_limit_does_not_go_on_for_ever(void)
-{
-    const struct script_reply oversize = {.action = SCRIPT_OVERSIZE};
-    STAGE(&oversize, 1, "");
-    CHECK_INT(call(&stage, &reply, &error), COFFER_UNAVAILABLE);
-    CHECK_CONTAINS(coffer_error_message(error), "in case the answer was too large");
-    CHECK_INT(scripted_server_requests(stage.server), 4);
-}
-
 static void answer_larger_than_the_memory_is_refused(void)
 {
     STAGE(NULL, 0, "memory=64KiB");
@@ -736,10 +727,10 @@ TEST_MAIN(TEST(answer_has_payload_and_facts), TEST(empty_request_and_answer_are_
           TEST(connection_lost_again_and_again_ends_the_call), TEST(answer_to_another_request_is_dropped),
           TEST(success_without_an_id_is_dropped_but_an_error_is_told), TEST(garbage_is_no_answer_and_not_repeated),
           TEST(silence_ends_at_the_deadline), TEST(request_over_the_limit_is_not_sent),
-          TEST(answer_over_the_limit_does_not_go_on_for_ever), TEST(answer_larger_than_the_memory_is_refused),
-          TEST(options_are_checked), TEST(given_request_id_is_used), TEST(options_of_an_older_program_are_taken),
-          TEST(missing_arguments_are_told), TEST(token_can_be_replaced_and_taken_away),
-          TEST(nobody_there_is_told_with_the_addresses), TEST(wait_for_a_connection_ends_at_the_deadline),
+          TEST(answer_larger_than_the_memory_is_refused), TEST(options_are_checked), TEST(given_request_id_is_used),
+          TEST(options_of_an_older_program_are_taken), TEST(missing_arguments_are_told),
+          TEST(token_can_be_replaced_and_taken_away), TEST(nobody_there_is_told_with_the_addresses),
+          TEST(wait_for_a_connection_ends_at_the_deadline),
           TEST(dead_address_costs_no_call_that_another_can_answer), TEST(next_attempt_goes_to_another_address),
           TEST(call_waits_for_a_server_that_comes_up), TEST(client_connects_again_after_a_restart),
           TEST(many_threads_share_a_client_and_get_their_own_answers),

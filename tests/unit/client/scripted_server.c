@@ -12,11 +12,22 @@
 #include <coffer/coffer.h>
 #include <coffer/v1/resolve.pb-c.h>
 
+#include "common/socket.h"
+
 enum {
     THREADS_MAX = 16,
     VALUE_SIZE = 400,
     OVERSIZE = (4 << 20) + 4096,
     SEND_MS = 5000,
+    LOOK_MS = 50,
+};
+
+/* One thread, with what it receives and sends by. */
+struct attendant {
+    struct scripted_server *server;
+    pthread_t thread;
+    nng_ctx context;
+    nng_aio *aio;
 };
 
 struct scripted_server {
@@ -25,8 +36,9 @@ struct scripted_server {
     script_answer answer;
     void *context;
     unsigned thread_count;
-    pthread_t threads[THREADS_MAX];
+    struct attendant attendants[THREADS_MAX];
     atomic_uint requests;
+    atomic_bool stopping;
 };
 
 static void give_up(const char *what, int rv)
@@ -128,6 +140,7 @@ static nng_msg *handle(struct scripted_server *server, nng_msg *received)
 
 static int serve_one(struct scripted_server *server, nng_ctx context, nng_aio *aio)
 {
+    nng_aio_set_timeout(aio, LOOK_MS);
     nng_ctx_recv(context, aio);
     nng_aio_wait(aio);
     if (nng_aio_result(aio) != 0) {
@@ -140,6 +153,7 @@ static int serve_one(struct scripted_server *server, nng_ctx context, nng_aio *a
         return 0;
     }
     nng_aio_set_msg(aio, answer);
+    nng_aio_set_timeout(aio, SEND_MS);
     nng_ctx_send(context, aio);
     nng_aio_wait(aio);
     if (nng_aio_result(aio) != 0) {
@@ -150,17 +164,22 @@ static int serve_one(struct scripted_server *server, nng_ctx context, nng_aio *a
 
 static void *serve(void *argument)
 {
-    struct scripted_server *server = argument;
-    nng_ctx context;
-    nng_aio *aio = NULL;
-    must("context", nng_ctx_open(&context, server->socket));
-    must("aio", nng_aio_alloc(&aio, NULL, NULL));
-    nng_aio_set_timeout(aio, NNG_DURATION_INFINITE);
-    while (serve_one(server, context, aio) == 0) {
+    const struct attendant *attendant = argument;
+    int rv = 0;
+    while ((rv == 0 || rv == NNG_ETIMEDOUT) && !atomic_load(&attendant->server->stopping)) {
+        rv = serve_one(attendant->server, attendant->context, attendant->aio);
     }
-    nng_aio_free(aio);
-    (void) nng_ctx_close(context);
     return NULL;
+}
+
+static void attend(struct scripted_server *server, struct attendant *attendant)
+{
+    attendant->server = server;
+    must("context", nng_ctx_open(&attendant->context, server->socket));
+    must("aio", nng_aio_alloc(&attendant->aio, NULL, NULL));
+    if (pthread_create(&attendant->thread, NULL, serve, attendant) != 0) {
+        give_up("thread", NNG_ENOMEM);
+    }
 }
 
 static void listen_on(struct scripted_server *server, const char *address)
@@ -189,9 +208,7 @@ struct scripted_server *scripted_server_new(const char *address, unsigned thread
     server->thread_count = threads;
     listen_on(server, address);
     for (unsigned i = 0; i < threads; i++) {
-        if (pthread_create(&server->threads[i], NULL, serve, server) != 0) {
-            give_up("thread", NNG_ENOMEM);
-        }
+        attend(server, &server->attendants[i]);
     }
     return server;
 }
@@ -201,10 +218,13 @@ void scripted_server_free(struct scripted_server *server)
     if (server == NULL) {
         return;
     }
-    (void) nng_close(server->socket);
+    /* No thread may still be in a function of a context when the socket is closed (nng 1.5.2). */
+    atomic_store(&server->stopping, true);
     for (unsigned i = 0; i < server->thread_count; i++) {
-        (void) pthread_join(server->threads[i], NULL);
+        (void) pthread_join(server->attendants[i].thread, NULL);
+        nng_aio_free(server->attendants[i].aio);
     }
+    (void) cof_socket_close(server->socket);
     free(server);
 }
 

@@ -64,17 +64,19 @@ typedef struct coffer_client coffer_client;
  * single quotes; a backslash takes the next character as it is. What is not given there is taken from the
  * environment:
  *
- *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH or tcp://HOST:PORT. A call
- * goes to one that is connected. Default: ipc:///run/coffer/coffer.sock token_file          COFFER_TOKEN_FILE file
- * with the token, read once. Or the token itself in COFFER_TOKEN, or with coffer_client_set_token; it is not taken
- * from `settings`, since those end up in argument lists and logs workspace           COFFER_WORKSPACE    UUID of
- * the workspace for requests that name none. Default: the token's environment         COFFER_ENVIRONMENT
- * environment for requests that name none. Default: "default" timeout             COFFER_TIMEOUT      time for a
- * call, with a unit: 500ms, 10s, 1min. Default: 10s, at most 1h connect_timeout                         longest
- * wait for any server to be connected. Default: 3s insecure_transport                      yes: allow plain tcp://
- * to other hosts than this one. Default: no application_name                        told to the server beside the
- * library's version, 1 to 64 of printable ASCII memory                                  locked memory for values,
- * with a unit: 512KiB, 64MiB. Default: 16MiB, or 7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
+ *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH or tcp://HOST:PORT. A call goes
+ *                                           to one that is connected. Default: ipc:///run/coffer/coffer.sock
+ *   token_file          COFFER_TOKEN_FILE   file with the token, read once. Or the token itself in COFFER_TOKEN, or with
+ *                                           coffer_client_set_token; it is not taken from `settings`, since those end
+ *                                           up in argument lists and logs
+ *   workspace           COFFER_WORKSPACE    UUID of the workspace for requests that name none. Default: the token's
+ *   environment         COFFER_ENVIRONMENT  environment for requests that name none. Default: "default"
+ *   timeout             COFFER_TIMEOUT      time for a call, with a unit: 500ms, 10s, 1min. Default: 10s, at most 1h
+ *   connect_timeout                         longest wait for any server to be connected. Default: 3s
+ *   insecure_transport                      yes: allow plain tcp:// to other hosts than this one. Default: no
+ *   application_name                        told to the server beside the library's version, 1 to 64 of printable ASCII
+ *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
+ *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
  *
  * Without a token only calls that need none succeed.
  *
@@ -178,8 +180,9 @@ typedef struct coffer_result coffer_result;
  *   COFFER_INVALID_ARGUMENT    FIELD_INVALID, FIELD_REQUIRED: the request is wrong, and was not sent
  *   COFFER_RESOURCE_EXHAUSTED  MESSAGE_TOO_LARGE: the request is larger than 1 MiB; OUT_OF_MEMORY;
  *                              TOO_MANY_IN_FLIGHT: 4,096 calls are running on this client
- *   COFFER_UNAVAILABLE         NOT_CONNECTED: no server could be reached, or the connection was lost again and
- * again COFFER_DEADLINE_EXCEEDED   DEADLINE_EXCEEDED: no answer in time COFFER_CANCELLED           CLIENT_CLOSED
+ *   COFFER_UNAVAILABLE         NOT_CONNECTED: no server could be reached, or the connection was lost again and again
+ *   COFFER_DEADLINE_EXCEEDED   DEADLINE_EXCEEDED: no answer in time
+ *   COFFER_CANCELLED           CLIENT_CLOSED
  *   COFFER_INTERNAL            REPLY_INVALID: the answer is not one to this request
  *
  * Thread-safe; waits at most for the time for the call. Not in a callback.

@@ -242,7 +242,7 @@ class Response:
 class Connection:
     """One SP connection of a REQ peer. Calls may overlap: send() gives a number that receive() takes."""
 
-    def __init__(self, address, timeout=30):
+    def __init__(self, address, timeout=90):
         scheme, _, rest = address.partition("://")
         self.ipc = scheme == "ipc"
         if self.ipc:

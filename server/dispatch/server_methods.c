@@ -30,8 +30,9 @@ cof_code server_check_health(struct call *call, const Grpc__Health__V1__HealthCh
         return COF_OK;
     }
     if (strcmp(name, "readiness") != 0 && !service_exists(name)) {
-        return cof_fail_field(call->err, COF_REASON_METHOD_UNKNOWN, "service",
-                              "there is no service of this name; leave it empty, or use readiness");
+        return cof_fail_field(call->err, COF_REASON_SERVICE_UNKNOWN, "service", "%s; %s",
+                              cof_reason_meaning(COF_REASON_SERVICE_UNKNOWN),
+                              cof_reason_next_step(COF_REASON_SERVICE_UNKNOWN));
     }
     if (!ready(call->service)) {
         response->status = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;

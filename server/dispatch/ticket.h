@@ -51,6 +51,9 @@ void answer_error(struct dispatch *dispatch, struct ticket *ticket);
 
 /* request_log.c: the one line of a request. */
 void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code);
+/* The same for one that got no ticket. */
+void request_log_refused(struct dispatch *dispatch, const struct exchange *exchange, struct cof_slice request_id,
+                         const struct cof_error *err);
 
 /* dispatch.c: runs the handler of an admitted, authenticated call and answers it. */
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket);

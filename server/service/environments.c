@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "common/name.h"
 #include "server/service/authorize.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
@@ -40,6 +41,13 @@ static cof_code record(struct call *call, struct write *write, const struct envi
 {
     Coffer__Audit__V1__Object *object;
     return write_object(call, write, "environment", &row->environment_id, row->name, row->name, &object);
+}
+
+/* The name as it was sent: an empty one means the default where a secret is looked for, but nobody makes or deletes
+ * that by omission. */
+static cof_code check_name(struct call *call, const char *name)
+{
+    return cof_name_check(COF_NAME_ENVIRONMENT, cof_slice_text(name), "name", call->err);
 }
 
 /* --- Create --------------------------------------------------------------------------------------------------- */
@@ -98,9 +106,7 @@ cof_code environment_create(struct call *call, const Coffer__V1__CreateEnvironme
                             Coffer__V1__CreateEnvironmentResponse *response)
 {
     struct creation creation = {.response = response};
-    if (request->name[0] == '\0') {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "name", "name is empty; name the environment");
-    }
+    TRY(check_name(call, request->name));
     TRY(authorize_environment(call, request->workspace, request->name, COF_PERMISSION_ENVIRONMENT_WRITE,
                               &creation.address));
     creation.write.workspace = *address_workspace(creation.address);
@@ -156,7 +162,7 @@ static cof_code fill_page(struct call *call, struct listing *listing)
             struct environment_row row;
             TRY(row_read(&environment_row_type, rows, i, 0, call->arena, &row, call->err));
             TRY(add_if_seen(call, listing, &row));
-            listing->after = cof_slice_text(text_of(call->arena, row.name));
+            TRY(text_keep(call->arena, row.name, &listing->after, call->err));
             more = more || i + 1 < rows_count(rows);
         }
     }
@@ -249,6 +255,7 @@ cof_code environment_delete(struct call *call, const Coffer__V1__DeleteEnvironme
                             Coffer__V1__DeleteEnvironmentResponse *response)
 {
     struct removal removal = {.request = request};
+    TRY(check_name(call, request->name));
     TRY(authorize_environment(call, request->workspace, request->name, COF_PERMISSION_ENVIRONMENT_WRITE,
                               &removal.address));
     removal.write.workspace = *address_workspace(removal.address);

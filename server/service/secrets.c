@@ -197,6 +197,20 @@ static cof_code look_create(struct call *call, void *context)
     return queue_by_address(call, address, STATEMENT_SECRET_GET);
 }
 
+/* The environment's row is locked now, unless it was deleted between the statement that would have made it and the
+ * one that keeps it: then another attempt makes it anew. */
+static cof_code take_kept(struct call *call, struct cof_slice environment)
+{
+    AUTO(rows_cleanup) struct rows *kept = NULL;
+    TRY(session_next(call->session, &kept, call->err));
+    if (rows_count(kept) > 0) {
+        return COF_OK;
+    }
+    return cof_fail(call->err, COF_REASON_CONFLICT, "the environment \"%.*s\" was deleted at the same time; %s",
+                    (int) environment.len, (const char *) environment.data,
+                    cof_reason_next_step(COF_REASON_CONFLICT));
+}
+
 /* A strict workspace has only the environments that somebody created; the others exist from their first write on.
  */
 static cof_code check_environment(struct call *call, const struct address *address)
@@ -217,7 +231,7 @@ static cof_code check_environment(struct call *call, const struct address *addre
                         "there is no environment \"%.*s\", and the workspace makes none by itself; create it first",
                         (int) name.len, (const char *) name.data);
     }
-    return session_next(call->session, NULL, call->err); /* the environment's lock */
+    return take_kept(call, name);
 }
 
 static cof_code exists(struct call *call, const struct address *address)
@@ -421,11 +435,12 @@ static cof_code list_row(struct call *call, const struct listing *listing, const
 static cof_code remember_position(struct call *call, struct listing *listing, const struct rows *rows, size_t index)
 {
     struct secret_row row = {0};
+    char id[COF_UUID_TEXT];
     TRY(row_read(&secret_row_type, rows, index, 0, call->arena, &row, call->err));
-    listing->position.parts[0] = cof_slice_text(text_of(call->arena, row.name));
-    listing->position.parts[1] = cof_slice_text(text_of(call->arena, row.environment));
-    listing->position.parts[2] = cof_slice_text(text_of_uuid(call->arena, &row.secret_id));
-    return COF_OK;
+    cof_uuid_format(&row.secret_id, id);
+    TRY(text_keep(call->arena, row.name, &listing->position.parts[0], call->err));
+    TRY(text_keep(call->arena, row.environment, &listing->position.parts[1], call->err));
+    return text_keep(call->arena, cof_slice_text(id), &listing->position.parts[2], call->err);
 }
 
 /* Reads on until the page is full, because rows that the caller may not see do not count. */

@@ -13,6 +13,17 @@ char *text_of(struct cof_arena *arena, struct cof_slice bytes)
     return cof_arena_text(arena, bytes);
 }
 
+cof_code text_keep(struct cof_arena *arena, struct cof_slice bytes, struct cof_slice *ret_text,
+                   struct cof_error *err)
+{
+    const char *text = cof_arena_text(arena, bytes);
+    if (text == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    *ret_text = cof_slice_of(text, bytes.len);
+    return COF_OK;
+}
+
 char *text_of_uuid(struct cof_arena *arena, const struct cof_uuid *uuid)
 {
     char *text = cof_arena_alloc(arena, COF_UUID_TEXT);

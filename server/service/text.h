@@ -3,6 +3,7 @@
 #include <google/protobuf/timestamp.pb-c.h>
 
 #include "common/arena.h"
+#include "common/error.h"
 #include "common/slice.h"
 #include "common/uuid.h"
 
@@ -10,6 +11,10 @@
 
 char *text_of(struct cof_arena *arena, struct cof_slice bytes) COF_MUST_USE;
 char *text_of_uuid(struct cof_arena *arena, const struct cof_uuid *uuid) COF_MUST_USE;
+
+/* The same as a slice, for positions in lists that outlive their rows. */
+COF_CODE text_keep(struct cof_arena *arena, struct cof_slice bytes, struct cof_slice *ret_text,
+                   struct cof_error *err);
 
 /* NULL also for ROW_NO_TIME, which leaves the field unset; see time_set. */
 Google__Protobuf__Timestamp *time_of(struct cof_arena *arena, int64_t unix_us) COF_MUST_USE;

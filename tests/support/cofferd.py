@@ -120,3 +120,10 @@ def values(**pairs):
 def references(*names):
     """"secret.KEY" texts as messages."""
     return [dict(zip(("name", "key"), name.split(".", 1))) for name in names]
+
+
+def seed():
+    """The seed of this run: from the environment's TEST_SEED, else random; printed, so that a run can be repeated."""
+    number = int(os.environ.get("TEST_SEED") or int.from_bytes(os.urandom(4), "big"))
+    print(f"TEST_SEED={number}", flush=True)
+    return number

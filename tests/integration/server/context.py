@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -47,6 +48,23 @@ class ServerTest(unittest.TestCase):
                 if (secret["name"], pair["key"]) == (name, key):
                     return pair["value"]
         raise AssertionError(f"{name}.{key} is not in {result}")
+
+    def together(self, count, method, request):
+        """The answers to the same call, made by several clients at once, each with a request ID of its own."""
+        answers = []
+        start = threading.Barrier(count)
+
+        def one():
+            with self.dev.connect() as connection:
+                start.wait()
+                answers.append(connection.call(method, request, token=self.dev.admin))
+
+        threads = [threading.Thread(target=one) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
 
     def sql(self, statement):
         """Runs SQL behind the server's back, as somebody with the database in his hands would."""

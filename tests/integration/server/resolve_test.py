@@ -3,6 +3,7 @@
 
 import base64
 import os
+import threading
 import unittest
 
 import context
@@ -171,6 +172,191 @@ class Resolve(context.ServerTest):
     def test_oauth_references_say_that_this_server_has_none(self):
         result = self.resolve("prod", "github_oauth.GITHUB_USER_TOKEN")
         self.assertEqual(result["status"]["outcome"], "OUTCOME_NOT_AVAILABLE")
+
+    def test_item_that_names_no_environment_is_about_default(self):
+        for environments in ([], [""], ["default"]):
+            item = {"environments": environments, "references": references("only_default.KEY")}
+            result = self.call(RESOLVE, {"items": [item]}).message["results"][0]
+            self.assertEqual((result["environment"], self.value(result, "only_default", "KEY")), ("default", b"d"))
+
+    def test_unknown_environment_is_a_missing_secret_with_a_hint(self):
+        result = self.resolve("prdo", "crowdstrike.EXTRA")
+        self.assertEqual(result["status"]["outcome"], "OUTCOME_SECRET_NOT_FOUND")
+        for text in (result["status"]["message"], result["faults"][0]["message"]):
+            self.assertIn('there is no environment "prdo"', text)
+            self.assertIn('did you mean "prod"?', text)
+        far = self.resolve("nothing-like-it", "crowdstrike.EXTRA")["status"]["message"]
+        self.assertIn('there is no environment "nothing-like-it"', far)
+        self.assertNotIn("did you mean", far)
+        self.call("coffer.v1.EnvironmentService/CreateEnvironment", {"name": "empty"})
+        self.assertNotIn("no environment", self.resolve("empty", "crowdstrike.EXTRA")["status"]["message"])
+
+    def test_hints_name_only_what_the_caller_may_see(self):
+        self.store("prod", "hidden_one", KEY=b"1")
+        token = self.limited([{"permissions": ["resolve"], "environments": ["prod", "prdo"], "names": ["hidden_two", "x*"]}])
+        result = self.resolve("prod", "hidden_two.KEY", token=token)
+        self.assertEqual((result["faults"][0]["outcome"], result["faults"][0]["near_misses"]),
+                         ("OUTCOME_SECRET_NOT_FOUND", []))
+        admin = self.resolve("prod", "hidden_two.KEY")
+        self.assertEqual(admin["faults"][0]["near_misses"], ["hidden_one"])
+        other = self.limited([{"permissions": ["resolve"], "environments": ["prdo"]}])
+        self.assertNotIn("did you mean", self.resolve("prdo", "hidden_two.KEY", token=other)["status"]["message"])
+
+    def limited(self, grants):
+        name = f"account{len(grants)}-{os.urandom(4).hex()}"
+        self.call("coffer.v1.ServiceAccountService/CreateServiceAccount", {"name": name, "grants": grants})
+        return self.call("coffer.v1.TokenService/IssueToken", {"service_account": name}).message["secret_text"]
+
+    def test_what_the_caller_may_not_resolve_is_denied_alike_whether_it_exists_or_not(self):
+        token = self.limited([{"permissions": ["resolve"], "environments": ["prod"], "names": ["other*"]}])
+        result = self.resolve("prod", "crowdstrike.EXTRA", "notthere.EXTRA", "crowdstrike.NOKEY", token=token)
+        self.assertEqual(result["outcomes"], ["OUTCOME_PERMISSION_DENIED"] * 3)
+        texts = {f["message"].replace(f["reference"]["name"], "X") for f in result["faults"]}
+        self.assertEqual((len(texts), {tuple(f["near_misses"]) for f in result["faults"]}), (1, {()}))
+
+    def test_every_fault_names_its_reference_and_what_to_do(self):
+        result = self.resolve("prod", "crowdstrike.EXTRAS", "missing.KEY", "9bad name.KEY", "github_oauth.X")
+        self.assertEqual(len(result["faults"]), 4)
+        for i, fault in enumerate(result["faults"]):
+            self.assertEqual(fault["reference_index"], i)
+            self.assertNotEqual(fault["reference"]["name"], "")
+            self.assertGreater(len(fault["message"]), 30)
+        self.assertIn('"crowdstrike" in the environment "prod" has no key "EXTRAS"', result["faults"][0]["message"])
+        self.assertIn("4 of 4 references", result["status"]["message"])
+
+    def test_results_come_in_the_order_of_the_request(self):
+        items = [{"id": f"i{i}", "environments": ["customer-a", "prod", "customer-a"][i % 3:],
+                  "references": references("crowdstrike.EXTRA")} for i in range(6)]
+        answer = self.call(RESOLVE, {"items": items})
+        expected = [(i, f"i{i}", environment) for i, item in enumerate(items) for environment in item["environments"]]
+        self.assertEqual([(r["item_index"], r["item_id"], r["environment"]) for r in answer.message["results"]], expected)
+
+    def test_result_says_which_versions_and_which_state_it_comes_from(self):
+        token = self.store("prod", "versioned", KEY=b"1")["consistency_token"]
+        first = self.resolve("prod", "versioned.KEY")
+        self.assertEqual((first["secrets"][0]["version"], first["consistency_token"]), (1, token))
+        uid = self.call(SECRET + "GetSecret", {"name": "versioned", "environment": "prod"}).message["secret"]["uid"]
+        written = self.call(SECRET + "UpdateSecretValues", {"name": "versioned", "environment": "prod",
+                                                            "patch": {"set": values(KEY=b"2")}}).message
+        second = self.resolve("prod", "versioned.KEY", consistency_token=written["consistency_token"])
+        self.assertEqual((second["secrets"][0]["version"], second["secrets"][0]["uid"]), (2, uid))
+        self.assertEqual(second["consistency_token"], written["consistency_token"])
+        self.assertNotEqual(second["consistency_token"], token)
+
+    def test_fields_for_what_is_not_offered_are_refused_by_their_item(self):
+        good = {"environments": ["prod"], "references": references("crowdstrike.EXTRA")}
+        fields = {"expressions": ["${{ SECRETS.a.B }}"], "action": "tools.slack", "declarations": [{"name": "slack"}],
+                  "oauth_declarations": [{"provider": "github"}], "environment_view": True}
+        items = [{**good, field: value} for field, value in fields.items()] + [good]
+        results = self.call(RESOLVE, {"items": items}).message["results"]
+        for field, result in zip(fields, results):
+            self.assertEqual((result["status"]["code"], result["status"]["outcome"]), (12, "OUTCOME_NOT_AVAILABLE"), field)
+            self.assertIn(field, result["status"]["message"])
+            self.assertEqual(result["secrets"], [])
+        self.assertEqual(results[-1]["status"]["outcome"], "OUTCOME_RESOLVED")
+
+    def test_item_carries_its_own_id_workspace_run_trace_and_time(self):
+        item = {"id": "i" * 128, "workspace": self.dev.workspace, "environments": ["prod"], "timeout_ms": 60000,
+                "references": references("crowdstrike.EXTRA"), "traceparent": "t" * 64,
+                "run": {"workflow_id": "w" * 256, "run_id": "r" * 256, "action": "a" * 256}}
+        result = self.call(RESOLVE, {"items": [item]}).message["results"][0]
+        self.assertEqual((result["item_id"], result["workspace"], result["status"]["code"]),
+                         ("i" * 128, self.dev.workspace, 0))
+        longer = [{"id": "i" * 129}, {"traceparent": "t" * 65}, {"run": {"workflow_id": "w" * 257}},
+                  {"run": {"run_id": "r" * 257}}, {"run": {"action": "a" * 257}}]
+        results = self.call(RESOLVE, {"items": [{**item, **fields} for fields in longer]}).message["results"]
+        self.assertEqual({r["status"]["outcome"] for r in results}, {"OUTCOME_ITEM_INVALID"})
+
+    def test_item_whose_own_time_is_over_spoils_no_other(self):
+        slow = {"environments": [f"t{i}" for i in range(10)], "references": references(*["none.KEY"] * 900)}
+        good = {"environments": ["prod"], "references": references("crowdstrike.EXTRA")}
+        results = self.call(RESOLVE, {"items": [slow, {**good, "timeout_ms": 1}, good]}).message["results"]
+        self.assertEqual([r["status"]["outcome"] for r in results[-2:]],
+                         ["OUTCOME_DEADLINE_EXCEEDED", "OUTCOME_RESOLVED"])
+        self.assertEqual(results[-2]["secrets"], [])
+
+    def test_value_is_on_the_wire_once_and_is_its_own_mask(self):
+        value = b"a value that must be masked"
+        self.store("prod", "once", KEY=value)
+        item = {"environments": ["prod"], "references": references(*["once.KEY"] * 50)}
+        answer = self.call(RESOLVE, {"items": [item]})
+        self.assertEqual(answer.payload.count(value), 1)
+        self.assertEqual(answer.message["results"][0]["additional_masks"], [])
+
+    def test_pairs_at_the_limit_are_answered_and_one_more_is_refused(self):
+        def request(environments, count, **fields):
+            return {"items": [{"environments": ["prod"] * environments,
+                               "references": references(*["crowdstrike.EXTRA"] * count)}], **fields}
+        answer = self.call(RESOLVE, request(10, 1000))
+        self.assertEqual((answer.code, len(answer.message["results"])), (0, 10))
+        over = self.call(RESOLVE, request(101, 100))
+        self.assertEqual((over.code, over.reason, over.fields), (8, "LIMIT_EXCEEDED", ["items"]))
+        self.assertEqual(self.call(RESOLVE, request(101, 100, validate_only=True)).message["counts"],
+                         {"resolved": 101, "failed": 0})
+        self.assertEqual(len(self.call(RESOLVE, {"items": request(1, 1)["items"] * 1000}).message["results"]), 1000)
+        item = {"environments": ["e"] * 1000, "references": references("a.B")}
+        self.assertEqual(len(self.call(RESOLVE, {"items": [item]}).message["results"]), 1000)
+
+    def test_result_that_fits_into_no_answer_is_too_large_and_the_others_come(self):
+        big = os.urandom(65536)
+        for i in range(17):
+            self.store("huge", f"h{i}", A=big, B=big, C=big, D=big)
+        everything = references(*[f"h{i}.{key}" for i in range(17) for key in "ABCD"])
+        good = {"environments": ["prod"], "references": references("crowdstrike.EXTRA")}
+        answer = self.call(RESOLVE, {"items": [good, {"environments": ["huge"], "references": everything}, good]})
+        self.assertEqual([r["status"]["outcome"] for r in answer.message["results"]],
+                         ["OUTCOME_RESOLVED", "OUTCOME_TOO_LARGE", "OUTCOME_RESOLVED"])
+
+    def test_references_of_one_item_come_from_one_state(self):
+        """Two secrets, and two keys of one, are always written together; no resolve may see two rounds of them."""
+        for name in ("left", "right"):
+            self.store("state", name, A=b"0", B=b"0")
+        stop, rounds = threading.Event(), [0]
+
+        def write():
+            with self.dev.connect() as connection:
+                while not stop.is_set():
+                    rounds[0] += 1
+                    for name in ("left", "right"):
+                        answer = connection.call(SECRET + "UpdateSecretValues", {
+                            "name": name, "environment": "state",
+                            "replace": {"values": values(A=b"%d" % rounds[0], B=b"%d" % rounds[0])}}, token=self.dev.admin)
+                        assert answer.code == 0, answer
+        writer = threading.Thread(target=write)
+        writer.start()
+        seen = set()
+        try:
+            while len(seen) < 40:
+                self.assertTrue(writer.is_alive())
+                result = self.resolve("state", "left.A", "right.A", "left.B", "right.B")
+                left, right = (int(self.value(result, name, "A")) for name in ("left", "right"))
+                # Left is written before right, so one state has both in the same round or left one ahead.
+                self.assertIn(left - right, (0, 1), "a mix of states")
+                self.assertEqual([self.value(result, name, "B") for name in ("left", "right")], [b"%d" % left, b"%d" % right])
+                self.assertEqual([s["version"] for s in result["secrets"]], [left + 1, right + 1])
+                seen.add((left, right))
+        finally:
+            stop.set()
+            writer.join()
+
+    def test_preflight_pages_have_every_failure_once_whatever_their_size(self):
+        environments = [f"pf{i:02}" for i in range(12)]
+        for environment in environments[::4]:
+            self.store(environment, "pf", KEY=b"1")
+        item = {"environments": environments, "references": references("pf.KEY", "pf.MISSING")}
+        request = {"items": [item, {**item, "references": references("pf.KEY")}], "validate_only": True}
+        expected = [(0, e) for e in environments] + [(1, e) for i, e in enumerate(environments) if i % 4]
+        for page_size in (1, 5, 21, 1000):
+            failed, token = [], ""
+            while True:
+                answer = self.call(RESOLVE, {**request, "page_size": page_size, "page_token": token}).message
+                self.assertLessEqual(len(answer["results"]), page_size)
+                failed += [(r["item_index"], r["environment"]) for r in answer["results"]]
+                token = answer["next_page_token"]
+                if not token:
+                    break
+            self.assertEqual(failed, expected)
+            self.assertEqual(answer["counts"], {"resolved": 3, "failed": 21})
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Secrets(context.ServerTest):
         every = bytes(range(256))
         self.create("bytes", EVERY=every, EMPTY=b"", LONG=os.urandom(65536))
         result = self.resolve("prod", "bytes.EVERY", "bytes.EMPTY")
+        self.assertEqual([pair["key"] for pair in result["secrets"][0]["values"]], ["EMPTY", "EVERY"])
         self.assertEqual(self.value(result, "bytes", "EVERY"), every)
         self.assertEqual(self.value(result, "bytes", "EMPTY"), b"")
 
@@ -115,6 +116,92 @@ class Secrets(context.ServerTest):
         self.assertEqual(self.update("cas", replace={"values": values(A=b"1")}, expected_version=1).code, 0)
         late = self.update("cas", replace={"values": values(A=b"2")}, expected_version=1)
         self.assertEqual((late.code, late.reason, late.facts["version"]), (10, "VERSION_MISMATCH", "2"))
+
+    def test_of_many_writers_with_one_expected_version_exactly_one_wins(self):
+        self.create("winner")
+        for version in range(1, 6):
+            change = {"name": "winner", "environment": "prod", "patch": {"set": values(A=b"%d" % version)},
+                      "expected_version": version}
+            reasons = sorted(answer.reason for answer in self.together(6, SECRET + "UpdateSecretValues", change))
+            self.assertEqual(reasons, [""] + ["VERSION_MISMATCH"] * 5)
+            self.assertEqual(self.get("winner").message["secret"]["version"], version + 1)
+
+    def test_every_write_of_values_makes_a_version_and_nothing_else_does(self):
+        self.create("versions", A=b"1")
+        writes = ({"replace": {"values": values(A=b"1")}}, {"patch": {"set": values(A=b"1")}},
+                  {"patch": {"set": values(B=b"2")}}, {"patch": {"remove": ["B"]}}, {"replace": {"values": values(C=b"")}})
+        for version, change in enumerate(writes, 2):
+            self.assertEqual(self.update("versions", **change).message["secret"]["version"], version, change)
+            self.assertEqual(self.get("versions").message["secret"]["version"], version)
+        self.update("versions", patch={"remove": ["NOTHERE"]})
+        self.assertEqual(self.get("versions").message["secret"]["version"], len(writes) + 1)
+        self.assertEqual(self.sql("select count(*) from secret_version join secret using (workspace_id, secret_id)"
+                                  " where name = 'versions'"), str(len(writes) + 1))
+
+    def test_mismatch_of_any_guard_changes_nothing(self):
+        before = self.create("guarded", A=b"kept").message["secret"]
+        other = "00000000-0000-4000-8000-000000000000"
+        place = {"name": "guarded", "environment": "prod"}
+        for method, fields, reason in (
+                ("UpdateSecretValues", {"patch": {"set": values(A=b"x")}, "expected_version": 2}, "VERSION_MISMATCH"),
+                ("UpdateSecretValues", {"replace": {"values": values(A=b"x")}, "expected_uid": other}, "UID_MISMATCH"),
+                ("DeleteSecret", {"etag": "1-2"}, "ETAG_MISMATCH"), ("DeleteSecret", {"expected_uid": other}, "UID_MISMATCH")):
+            answer = self.call(SECRET + method, {**place, **fields})
+            self.assertEqual((answer.code, answer.reason), (10, reason))
+        self.assertEqual(self.get("guarded").message["secret"], before)
+        self.assertEqual(self.value(self.resolve("prod", "guarded.A"), "guarded", "A"), b"kept")
+
+    def test_secret_in_another_environment_is_another_secret(self):
+        first = self.create("same", environment="env1", A=b"1").message["secret"]
+        second = self.create("same", environment="env2", A=b"2").message["secret"]
+        self.assertNotEqual(first["uid"], second["uid"])
+        self.assertEqual([self.value(self.resolve(e, "same.A"), "same", "A") for e in ("env1", "env2")], [b"1", b"2"])
+        self.call(SECRET + "DeleteSecret", {"name": "same", "environment": "env1"})
+        self.assertEqual(self.get("same", "env1").reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.get("same", "env2").code, 0)
+
+    def test_deleted_secret_is_gone_for_everything_but_the_list_that_asks_for_it(self):
+        self.create("dead", A=b"1")
+        place = {"name": "dead", "environment": "prod"}
+        self.assertEqual(self.call(SECRET + "DeleteSecret", place).code, 0)
+        self.assertEqual(self.get("dead").reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.update("dead", patch={"set": values(A=b"2")}).reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.call(SECRET + "DeleteSecret", place).reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.resolve("prod", "dead.A")["status"]["outcome"], "OUTCOME_SECRET_NOT_FOUND")
+
+    def test_names_are_case_sensitive(self):
+        self.create("Case", A=b"upper")
+        self.create("case", A=b"lower", a=b"key")
+        self.assertEqual(self.value(self.resolve("prod", "Case.A"), "Case", "A"), b"upper")
+        self.assertEqual(self.value(self.resolve("prod", "case.a"), "case", "a"), b"key")
+        self.assertEqual(self.get("CASE").reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.resolve("Prod", "case.A")["status"]["outcome"], "OUTCOME_SECRET_NOT_FOUND")
+
+    def test_metadata_over_its_limits_is_refused_with_the_field(self):
+        fine = {"name": "meta", "environment": "prod", "values": values(A=b"1"), "description": "d" * 1000,
+                "tags": ["t" * 100] * 50}
+        self.assertEqual(self.call(SECRET + "CreateSecret", fine).code, 0)
+        cases = [("description", "d" * 1001, "FIELD_INVALID", "description"), ("tags", ["t"] * 51, "LIMIT_EXCEEDED", "tags"),
+                 ("tags", ["a", "t" * 101], "FIELD_INVALID", "tags[1]"), ("tags", [""], "FIELD_INVALID", "tags[0]"),
+                 ("expire_time", {"seconds": 1 << 60}, "FIELD_INVALID", "expire_time"),
+                 ("type", 99, "NOT_AVAILABLE", "type"), ("type", "SECRET_TYPE_MTLS", "NOT_AVAILABLE", "type")]
+        for field, value, reason, path in cases:
+            answer = self.call(SECRET + "CreateSecret", {**fine, "name": "meta2", field: value})
+            self.assertEqual((answer.reason, answer.fields), (reason, [path]), (field, value))
+        self.assertEqual(self.get("meta2").reason, "SECRET_NOT_FOUND")
+
+    def test_sum_of_a_secret_is_limited_for_patches_too(self):
+        full = os.urandom(65536)
+        self.create("sum", A=full, B=full, C=full)
+        self.assertEqual(self.update("sum", patch={"set": values(D=full)}).code, 0)
+        over = self.update("sum", patch={"set": values(E=b"1")})
+        self.assertEqual((over.reason, over.fields), ("LIMIT_EXCEEDED", ["values"]))
+        self.assertEqual(self.update("sum", patch={"set": values(E=b"1"), "remove": ["A"]}).code, 0)
+        self.create("keys", **{f"K{i}": b"" for i in range(100)})
+        self.assertEqual(self.update("keys", patch={"set": values(L=b"")}).reason, "LIMIT_EXCEEDED")
+        self.assertEqual(self.update("keys", patch={"set": values(L=b""), "remove": ["K7"]}).code, 0)
+        many = self.update("keys", patch={"remove": [f"K{i}" for i in range(101)]})
+        self.assertEqual((many.reason, many.fields), ("LIMIT_EXCEEDED", ["patch.remove"]))
 
     def test_expected_uid_and_etag_guard_against_another_secret_of_the_name(self):
         first = self.create("guard").message["secret"]

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/secret.h"
 #include "common/wire.h"
@@ -13,6 +14,7 @@ enum {
     INLINE_TICKETS = 64, /* beyond those of the queue and the workers */
     BATCH_MAX = 16,
     BUSY_RETRY_MS = 50,
+    IDLE_S = 1, /* after which a worker looks whether the database is still there */
 };
 
 struct dispatch {
@@ -187,15 +189,25 @@ static struct ticket *pop(struct dispatch *dispatch)
     return ticket;
 }
 
+/* Waits for calls, but no longer than a worker may be idle. The lock is held. */
+static void wait_for_calls(struct dispatch *dispatch)
+{
+    struct timespec until;
+    int result = 0;
+    (void) clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += IDLE_S;
+    while (dispatch->first == NULL && !dispatch->stopping && result == 0) {
+        result = pthread_cond_timedwait(&dispatch->ready, &dispatch->lock, &until);
+    }
+}
+
 /* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. A worker leaves
  * to the others what they could start now. */
-size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max)
+size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop)
 {
     size_t count = 0;
     (void) pthread_mutex_lock(&dispatch->lock);
-    while (dispatch->first == NULL && !dispatch->stopping) {
-        (void) pthread_cond_wait(&dispatch->ready, &dispatch->lock);
-    }
+    wait_for_calls(dispatch);
     while (dispatch->first != NULL && count < max) {
         const bool write = dispatch->first->method->class == METHOD_WRITE;
         if (write && count > 0) {
@@ -209,6 +221,7 @@ size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t 
     if (dispatch->first != NULL) {
         (void) pthread_cond_signal(&dispatch->ready);
     }
+    *ret_stop = count == 0 && dispatch->stopping;
     (void) pthread_mutex_unlock(&dispatch->lock);
     return count;
 }
@@ -325,6 +338,15 @@ static cof_code start_workers(struct dispatch *dispatch, struct cof_error *err)
     return COF_OK;
 }
 
+static void init_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    (void) pthread_condattr_init(&attributes);
+    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void) pthread_cond_init(condition, &attributes);
+    (void) pthread_condattr_destroy(&attributes);
+}
+
 cof_code dispatch_start(const struct dispatch_options *options, struct dispatch **ret_dispatch,
                         struct cof_error *err)
 {
@@ -335,7 +357,7 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     dispatch->options = *options;
     dispatch->last = &dispatch->first;
     (void) pthread_mutex_init(&dispatch->lock, NULL);
-    (void) pthread_cond_init(&dispatch->ready, NULL);
+    init_condition(&dispatch->ready);
     method_table_start();
     cof_code code = make_tickets(dispatch, err);
     if (code == COF_OK) {

@@ -60,8 +60,8 @@ void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
 /* Gives the ticket back; its exchange is over. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);
-/* The next calls for one worker, at most `max`; waits. 0 means: stop. */
-size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max);
+/* The next calls for one worker, at most `max`; waits. 0: nothing came for a while, or the worker must stop. */
+size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop);
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
 
 /* worker.c */

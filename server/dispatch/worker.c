@@ -11,7 +11,7 @@
  * failure spares the others; then it runs the calls one by one.
  */
 
-enum { BATCH_MAX = 16 };
+enum { BATCH_MAX = 16, PING_TIME_US = 2000000 };
 
 struct worker {
     struct dispatch *dispatch;
@@ -132,21 +132,39 @@ static void run_batch(struct worker *worker, struct ticket *const *tickets, size
     }
 }
 
+static cof_code ping(struct session *session, struct cof_error *err)
+{
+    TRY(session_ready(session, err));
+    TRY(session_queue(session, STATEMENT_PING, NULL, 0, err));
+    TRY(session_sync(session, err));
+    return session_next(session, NULL, err);
+}
+
+/* Without calls nobody else would see that the database has gone, or that it is back. */
+static void check_database(struct worker *worker)
+{
+    struct service *service = dispatch_options_of(worker->dispatch)->service;
+    struct cof_error err;
+    session_deadline(worker->session, cof_clock_monotonic(service->clock) + PING_TIME_US);
+    atomic_store(&service->database_up, ping(worker->session, &err) == COF_OK);
+    session_reset(worker->session);
+}
+
 static void *work(void *context)
 {
     struct worker *worker = context;
     struct ticket *tickets[BATCH_MAX];
-    struct cof_error err;
-    /* Connect before the first call; whether it works is seen then. */
-    atomic_store(&dispatch_options_of(worker->dispatch)->service->database_up,
-                 session_ready(worker->session, &err) == COF_OK);
-    for (;;) {
-        const size_t count = dispatch_take(worker->dispatch, tickets, BATCH_MAX);
-        if (count == 0) {
-            return NULL;
+    bool stop = false;
+    check_database(worker);
+    while (!stop) {
+        const size_t count = dispatch_take(worker->dispatch, tickets, BATCH_MAX, &stop);
+        if (count > 0) {
+            run_batch(worker, tickets, count);
+        } else if (!stop) {
+            check_database(worker);
         }
-        run_batch(worker, tickets, count);
     }
+    return NULL;
 }
 
 cof_code worker_start(struct dispatch *dispatch, struct worker **ret_worker, struct cof_error *err)

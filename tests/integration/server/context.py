@@ -1,5 +1,6 @@
 """What the tests of this folder share: one server for each test program."""
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
-from cofferd import Dev, references  # noqa: E402
+from cofferd import Dev, references, wait_for  # noqa: E402
 
 RESOLVE = "coffer.v1.ResolveService/Resolve"
 
@@ -66,8 +67,28 @@ class ServerTest(unittest.TestCase):
             thread.join()
         return answers
 
+    def psql(self):
+        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
+        return [psql, "-X", "-q", "-A", "-t", "-d", self.dev.conninfo]
+
     def sql(self, statement):
         """Runs SQL behind the server's back, as somebody with the database in his hands would."""
-        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
-        return subprocess.run([psql, "-X", "-q", "-A", "-t", "-d", self.dev.conninfo, "-c", statement], check=True,
-                              capture_output=True, text=True).stdout.strip()
+        return subprocess.run([*self.psql(), "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
+
+    @contextlib.contextmanager
+    def locked(self, table):
+        """Meanwhile whoever reads the table waits."""
+        with subprocess.Popen(self.psql(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            process.stdin.write(f"begin; lock table {table} in access exclusive mode; select 'locked';\n")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline().strip(), "locked")
+            try:
+                yield
+            finally:
+                process.stdin.write("rollback;\n")
+                process.stdin.close()
+
+    def wait_until_blocked(self, count=1):
+        """Until so many sessions of servers wait for a lock."""
+        wait_for(lambda: int(self.sql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")) >= count,
+                 f"{count} sessions wait for a lock")

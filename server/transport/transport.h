@@ -9,8 +9,8 @@
 #include "server/dispatch/exchange.h"
 
 /*
- * nng REP sockets: frames in, frames out. Callbacks run on nng's threads and never block. A request that is not
- * answered before dispatch's submit returns keeps its context, and another context receives in its place.
+ * Listens, and speaks nanomsg's REQ/REP protocol with whoever connects: frames in, frames out. Callbacks run on nng's
+ * threads and never block; a request may be answered before dispatch's submit returns, or at any later time.
  */
 
 struct transport;
@@ -18,14 +18,14 @@ struct transport;
 struct transport_options {
     const char *const *addresses; /* "tcp://127.0.0.1:7480", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;      /* allow plain tcp:// on other than loopback addresses */
-    uint32_t ipc_mode;      /* permissions of the socket file, e.g. 0660 */
-    uint32_t receiving;     /* contexts that receive at once (64) */
-    uint32_t max_waiting;   /* contexts that may wait for an answer (16384) */
-    uint32_t max_request;   /* bytes of a request frame */
-    uint32_t max_per_peer;  /* requests in flight on one connection */
-    uint32_t max_peers;     /* connections */
-    uint32_t max_malformed; /* undecodable frames after which a connection is closed (3) */
+    bool insecure_tcp;           /* allow plain tcp:// on other than loopback addresses */
+    uint32_t ipc_mode;           /* permissions of the socket file, e.g. 0660 */
+    uint32_t max_waiting;        /* requests that may wait for an answer (16384) */
+    uint32_t max_request;        /* bytes of a request frame */
+    uint32_t max_per_peer;       /* requests in flight on one connection */
+    uint32_t max_peers;          /* connections */
+    uint32_t max_malformed;      /* undecodable frames after which a connection is closed (3) */
+    uint32_t receive_timeout_ms; /* for the rest of a greeting or request that has begun */
     const struct cof_clock *clock;
     const struct cof_log *log;
     /* Takes a request; must not block. Called on any thread. */

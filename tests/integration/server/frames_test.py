@@ -117,7 +117,7 @@ class Frames(context.ServerTest):
 
     def test_frame_at_the_limit_is_answered_and_one_byte_more_closes_the_connection(self):
         base = len(encode(FRAME, self.frame(payload=b"x")))
-        limit = (1 << 20) - 4
+        limit = 1 << 20
         for size, answered in ((limit, True), (limit + 1, False)):
             padding = size - base
             body = encode(FRAME, self.frame(payload=field(99, 2, b"x" * (padding - 6))))

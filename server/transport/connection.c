@@ -1,0 +1,692 @@
+#include "server/transport/connection.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/encode.h"
+#include "common/secret.h"
+#include "server/transport/request.h"
+
+enum {
+    BUFFER = 16384, /* what is received at once; larger frames are received into their request */
+    GREETING = 8,
+    LENGTH = 8,
+    SENDS = 8, /* replies in one write; nng takes no more */
+    SEND_TIMEOUT_LEAST_MS = 1000,
+    PAUSE_BYTES = 8 << 20, /* replies that wait to be sent, after which nothing more is received */
+    UNSENT_MOST = 64 << 20,
+};
+
+static const uint8_t greeting_of_rep[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
+static const uint8_t greeting_of_req[GREETING] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+
+struct connections {
+    const struct transport_options *options;
+    pthread_mutex_t lock; /* taken before a connection's */
+    pthread_cond_t all_gone;
+    struct connection *first;
+    uint32_t count;
+    uint32_t last_number;
+    _Atomic uint32_t in_flight;
+};
+
+/*
+ * nng has at most one operation of each aio. Operations begin under the lock and never after `ended`: nng 1.5.2 would
+ * not complete one that begins on a closed stream. The connection is freed when nobody holds it: itself until it has
+ * ended, each operation that is under way, each request that is not freed.
+ */
+struct connection {
+    struct connections *all;
+    struct connection *next; /* of all; with the lock of all */
+    struct connection **link;
+    struct connection *doomed;
+    nng_stream *stream;
+    nng_aio *receiver;
+    nng_aio *sender;
+    bool ipc;
+    struct exchange_peer peer;
+
+    pthread_mutex_t lock;
+    uint32_t holds;
+    uint32_t in_flight;
+    uint32_t malformed;
+    bool ended;
+    bool finishing; /* nothing more is received, and the connection ends behind the last reply */
+    bool paused;    /* nothing is received until the peer has read more */
+    bool taking;    /* requests are being taken from the buffer, so that their replies are sent together */
+    bool sending;
+    size_t greeting_sent;
+    size_t unsent;
+    struct request *queue; /* replies, in the order in which they are sent */
+    struct request **queue_end;
+    struct request *wire; /* those that `sender` has */
+    size_t wire_sent;     /* bytes of the first one that are out */
+
+    /* Of the thread that receives. */
+    bool greeted;
+    int64_t now_us;
+    int64_t begun_us; /* when the first byte of what is incomplete came; 0: nothing is */
+    struct request *partial;
+    size_t partial_filled;
+    size_t filled;
+    uint8_t buffer[BUFFER];
+};
+
+/* --- Life ----------------------------------------------------------------------------------------------------- */
+
+static void unlink_connection(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    (void) pthread_mutex_lock(&all->lock);
+    *connection->link = connection->next;
+    if (connection->next != NULL) {
+        connection->next->link = connection->link;
+    }
+    all->count--;
+    if (all->count == 0) {
+        (void) pthread_cond_signal(&all->all_gone);
+    }
+    (void) pthread_mutex_unlock(&all->lock);
+}
+
+static void release(struct connection *connection)
+{
+    if (connection->partial != NULL) {
+        request_free(connection->partial);
+    }
+    /* Also from inside of a callback of these. */
+    nng_aio_reap(connection->receiver);
+    nng_aio_reap(connection->sender);
+    nng_stream_free(connection->stream);
+    (void) pthread_mutex_destroy(&connection->lock);
+    cof_wipe(connection->buffer, sizeof connection->buffer);
+    free(connection);
+}
+
+/* Gives back the lock and the requests that are over. */
+static void unlock(struct connection *connection, struct request *over)
+{
+    for (const struct request *request = over; request != NULL; request = request->next) {
+        connection->holds--;
+    }
+    const bool gone = connection->holds == 0;
+    (void) pthread_mutex_unlock(&connection->lock);
+    while (over != NULL) {
+        struct request *next = over->next;
+        request_free(over);
+        over = next;
+    }
+    if (gone) {
+        unlink_connection(connection);
+        release(connection);
+    }
+}
+
+static struct request *join(struct request *first, struct request *second)
+{
+    struct request **end = &first;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = second;
+    return first;
+}
+
+/* Closes the stream, which completes what is under way, and returns the replies that nobody will send. */
+static struct request *end_locked(struct connection *connection)
+{
+    struct request *over = connection->queue;
+    connection->queue = NULL;
+    connection->queue_end = &connection->queue;
+    if (!connection->sending) {
+        over = join(connection->wire, over);
+        connection->wire = NULL;
+    }
+    if (!connection->ended) {
+        connection->ended = true;
+        connection->holds--;
+        nng_stream_close(connection->stream);
+    }
+    return over;
+}
+
+/* --- Sending -------------------------------------------------------------------------------------------------- */
+
+/* Moves replies from the queue onto the wire, as many as one write takes. */
+static void fill_wire(struct connection *connection)
+{
+    struct request **end = &connection->wire;
+    size_t count = connection->greeting_sent < GREETING;
+    for (; *end != NULL; end = &(*end)->next) {
+        count++;
+    }
+    while (connection->queue != NULL && count < SENDS) {
+        *end = connection->queue;
+        connection->queue = connection->queue->next;
+        end = &(*end)->next;
+        *end = NULL;
+        count++;
+    }
+    if (connection->queue == NULL) {
+        connection->queue_end = &connection->queue;
+    }
+}
+
+static unsigned gather(struct connection *connection, nng_iov *parts, uint32_t *ret_timeout_ms)
+{
+    unsigned count = 0;
+    size_t skip = connection->wire_sent;
+    *ret_timeout_ms = SEND_TIMEOUT_LEAST_MS;
+    if (connection->greeting_sent < GREETING) {
+        parts[count].iov_buf = (void *) (uintptr_t) (greeting_of_rep + connection->greeting_sent);
+        parts[count++].iov_len = GREETING - connection->greeting_sent;
+    }
+    for (struct request *request = connection->wire; request != NULL; request = request->next) {
+        const struct cof_slice bytes = request_sealed_reply(request, connection->ipc);
+        parts[count].iov_buf = (void *) (uintptr_t) (bytes.data + skip);
+        parts[count++].iov_len = bytes.len - skip;
+        skip = 0;
+        if (request->send_timeout_ms > *ret_timeout_ms) {
+            *ret_timeout_ms = request->send_timeout_ms;
+        }
+    }
+    return count;
+}
+
+/* A peer that does not take a byte for as long as any of the replies may wait has lost its connection. */
+static void send_locked(struct connection *connection)
+{
+    nng_iov parts[SENDS];
+    uint32_t timeout_ms;
+    if (connection->sending || connection->taking || connection->ended) {
+        return;
+    }
+    fill_wire(connection);
+    const unsigned count = gather(connection, parts, &timeout_ms);
+    if (count == 0) {
+        return;
+    }
+    const int failed = nng_aio_set_iov(connection->sender, count, parts);
+    assert(failed == 0);
+    nng_aio_set_timeout(connection->sender, (nng_duration) timeout_ms);
+    connection->sending = true;
+    connection->holds++;
+    nng_stream_send(connection->stream, connection->sender);
+}
+
+/* Takes what was sent from the wire; returns the requests that are over. */
+static struct request *consume(struct connection *connection, size_t sent)
+{
+    struct request *over = NULL;
+    const size_t left = GREETING - connection->greeting_sent;
+    const size_t greeted = sent < left ? sent : left;
+    connection->greeting_sent += greeted;
+    connection->wire_sent += sent - greeted;
+    while (connection->wire != NULL) {
+        struct request *request = connection->wire;
+        const size_t size = request_sealed_reply(request, connection->ipc).len;
+        if (connection->wire_sent < size) {
+            break;
+        }
+        connection->wire_sent -= size;
+        connection->unsent -= request->reply_size;
+        connection->wire = request->next;
+        request->next = over;
+        over = request;
+    }
+    return over;
+}
+
+static bool holds_last(const struct request *over)
+{
+    while (over != NULL && !over->last) {
+        over = over->next;
+    }
+    return over != NULL;
+}
+
+static void receive_locked(struct connection *connection);
+
+static void on_sent(void *context)
+{
+    struct connection *connection = context;
+    const int result = nng_aio_result(connection->sender);
+    struct request *over = NULL;
+    (void) pthread_mutex_lock(&connection->lock);
+    connection->sending = false;
+    connection->holds--;
+    if (result == 0) {
+        over = consume(connection, nng_aio_count(connection->sender));
+    }
+    if (result != 0 || connection->ended || holds_last(over)) {
+        over = join(over, end_locked(connection));
+    } else {
+        send_locked(connection);
+        if (connection->paused && !connection->finishing && connection->unsent < PAUSE_BYTES / 2) {
+            connection->paused = false;
+            connection->holds++;
+            receive_locked(connection);
+        }
+    }
+    unlock(connection, over);
+}
+
+static void enqueue(struct connection *connection, struct request *request)
+{
+    request->next = NULL;
+    *connection->queue_end = request;
+    connection->queue_end = &request->next;
+    connection->unsent += request->reply_size;
+}
+
+/* Counts the request out; true if the connection has sent too many undecodable frames. */
+static bool leave(struct connection *connection, bool malformed)
+{
+    connection->in_flight--;
+    (void) atomic_fetch_sub(&connection->all->in_flight, 1);
+    connection->malformed += malformed;
+    return malformed && connection->malformed >= connection->all->options->max_malformed;
+}
+
+static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
+{
+    struct request *request = request_of(exchange);
+    struct connection *connection = request->connection;
+    struct request *over = NULL;
+    request->send_timeout_ms = send_timeout_ms;
+    (void) pthread_mutex_lock(&connection->lock);
+    request->last = leave(connection, malformed);
+    connection->finishing = connection->finishing || request->last;
+    if (connection->ended || request->reply == NULL) {
+        request->next = NULL;
+        over = request->last ? join(request, end_locked(connection)) : request;
+    } else {
+        enqueue(connection, request);
+    }
+    if (connection->unsent > UNSENT_MOST) {
+        COF_LOG(connection->all->options->log, COF_LOG_WARN, "slow_reader", "a peer does not read its replies",
+                cof_log_text("peer", connection->peer.address),
+                cof_log_number("unsent", (int64_t) connection->unsent));
+        over = join(over, end_locked(connection));
+    }
+    send_locked(connection);
+    unlock(connection, over);
+}
+
+static const struct exchange_ops operations = {request_make_reply, exchange_send};
+
+/* --- Receiving ------------------------------------------------------------------------------------------------ */
+
+typedef enum taken {
+    TAKEN,
+    TAKEN_SHORT, /* more bytes are needed */
+    TAKEN_BAD,   /* the connection has to end */
+} taken;
+
+/* Gives a request to dispatch, or has it refused. */
+static taken deliver(struct connection *connection, struct request *request)
+{
+    struct connections *all = connection->all;
+    const struct transport_options *options = all->options;
+    (void) pthread_mutex_lock(&connection->lock);
+    const bool refused = connection->ended || connection->finishing;
+    if (!refused) {
+        connection->holds++;
+        connection->in_flight++;
+    }
+    const bool too_many = connection->in_flight > options->max_per_peer;
+    (void) pthread_mutex_unlock(&connection->lock);
+    if (refused) {
+        request_free(request);
+        return TAKEN_SHORT;
+    }
+    const bool busy = atomic_fetch_add(&all->in_flight, 1) >= options->max_waiting;
+    request->exchange.peer = connection->peer;
+    request->exchange.received_us = connection->now_us;
+    if (too_many || busy) {
+        options->refuse(&request->exchange, too_many ? COF_REASON_TOO_MANY_IN_FLIGHT : COF_REASON_SERVER_BUSY,
+                        options->context);
+    } else {
+        options->submit(&request->exchange, options->context);
+    }
+    return TAKEN;
+}
+
+static taken take_greeting(struct connection *connection, size_t *at)
+{
+    if (connection->filled < GREETING) {
+        return TAKEN_SHORT;
+    }
+    const struct cof_slice expected = cof_slice_of(greeting_of_req, GREETING);
+    if (!cof_slice_equal(cof_slice_of(connection->buffer, GREETING), expected)) {
+        return TAKEN_BAD;
+    }
+    connection->greeted = true;
+    connection->begun_us = 0;
+    *at = GREETING;
+    return TAKEN;
+}
+
+/* Where a message begins in the buffer. */
+struct message {
+    const uint8_t *start; /* of its SP request ID */
+    size_t header;        /* bytes before that */
+    size_t here;          /* bytes of it in the buffer, from the start on */
+    size_t size;          /* bytes that it has, from the start on */
+};
+
+static taken find_message(const struct connection *connection, size_t at, struct message *ret_message)
+{
+    const size_t header = connection->ipc ? LENGTH + 1 : LENGTH;
+    const uint8_t *bytes = connection->buffer + at;
+    const size_t left = connection->filled - at;
+    if (left < header) {
+        return TAKEN_SHORT;
+    }
+    const uint64_t size = cof_get_u64(bytes + header - LENGTH);
+    if ((connection->ipc && bytes[0] != 1) || size < SP_ID ||
+        size - SP_ID > connection->all->options->max_request) {
+        return TAKEN_BAD;
+    }
+    *ret_message = (struct message){bytes + header, header, left - header, (size_t) size};
+    if (ret_message->here < SP_ID) {
+        return TAKEN_SHORT;
+    }
+    /* Without the bit it would be an address of a device between us, of which there are none. */
+    if ((ret_message->start[0] & 0x80U) == 0) {
+        return TAKEN_BAD;
+    }
+    const bool fits = header + ret_message->size <= BUFFER;
+    return fits && ret_message->here < ret_message->size ? TAKEN_SHORT : TAKEN;
+}
+
+/* Takes the message that begins at `at` from the buffer; a large one becomes `partial`. */
+static taken take_message(struct connection *connection, size_t *at)
+{
+    struct message message;
+    const taken found = find_message(connection, *at, &message);
+    if (found != TAKEN) {
+        return found;
+    }
+    struct request *request = request_new(connection, &operations, message.size - SP_ID);
+    if (request == NULL) {
+        return TAKEN_BAD;
+    }
+    const size_t here = message.here < message.size ? message.here : message.size;
+    memcpy(request->id, message.start, SP_ID);
+    memcpy(request->frame, message.start + SP_ID, here - SP_ID);
+    *at += message.header + here;
+    connection->begun_us = 0;
+    if (here < message.size) {
+        connection->partial = request;
+        connection->partial_filled = here - SP_ID;
+        return TAKEN_SHORT;
+    }
+    return deliver(connection, request);
+}
+
+/* What was received may hold secrets, so what was taken is wiped. */
+static void move_rest(struct connection *connection, size_t at)
+{
+    const size_t rest = connection->filled - at;
+    if (at == 0) {
+        return;
+    }
+    memmove(connection->buffer, connection->buffer + at, rest);
+    cof_wipe(connection->buffer + rest, at);
+    connection->filled = rest;
+}
+
+static taken take_partial(struct connection *connection, size_t received)
+{
+    struct request *request = connection->partial;
+    connection->partial_filled += received;
+    if (connection->partial_filled < request->frame_size) {
+        return TAKEN_SHORT;
+    }
+    connection->partial = NULL;
+    connection->begun_us = 0;
+    return deliver(connection, request);
+}
+
+static taken take_all(struct connection *connection, size_t received)
+{
+    size_t at = 0;
+    taken result = TAKEN;
+    if (connection->partial != NULL) {
+        return take_partial(connection, received);
+    }
+    connection->filled += received;
+    if (!connection->greeted) {
+        result = take_greeting(connection, &at);
+    }
+    while (result == TAKEN) {
+        result = take_message(connection, &at);
+    }
+    move_rest(connection, at);
+    return result;
+}
+
+/* Milliseconds until what has begun must be complete. */
+static nng_duration receive_timeout(struct connection *connection)
+{
+    const bool begun = connection->filled > 0 || connection->partial != NULL || !connection->greeted;
+    if (!begun) {
+        connection->begun_us = 0;
+        return NNG_DURATION_INFINITE;
+    }
+    if (connection->begun_us == 0) {
+        connection->begun_us = connection->now_us;
+    }
+    const int64_t spent_ms = (connection->now_us - connection->begun_us) / 1000;
+    const int64_t left_ms = (int64_t) connection->all->options->receive_timeout_ms - spent_ms;
+    return left_ms < 1 ? 1 : (nng_duration) left_ms;
+}
+
+/* The caller holds the connection for the operation. */
+static void receive_locked(struct connection *connection)
+{
+    nng_iov part = {.iov_buf = connection->buffer + connection->filled, .iov_len = BUFFER - connection->filled};
+    if (connection->partial != NULL) {
+        part.iov_buf = connection->partial->frame + connection->partial_filled;
+        part.iov_len = connection->partial->frame_size - connection->partial_filled;
+    }
+    const int failed = nng_aio_set_iov(connection->receiver, 1, &part);
+    assert(failed == 0);
+    nng_aio_set_timeout(connection->receiver, receive_timeout(connection));
+    nng_stream_recv(connection->stream, connection->receiver);
+}
+
+/* Goes on after requests were taken; returns what is over. */
+static struct request *go_on(struct connection *connection, taken result)
+{
+    connection->taking = false;
+    if (result == TAKEN_BAD || connection->ended) {
+        connection->holds--;
+        return end_locked(connection);
+    }
+    send_locked(connection);
+    connection->paused = connection->unsent > PAUSE_BYTES;
+    if (connection->paused || connection->finishing) {
+        connection->holds--;
+    } else {
+        receive_locked(connection);
+    }
+    return NULL;
+}
+
+static void on_received(void *context)
+{
+    struct connection *connection = context;
+    const bool received = nng_aio_result(connection->receiver) == 0;
+    taken result = TAKEN_BAD;
+    if (received) {
+        (void) pthread_mutex_lock(&connection->lock);
+        connection->taking = true;
+        (void) pthread_mutex_unlock(&connection->lock);
+        connection->now_us = cof_clock_monotonic(connection->all->options->clock);
+        result = take_all(connection, nng_aio_count(connection->receiver));
+    }
+    (void) pthread_mutex_lock(&connection->lock);
+    struct request *over = go_on(connection, result);
+    unlock(connection, over);
+}
+
+/* --- Beginning ------------------------------------------------------------------------------------------------ */
+
+static void describe_ipc(nng_stream *stream, struct exchange_peer *peer)
+{
+    uint64_t uid;
+    uint64_t pid;
+    if (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, &uid) == 0) {
+        peer->has_uid = true;
+        peer->uid = (uint32_t) uid;
+    }
+    if (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_PID, &pid) == 0) {
+        (void) snprintf(peer->address, sizeof peer->address, "pid %u", (unsigned) pid);
+    }
+}
+
+static void describe(nng_stream *stream, const char *transport, struct exchange_peer *peer)
+{
+    nng_sockaddr address;
+    char text[INET6_ADDRSTRLEN] = "";
+    *peer = (struct exchange_peer){.transport = transport};
+    if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) != 0 || address.s_family == NNG_AF_IPC) {
+        describe_ipc(stream, peer);
+    } else if (address.s_family == NNG_AF_INET) {
+        (void) inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof text);
+        (void) snprintf(peer->address, sizeof peer->address, "%s:%u", text, ntohs(address.s_in.sa_port));
+    } else if (address.s_family == NNG_AF_INET6) {
+        (void) inet_ntop(AF_INET6, &address.s_in6.sa_addr, text, sizeof text);
+        (void) snprintf(peer->address, sizeof peer->address, "[%s]:%u", text, ntohs(address.s_in6.sa_port));
+    }
+}
+
+static struct connection *connection_new(struct connections *all, nng_stream *stream, const char *transport)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (connection == NULL) {
+        return NULL;
+    }
+    if (nng_aio_alloc(&connection->receiver, on_received, connection) != 0 ||
+        nng_aio_alloc(&connection->sender, on_sent, connection) != 0) {
+        nng_aio_free(connection->receiver);
+        free(connection);
+        return NULL;
+    }
+    (void) pthread_mutex_init(&connection->lock, NULL);
+    connection->all = all;
+    connection->stream = stream;
+    connection->queue_end = &connection->queue;
+    describe(stream, transport, &connection->peer);
+    connection->ipc = strcmp(transport, "ipc") == 0;
+    return connection;
+}
+
+/* False if there are too many. */
+static bool link_connection(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    (void) pthread_mutex_lock(&all->lock);
+    const bool linked = all->count < all->options->max_peers;
+    if (linked) {
+        connection->peer.connection = ++all->last_number;
+        connection->next = all->first;
+        connection->link = &all->first;
+        if (all->first != NULL) {
+            all->first->link = &connection->next;
+        }
+        all->first = connection;
+        all->count++;
+    }
+    (void) pthread_mutex_unlock(&all->lock);
+    return linked;
+}
+
+void connections_add(struct connections *connections, nng_stream *stream, const char *transport)
+{
+    const struct transport_options *options = connections->options;
+    struct connection *connection = connection_new(connections, stream, transport);
+    if (connection == NULL) {
+        nng_stream_free(stream);
+        return;
+    }
+    if (!link_connection(connection)) {
+        COF_LOG(options->log, COF_LOG_WARN, "too_many_connections", "a connection was refused",
+                cof_log_text("peer", connection->peer.address), cof_log_number("max_peers", options->max_peers));
+        release(connection);
+        return;
+    }
+    (void) pthread_mutex_lock(&connection->lock);
+    connection->holds = 2; /* itself, and what it receives */
+    connection->now_us = cof_clock_monotonic(options->clock);
+    send_locked(connection);
+    receive_locked(connection);
+    unlock(connection, NULL);
+}
+
+/* --- All of them ---------------------------------------------------------------------------------------------- */
+
+struct connections *connections_new(const struct transport_options *options)
+{
+    struct connections *connections = calloc(1, sizeof *connections);
+    if (connections == NULL) {
+        return NULL;
+    }
+    connections->options = options;
+    (void) pthread_mutex_init(&connections->lock, NULL);
+    (void) pthread_cond_init(&connections->all_gone, NULL);
+    return connections;
+}
+
+uint32_t connections_in_flight(const struct connections *connections)
+{
+    return atomic_load(&connections->in_flight);
+}
+
+/* A connection that ends takes itself from the list, so they are held meanwhile. */
+static struct connection *hold_all(struct connections *connections)
+{
+    struct connection *doomed = NULL;
+    (void) pthread_mutex_lock(&connections->lock);
+    for (struct connection *connection = connections->first; connection != NULL; connection = connection->next) {
+        (void) pthread_mutex_lock(&connection->lock);
+        if (connection->holds > 0) {
+            connection->holds++;
+            connection->doomed = doomed;
+            doomed = connection;
+        }
+        (void) pthread_mutex_unlock(&connection->lock);
+    }
+    (void) pthread_mutex_unlock(&connections->lock);
+    return doomed;
+}
+
+void connections_free(struct connections *connections)
+{
+    if (connections == NULL) {
+        return;
+    }
+    struct connection *doomed = hold_all(connections);
+    while (doomed != NULL) {
+        struct connection *next = doomed->doomed;
+        (void) pthread_mutex_lock(&doomed->lock);
+        doomed->holds--;
+        struct request *over = end_locked(doomed);
+        unlock(doomed, over);
+        doomed = next;
+    }
+    (void) pthread_mutex_lock(&connections->lock);
+    while (connections->count > 0) {
+        (void) pthread_cond_wait(&connections->all_gone, &connections->lock);
+    }
+    (void) pthread_mutex_unlock(&connections->lock);
+    (void) pthread_cond_destroy(&connections->all_gone);
+    (void) pthread_mutex_destroy(&connections->lock);
+    free(connections);
+}

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <nng/nng.h>
+
+#include "server/transport/transport.h"
+
+/*
+ * The connections of a server: bytes of nng's streams in and out, framed as nanomsg's REQ/REP is (docs/protocol.md,
+ * Bytes on the connection), requests to dispatch, replies back in whatever order they come. Thread-safe.
+ *
+ * Why not nng's REP socket: see docs/decisions/0009-connections.md.
+ */
+
+struct connections;
+
+/* `options` must outlive them. NULL if there is no memory. */
+struct connections *connections_new(const struct transport_options *options);
+
+/* Takes over a stream that was accepted. `transport` is "tcp" or "ipc". A connection over the limit is closed. */
+void connections_add(struct connections *connections, nng_stream *stream, const char *transport);
+
+/* Requests that have no reply yet. */
+uint32_t connections_in_flight(const struct connections *connections);
+
+/* Closes all connections and waits until they are gone; every request must have its reply, and none may come any
+ * more. NULL is allowed. */
+void connections_free(struct connections *connections);

@@ -1,0 +1,219 @@
+#include "server/transport/listener.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    ADDRESS_SIZE = 256,
+    ACCEPT_PAUSE_MS = 50, /* after a failure, such as no descriptor left */
+};
+
+struct listener {
+    const struct transport_options *options;
+    struct connections *connections;
+    nng_stream_listener *stream;
+    nng_aio *acceptor;
+    nng_aio *pause; /* one that has slept would later take a timeout for success (nng 1.5) */
+    const char *transport;
+    atomic_bool closed;
+    char address[ADDRESS_SIZE];
+};
+
+/* --- Addresses ------------------------------------------------------------------------------------------------ */
+
+static cof_code bad_address(struct cof_error *err, const char *address, const char *problem)
+{
+    return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: %s", address, problem);
+}
+
+/* 127.0.0.0/8, ::1 and localhost. */
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 || strncmp(host, "localhost:", 10) == 0;
+}
+
+static cof_code check_tcp(const struct transport_options *options, const char *address, struct cof_error *err)
+{
+    if (options->insecure_tcp || is_loopback(address + strlen("tcp://"))) {
+        return COF_OK;
+    }
+    return bad_address(
+        err, address,
+        "plain tcp:// shows every secret to whoever listens on the network, so it is refused on other "
+        "than loopback addresses; set transport.insecure_tcp to true to do it all the same");
+}
+
+static bool answers(const char *path)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void) snprintf(name.sun_path, sizeof name.sun_path, "%s", path);
+    const bool connected = fd >= 0 && connect(fd, (const struct sockaddr *) (const void *) &name, sizeof name) == 0;
+    if (fd >= 0) {
+        (void) close(fd);
+    }
+    return connected;
+}
+
+/* A socket file is left behind by a server that was killed; one that answers belongs to a server that runs. */
+static cof_code check_ipc(const char *address, struct cof_error *err)
+{
+    const char *path = address + strlen("ipc://");
+    struct stat info;
+    if (strlen(path) >= sizeof(((struct sockaddr_un *) NULL)->sun_path)) {
+        return bad_address(err, address,
+                           "the path is longer than a socket's may be (107 bytes); choose a shorter one");
+    }
+    if (lstat(path, &info) != 0) {
+        return COF_OK;
+    }
+    if (!S_ISSOCK(info.st_mode)) {
+        return bad_address(err, address, "the path is a file that is no socket; remove it, or choose another path");
+    }
+    if (answers(path)) {
+        return bad_address(err, address,
+                           "another server is running on this socket; stop it, or choose another path");
+    }
+    (void) unlink(path);
+    return COF_OK;
+}
+
+static cof_code check_address(const struct transport_options *options, const char *address, struct cof_error *err)
+{
+    if (strncmp(address, "tcp://", 6) == 0) {
+        return check_tcp(options, address, err);
+    }
+    if (strncmp(address, "ipc://", 6) == 0) {
+        return check_ipc(address, err);
+    }
+    return bad_address(err, address, "the scheme is not known; write tcp://HOST:PORT or ipc://PATH");
+}
+
+/* --- Accepting ------------------------------------------------------------------------------------------------ */
+
+static void accept_next(struct listener *listener)
+{
+    nng_stream_listener_accept(listener->stream, listener->acceptor);
+}
+
+static void on_accepted(void *context)
+{
+    struct listener *listener = context;
+    const int result = nng_aio_result(listener->acceptor);
+    if (result == NNG_ECLOSED || result == NNG_ECANCELED || atomic_load(&listener->closed)) {
+        if (result == 0) {
+            nng_stream_free(nng_aio_get_output(listener->acceptor, 0));
+        }
+        return;
+    }
+    if (result != 0) {
+        COF_LOG(listener->options->log, COF_LOG_WARN, "accept_failed", "a connection was not accepted",
+                cof_log_text("address", listener->address), cof_log_text("error", nng_strerror(result)));
+        nng_sleep_aio(ACCEPT_PAUSE_MS, listener->pause);
+        return;
+    }
+    connections_add(listener->connections, nng_aio_get_output(listener->acceptor, 0), listener->transport);
+    accept_next(listener);
+}
+
+static void on_paused(void *context)
+{
+    struct listener *listener = context;
+    if (nng_aio_result(listener->pause) == 0 && !atomic_load(&listener->closed)) {
+        accept_next(listener);
+    }
+}
+
+/* --- Life ----------------------------------------------------------------------------------------------------- */
+
+static int configure(struct listener *listener)
+{
+    if (strcmp(listener->transport, "ipc") == 0) {
+        return nng_stream_listener_set_int(listener->stream, NNG_OPT_IPC_PERMISSIONS,
+                                           (int) listener->options->ipc_mode);
+    }
+    const int result = nng_stream_listener_set_bool(listener->stream, NNG_OPT_TCP_NODELAY, true);
+    return result != 0 ? result : nng_stream_listener_set_bool(listener->stream, NNG_OPT_TCP_KEEPALIVE, true);
+}
+
+static int open_stream(struct listener *listener, const char *address)
+{
+    int result = nng_stream_listener_alloc(&listener->stream, address);
+    if (result == 0) {
+        result = configure(listener);
+    }
+    if (result == 0) {
+        result = nng_stream_listener_listen(listener->stream);
+    }
+    if (result == 0) {
+        result = nng_aio_alloc(&listener->acceptor, on_accepted, listener);
+    }
+    return result != 0 ? result : nng_aio_alloc(&listener->pause, on_paused, listener);
+}
+
+static void remember_address(struct listener *listener, const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    int port = 0;
+    (void) snprintf(listener->address, ADDRESS_SIZE, "%s", address);
+    if (strcmp(listener->transport, "tcp") == 0 && strcmp(colon, ":0") == 0 &&
+        nng_stream_listener_get_int(listener->stream, NNG_OPT_TCP_BOUND_PORT, &port) == 0) {
+        /* Behind the colon of the copy, where the 0 stood. */
+        char *place = strrchr(listener->address, ':') + 1;
+        (void) snprintf(place, ADDRESS_SIZE - (size_t) (place - listener->address), "%d", port);
+    }
+}
+
+cof_code listener_new(const struct transport_options *options, const char *address, struct connections *connections,
+                      struct listener **ret_listener, struct cof_error *err)
+{
+    TRY(check_address(options, address, err));
+    struct listener *listener = calloc(1, sizeof *listener);
+    if (listener == NULL) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for a listener");
+    }
+    listener->options = options;
+    listener->connections = connections;
+    listener->transport = strncmp(address, "ipc://", 6) == 0 ? "ipc" : "tcp";
+    const int result = open_stream(listener, address);
+    if (result != 0) {
+        listener_free(listener);
+        return bad_address(err, address, nng_strerror(result));
+    }
+    remember_address(listener, address);
+    accept_next(listener);
+    *ret_listener = listener;
+    return COF_OK;
+}
+
+const char *listener_address(const struct listener *listener)
+{
+    return listener->address;
+}
+
+void listener_close(struct listener *listener)
+{
+    atomic_store(&listener->closed, true);
+    if (listener->stream != NULL) {
+        nng_stream_listener_close(listener->stream);
+    }
+}
+
+void listener_free(struct listener *listener)
+{
+    if (listener == NULL) {
+        return;
+    }
+    listener_close(listener);
+    nng_aio_free(listener->pause);
+    nng_aio_free(listener->acceptor);
+    nng_stream_listener_free(listener->stream);
+    free(listener);
+}

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Bytes on connections: cut, joined, late, endless, and peers that vanish in the middle of a message."""
+
+import os
+import random
+import socket
+import struct
+import threading
+import time
+import unittest
+
+import context
+from cofferd import Dev, references, values, wait_for
+from sp_client import encode, uuid7
+
+CALLER = "coffer.v1.TokenService/GetCaller"
+INFO = "coffer.rpc.v1.ServerService/GetServerInfo"
+GREETING = bytes.fromhex("0053500000300000")
+ANSWER = bytes.fromhex("0053500000310000")
+# Peers that vanish: 1,600 at full size.
+VANISHING = 200 if os.environ.get("TEST_FULL") else 15
+THREADS = 8
+
+
+class Raw:
+    """A socket without a client's manners."""
+
+    def __init__(self, address):
+        if address.startswith("ipc://"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(address.removeprefix("ipc://"))
+        else:
+            host, _, port = address.removeprefix("tcp://").rpartition(":")
+            self.socket = socket.create_connection((host, int(port)))
+        self.socket.settimeout(60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self.socket.close()
+
+    def read(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise EOFError(data)
+            data += more
+        return data
+
+    def is_closed(self):
+        try:
+            while self.socket.recv(4096):
+                pass
+            return True
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+
+class Connections(context.ServerTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.dev = Dev(COFFERD_TRANSPORT__RECEIVE_TIMEOUT="1s", COFFERD_TRANSPORT__MAX_PEERS="150")
+        cls.connection = cls.dev.connect()
+
+    def message(self, number, ipc, method=INFO):
+        frame = encode("coffer.rpc.v1.RequestFrame", {"revision": 1, "method": method, "request_id": uuid7()})
+        message = struct.pack(">I", 0x80000000 | number) + frame
+        return (b"\x01" if ipc else b"") + struct.pack(">Q", len(message)) + message
+
+    def replies(self, raw, count, ipc):
+        """The SP request IDs of the replies, in the order in which they come."""
+        numbers = []
+        for _ in range(count):
+            if ipc:
+                self.assertEqual(raw.read(1), b"\x01")
+            message = raw.read(struct.unpack(">Q", raw.read(8))[0])
+            numbers.append(struct.unpack(">I", message[:4])[0] & 0x7FFFFFFF)
+        return numbers
+
+    def both(self):
+        return ((self.dev.tcp, False), (self.dev.ipc, True))
+
+    def test_server_greets_without_waiting_for_the_peer(self):
+        for address, _ in self.both():
+            with Raw(address) as raw:
+                self.assertEqual(raw.read(8), ANSWER)
+
+    def test_bytes_that_come_one_by_one_are_a_request_all_the_same(self):
+        for address, ipc in self.both():
+            with Raw(address) as raw:
+                for byte in GREETING + self.message(1, ipc):
+                    raw.socket.sendall(bytes([byte]))
+                raw.read(8)
+                self.assertEqual(self.replies(raw, 1, ipc), [1])
+
+    def test_many_requests_in_one_write_are_all_answered(self):
+        for address, ipc in self.both():
+            with Raw(address) as raw:
+                raw.socket.sendall(GREETING + b"".join(self.message(i, ipc) for i in range(500)))
+                raw.read(8)
+                self.assertEqual(sorted(self.replies(raw, 500, ipc)), list(range(500)))
+
+    def test_random_cuts_between_writes_lose_nothing(self):
+        seed = int(os.environ.get("TEST_SEED", random.randrange(1 << 32)))
+        print(f"TEST_SEED={seed}", flush=True)
+        generator = random.Random(seed)
+        for address, ipc in self.both():
+            stream = GREETING + b"".join(self.message(i, ipc) for i in range(200))
+            with Raw(address) as raw:
+                while stream:
+                    size = generator.choice((1, 3, 100, 5000, 20000))
+                    raw.socket.sendall(stream[:size])
+                    stream = stream[size:]
+                raw.read(8)
+                self.assertEqual(sorted(self.replies(raw, 200, ipc)), list(range(200)))
+
+    def test_wrong_greetings_types_lengths_and_ids_close_the_connection(self):
+        number = struct.pack(">I", 0x80000001)
+        wrong = {
+            "another protocol": (GREETING[:4] + b"\x00\x10\x00\x00", None),
+            "no greeting": (b"GET / HTTP/1.1\r\n\r\n", None),
+            "reserved bytes": (GREETING[:6] + b"\x00\x01", None),
+            "another type": (GREETING + b"\x02" + struct.pack(">Q", 4) + number, True),
+            "too short for an ID": (GREETING + struct.pack(">Q", 3) + b"\x80\x00\x00", False),
+            "no top bit": (GREETING + struct.pack(">Q", 4) + b"\x00\x00\x00\x01", False),
+            "a huge length": (GREETING + struct.pack(">Q", 1 << 63) + number, False),
+            "one byte over the limit": (GREETING + struct.pack(">Q", (1 << 20) + 5) + number, False),
+        }
+        for what, (data, ipc) in wrong.items():
+            with self.subTest(what), Raw(self.dev.ipc if ipc else self.dev.tcp) as raw:
+                raw.socket.sendall(data)
+                self.assertTrue(raw.is_closed())
+        self.assertEqual(self.connection.call(INFO).code, 0)
+
+    def test_request_or_greeting_that_does_not_end_closes_the_connection(self):
+        for data in (b"", GREETING[:5], GREETING + b"\x00", GREETING + self.message(1, False)[:-1]):
+            with self.subTest(data), Raw(self.dev.tcp) as raw:
+                raw.socket.sendall(data)
+                self.assertTrue(raw.is_closed())
+
+    def test_connection_between_two_requests_may_be_silent(self):
+        with Raw(self.dev.tcp) as raw:
+            raw.socket.sendall(GREETING + self.message(1, False))
+            raw.read(8)
+            self.assertEqual(self.replies(raw, 1, False), [1])
+            raw.socket.settimeout(3)  # three times what an unfinished request may take
+            self.assertFalse(raw.is_closed())
+            raw.socket.settimeout(60)
+            raw.socket.sendall(self.message(2, False))
+            self.assertEqual(self.replies(raw, 1, False), [2])
+
+    def test_connections_over_the_limit_are_closed_and_the_others_go_on(self):
+        raws = []
+        try:
+            closed = 0
+            while closed < 3:
+                self.assertLess(len(raws), 300)
+                raw = Raw(self.dev.tcp)
+                raws.append(raw)
+                try:
+                    raw.read(8)
+                    raw.socket.sendall(GREETING)
+                except (EOFError, ConnectionResetError):
+                    closed += 1
+            self.assertGreater(len(raws), 100)
+            self.assertEqual(self.connection.call(INFO).code, 0)
+        finally:
+            for raw in raws:
+                raw.socket.close()
+        wait_for(lambda: self.descriptors() < 100, "the connections are not taken apart")
+        with self.dev.connect(self.dev.tcp) as connection:
+            self.assertEqual(connection.call(INFO).code, 0)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.dev.server.process.pid}/fd"))
+
+    def vanish(self, seed, payload):
+        generator = random.Random(seed)
+        for i in range(VANISHING):
+            connection = self.dev.connect(self.dev.tcp if i % 2 else None)
+            for _ in range(generator.randint(1, 3)):
+                connection.send(context.RESOLVE, payload, token=self.dev.admin)
+            connection.socket.recv(generator.choice([8, 1000, 65536, 400000]))
+            connection.socket.close()
+
+    def test_peers_that_vanish_in_the_middle_of_answers_leave_nothing_behind(self):
+        big = b"x" * 65536
+        self.call("coffer.v1.SecretService/CreateSecret", {"name": "big", "values": values(A=big, B=big, C=big)})
+        request = {"items": [{"references": references("big.A", "big.B", "big.C")}] * 15}
+        before = self.descriptors()
+        threads = [threading.Thread(target=self.vanish, args=(i, request)) for i in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: self.descriptors() <= before + 2, "connections are left behind")
+        self.assertEqual(self.connection.call(CALLER, token=self.dev.admin).code, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -5,21 +5,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
+
+/* --- Failures ------------------------------------------------------------------------------------------------- */
+
 struct exit_row {
     coffer_status status;
     cli_exit code;
 };
 
 static const struct exit_row exits[] = {
-    {COFFER_NOT_FOUND, CLI_NOT_FOUND},       {COFFER_UNAUTHENTICATED, CLI_NOT_LOGGED_IN},
-    {COFFER_PERMISSION_DENIED, CLI_DENIED},  {COFFER_ALREADY_EXISTS, CLI_CONFLICT},
-    {COFFER_ABORTED, CLI_CONFLICT},          {COFFER_FAILED_PRECONDITION, CLI_CONFLICT},
-    {COFFER_UNAVAILABLE, CLI_UNAVAILABLE},   {COFFER_DEADLINE_EXCEEDED, CLI_UNAVAILABLE},
-    {COFFER_INVALID_ARGUMENT, CLI_REJECTED}, {COFFER_OUT_OF_RANGE, CLI_REJECTED},
+    {COFFER_OK, CLI_OK},
+    {COFFER_NOT_FOUND, CLI_NOT_FOUND},
+    {COFFER_UNAUTHENTICATED, CLI_NOT_LOGGED_IN},
+    {COFFER_PERMISSION_DENIED, CLI_DENIED},
+    {COFFER_ALREADY_EXISTS, CLI_CONFLICT},
+    {COFFER_ABORTED, CLI_CONFLICT},
+    {COFFER_FAILED_PRECONDITION, CLI_CONFLICT},
+    {COFFER_UNAVAILABLE, CLI_UNAVAILABLE},
+    {COFFER_DEADLINE_EXCEEDED, CLI_UNAVAILABLE},
+    {COFFER_INVALID_ARGUMENT, CLI_REJECTED},
+    {COFFER_OUT_OF_RANGE, CLI_REJECTED},
     {COFFER_RESOURCE_EXHAUSTED, CLI_LIMIT},
 };
 
-static cli_exit exit_of(coffer_status status)
+/* What to do at the command line about a failure whose message speaks of the protocol. */
+static const struct {
+    coffer_reason reason;
+    const char *hint;
+} hints[] = {
+    {COFFER_REASON_TOKEN_MISSING, "--token-file FILE, or the variable COFFER_TOKEN_FILE"},
+    {COFFER_REASON_WORKSPACE_REQUIRED, "-w UUID, or -w system; coffer workspace list lists them"},
+    {COFFER_REASON_NOT_CONNECTED, "--addr ADDRESS, or the variable COFFER_ADDR"},
+};
+
+cli_exit cli_exit_of(coffer_status status)
 {
     for (size_t i = 0; i < COF_COUNT(exits); i++) {
         if (exits[i].status == status) {
@@ -29,17 +49,27 @@ static cli_exit exit_of(coffer_status status)
     return CLI_ERROR;
 }
 
-cli_exit cli_fail(const coffer_error *error)
+void cli_print_request(const char *request_id, const char *reason)
 {
-    const char *request_id = coffer_error_request_id(error);
-    fprintf(stderr, "coffer: %s\n", coffer_error_message(error));
     if (request_id[0] != '\0') {
-        fprintf(stderr, "  request: %s  (%s)\n", request_id, coffer_reason_name(coffer_error_reason(error)));
+        fprintf(stderr, "  request: %s  (%s)\n", request_id, reason);
     }
-    return exit_of(coffer_error_status(error));
 }
 
-cli_exit cli_usage(const char *hint, const char *format, ...)
+cli_exit cli_fail(const coffer_error *error)
+{
+    const coffer_reason reason = coffer_error_reason(error);
+    fprintf(stderr, "coffer: %s\n", coffer_error_message(error));
+    for (size_t i = 0; i < COF_COUNT(hints); i++) {
+        if (hints[i].reason == reason) {
+            fprintf(stderr, "  hint: %s\n", hints[i].hint);
+        }
+    }
+    cli_print_request(coffer_error_request_id(error), coffer_reason_name(reason));
+    return reason == COFFER_REASON_CONFIG_INVALID ? CLI_USAGE : cli_exit_of(coffer_error_status(error));
+}
+
+cli_exit cli_refuse(cli_exit code, const char *hint, const char *format, ...)
 {
     va_list args;
     fputs("coffer: ", stderr);
@@ -50,82 +80,154 @@ cli_exit cli_usage(const char *hint, const char *format, ...)
     if (hint != NULL) {
         fprintf(stderr, "  hint: %s\n", hint);
     }
-    return CLI_USAGE;
+    return code;
+}
+
+static cli_exit no_memory(void)
+{
+    return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
+}
+
+/* --- Where a request goes ------------------------------------------------------------------------------------- */
+
+char *cli_workspace(const struct cli *cli)
+{
+    static char nothing[] = "";
+    static char system_workspace[] = SYSTEM_WORKSPACE;
+    char *given = cli->workspace != NULL ? cli->workspace : getenv("COFFER_WORKSPACE");
+    if (cli->workspace == NULL && cli->kind != NULL) {
+        return system_workspace;
+    }
+    if (given != NULL && strcmp(given, "system") == 0) {
+        return system_workspace;
+    }
+    return given == NULL ? nothing : given;
+}
+
+char *cli_environment(const struct cli *cli)
+{
+    static char nothing[] = "";
+    char *given = cli->environments.count > 0 ? cli->environments.items[0] : getenv("COFFER_ENVIRONMENT");
+    return given == NULL ? nothing : given;
 }
 
 /* Quotes as the settings of coffer_client_open want it: a path may hold spaces. */
-static void add_setting(char *settings, size_t size, const char *key, const char *value)
+static void add_setting(FILE *settings, const char *key, const char *value)
 {
-    size_t used = strlen(settings);
-    used += (size_t) snprintf(settings + used, size - used, "%s='", key);
-    for (; *value != '\0' && used + 4 < size; value++) {
-        if (*value == '\'' || *value == '\\') {
-            settings[used++] = '\\';
-        }
-        settings[used++] = *value;
+    if (value == NULL) {
+        return;
     }
-    (void) snprintf(settings + used, size - used, "' ");
+    fprintf(settings, "%s='", key);
+    for (; *value != '\0'; value++) {
+        if (*value == '\'' || *value == '\\') {
+            (void) fputc('\\', settings);
+        }
+        (void) fputc(*value, settings);
+    }
+    fputs("' ", settings);
+}
+
+/* A workspace that is named as "system" in the variable must not reach the library, which wants a UUID. */
+static char *settings_of(const struct cli *cli)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *settings = open_memstream(&text, &length);
+    if (settings == NULL) {
+        return NULL;
+    }
+    fputs("application_name=coffer-cli ", settings);
+    add_setting(settings, "addr", cli->address);
+    add_setting(settings, "token_file", cli->token_file);
+    if (cli_workspace(cli)[0] != '\0') {
+        add_setting(settings, "workspace", cli_workspace(cli));
+    }
+    if (fclose(settings) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }
 
 cli_exit cli_connect(struct cli *cli)
 {
-    char settings[2048] = "application_name=coffer-cli ";
     coffer_error *error = NULL;
+    cli_exit code = CLI_OK;
     if (cli->client != NULL) {
         return CLI_OK;
     }
-    if (cli->address != NULL) {
-        add_setting(settings, sizeof settings, "addr", cli->address);
-    }
-    if (cli->token_file != NULL) {
-        add_setting(settings, sizeof settings, "token_file", cli->token_file);
+    char *settings = settings_of(cli);
+    if (settings == NULL) {
+        return no_memory();
     }
     if (coffer_client_open(settings, &cli->client, &error) != COFFER_OK) {
-        const cli_exit code = cli_fail(error);
+        code = cli_fail(error);
         coffer_error_free(error);
-        return code;
     }
-    return CLI_OK;
+    free(settings);
+    return code;
 }
 
-static cli_exit call_packed(struct cli *cli, const char *method, const uint8_t *packed, size_t length,
-                            const ProtobufCMessageDescriptor *response, ProtobufCMessage **ret_response)
+/* --- Calls ---------------------------------------------------------------------------------------------------- */
+
+struct method {
+    const char *name;
+    const ProtobufCMessageDescriptor *response;
+    coffer_reason expected;
+};
+
+static cli_exit call_packed(struct cli *cli, const struct method *method, const uint8_t *packed, size_t length,
+                            ProtobufCMessage **ret_response)
 {
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
-    if (coffer_call(cli->client, method, packed, length, NULL, &reply, &error) != COFFER_OK) {
-        const cli_exit code = cli_fail(error);
+    if (coffer_call(cli->client, method->name, packed, length, NULL, &reply, &error) != COFFER_OK) {
+        const bool expected =
+            method->expected != COFFER_REASON_NONE && coffer_error_reason(error) == method->expected;
+        const cli_exit code = expected ? CLI_OK : cli_fail(error);
         coffer_error_free(error);
         return code;
     }
     const coffer_bytes payload = coffer_reply_payload(reply);
-    *ret_response = protobuf_c_message_unpack(response, NULL, payload.length, payload.data);
+    *ret_response = protobuf_c_message_unpack(method->response, NULL, payload.length, payload.data);
     coffer_reply_free(reply);
     if (*ret_response == NULL) {
-        fputs("coffer: the answer cannot be decoded; check the server's version with coffer status\n", stderr);
-        return CLI_ERROR;
+        return cli_refuse(CLI_ERROR, "coffer status shows the server's version", "the answer cannot be decoded");
     }
     return CLI_OK;
 }
 
-cli_exit cli_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
-                  const ProtobufCMessageDescriptor *response, ProtobufCMessage **ret_response)
+static cli_exit call(struct cli *cli, const struct method *method, const ProtobufCMessage *request,
+                     ProtobufCMessage **ret_response)
 {
     const cli_exit connected = cli_connect(cli);
+    *ret_response = NULL;
     if (connected != CLI_OK) {
         return connected;
     }
     const size_t length = protobuf_c_message_get_packed_size(request);
     uint8_t *packed = malloc(length + 1);
     if (packed == NULL) {
-        fputs("coffer: there is no memory left\n", stderr);
-        return CLI_ERROR;
+        return no_memory();
     }
     (void) protobuf_c_message_pack(request, packed);
-    const cli_exit code = call_packed(cli, method, packed, length, response, ret_response);
+    const cli_exit code = call_packed(cli, method, packed, length, ret_response);
     explicit_bzero(packed, length);
     free(packed);
     return code;
+}
+
+cli_exit cli_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                  const ProtobufCMessageDescriptor *response, ProtobufCMessage **ret_response)
+{
+    return call(cli, &(struct method){method, response, COFFER_REASON_NONE}, request, ret_response);
+}
+
+cli_exit cli_try(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                 const ProtobufCMessageDescriptor *response, coffer_reason expected,
+                 ProtobufCMessage **ret_response)
+{
+    return call(cli, &(struct method){method, response, expected}, request, ret_response);
 }
 
 void cli_free_message(ProtobufCMessage *message)

@@ -9,7 +9,7 @@
 
 #include "client/cli/cli.h"
 
-enum { TIME_BUFFERS = 4, TIME_SIZE = 32, MINUTE = 60, HOUR = 3600, DAY = 86400 };
+enum { TIME_BUFFERS = 4, TIME_SIZE = 40, MINUTE = 60, HOUR = 3600, DAY = 86400, FIELD_COLUMN = 13 };
 
 struct cli_table {
     size_t columns;
@@ -17,6 +17,11 @@ struct cli_table {
     size_t count;
     size_t room;
 };
+
+static bool on_terminal(void)
+{
+    return isatty(STDOUT_FILENO) == 1;
+}
 
 struct cli_table *cli_table_new(const char *const *headers, size_t columns)
 {
@@ -29,6 +34,22 @@ struct cli_table *cli_table_new(const char *const *headers, size_t columns)
         cli_table_add(table, headers[i]);
     }
     return table;
+}
+
+/* A terminal obeys control characters, among them the C1 ones (U+0080 to U+009F), and a tab would begin a column. */
+static char *harmless(const char *text)
+{
+    char *copy = strdup(text[0] == '\0' ? "-" : text);
+    for (char *at = copy; at != NULL && *at != '\0'; at++) {
+        const unsigned char byte = (unsigned char) *at;
+        if (byte < ' ' || byte == 0x7f) {
+            *at = '?';
+        } else if (byte == 0xc2 && (unsigned char) at[1] >= 0x80 && (unsigned char) at[1] < 0xa0) {
+            at[0] = '?';
+            at[1] = '?';
+        }
+    }
+    return copy;
 }
 
 void cli_table_add(struct cli_table *table, const char *text)
@@ -45,47 +66,81 @@ void cli_table_add(struct cli_table *table, const char *text)
         table->cells = grown;
         table->room = room;
     }
-    table->cells[table->count++] = strdup(text[0] == '\0' ? "-" : text);
+    table->cells[table->count++] = harmless(text);
+}
+
+/* Characters, which is what a column counts, not bytes. */
+static size_t length_of(const char *text)
+{
+    size_t count = 0;
+    for (; text != NULL && *text != '\0'; text++) {
+        count += ((unsigned char) *text & 0xc0) != 0x80;
+    }
+    return count;
 }
 
 static size_t width_of(const struct cli_table *table, size_t column)
 {
     size_t width = 0;
     for (size_t i = column; i < table->count; i += table->columns) {
-        const size_t length = table->cells[i] == NULL ? 0 : strlen(table->cells[i]);
+        const size_t length = length_of(table->cells[i]);
         width = length > width ? length : width;
     }
     return width;
 }
 
-static void print_row(const struct cli_table *table, size_t first, bool aligned)
+static void print_row(const struct cli_table *table, const size_t *widths, size_t first)
 {
     for (size_t column = 0; column < table->columns; column++) {
-        const char *cell = table->cells[first + column];
+        const char *cell = table->cells[first + column] == NULL ? "" : table->cells[first + column];
         const bool last = column + 1 == table->columns;
-        if (aligned && !last) {
-            printf("%-*s  ", (int) width_of(table, column), cell);
+        if (widths != NULL && !last) {
+            printf("%s%*s", cell, (int) (widths[column] - length_of(cell)) + 2, "");
         } else {
             printf("%s%s", cell, last ? "\n" : "\t");
         }
     }
 }
 
-void cli_table_print(struct cli_table *table)
+static void print_rows(const struct cli_table *table)
+{
+    const bool aligned = on_terminal();
+    size_t *widths = aligned ? calloc(table->columns, sizeof *widths) : NULL;
+    for (size_t i = 0; widths != NULL && i < table->columns; i++) {
+        widths[i] = width_of(table, i);
+    }
+    for (size_t first = aligned ? 0 : table->columns; first + table->columns <= table->count;
+         first += table->columns) {
+        print_row(table, widths, first);
+    }
+    free(widths);
+}
+
+void cli_table_free(struct cli_table *table)
 {
     if (table == NULL) {
         return;
-    }
-    const bool terminal = isatty(STDOUT_FILENO) == 1;
-    for (size_t first = terminal ? 0 : table->columns; first + table->columns <= table->count;
-         first += table->columns) {
-        print_row(table, first, terminal);
     }
     for (size_t i = 0; i < table->count; i++) {
         free(table->cells[i]);
     }
     free(table->cells);
     free(table);
+}
+
+void cli_table_print(struct cli_table *table)
+{
+    if (table != NULL) {
+        print_rows(table);
+    }
+    cli_table_free(table);
+}
+
+void cli_print_field(const char *name, const char *text)
+{
+    char *shown = harmless(text);
+    printf("%-*s%s\n", FIELD_COLUMN, name, shown == NULL ? "" : shown);
+    free(shown);
 }
 
 static void write_span(char *text, int64_t seconds)
@@ -106,10 +161,15 @@ const char *cli_time(const void *timestamp)
     static char buffers[TIME_BUFFERS][TIME_SIZE];
     static unsigned next;
     const Google__Protobuf__Timestamp *at = timestamp;
+    struct tm parts;
     if (at == NULL) {
         return "-";
     }
     char *text = buffers[next++ % TIME_BUFFERS];
-    write_span(text, (int64_t) time(NULL) - at->seconds);
+    const time_t seconds = (time_t) at->seconds;
+    if (on_terminal() || gmtime_r(&seconds, &parts) == NULL ||
+        strftime(text, TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
+        write_span(text, (int64_t) time(NULL) - at->seconds);
+    }
     return text;
 }

@@ -3,12 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "client/cli/cli.h"
 
-enum { VALUE_MAX = 65536, PROMPT_MAX = 8192 };
+enum { VALUE_MAX = 65536 };
 
 void cli_value_done(struct cli_value *value)
 {
@@ -19,6 +18,13 @@ void cli_value_done(struct cli_value *value)
     value->data = NULL;
 }
 
+/* Whether the value is a line with its newline, as echo makes it; in a text of several lines it belongs there. */
+static bool ends_by_accident(const struct cli_value *value)
+{
+    const uint8_t *newline = value->length == 0 ? NULL : memchr(value->data, '\n', value->length);
+    return newline != NULL && newline == value->data + value->length - 1;
+}
+
 static cli_exit read_all(int fd, const char *from, struct cli_value *value)
 {
     ssize_t got = 1;
@@ -27,73 +33,64 @@ static cli_exit read_all(int fd, const char *from, struct cli_value *value)
         value->length += got > 0 ? (size_t) got : 0;
     }
     if (got < 0) {
-        fprintf(stderr, "coffer: %s: cannot be read: %s\n", from, strerror(errno));
-        return CLI_ERROR;
+        return cli_refuse(CLI_ERROR, NULL, "%s cannot be read: %s", from, strerror(errno));
     }
     if (value->length > VALUE_MAX) {
-        fprintf(stderr, "coffer: %s: is larger than 64 KiB, the most that a value may have\n", from);
-        return CLI_LIMIT;
+        return cli_refuse(CLI_LIMIT, NULL, "%s holds more than 64 KiB, the most that a value may have", from);
+    }
+    if (ends_by_accident(value)) {
+        fprintf(stderr,
+                "coffer: note: the value from %s ends with a newline, which is stored with it; printf '%%s' writes "
+                "none\n",
+                from);
     }
     return CLI_OK;
+}
+
+/* A second argument would find standard input at its end, and would store an empty value. */
+static cli_exit read_input(struct cli_value *value)
+{
+    static bool taken;
+    if (taken) {
+        return cli_usage("give the others as KEY=@FILE", "only one value can come from standard input");
+    }
+    taken = true;
+    return read_all(STDIN_FILENO, "standard input", value);
 }
 
 static cli_exit read_file(const char *path, struct cli_value *value)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        fprintf(stderr, "coffer: %s: cannot be opened: %s\n", path, strerror(errno));
-        return CLI_ERROR;
+        return cli_refuse(CLI_ERROR, NULL, "%s cannot be opened: %s", path, strerror(errno));
     }
     const cli_exit code = read_all(fd, path, value);
     (void) close(fd);
     return code;
 }
 
-/* Reads one line from the terminal without showing it. */
-static cli_exit ask(const char *key, struct cli_value *value)
-{
-    struct termios shown;
-    struct termios hidden;
-    if (isatty(STDIN_FILENO) != 1 || tcgetattr(STDIN_FILENO, &shown) != 0) {
-        return cli_usage("write KEY=- to read it from standard input, or KEY=@FILE",
-                         "there is no terminal to ask for the value of \"%s\"", key);
-    }
-    fprintf(stderr, "%s (hidden): ", key);
-    hidden = shown;
-    hidden.c_lflag &= ~(tcflag_t) ECHO;
-    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
-    const ssize_t got = read(STDIN_FILENO, value->data, PROMPT_MAX);
-    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
-    fputc('\n', stderr);
-    if (got <= 0) {
-        return cli_usage(NULL, "no value was given for \"%s\"", key);
-    }
-    value->length = (size_t) got;
-    value->length -= value->data[value->length - 1] == '\n';
-    return CLI_OK;
-}
-
-cli_exit cli_read_value(char *argument, struct cli_value *ret_value)
+cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_value)
 {
     char *equals = strchr(argument, '=');
     *ret_value = (struct cli_value){.key = argument, .data = malloc(VALUE_MAX + 1)};
     if (ret_value->data == NULL) {
-        fputs("coffer: there is no memory left\n", stderr);
-        return CLI_ERROR;
+        return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
     }
     if (equals == NULL) {
-        return ask(argument, ret_value);
+        return cli_prompt_hidden(argument, ret_value->data, &ret_value->length);
     }
     *equals = '\0';
     if (strcmp(equals + 1, "-") == 0) {
-        return read_all(STDIN_FILENO, "standard input", ret_value);
+        return read_input(ret_value);
     }
     if (equals[1] == '@') {
         return read_file(equals + 2, ret_value);
     }
-    return cli_usage("leave the value out to be asked for it, or write =@FILE, or =- for standard input",
-                     "refusing the value of \"%s\" on the command line: other users can see it in the process list",
-                     argument);
+    return cli_usage(
+        "KEY alone asks for it without showing it, KEY=@FILE takes a file, KEY=- standard input",
+        "refusing the value on the command line in argument %zu: other users can see it in the process "
+        "list",
+        place);
 }
 
 static char *trim(char *text)

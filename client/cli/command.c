@@ -1,0 +1,245 @@
+#include "client/cli/command.h"
+
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/name.h"
+
+/* Option numbers, which are bits in the masks, and words of commands.def. */
+enum option_id {
+#define OPTION(id, letter, name, argument, kind, field, help) ID_##id,
+#include "client/cli/options.def"
+#undef OPTION
+    ID_COUNT
+};
+
+enum {
+#define OPTION(id, letter, name, argument, kind, field, help) id = 1 << ID_##id,
+#include "client/cli/options.def"
+#undef OPTION
+    SEVERAL = OPTION_SEVERAL,
+    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | HELP,
+    KEYS_MAX = CLI_KEYS_MAX,
+    REFERENCES_MAX = CLI_REFERENCES_MAX,
+};
+
+enum { LONG_ONLY = 256, LETTERS = 2 * ID_COUNT + 3, NEAR = 2 };
+
+const struct option_row option_rows[] = {
+#define OPTION(id, letter, name, argument, kind, field, help) \
+    {letter, name, argument, OPTION_##kind, offsetof(struct cli, field), help},
+#include "client/cli/options.def"
+#undef OPTION
+};
+
+const size_t option_count = COF_COUNT(option_rows);
+
+const struct command commands[] = {
+#define COMMAND(group, verb, arguments, least, most, options, help, example, run) \
+    {group, verb, arguments, least, most, options, help, example, run},
+#include "client/cli/commands.def"
+#undef COMMAND
+};
+
+const size_t command_count = COF_COUNT(commands);
+
+bool command_takes(const struct command *command, size_t option)
+{
+    return ((command->options | (unsigned) EVERYWHERE) & (1U << option)) != 0;
+}
+
+const struct command *command_find(char *const *words, size_t count)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        const char *verb = commands[i].verb;
+        if (count > 0 && strcmp(commands[i].group, words[0]) == 0 &&
+            (verb[0] == '\0' || (count > 1 && strcmp(verb, words[1]) == 0))) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- Options -------------------------------------------------------------------------------------------------- */
+
+static void fill_getopt(struct option *names, char *letters)
+{
+    *letters++ = ':';
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_rows[i];
+        names[i] = (struct option){row->name, row->argument != NULL, NULL, LONG_ONLY + (int) i};
+        if (row->letter != '\0') {
+            *letters++ = row->letter;
+            *letters = ':';
+            letters += row->argument != NULL;
+        }
+    }
+    *letters = '\0';
+}
+
+/* Only the option's name is told: what stands behind its "=" could be a value. */
+static cli_exit refuse_option(int problem, const char *argument)
+{
+    const char *what = "is no option";
+    if (problem == ':') {
+        what = "needs an argument";
+    } else if (optopt >= LONG_ONLY) {
+        what = "takes no argument";
+    } else if (optopt == 0) {
+        what = "is no option, or the beginning of several";
+    }
+    if (strncmp(argument, "--", 2) == 0) {
+        return cli_usage("coffer help", "%.*s %s", (int) strcspn(argument, "="), argument, what);
+    }
+    return cli_usage("coffer help", "-%c %s", optopt, what);
+}
+
+static size_t row_of(int option)
+{
+    size_t i = 0;
+    if (option >= LONG_ONLY) {
+        return (size_t) (option - LONG_ONLY);
+    }
+    while (i < option_count && option_rows[i].letter != option) {
+        i++;
+    }
+    return i;
+}
+
+static cli_exit take(struct cli *cli, const struct option_row *row)
+{
+    void *field = (char *) cli + row->field;
+    struct cli_list *list = field;
+    switch (row->kind) {
+    case OPTION_TEXT:
+        memcpy(field, &optarg, sizeof optarg);
+        break;
+    case OPTION_FLAG:
+        *(bool *) field = true;
+        break;
+    case OPTION_LIST:
+        if (list->count == CLI_LIST_MAX) {
+            return cli_usage(NULL, "--%s is given more than %d times", row->name, CLI_LIST_MAX);
+        }
+        list->items[list->count++] = optarg;
+        break;
+    }
+    return CLI_OK;
+}
+
+cli_exit options_read(struct cli *cli, int argc, char **argv, unsigned *ret_given)
+{
+    struct option names[COF_COUNT(option_rows) + 1] = {{NULL, 0, NULL, 0}};
+    char letters[LETTERS];
+    unsigned given = 0;
+    int option;
+    fill_getopt(names, letters);
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, letters, names, NULL)) != -1) {
+        if (option == '?' || option == ':') {
+            return refuse_option(option, argv[optind - 1]);
+        }
+        const size_t row = row_of(option);
+        const cli_exit code = take(cli, &option_rows[row]);
+        if (code != CLI_OK) {
+            return code;
+        }
+        given |= 1U << row;
+    }
+    cli->arguments = argv + optind;
+    cli->argument_count = (size_t) (argc - optind);
+    *ret_given = given;
+    return CLI_OK;
+}
+
+/* --- Commands ------------------------------------------------------------------------------------------------- */
+
+static const char *space(const struct command *command)
+{
+    return command->verb[0] == '\0' ? "" : " ";
+}
+
+static cli_exit wrong_count(const struct command *command, const struct cli *cli)
+{
+    if (cli->argument_count < command->least) {
+        return cli_usage(command->example, "%s%s%s needs %s", command->group, space(command), command->verb,
+                         command->arguments);
+    }
+    if (command->most == 0) {
+        return cli_usage(command->example, "%s%s%s takes no argument", command->group, space(command),
+                         command->verb);
+    }
+    return cli_usage(command->example, "%s%s%s takes %zu argument%s, not %zu", command->group, space(command),
+                     command->verb, command->most, command->most == 1 ? "" : "s", cli->argument_count);
+}
+
+static cli_exit check_environments(const struct cli *cli)
+{
+    struct cof_error err = {0};
+    for (size_t i = 0; i < cli->environments.count; i++) {
+        if (cof_name_check(COF_NAME_ENVIRONMENT, cof_slice_text(cli->environments.items[i]), "--env", &err) !=
+            COF_OK) {
+            return cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit command_check(const struct command *command, const struct cli *cli, unsigned given)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        if ((given & (1U << i)) != 0 && !command_takes(command, i)) {
+            return cli_usage(command->example, "%s%s%s takes no --%s", command->group, space(command),
+                             command->verb, option_rows[i].name);
+        }
+    }
+    if (cli->environments.count > 1 && (command->options & (unsigned) SEVERAL) == 0) {
+        return cli_usage(command->example, "%s%s%s takes one environment, not %zu", command->group, space(command),
+                         command->verb, cli->environments.count);
+    }
+    if (cli->argument_count < command->least || cli->argument_count > command->most) {
+        return wrong_count(command, cli);
+    }
+    return check_environments(cli);
+}
+
+static const char *nearest(const char *word)
+{
+    const char *found = NULL;
+    unsigned best = NEAR + 1;
+    for (size_t i = 0; i < command_count; i++) {
+        const unsigned distance =
+            strlen(word) > COF_KEY_NAME_MAX
+                ? best
+                : cof_name_distance(cof_slice_text(word), cof_slice_text(commands[i].group), NEAR);
+        if (distance < best) {
+            best = distance;
+            found = commands[i].group;
+        }
+    }
+    return found;
+}
+
+cli_exit command_unknown(char *const *words, size_t count)
+{
+    bool group = false;
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].group, words[0]) == 0) {
+            if (!group) {
+                (void) cli_usage(
+                    NULL, count > 1 ? "%s has no such verb; it has these:" : "%s needs one of these:", words[0]);
+            }
+            group = true;
+            fprintf(stderr, "  coffer %s %s%s%s\n", words[0], commands[i].verb,
+                    commands[i].arguments[0] == '\0' ? "" : " ", commands[i].arguments);
+        }
+    }
+    if (group) {
+        return CLI_USAGE;
+    }
+    const char *near = nearest(words[0]);
+    return near == NULL ? cli_usage("coffer help", "there is no such command")
+                        : cli_usage("coffer help", "there is no such command; did you mean \"%s\"?", near);
+}

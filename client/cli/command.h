@@ -1,0 +1,58 @@
+#pragma once
+
+#include "client/cli/cli.h"
+
+/* The tables of commands and options, how a command line is read by them, and the help that is made from them. */
+
+typedef enum option_kind {
+    OPTION_TEXT,
+    OPTION_LIST,
+    OPTION_FLAG,
+} option_kind;
+
+struct option_row {
+    char letter;
+    const char *name;
+    const char *argument;
+    option_kind kind;
+    size_t field; /* offset in struct cli */
+    const char *help;
+};
+
+extern const struct option_row option_rows[];
+extern const size_t option_count;
+
+/* An option as a bit, and beside them that -e may be given again. */
+enum { OPTION_SEVERAL = 1 << 30 };
+
+struct command {
+    const char *group;
+    const char *verb;
+    const char *arguments;
+    size_t least;
+    size_t most;
+    unsigned options;
+    const char *help;
+    const char *example;
+    cli_command *run;
+};
+
+extern const struct command commands[];
+extern const size_t command_count;
+
+/* Whether the command takes the option of that row. */
+bool command_takes(const struct command *command, size_t option);
+
+/* Finds the command that the first words name; NULL if there is none. */
+const struct command *command_find(char *const *words, size_t count);
+
+/* Fills `cli` with options and arguments; `ret_given` has a bit for each option that was given. */
+cli_exit options_read(struct cli *cli, int argc, char **argv, unsigned *ret_given);
+
+/* Refuses options that the command does not take, and a wrong number of arguments. */
+cli_exit command_check(const struct command *command, const struct cli *cli, unsigned given);
+
+/* Says that the words name no command, with those that are near. */
+cli_exit command_unknown(char *const *words, size_t count);
+
+void help_command(const struct command *command);

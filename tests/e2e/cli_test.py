@@ -1,0 +1,432 @@
+#!/usr/bin/env python3
+"""The command line against a server: what it prints, how it ends, and that it keeps values to itself.
+
+The outputs of tests/golden/cli are compared as a whole; COFFER_GOLDEN=write writes them anew.
+"""
+
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import cli  # noqa: E402
+from cofferd import ROOT, Dev  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden" / "cli"
+SYSTEM = "00000000-0000-0000-0000-000000000000"
+OTHER = "00000000-0000-4000-8000-000000000000"
+OK, ERROR, USAGE, NOT_FOUND, NOT_LOGGED_IN, DENIED, CONFLICT, UNAVAILABLE, REJECTED, LIMIT, PARTIAL = range(11)
+
+
+class CliTest(unittest.TestCase):
+    maxDiff = None
+    count = 0
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dev = Dev()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.dev.close()
+
+    def run_cli(self, *arguments, stdin=b"", token=None, **variables):
+        return cli.run(cli.environment(self.dev, token, **variables), *arguments, stdin=stdin)
+
+    def succeed(self, *arguments, **options):
+        code, out, err = self.run_cli(*arguments, **options)
+        self.assertEqual(code, OK, err)
+        return out
+
+    def terminal(self, *arguments, columns=80, token=None, **variables):
+        return cli.Terminal(cli.environment(self.dev, token, **variables), *arguments, columns=columns)
+
+    def file(self, content):
+        CliTest.count += 1
+        path = self.dev.directory / f"file{CliTest.count}"
+        path.write_bytes(content)
+        return path
+
+    def golden(self, name, text):
+        path, text = GOLDEN / f"{name}.txt", cli.normal(text)
+        if os.environ.get("COFFER_GOLDEN") == "write":
+            path.write_text(text)
+        self.assertEqual(text, path.read_text(), f"{path} differs; see COFFER_GOLDEN")
+
+
+class Transcript(CliTest):
+    """A day with it, word for word."""
+
+    def script(self, name, *commands, **variables):
+        """Runs commands one after the other; their output, standard error and exit codes are the golden text."""
+        text = ""
+        for arguments, stdin in commands:
+            code, out, err = self.run_cli(*arguments, stdin=stdin, **variables)
+            text += f"$ coffer {' '.join(arguments)}\n{out.decode()}{err}=> {code}\n"
+        self.golden(name, text)
+
+    def test_secrets_from_their_creation_to_their_deletion(self):
+        self.script(
+            "secrets",
+            (["secret", "create", "slack", "BOT=-", "-e", "golden", "--description", "of the bot"], b"xoxb-1"),
+            (["secret", "create", "slack", "BOT=-", "-e", "golden"], b"xoxb-1"),
+            (["secret", "show", "slack", "-e", "golden"], b""),
+            (["secret", "list", "-e", "golden"], b""),
+            (["get", "slack.BOT", "-e", "golden"], b""),
+            (["get", "slack.BOTT", "-e", "golden"], b""),
+            (["get", "slak.BOT", "-e", "golden"], b""),
+            (["get", "slack.BOT", "-e", "elsewhere"], b""),
+            (["resolve", "slack.BOT", "slack.BOTT", "-e", "golden", "-e", "elsewhere"], b""),
+            (["resolve", "slack.BOT", "-e", "golden"], b""),
+            (["set", "slack.EXTRA=-", "-e", "golden"], b"two lines\nof text\n"),
+            (["env", "delete", "golden"], b""),
+            (["secret", "delete", "slack", "-e", "golden"], b""),
+            (["secret", "delete", "slack", "-e", "golden", "--yes"], b""),
+            (["secret", "show", "slack", "-e", "golden"], b""),
+            (["env", "delete", "golden"], b""))
+
+    def test_accounts_and_tokens(self):
+        self.script(
+            "accounts",
+            (["sa", "create", "runner", "--permission", "resolve", "--permission", "secret:read", "--env-pattern",
+              "prod*", "--name-pattern", "slack"], b""),
+            (["sa", "show", "runner"], b""),
+            (["sa", "list"], b""),
+            (["token", "issue", "runner", "--description", "first"], b""),
+            (["token", "list", "runner"], b""),
+            (["token", "issue", "nobody"], b""),
+            (["token", "revoke"], b""),
+            (["token", "revoke", OTHER], b""),
+            (["sa", "create", "runner", "--permission", "resolve"], b""),
+            (["sa", "create", "other"], b""),
+            (["sa", "create", "other", "--permission", "fly"], b""),
+            (["whoami"], b""))
+
+    def test_mistakes_at_the_command_line(self):
+        self.script(
+            "mistakes",
+            (["secert", "list"], b""), (["frobnicate"], b""), (["secret"], b""), (["secret", "frobnicate"], b""),
+            (["secret", "create"], b""), (["secret", "list", "extra"], b""), (["get", "a.B", "c.D"], b""),
+            (["get", "nodot"], b""), (["get", "a b.C"], b""), (["get", "a.B", "-e", "no good"], b""),
+            (["get", "a.B", "-e", "one", "-e", "two"], b""), (["get", "a.B", "-o", "json"], b""),
+            (["secret", "list", "--kind", "fleet"], b""), (["secret", "list", "--bogus=1"], b""),
+            (["secret", "list", "-z"], b""), (["secret", "list", "--help=1"], b""), (["get", "a.B", "-e"], b""),
+            (["set", "a.B=-", "c.D=-"], b"x"), (["set", "a.B=-", "a.C=-"], b"x"), (["set", "a.B"], b""),
+            (["set", "a.B=@/nowhere/to/be/found"], b""), (["sa", "create", "x", "--kind", "y"], b""))
+
+    def test_help_of_everything(self):
+        text = self.succeed("help").decode() + self.succeed("help", "exit-codes").decode()
+        for words in (["get"], ["set"], ["secret", "create"], ["sa", "create"], ["token", "revoke"]):
+            shown = self.succeed("help", *words)
+            self.assertEqual(shown, self.succeed(*words, "--help"))
+            text += shown.decode()
+        self.golden("help", text)
+
+    def test_every_command_has_help_and_is_in_the_list(self):
+        listed = [line.split()[1:] for line in self.succeed("help").decode().splitlines()
+                  if line.startswith("  coffer ")]
+        self.assertGreater(len(listed), 20)
+        for words in listed:
+            verb = [word for word in words[:2] if word.islower()]
+            self.assertIn(b"Example:\n  coffer " + verb[0].encode(), self.succeed(*verb, "-h"))
+
+    def test_settings_that_are_wrong_and_servers_that_are_not_there(self):
+        missing = {"COFFER_TOKEN_FILE": "/nowhere/token"}
+        cases = [({"COFFER_ADDR": "tcp://127.0.0.1:1"}, UNAVAILABLE), ({"COFFER_ADDR": "bogus"}, USAGE),
+                 (missing, USAGE), ({"COFFER_TOKEN_FILE": None}, NOT_LOGGED_IN), ({"COFFER_WORKSPACE": "acme"}, USAGE)]
+        text = ""
+        for variables, expected in cases:
+            code, out, err = self.run_cli("whoami", **variables)
+            self.assertEqual((code, out), (expected, b""), err)
+            text += f"$ {variables} coffer whoami\n{err}=> {code}\n"
+        self.golden("settings", text)
+
+
+class Values(CliTest):
+    """Bytes go in and come out as they are, and never by the command line."""
+
+    def test_bytes_of_files_and_standard_input_come_back_exactly(self):
+        samples = [b"", b"\n", b"plain", b"line\n", b"\0", b"a\0b\0", bytes(range(256)), "naïve €".encode(),
+                   os.urandom(65536)]
+        for number, sample in enumerate(samples):
+            self.succeed("set", f"exact.K{number}=-", stdin=sample)
+            self.assertEqual(self.succeed("get", f"exact.K{number}"), sample)
+            self.succeed("set", f"exact.F{number}=@{self.file(sample)}", "-e", "files")
+            self.assertEqual(self.succeed("get", f"exact.F{number}", "-e", "files"), sample)
+
+    def test_value_over_the_limit_is_refused_before_it_is_sent(self):
+        for argument, stdin in (("big.K=-", bytes(65537)), (f"big.K=@{self.file(bytes(65537))}", b"")):
+            code, _, err = self.run_cli("set", argument, stdin=stdin)
+            self.assertEqual(code, LIMIT, err)
+            self.assertIn("64 KiB", err)
+            self.assertNotIn("request:", err)
+
+    def test_values_that_are_too_large_together_are_refused_by_the_server(self):
+        path = self.file(bytes(65536))
+        code, _, err = self.run_cli("secret", "create", "heavy", *[f"K{i}=@{path}" for i in range(5)])
+        self.assertEqual(code, LIMIT, err)
+        self.assertIn("request:", err)
+
+    def test_value_on_the_command_line_is_refused_and_not_repeated(self):
+        marker = "hunter2-marker"
+        for arguments in (["set", f"slack.BOT={marker}"], ["secret", "create", "slack", f"BOT={marker}"],
+                          ["set", "slack.BOT", marker], ["set", marker], ["set", f"{marker}="],
+                          ["secret", "create", "slack", "BOT", marker], ["secret", "create", "slack", f"{marker}=="],
+                          ["secret", "create", "slack", f"--value={marker}"], ["set", "slack.BOT", f"--{marker}=x"[:2]
+                                                                               + f"v={marker}"]):
+            code, out, err = self.run_cli(*arguments)
+            self.assertEqual((code, out), (USAGE, b""), err)
+            self.assertNotIn(marker, err)
+            self.assertIn("hint:", err)
+        self.assertEqual(self.run_cli("secret", "show", "slack")[0], NOT_FOUND)
+
+    def test_newline_that_echo_adds_is_told(self):
+        _, _, err = self.run_cli("set", "newline.K=-", stdin=b"token\n")
+        self.assertIn("ends with a newline", err)
+        for text in (b"token", b"-----BEGIN\n-----END\n", b""):
+            self.assertNotIn("ends with", self.run_cli("set", "newline.K=-", stdin=text)[2])
+
+    def test_set_changes_named_keys_only_and_makes_the_secret(self):
+        self.succeed("set", "parts.A=-", "-e", "set", stdin=b"1")
+        self.succeed("set", "parts.B=-", "-e", "set", stdin=b"2")
+        self.succeed("set", "parts.A=-", "-e", "set", stdin=b"3")
+        self.assertEqual(self.succeed("get", "parts.A", "-e", "set"), b"3")
+        self.assertEqual(self.succeed("get", "parts.B", "-e", "set"), b"2")
+        self.assertIn(b"version      3\n", self.succeed("secret", "show", "parts", "-e", "set"))
+
+    def test_set_needs_no_right_to_read(self):
+        self.succeed("sa", "create", "writer", "--permission", "secret:write", "--permission", "environment:write")
+        self.succeed("token", "issue", "writer", "--out", str(self.dev.directory / "writer.token"))
+        for value in (b"one", b"two"):
+            self.succeed("set", "blind.K=-", stdin=value, token="writer")
+        self.assertEqual(self.succeed("get", "blind.K"), b"two")
+        self.assertEqual(self.run_cli("get", "blind.K", token="writer")[0], DENIED)
+
+    def test_reference_of_a_workflow_is_taken_as_it_is(self):
+        self.succeed("set", "pasted.name.KEY=-", stdin=b"v")
+        self.assertEqual(self.succeed("get", "${{ SECRETS.pasted.name.KEY }}"), b"v")
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        self.succeed("set", "full.K=-", stdin=b"v")
+        for arguments in (["get", "full.K"], ["secret", "list"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([cli.COFFER, *arguments], env=cli.environment(self.dev), stdout=full,
+                                      stderr=subprocess.PIPE, check=False)
+            self.assertEqual(done.returncode, ERROR)
+            self.assertIn(b"standard output cannot be written", done.stderr)
+
+    def test_resolve_shows_no_value_and_takes_none_from_the_server(self):
+        self.succeed("set", "dry.K=-", stdin=b"marker-of-resolve")
+        code, out, err = self.run_cli("resolve", "dry.K")
+        self.assertEqual((code, out, err), (OK, b"default\tdry.K\tRESOLVED\t-\n", ""))
+
+    def test_lists_of_more_than_one_page_are_whole(self):
+        connection = self.dev.connect()
+        for i in range(1003):
+            answer = connection.call("coffer.v1.EnvironmentService/CreateEnvironment", {"name": f"page{i:04}"},
+                                     token=self.dev.admin)
+            self.assertEqual(answer.code, 0, answer)
+        connection.close()
+        names = [line.split("\t")[0] for line in self.succeed("env", "list").decode().splitlines()]
+        self.assertEqual([name for name in names if name.startswith("page")], [f"page{i:04}" for i in range(1003)])
+
+
+class OnATerminal(CliTest):
+    def test_prompt_does_not_show_the_value_and_leaves_the_terminal_as_it_was(self):
+        terminal = self.terminal("set", "typed.K").expect("K (hidden): ").wait_for_echo(False)
+        code, shown = terminal.type("s3cret value\n").end()
+        self.assertEqual(code, OK, shown)
+        self.assertNotIn("s3cret", shown)
+        self.assertEqual(self.succeed("get", "typed.K"), b"s3cret value")
+
+    def test_interrupt_at_the_prompt_brings_the_echo_back_and_sends_nothing(self):
+        for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
+            terminal = self.terminal("set", "stopped.K").expect("(hidden): ").wait_for_echo(False)
+            terminal.type("half").type(key)
+            terminal.wait_for_echo(True)
+            code, shown = terminal.end()
+            self.assertEqual(code, -number, shown)
+            self.assertNotIn("half", shown)
+        self.assertEqual(self.run_cli("secret", "show", "stopped")[0], NOT_FOUND)
+
+    def test_stop_at_the_prompt_shows_the_echo_and_asks_again(self):
+        terminal = self.terminal("set", "again.K").expect("(hidden): ").wait_for_echo(False)
+        # It leads its session, which the kernel does not stop; what it does around the stop is the same.
+        terminal.process.send_signal(signal.SIGTSTP)
+        terminal.expect("(hidden): \r\nK (hidden): ").wait_for_echo(False)
+        code, shown = terminal.type("after\n").end()
+        self.assertEqual(code, OK, shown)
+        self.assertEqual(self.succeed("get", "again.K"), b"after")
+
+    def test_empty_line_end_of_input_and_cut_line_store_nothing(self):
+        for typed, expected in (("\n", USAGE), (b"\x04", USAGE), ("x" * 5000 + "\n", LIMIT)):
+            terminal = self.terminal("set", "none.K").expect("(hidden): ").wait_for_echo(False)
+            code, shown = terminal.type(typed).end()
+            self.assertEqual(code, expected, shown)
+            self.assertIn("hint:", shown)
+        self.assertEqual(self.run_cli("secret", "show", "none")[0], NOT_FOUND)
+
+    def test_longest_line_is_taken_whole(self):
+        terminal = self.terminal("set", "long.K").expect("(hidden): ").wait_for_echo(False)
+        code, shown = terminal.type("y" * 4094 + "\n").end()
+        self.assertEqual(code, OK, shown)
+        self.assertEqual(self.succeed("get", "long.K"), b"y" * 4094)
+
+    def test_no_question_without_a_terminal_on_both_sides(self):
+        for arguments in (["set", "quiet.K"], ["secret", "delete", "quiet"]):
+            code, out, err = self.run_cli(*arguments)
+            self.assertEqual((code, out), (USAGE, b""))
+            self.assertIn("there is no terminal to ask", err)
+
+    def test_get_adds_a_newline_on_a_terminal_only(self):
+        self.succeed("set", "plain.K=-", stdin=b"value")
+        self.assertEqual(self.terminal("get", "plain.K").end(), (OK, "value\n"))
+        self.assertEqual(self.terminal("get", "plain.K", "-n").end(), (OK, "value"))
+        self.assertEqual(self.succeed("get", "plain.K"), b"value")
+
+    def test_bytes_that_a_terminal_would_obey_are_kept_from_it(self):
+        for number, value in enumerate((b"\x1b]0;owned\x07", b"a\0b", b"\xff\xfe", b"x\xc2\x9by", b"\x7f")):
+            self.succeed("set", f"bytes.K{number}=-", stdin=value)
+            code, shown = self.terminal("get", f"bytes.K{number}").end()
+            self.assertEqual(code, USAGE, shown)
+            self.assertIn("-o raw", shown)
+            self.assertNotIn("owned", shown)
+            self.assertEqual(self.terminal("get", f"bytes.K{number}", "-o", "raw", "-n").end(),
+                             (OK, value.decode(errors="replace")))
+        for number, value in enumerate((b"tab\tline\nend", "naïve €".encode(), b"")):
+            self.succeed("set", f"text.K{number}=-", stdin=value)
+            self.assertEqual(self.terminal("get", f"text.K{number}", "-n").end(), (OK, value.decode()))
+
+    def test_descriptions_cannot_reach_the_terminal(self):
+        self.succeed("set", "painted.K=-", "-e", "painted", stdin=b"v")
+        connection = self.dev.connect()
+        answer = connection.call("coffer.v1.SecretService/CreateSecret",
+                                 {"environment": "painted", "name": "escape", "description": "\x1b[31mred\ttab\n\u009bX",
+                                  "values": [{"key": "K", "value": b"v"}]}, token=self.dev.admin)
+        connection.close()
+        self.assertEqual(answer.code, 0, answer)
+        code, shown = self.terminal("secret", "show", "escape", "-e", "painted").end()
+        self.assertEqual(code, OK)
+        self.assertIn("?[31mred?tab???X", shown)
+        self.assertNotIn("\x1b", shown)
+
+    def test_tables_have_headers_on_a_terminal_and_tabs_elsewhere(self):
+        self.succeed("set", "shown.KEY=-", "-e", "table", stdin=b"v")
+        self.succeed("set", "shown-with-a-long-name.KEY=-", "-e", "table", stdin=b"v")
+        for columns in (80, 200):
+            code, shown = self.terminal("secret", "list", "-e", "table", columns=columns).end()
+            self.assertEqual(code, OK)
+            self.golden("table", shown)
+        for line in self.succeed("secret", "list", "-e", "table").decode().splitlines():
+            self.assertEqual(len(line.split("\t")), 6)
+
+    def test_long_lists_of_permissions_break_at_commas(self):
+        code, shown = self.terminal("whoami").end()
+        self.assertEqual(code, OK)
+        self.golden("whoami", shown)
+        self.assertLessEqual(max(len(line) for line in shown.splitlines()), 80)
+
+    def test_delete_asks_for_the_name(self):
+        self.succeed("set", "doomed.K=-", stdin=b"v")
+        code, shown = self.terminal("secret", "delete", "doomed").expect("to confirm: ").type("doome\n").end()
+        self.assertEqual(code, USAGE, shown)
+        self.succeed("secret", "show", "doomed")
+        code, shown = self.terminal("secret", "delete", "doomed").expect("to confirm: ").type("doomed\n").end()
+        self.assertEqual(code, OK, shown)
+        self.assertEqual(self.run_cli("secret", "show", "doomed")[0], NOT_FOUND)
+
+    def test_no_colour_and_no_control_sequences(self):
+        for arguments in (["help"], ["secret", "list"], ["frobnicate"], ["whoami"]):
+            self.assertNotIn("\x1b", self.terminal(*arguments).end()[1])
+
+
+class Tokens(CliTest):
+    """Tokens of every kind, from their issue to their end."""
+
+    def token(self, name, *arguments, token=None):
+        path = self.dev.directory / f"{name}.token"
+        self.succeed("token", "issue", name, "--out", str(path), *arguments, token=token)
+        return path
+
+    def assert_revoked(self, name):
+        code, _, err = self.run_cli("whoami", token=name)
+        self.assertEqual(code, NOT_LOGGED_IN, err)
+        self.assertIn("TOKEN_INVALID", err)
+
+    def test_workspace_token_is_issued_works_and_is_revoked(self):
+        self.succeed("set", "shared.K=-", "-e", "prod", stdin=b"v")
+        self.succeed("sa", "create", "one", "--permission", "resolve", "--env-pattern", "prod")
+        path = self.token("one")
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        self.assertRegex(path.read_text(), r"\Acof_ws_[0-9A-Za-z]{92}\n\Z")
+        self.assertEqual(self.succeed("get", "shared.K", "-e", "prod", token="one"), b"v")
+        self.assertEqual(self.run_cli("get", "shared.K", token="one")[0], DENIED)
+        uid = self.succeed("token", "list", "one").decode().split("\t")[0]
+        self.succeed("token", "revoke", uid)
+        self.assert_revoked("one")
+
+    def test_fleet_token_acts_where_it_may(self):
+        self.succeed("set", "fleet.K=-", stdin=b"v")
+        self.succeed("sa", "create", "fleet", "--kind", "fleet", "--permission", "resolve", "--for-workspace",
+                     self.dev.workspace, token="system", COFFER_WORKSPACE=self.dev.workspace)
+        path = self.token("fleet", "-w", "system", token="system")
+        self.assertTrue(path.read_text().startswith("cof_fleet_"))
+        code, _, err = self.run_cli("get", "fleet.K", token="fleet")
+        self.assertEqual(code, REJECTED, err)
+        self.assertIn("-w UUID", err)
+        self.assertEqual(self.succeed("get", "fleet.K", "-w", self.dev.workspace, token="fleet"), b"v")
+        self.assertEqual(self.run_cli("get", "fleet.K", "-w", OTHER, token="fleet")[0], DENIED)
+        self.succeed("token", "revoke", "--self", token="fleet", COFFER_WORKSPACE=self.dev.workspace)
+        self.assert_revoked("fleet")
+
+    def test_system_token_makes_a_workspace_and_its_first_account(self):
+        self.succeed("sa", "create", "sys", "--kind", "system", "--permission", "workspace:create", "--permission",
+                     "workspace:read", "--permission", "account:write", "--permission", "token:write", token="system")
+        self.assertTrue(self.token("sys", "-w", "system", token="system").read_text().startswith("cof_sys_"))
+        workspace = self.succeed("workspace", "create", "acme", token="sys").decode().strip()
+        self.assertIn(f"acme\t{workspace}\t", self.succeed("workspace", "list", token="sys").decode())
+        self.succeed("sa", "create", "acme", "-w", workspace, "--permission", "resolve", token="sys")
+        self.token("acme", "-w", workspace, token="sys")
+        self.assertIn(workspace, self.succeed("whoami", token="acme").decode())
+        self.assertEqual(self.run_cli("get", "x.Y", "-w", workspace, token="sys")[0], DENIED)
+        self.succeed("token", "revoke", "--self", token="sys")
+        self.assert_revoked("sys")
+
+    def test_token_is_on_standard_output_alone_or_in_the_file_alone(self):
+        self.succeed("sa", "create", "shown", "--permission", "resolve")
+        code, out, err = self.run_cli("token", "issue", "shown")
+        self.assertEqual(code, OK)
+        self.assertRegex(out.decode(), r"\Acof_ws_[0-9A-Za-z]{92}\n\Z")
+        self.assertNotIn("cof_", err)
+        path = self.dev.directory / "alone.token"
+        code, out, err = self.run_cli("token", "issue", "shown", "--out", str(path))
+        self.assertEqual((code, out), (OK, b""))
+        self.assertNotIn("cof_", err)
+        self.assertNotIn("cof_", self.succeed("token", "list", "shown").decode())
+
+    def test_no_token_is_issued_that_has_nowhere_to_go(self):
+        self.succeed("sa", "create", "careful", "--permission", "resolve")
+        taken = self.file(b"mine")
+        for path in (taken, self.dev.directory / "no" / "folder"):
+            code, _, err = self.run_cli("token", "issue", "careful", "--out", str(path))
+            self.assertEqual(code, ERROR)
+            self.assertIn("no token was issued", err)
+        self.assertEqual(taken.read_bytes(), b"mine")
+        self.assertEqual(self.succeed("token", "list", "careful"), b"")
+        path = self.dev.directory / "unused.token"
+        self.assertEqual(self.run_cli("token", "issue", "nobody", "--out", str(path))[0], NOT_FOUND)
+        self.assertFalse(path.exists())
+
+    def test_revoking_needs_a_word_for_the_token_in_use(self):
+        self.assertEqual(self.run_cli("token", "revoke")[0], USAGE)
+        self.assertEqual(self.run_cli("token", "revoke", "--self", OTHER)[0], USAGE)
+        self.succeed("whoami")
+
+
+if __name__ == "__main__":
+    unittest.main()

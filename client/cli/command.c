@@ -29,7 +29,7 @@ enum { LONG_ONLY = 256, LETTERS = 2 * ID_COUNT + 3, NEAR = 2 };
 
 const struct option_row option_rows[] = {
 #define OPTION(id, letter, name, argument, kind, field, help) \
-    {letter, name, argument, OPTION_##kind, offsetof(struct cli, field), help},
+    {name, argument, help, offsetof(struct cli, field), OPTION_##kind, letter},
 #include "client/cli/options.def"
 #undef OPTION
 };

@@ -11,12 +11,12 @@ typedef enum option_kind {
 } option_kind;
 
 struct option_row {
-    char letter;
     const char *name;
     const char *argument;
-    option_kind kind;
-    size_t field; /* offset in struct cli */
     const char *help;
+    size_t field; /* offset in struct cli */
+    option_kind kind;
+    char letter;
 };
 
 extern const struct option_row option_rows[];

@@ -193,6 +193,9 @@ static cof_code read_creation(struct call *call, struct creation *creation)
     TRY(read_kind(call, creation));
     TRY(rights_read(request->grants, request->n_grants, (cof_token_kind) row->token_kind, "grants", call->arena,
                     &creation->grants, call->err));
+    if (row->token_kind == (int32_t) COF_TOKEN_WORKSPACE) {
+        rights_confine(&creation->grants, &row->workspace_id);
+    }
     TRY(check_grants(call, creation));
     TRY(rights_pack(request->grants, request->n_grants, call->arena, &row->grants, call->err));
     return read_rest(call, creation);

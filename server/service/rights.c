@@ -82,7 +82,8 @@ static cof_code read_patterns(struct reader *reader, const char *list, cof_name_
     return COF_OK;
 }
 
-static cof_code read_workspaces(struct reader *reader, char **texts, size_t count, struct cof_uuid **ret_workspaces)
+static cof_code read_workspaces(struct reader *reader, char **texts, size_t count,
+                                const struct cof_uuid **ret_workspaces)
 {
     TRY(check_count(reader, "workspaces", count));
     struct cof_uuid *workspaces = cof_arena_array(reader->arena, count, sizeof *workspaces);
@@ -186,6 +187,16 @@ cof_code rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_a
                         cof_reason_next_step(COF_REASON_CORRUPTED));
     }
     return COF_OK;
+}
+
+void rights_confine(const struct rule_set *set, const struct cof_uuid *workspace)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->rules[i].workspace_count == 0) {
+            set->rules[i].workspaces = workspace;
+            set->rules[i].workspace_count = 1;
+        }
+    }
 }
 
 /* --- Deciding ------------------------------------------------------------------------------------------------- */

@@ -28,7 +28,7 @@ struct rule {
     size_t environment_count;
     struct cof_slice *names; /* none: all */
     size_t name_count;
-    struct cof_uuid *workspaces; /* none: all; fleet accounts only */
+    const struct cof_uuid *workspaces; /* none: all; fleet accounts only */
     size_t workspace_count;
 };
 
@@ -57,6 +57,10 @@ COF_CODE rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_a
 /* The same as messages, for answers. */
 COF_CODE rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer__V1__Rule ***ret_rules,
                          size_t *ret_count, struct cof_error *err);
+
+/* Says in every rule that names no workspace that it is about this one: what the rules of a workspace's account are,
+ * compared with those of a fleet account. Borrows the UUID. */
+void rights_confine(const struct rule_set *set, const struct cof_uuid *workspace);
 
 /* Whether one rule of the set permits it. */
 bool rights_permit(const struct rule_set *set, const struct right *right);

@@ -90,6 +90,9 @@ static cof_code check_issuer(struct call *call, const struct issue *issue)
                    : exceeds(call, "a system token issues tokens only for the first account of a workspace");
     }
     TRY(rights_unpack(issue->account.grants, kind, call->arena, &grants, call->err));
+    if (kind == COF_TOKEN_WORKSPACE) {
+        rights_confine(&grants, address_workspace(issue->address));
+    }
     if (!rights_within(&grants, &issue->restrictions, &caller->grants, &caller->restrictions)) {
         return exceeds(call, "the token would permit more than the caller may do");
     }
@@ -141,6 +144,15 @@ static cof_code decide_issue(struct call *call, void *context)
     return record(call, &issue->write, &issue->row, &issue->account);
 }
 
+/* A token that was issued once is not shown again to a caller who could not issue it. */
+static cof_code recheck_issue(struct call *call, void *context)
+{
+    struct issue *issue = context;
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(session_next(call->session, &rows, call->err));
+    return take_account(call, issue, rows);
+}
+
 static cof_code apply_issue(struct call *call, void *context)
 {
     struct issue *issue = context;
@@ -173,6 +185,7 @@ cof_code token_issue(struct call *call, const Coffer__V1__IssueTokenRequest *req
     issue.write.look = look_issue;
     issue.write.decide = decide_issue;
     issue.write.apply = apply_issue;
+    issue.write.recheck = recheck_issue;
     issue.write.context = &issue;
     issue.write.answer = &response->base;
     return write_run(call, &issue.write);

@@ -105,7 +105,13 @@ static cof_code take_record(struct attempt *attempt)
         !cof_slice_equal(rows_bytes(record, 0, 1), cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST))) {
         return reused(call);
     }
-    return rows_null(record, 0, 2) ? COF_OK : replay(attempt, record);
+    if (rows_null(record, 0, 2)) {
+        return COF_OK;
+    }
+    if (attempt->write->recheck != NULL) {
+        TRY(attempt->write->recheck(call, attempt->write->context));
+    }
+    return replay(attempt, record);
 }
 
 /* --- Audit ---------------------------------------------------------------------------------------------------- */

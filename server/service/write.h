@@ -27,6 +27,9 @@ struct write {
     cof_code (*decide)(struct call *call, void *context);
     /* Queues statements, by write_queue and write_queue_row; their results are not looked at. */
     cof_code (*apply)(struct call *call, void *context);
+    /* Before the first answer is sent again: takes the results of `look` and checks what the caller's right to the
+     * answer depends on, where `decide` does that; may be NULL. */
+    cof_code (*recheck)(struct call *call, void *context);
     /* Turns the unique violation of a constraint into a failure of the product; may be NULL. */
     cof_code (*conflict)(struct call *call, void *context);
     void *context;

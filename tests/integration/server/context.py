@@ -10,9 +10,15 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
-from cofferd import Dev, references, wait_for  # noqa: E402
+from cofferd import Dev, references, values, wait_for  # noqa: E402
 
 RESOLVE = "coffer.v1.ResolveService/Resolve"
+ACCOUNT = "coffer.v1.ServiceAccountService/"
+TOKEN = "coffer.v1.TokenService/"
+WORKSPACE = "coffer.v1.WorkspaceService/"
+SECRET = "coffer.v1.SecretService/"
+ENVIRONMENT = "coffer.v1.EnvironmentService/"
+SYSTEM = "00000000-0000-0000-0000-000000000000"
 
 
 class ServerTest(unittest.TestCase):
@@ -92,3 +98,46 @@ class ServerTest(unittest.TestCase):
         """Until so many sessions of servers wait for a lock."""
         wait_for(lambda: int(self.sql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")) >= count,
                  f"{count} sessions wait for a lock")
+
+
+class AccessTest(ServerTest):
+    """Makes accounts, tokens and workspaces."""
+
+    count = 0
+
+    def account(self, rules, token=None, workspace="", kind=0, name=None, **fields):
+        AccessTest.count += 1
+        name = name or f"account{AccessTest.count}"
+        answer = self.call(ACCOUNT + "CreateServiceAccount",
+                           {"workspace": workspace, "name": name, "kind": kind, "grants": rules, **fields}, token=token)
+        return name, answer
+
+    def issue(self, account, token=None, workspace="", **fields):
+        return self.call(TOKEN + "IssueToken", {"workspace": workspace, "service_account": account, **fields},
+                         token=token)
+
+    def token_for(self, rules, restrictions=(), **options):
+        name, answer = self.account(rules, **options)
+        self.assertEqual(answer.code, 0, answer)
+        answer = self.issue(name, token=options.get("token"), workspace=options.get("workspace", ""),
+                            restrictions=restrictions)
+        self.assertEqual(answer.code, 0, answer)
+        return answer.message["secret_text"]
+
+    def fleet(self, rules, **options):
+        """A token of a new fleet account."""
+        return self.token_for(rules, token=self.dev.system, workspace=SYSTEM, kind="TOKEN_KIND_FLEET", **options)
+
+    def new_workspace(self, name):
+        """A second tenant with an administrator of its own."""
+        answer = self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system)
+        workspace = answer.message["workspace"]["uid"]
+        rights = ["resolve", "secret:read", "secret:write", "account:write", "token:write", "workspace:read",
+                  "environment:read", "environment:write", "account:read", "token:read"]
+        return workspace, self.token_for([{"permissions": rights}], token=self.dev.system, workspace=workspace)
+
+    def create(self, name, environment="", token=None, workspace="", **pairs):
+        answer = self.call(SECRET + "CreateSecret", {
+            "workspace": workspace, "name": name, "environment": environment, "values": values(**pairs)}, token=token)
+        self.assertEqual(answer.code, 0, answer)
+        return answer

@@ -6,42 +6,10 @@ import unittest
 
 import context
 from cofferd import references, values
-
-ACCOUNT = "coffer.v1.ServiceAccountService/"
-TOKEN = "coffer.v1.TokenService/"
-WORKSPACE = "coffer.v1.WorkspaceService/"
-SECRET = "coffer.v1.SecretService/"
-SYSTEM = "00000000-0000-0000-0000-000000000000"
+from context import ACCOUNT, SECRET, SYSTEM, TOKEN, WORKSPACE
 
 
-class Tokens(context.ServerTest):
-    count = 0
-
-    def account(self, rules, token=None, workspace="", kind=0, name=None):
-        Tokens.count += 1
-        name = name or f"account{Tokens.count}"
-        answer = self.call(ACCOUNT + "CreateServiceAccount", {"workspace": workspace, "name": name, "kind": kind,
-                                                              "grants": rules}, token=token)
-        return name, answer
-
-    def issue(self, account, token=None, workspace="", **fields):
-        return self.call(TOKEN + "IssueToken", {"workspace": workspace, "service_account": account, **fields},
-                         token=token)
-
-    def token_for(self, rules, **options):
-        name, answer = self.account(rules, **options)
-        self.assertEqual(answer.code, 0, answer)
-        answer = self.issue(name, token=options.get("token"), workspace=options.get("workspace", ""))
-        self.assertEqual(answer.code, 0, answer)
-        return answer.message["secret_text"]
-
-    def new_workspace(self, name):
-        """A second tenant with an administrator of its own."""
-        answer = self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system)
-        workspace = answer.message["workspace"]["uid"]
-        rights = ["resolve", "secret:read", "secret:write", "account:write", "token:write", "workspace:read"]
-        return workspace, self.token_for([{"permissions": rights}], token=self.dev.system, workspace=workspace)
-
+class Tokens(context.AccessTest):
     def test_tokens_of_every_wrong_kind_are_refused_and_told_apart(self):
         admin = self.dev.admin
         wrong_check = admin[:-1] + (b"0" if admin[-1:] != b"0" else b"1")

@@ -154,6 +154,8 @@ static cof_code build(struct work *work, struct plan *plan, size_t environment,
     if (out_of_time(work, plan)) {
         return plain(work, plan, environment, OUTCOME(DEADLINE_EXCEEDED), ret_result);
     }
+    /* A request over more workspaces than the keyring holds has pushed out its own first keys by now. */
+    TRY(guard_load_keys(call, &plan->workspace));
     TRY(result_build(call, plan, environment, !work->request->validate_only, ret_result));
     return suggest(work, plan, *ret_result);
 }

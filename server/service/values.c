@@ -238,7 +238,7 @@ static bool take_clear_key(struct cof_slice *rest, struct clear_key *key)
     }
     key->size = cof_get_u32(tail.data);
     key->blank = (tail.data[4] & KEY_BLANK) != 0;
-    return true;
+    return (tail.data[4] & ~KEY_BLANK) == 0;
 }
 
 static cof_code corrupted(struct call *call, const char *what)

@@ -63,13 +63,18 @@ static cof_code open_keys(struct server_core *core, struct cof_error *err)
     return keyring_new(&root, 1, core->settings->keys_keyring, &core->keyring, err);
 }
 
-static cof_code check_schema(const struct server_core *core, struct cof_error *err)
+static cof_code check_schema(const struct settings *settings, struct cof_error *err)
 {
+    if (settings->database_conninfo[0] == '\0') {
+        return cof_fail(
+            err, COF_REASON_CONFIG_INVALID,
+            "database.conninfo is empty; set it, for example to \"host=/run/postgresql dbname=coffer\"");
+    }
     const struct migrate_options options = {
-        .conninfo = core->settings->database_conninfo,
+        .conninfo = settings->database_conninfo,
         .schema = &schema_embedded,
         .clock = &cof_system_clock,
-        .connect_timeout_ms = core->settings->database_connect_timeout,
+        .connect_timeout_ms = settings->database_connect_timeout,
         .lock_timeout_ms = MIGRATE_LOCK_TIMEOUT_MS,
     };
     return migrate_check(&options, err);
@@ -78,7 +83,7 @@ static cof_code check_schema(const struct server_core *core, struct cof_error *e
 static cof_code open_database(struct server_core *core, struct cof_error *err)
 {
     const struct session_options options = session_options_of(core);
-    TRY(check_schema(core, err));
+    TRY(check_schema(core->settings, err));
     TRY(session_new(&options, &core->session, err));
     TRY(session_ready(core->session, err));
     return instance_check_keys(core->session, &core->root, 1, &core->has_instance, err);
@@ -89,12 +94,38 @@ cof_code server_start(const struct settings *settings, struct cof_error *err)
     return crypto_start(settings->memory_secure_heap, settings->memory_lock == 1, err);
 }
 
+/* A new key could open nothing of a database that was made with another one: then none is made. */
+static cof_code check_no_instance(const struct settings *settings, struct cof_error *err)
+{
+    AUTO(session_cleanup) struct session *session = NULL;
+    bool exists = false;
+    const struct session_options options = {
+        .conninfo = settings->database_conninfo,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = settings->database_connect_timeout,
+        .backoff_max_ms = settings->database_backoff_max,
+    };
+    TRY(check_schema(settings, err));
+    TRY(session_new(&options, &session, err));
+    TRY(session_ready(session, err));
+    const cof_code code = instance_check_keys(session, NULL, 0, &exists, err);
+    if (!exists) {
+        return code;
+    }
+    return cof_fail(
+        err, COF_REASON_CONFIG_INVALID,
+        "%s: there is no root key, but the database was made with one. Nothing was changed. Put that root "
+        "key there; a new key cannot open the database, so none was made",
+        settings->keys_root_key_file);
+}
+
 cof_code server_make_root_key(const struct settings *settings, bool *ret_made, struct cof_error *err)
 {
     *ret_made = false;
     if (access(settings->keys_root_key_file, F_OK) == 0) {
         return COF_OK;
     }
+    TRY(check_no_instance(settings, err));
     TRY(root_key_create(settings->keys_root_key_file, err));
     *ret_made = true;
     return COF_OK;

@@ -25,7 +25,8 @@ COF_CODE server_run(const struct settings *settings, const struct server_hooks *
 /* Starts what a process starts once: the cryptography with its locked memory. Before everything below. */
 COF_CODE server_start(const struct settings *settings, struct cof_error *err);
 
-/* Makes the root key's file if there is none; `ret_made` says whether it did. */
+/* Makes the root key's file if there is none and the database, whose schema must be there, holds no instance;
+ * `ret_made` says whether it did. */
 COF_CODE server_make_root_key(const struct settings *settings, bool *ret_made, struct cof_error *err);
 
 /* What a command without listeners needs of the server: keys, service, one session, memory. */

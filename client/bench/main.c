@@ -1,0 +1,150 @@
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "client/bench/options.h"
+#include "client/bench/report.h"
+
+enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_VOID = 3 };
+
+enum { ADMIN_IN_FLIGHT = 16 };
+
+static volatile int stop;
+
+static void on_signal(int number)
+{
+    stop = number;
+}
+
+/* The first signal ends the rounds, so that the secrets are removed; the second ends the program. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int) SA_RESETHAND | SA_RESTART};
+    (void) sigaction(SIGINT, &action, NULL);
+    (void) sigaction(SIGTERM, &action, NULL);
+}
+
+static bool is_ipc(const struct options *options)
+{
+    const char *address = options->address != NULL ? options->address : getenv("COFFER_ADDR");
+    return address == NULL || strncmp(address, "ipc:", 4) == 0;
+}
+
+static bool prepare_mixes(struct measure *measure)
+{
+    for (size_t i = 0; i < measure->subject_count; i++) {
+        if (!mix_prepare(&measure->subjects[i].mix, &measure->data, measure->client)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool needs_data(const struct measure *measure)
+{
+    bool needs = false;
+    for (size_t i = 0; i < measure->subject_count; i++) {
+        needs = needs || mix_needs_data(&measure->subjects[i].mix);
+    }
+    return needs;
+}
+
+static bool measure_mixes(struct measure *measure)
+{
+    return prepare_mixes(measure) && measure_run(measure, &stop);
+}
+
+/* What was made is removed, whatever happens in between. */
+static bool measure_with_data(struct measure *measure, const struct options *options)
+{
+    coffer_client *admin = measure->client;
+    if (options->admin_token_file != NULL) {
+        admin = remote_open(options->address, options->admin_token_file);
+    }
+    bool done = admin != NULL && data_create(&measure->data, admin, ADMIN_IN_FLIGHT) && measure_mixes(measure);
+    done = admin != NULL && data_remove(&measure->data, admin, ADMIN_IN_FLIGHT) && done;
+    if (admin != measure->client) {
+        coffer_client_close(admin);
+    }
+    return done;
+}
+
+static bool run(struct measure *measure, const struct options *options, const struct echo_server *server)
+{
+    if (!data_init(&measure->data, &options->workspaces, options->secrets, options->value_size)) {
+        (void) fputs("coffer-bench: there is no memory left\n", stderr);
+        return false;
+    }
+    measure->client = remote_open(options->address, options->token_file);
+    if (measure->client == NULL) {
+        return false;
+    }
+    measure->echo = echo_client_open(server->address);
+    if (measure->echo == NULL) {
+        (void) fputs("coffer-bench: the echo's server cannot be reached\n", stderr);
+        return false;
+    }
+    return needs_data(measure) ? measure_with_data(measure, options) : measure_mixes(measure);
+}
+
+static enum exit_code report(const struct measure *measure, const struct options *options)
+{
+    const bool written = options->json ? report_json(measure, stdout) : report_text(measure, stdout);
+    if (!written || fflush(stdout) != 0) {
+        (void) fputs("coffer-bench: the report cannot be written\n", stderr);
+        return EXIT_FAILED;
+    }
+    return measure_spoiled(measure) ? EXIT_VOID : EXIT_DONE;
+}
+
+static enum exit_code bench(struct measure *measure, const struct options *options)
+{
+    struct echo_server server;
+    enum exit_code code = EXIT_FAILED;
+    if (!echo_server_start(is_ipc(options), &server)) {
+        (void) fputs("coffer-bench: the echo's server cannot be started\n", stderr);
+    } else if (run(measure, options, &server)) {
+        code = report(measure, options);
+    }
+    echo_client_close(measure->echo);
+    coffer_client_close(measure->client);
+    echo_server_stop(&server);
+    return code;
+}
+
+/* Short, because people copy it. */
+static uint32_t random_seed(void)
+{
+    uint32_t seed = 0;
+    return getrandom(&seed, sizeof seed, 0) == (ssize_t) sizeof seed ? seed : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct measure measure = {
+        .in_flight = 64,
+        .rounds = 9,
+        .warm_up_us = 200000,
+        .duration_us = 1000000,
+        .deviation = 25,
+    };
+    struct options options = {.secrets = 1000, .value_size = 256};
+    enum exit_code code = EXIT_USAGE;
+    measure.seed = random_seed();
+    if (options_read(argc, argv, &options, &measure)) {
+        code = EXIT_DONE;
+        if (options.help) {
+            options_help();
+        } else if (options.version) {
+            printf("coffer-bench %s\n", coffer_version());
+        } else {
+            catch_signals();
+            code = bench(&measure, &options);
+        }
+    }
+    measure_done(&measure);
+    options_done(&options);
+    return (int) code;
+}

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "client/bench/operation.h"
+#include "client/bench/statistics.h"
+
+/*
+ * Rounds. In each round every mix, its control and every anchor runs once, in an order of its own, so that what else the
+ * machine does meets all alike; ratios are taken within a round. A round in which the control of a mix is far from its
+ * own median says nothing about the mix and is void for it.
+ */
+
+enum { SUBJECTS_MAX = 16, ANCHORS_MAX = 8, ANCHOR_NAME = 40 };
+
+/* One thing that runs in each round, and what it reached there. */
+struct series {
+    struct load_result *results; /* one for each round; NULL for an anchor */
+    double rate[ROUNDS_MAX];     /* calls that succeeded, per second */
+    double p50_us[ROUNDS_MAX];
+};
+
+struct subject {
+    struct mix mix;
+    struct series own;
+    struct series control;
+    bool marks[ROUNDS_MAX]; /* void rounds */
+};
+
+struct anchor {
+    char name[ANCHOR_NAME];
+    const char *program;
+    struct series series;
+};
+
+struct measure {
+    uint32_t in_flight;
+    uint32_t rounds;
+    uint64_t warm_up_us;
+    uint64_t duration_us;
+    uint64_t calls; /* of each run, if there is no duration */
+    uint64_t seed;
+    double deviation; /* percent, that a control may be off its median */
+    struct subject subjects[SUBJECTS_MAX];
+    size_t subject_count;
+    struct anchor anchors[ANCHORS_MAX];
+    size_t anchor_count;
+    struct data data;
+    coffer_client *client;
+    struct echo_client *echo;
+};
+
+/* Runs the rounds and marks the void ones. `stop` ends it after a round; says what is wrong. */
+bool measure_run(struct measure *measure, const volatile int *stop);
+void measure_done(struct measure *measure);
+
+size_t measure_void_count(const struct measure *measure, const struct subject *subject);
+/* Whether more than half of the rounds of a mix are void, so that its figures mean nothing. */
+bool measure_spoiled(const struct measure *measure);
+
+/* All that a series of the subject has counted in rounds that are not void. In memory of its own, as it is large. */
+struct load_result *measure_total(const struct measure *measure, const struct subject *subject,
+                                  const struct series *series);

@@ -1,0 +1,148 @@
+#include <pthread.h>
+
+#include "client/bench/load.h"
+#include "tests/support/test.h"
+
+enum { IN_FLIGHT = 8, MANY = 1000000 };
+
+static struct load_result result;
+
+/* --- Calls that end before the function that begins them returns ------------------------------------------------ */
+
+static uint64_t begun;
+
+static void end_at_once(struct load_slot *slot, void *context)
+{
+    (void) context;
+    begun++;
+    load_done(slot, NULL);
+}
+
+static void million_calls_that_end_at_once_take_no_stack(void)
+{
+    const struct load_options options = {.in_flight = 1, .calls = MANY, .begin = end_at_once};
+    begun = 0;
+    CHECK(load_run(&options, &result));
+    CHECK_INT(begun, MANY);
+    CHECK_INT(result.latency.count, MANY);
+    CHECK_INT(result.failed, 0);
+    CHECK(result.seconds > 0);
+}
+
+static void fail_in_turn(struct load_slot *slot, void *context)
+{
+    static const char *const reasons[] = {NULL, "SERVER_BUSY", "DEADLINE_EXCEEDED", "SERVER_BUSY"};
+    unsigned *number = context;
+    load_done(slot, reasons[(*number)++ % 4]);
+}
+
+static void failures_are_counted_by_reason_and_not_as_calls(void)
+{
+    unsigned number = 0;
+    const struct load_options options = {.in_flight = 1, .calls = 400, .begin = fail_in_turn, .context = &number};
+    CHECK(load_run(&options, &result));
+    CHECK_INT(result.latency.count, 100);
+    CHECK_INT(result.failed, 300);
+    CHECK_TEXT(result.reasons[0].name, "SERVER_BUSY");
+    CHECK_INT(result.reasons[0].count, 200);
+    CHECK_TEXT(result.reasons[1].name, "DEADLINE_EXCEEDED");
+    CHECK_INT(result.reasons[1].count, 100);
+    CHECK(result.reasons[2].name == NULL);
+}
+
+static void reasons_without_a_place_share_the_last_one(void)
+{
+    static const char *const names[] = {"A", "B", "C", "D", "E", "F", "G", "H", "I",
+                                        "J", "K", "L", "M", "N", "O", "P", "Q", "R"};
+    memset(&result, 0, sizeof result);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        load_add_reason(&result, names[i], 1);
+    }
+    CHECK_TEXT(result.reasons[LOAD_REASONS - 1].name, "P");
+    CHECK_INT(result.reasons[LOAD_REASONS - 1].count, 3);
+    CHECK_INT(result.failed, 18);
+}
+
+static void duration_without_a_warm_up_ends(void)
+{
+    const struct load_options options = {.in_flight = 2, .duration_us = 20000, .begin = end_at_once};
+    CHECK(load_run(&options, &result));
+    CHECK(result.latency.count > 0);
+    CHECK(result.seconds > 0.0199 && result.seconds < 0.0201);
+}
+
+/* --- Calls that end on another thread --------------------------------------------------------------------------- */
+
+/* Takes slots from those who begin and ends their calls, in an order of its own. */
+struct server {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct load_slot *waiting[IN_FLIGHT];
+    size_t count;
+    size_t most;
+    bool stopping;
+    bool seen[IN_FLIGHT];
+};
+
+static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void *serve(void *context)
+{
+    uint64_t *random = context;
+    (void) pthread_mutex_lock(&server.lock);
+    while (!server.stopping) {
+        if (server.count == 0) {
+            (void) pthread_cond_wait(&server.changed, &server.lock);
+            continue;
+        }
+        const size_t at = test_random(random) % server.count;
+        struct load_slot *slot = server.waiting[at];
+        server.waiting[at] = server.waiting[--server.count];
+        (void) pthread_mutex_unlock(&server.lock);
+        load_done(slot, NULL);
+        (void) pthread_mutex_lock(&server.lock);
+    }
+    (void) pthread_mutex_unlock(&server.lock);
+    return NULL;
+}
+
+static void hand_over(struct load_slot *slot, void *context)
+{
+    (void) context;
+    (void) pthread_mutex_lock(&server.lock);
+    server.seen[slot->index] = true;
+    server.waiting[server.count++] = slot;
+    server.most = server.count > server.most ? server.count : server.most;
+    (void) pthread_cond_signal(&server.changed);
+    (void) pthread_mutex_unlock(&server.lock);
+}
+
+static void every_slot_has_one_call_and_all_calls_are_made(void)
+{
+    pthread_t threads[3];
+    uint64_t states[3];
+    uint64_t seed = test_seed();
+    const struct load_options options = {.in_flight = IN_FLIGHT, .calls = 20000, .begin = hand_over};
+    for (size_t i = 0; i < 3; i++) {
+        states[i] = test_random(&seed);
+        CHECK_INT(pthread_create(&threads[i], NULL, serve, &states[i]), 0);
+    }
+    const bool ran = load_run(&options, &result);
+    (void) pthread_mutex_lock(&server.lock);
+    server.stopping = true;
+    (void) pthread_cond_broadcast(&server.changed);
+    (void) pthread_mutex_unlock(&server.lock);
+    for (size_t i = 0; i < 3; i++) {
+        (void) pthread_join(threads[i], NULL);
+    }
+    CHECK(ran);
+    CHECK_INT(result.latency.count, 20000);
+    CHECK(server.most <= IN_FLIGHT);
+    for (size_t i = 0; i < IN_FLIGHT; i++) {
+        CHECK(server.seen[i]);
+    }
+}
+
+TEST_MAIN(TEST(million_calls_that_end_at_once_take_no_stack), TEST(failures_are_counted_by_reason_and_not_as_calls),
+          TEST(reasons_without_a_place_share_the_last_one), TEST(duration_without_a_warm_up_ends),
+          TEST(every_slot_has_one_call_and_all_calls_are_made))

@@ -584,7 +584,7 @@ static cof_code set_limits(struct session *session, struct cof_error *err)
     char limit[NUMBER_TEXT_SIZE];
     (void) snprintf(limit, sizeof limit, "%u", session->options.statement_timeout_ms);
     const struct param param = param_text(cof_slice_text(limit));
-    TRY(session_queue(session, STATEMENT_CONNECTION_LIMITS, &param, 1, err));
+    TRY(session_queue(session, STATEMENT_CONNECTION_SETTINGS, &param, 1, err));
     TRY(session_sync(session, err));
     return session_next(session, NULL, err);
 }

@@ -35,7 +35,7 @@ ACROSS = {
     "DIRECTORY_INSERT": ({"workspace_directory"}, "a workspace comes into being"),
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
     "PING": (set(), "whether the connection lives"),
-    "CONNECTION_LIMITS": (set(), "time limits of the connection"),
+    "CONNECTION_SETTINGS": (set(), "time limits of the connection"),
     "SCHEMA_LOCK": (set(), "one server migrates at a time"),
     "SCHEMA_HISTORY_PRESENT": (set(), "whether the database has a schema"),
     "SCHEMA_HISTORY_LIST": ({"schema_history"}, "which schema the database has"),

@@ -108,9 +108,28 @@ static void put_character(struct line *line, struct cof_slice text, size_t lengt
     }
 }
 
+/* Nearly all text is ASCII without anything to escape: how much of it stands at the front and fits into the line. */
+static size_t plain_length(const struct line *line, struct cof_slice text)
+{
+    const size_t room = line->used + END_SIZE < sizeof line->text ? sizeof line->text - END_SIZE - line->used : 0;
+    const size_t most = text.len < room ? text.len : room;
+    size_t length = 0;
+    while (length < most && text.data[length] >= ' ' && text.data[length] < 127 && text.data[length] != '"' &&
+           text.data[length] != '\\') {
+        length++;
+    }
+    return length;
+}
+
 static void put_escaped(struct line *line, struct cof_slice text)
 {
     while (text.len > 0) {
+        const size_t plain = plain_length(line, text);
+        put(line, (const char *) text.data, plain);
+        text = cof_slice_of(text.data + plain, text.len - plain);
+        if (text.len == 0) {
+            return;
+        }
         const size_t length = character_length(text);
         put_character(line, text, length);
         const size_t step = length == 0 ? 1 : length;

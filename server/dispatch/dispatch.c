@@ -29,6 +29,7 @@ struct dispatch {
     struct ticket **last;
     uint32_t queued;
     uint32_t in_flight;
+    bool waking; /* a worker was told and has not come yet */
     bool stopping;
     struct worker **workers;
     uint32_t worker_count;
@@ -92,6 +93,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->counted = false;
     ticket->malformed = false;
     ticket->request = NULL;
+    ticket->token_failed = false;
     ticket->prefetch_queued = false;
     ticket->token_rows = NULL;
     ticket->frame = (struct cof_request_frame){0};
@@ -160,6 +162,16 @@ void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 
 /* --- The queue ------------------------------------------------------------------------------------------------ */
 
+/* Wakes one worker, and none while one is on its way: it takes what comes meanwhile with it, and wakes the next one if
+ * it leaves something. Many that wake at once would each find one call. */
+static void wake(struct dispatch *dispatch)
+{
+    if (!dispatch->waking) {
+        dispatch->waking = true;
+        (void) pthread_cond_signal(&dispatch->ready);
+    }
+}
+
 static bool enqueue(struct dispatch *dispatch, struct ticket *ticket)
 {
     bool taken = false;
@@ -170,7 +182,7 @@ static bool enqueue(struct dispatch *dispatch, struct ticket *ticket)
         dispatch->last = &ticket->next;
         dispatch->queued++;
         taken = true;
-        (void) pthread_cond_signal(&dispatch->ready);
+        wake(dispatch);
     }
     (void) pthread_mutex_unlock(&dispatch->lock);
     return taken;
@@ -197,8 +209,10 @@ static void wait_for_calls(struct dispatch *dispatch)
     (void) clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += IDLE_S;
     while (dispatch->first == NULL && !dispatch->stopping && result == 0) {
+        dispatch->waking = false;
         result = pthread_cond_timedwait(&dispatch->ready, &dispatch->lock, &until);
     }
+    dispatch->waking = false;
 }
 
 /* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. A worker leaves
@@ -219,7 +233,7 @@ size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t 
         }
     }
     if (dispatch->first != NULL) {
-        (void) pthread_cond_signal(&dispatch->ready);
+        wake(dispatch);
     }
     *ret_stop = count == 0 && dispatch->stopping;
     (void) pthread_mutex_unlock(&dispatch->lock);

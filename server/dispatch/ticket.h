@@ -35,6 +35,8 @@ struct ticket {
     struct caller caller;
     ProtobufCMessage *request;
     /* While a worker has it. */
+    bool token_queued;
+    bool token_failed; /* perhaps for another call's sake */
     bool prefetch_queued;
     struct rows *token_rows;
     int64_t queue_us;

@@ -7,8 +7,9 @@
 
 /*
  * A worker: one thread, one database session. It takes several waiting calls at once and sends the reads of their
- * tokens, and where a method has one its prefetch, as one pipeline with a sync behind each, so that one call's
- * failure spares the others; then it runs the calls one by one.
+ * tokens, and where a method has one its prefetch, as one group: one message each way, and one transaction that ends.
+ * If something in it fails, those that were behind it are read once more, each alone, so that one call's failure spares
+ * the others. Then it runs the calls one by one.
  */
 
 enum { BATCH_MAX = 16, PING_TIME_US = 2000000 };
@@ -19,48 +20,76 @@ struct worker {
     pthread_t thread;
 };
 
-static cof_code queue_token(struct worker *worker, struct ticket *ticket)
-{
-    TRY(caller_queue(worker->session, &ticket->token, &ticket->err));
-    return session_sync(worker->session, &ticket->err);
-}
-
 static cof_code queue_prefetch(struct ticket *ticket)
 {
     const struct method *method = ticket->method;
     if (method->prefetch == NULL) {
         return COF_OK;
     }
-    TRY(cof_wire_unpack(method->request, ticket->frame.payload, &ticket->arena, &ticket->request, &ticket->err));
+    if (ticket->request == NULL) {
+        TRY(cof_wire_unpack(method->request, ticket->frame.payload, &ticket->arena, &ticket->request,
+                            &ticket->err));
+    }
     return method->prefetch(&ticket->call, ticket->request, &ticket->token.workspace, &ticket->prefetch_queued);
 }
 
 /* Work whose deadline has passed before it starts is not started. */
-static void queue_ticket(struct worker *worker, struct ticket *ticket, bool *ret_token_queued)
+static void queue_ticket(struct worker *worker, struct ticket *ticket)
 {
-    *ret_token_queued = false;
     ticket->call.session = worker->session;
-    if (call_check_deadline(&ticket->call) != COF_OK || queue_token(worker, ticket) != COF_OK) {
-        return;
+    ticket->prefetch_queued = false;
+    ticket->token_failed = false;
+    ticket->token_queued = call_check_deadline(&ticket->call) == COF_OK &&
+                           caller_queue(worker->session, &ticket->token, &ticket->err) == COF_OK;
+    if (ticket->token_queued) {
+        cof_ignore(queue_prefetch(ticket));
     }
-    *ret_token_queued = true;
-    cof_ignore(queue_prefetch(ticket));
 }
 
 /* A prefetch that fails is no failure of the call: its handler reads for itself. */
-static void collect(struct worker *worker, struct ticket *ticket, bool token_queued)
+static void collect(struct worker *worker, struct ticket *ticket)
 {
-    if (!token_queued) {
+    struct cof_error err;
+    if (!ticket->token_queued) {
         return;
     }
-    struct cof_error token_err;
-    struct cof_error prefetch_err;
-    const cof_code code = session_next(worker->session, &ticket->token_rows, &token_err);
-    if (ticket->prefetch_queued) {
-        cof_ignore(session_next(worker->session, &ticket->call.prefetched, &prefetch_err));
+    ticket->token_failed = session_next(worker->session, &ticket->token_rows, &err) != COF_OK;
+    if (ticket->token_failed && ticket->err.code == COF_OK) {
+        ticket->err = err;
     }
-    if (code != COF_OK && ticket->err.code == COF_OK) {
-        ticket->err = token_err;
+    if (ticket->prefetch_queued) {
+        cof_ignore(session_next(worker->session, &ticket->call.prefetched, &err));
+    }
+}
+
+static void read_group(struct worker *worker, struct ticket *const *tickets, size_t count)
+{
+    struct cof_error err;
+    for (size_t i = 0; i < count; i++) {
+        queue_ticket(worker, tickets[i]);
+    }
+    /* Where this fails, so do the results. */
+    cof_ignore(session_sync(worker->session, &err));
+    for (size_t i = 0; i < count; i++) {
+        collect(worker, tickets[i]);
+    }
+    session_reset(worker->session);
+}
+
+/* Whether the failure can be somebody else's: no connection and no time are everybody's. */
+static bool worth_reading_alone(const struct ticket *ticket)
+{
+    return ticket->token_failed && ticket->err.reason != COF_REASON_DATABASE_UNAVAILABLE &&
+           ticket->err.reason != COF_REASON_DEADLINE_EXCEEDED;
+}
+
+static void read_alone(struct worker *worker, struct ticket *const *tickets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (worth_reading_alone(tickets[i])) {
+            cof_error_clear(&tickets[i]->err);
+            read_group(worker, &tickets[i], 1);
+        }
     }
 }
 
@@ -116,16 +145,12 @@ static bool connected(struct worker *worker, struct ticket *const *tickets, size
 
 static void run_batch(struct worker *worker, struct ticket *const *tickets, size_t count)
 {
-    bool queued[BATCH_MAX] = {false};
     set_batch_deadline(worker, tickets, count);
     if (connected(worker, tickets, count)) {
-        for (size_t i = 0; i < count; i++) {
-            queue_ticket(worker, tickets[i], &queued[i]);
+        read_group(worker, tickets, count);
+        if (count > 1) {
+            read_alone(worker, tickets, count);
         }
-        for (size_t i = 0; i < count; i++) {
-            collect(worker, tickets[i], queued[i]);
-        }
-        session_reset(worker->session);
     }
     for (size_t i = 0; i < count; i++) {
         run(worker, tickets[i]);

@@ -63,6 +63,7 @@ static cof_code queue_plans(struct work *work)
     for (size_t i = 0; i < work->plan_count; i++) {
         if (!item_failed(&work->plans[i])) {
             TRY(plan_queue(work->call, &work->plans[i]));
+            TRY(session_sync(work->call->session, work->call->err));
         }
     }
     return COF_OK;

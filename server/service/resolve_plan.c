@@ -214,7 +214,7 @@ cof_code plan_queue(struct call *call, struct plan *plan)
     TRY(names_param(call, plan->item, &params[2]));
     TRY(session_queue(call->session, STATEMENT_RESOLVE, params, COF_COUNT(params), call->err));
     plan->queued = true;
-    return session_sync(call->session, call->err);
+    return COF_OK;
 }
 
 static int by_place(const struct found *found, struct cof_slice environment, struct cof_slice name)

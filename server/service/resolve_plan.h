@@ -40,7 +40,7 @@ COF_CODE plan_check_request(struct call *call, const Coffer__V1__ResolveRequest 
 /* Checks one item; a failure that is the item's own stands in the plan. */
 COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan);
 
-/* Queues the statement of an item and a sync behind it. */
+/* Queues the statement of an item; the sync is the caller's. */
 COF_CODE plan_queue(struct call *call, struct plan *plan);
 
 /* Takes over the item's rows: reads, checks and sorts them. The workspace's keys must be loaded. */

@@ -1,0 +1,209 @@
+"""The figures that have gates: coffer-bench and pgbench in the same rounds, on one server and one PostgreSQL."""
+
+import argparse
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+from cofferd import BUILD, Dev  # noqa: E402
+
+BENCH = BUILD / "client" / "bench" / "coffer-bench"
+TENANTS = 1000
+CLIENTS = 8  # of pgbench, and calls in flight of the writes
+SCALE = 10
+SYSTEM = "00000000-0000-0000-0000-000000000000"
+FLEET_RIGHTS = ["resolve", "secret:read", "secret:write", "environment:read", "environment:write"]
+
+# What pgbench does in place of a write: one row changed, one row added, one commit.
+WRITE_SCRIPT = """\\set aid random(1, 100000 * :scale)
+begin;
+update pgbench_accounts set abalance = abalance + 1 where aid = :aid;
+insert into pgbench_history (tid, bid, aid, delta, mtime) values (1, 1, :aid, 1, current_timestamp);
+end;
+"""
+
+
+def postgres(program):
+    return sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))[-1]
+
+
+class Stand:
+    """A server with everything that the figures need. What is expensive is made when it is first asked for."""
+
+    def __init__(self, rounds, deviation):
+        self.common = ["--rounds", str(rounds), "--deviation", str(deviation)]
+        self.dev = Dev()
+        self.directory = self.dev.directory
+        self.run_directory = self.directory / "run"
+        self.pgbench_ready = False
+        self.tenants = None
+
+    def close(self):
+        self.dev.close()
+
+    # --- PostgreSQL's side
+
+    def pgbench(self, *arguments):
+        return [str(postgres("pgbench")), "-h", str(self.run_directory), "-U", "coffer", *arguments, "postgres"]
+
+    def anchor(self, name, *arguments):
+        """An option that lets pgbench run in each round."""
+        if not self.pgbench_ready:
+            subprocess.run(self.pgbench("-i", "-q", "-s", str(SCALE)), check=True, capture_output=True)
+            (self.directory / "write.pgbench").write_text(WRITE_SCRIPT)
+            self.pgbench_ready = True
+        command = " ".join(self.pgbench("-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", "2", *arguments))
+        program = self.directory / f"anchor-{name}"
+        program.write_text(f"#!/bin/sh\n{command} 2>&1 | sed -n 's/^tps = \\([0-9.]*\\).*/\\1/p'\n")
+        program.chmod(stat.S_IRWXU)
+        return ["--anchor", f"{name}={program}"]
+
+    def select_anchor(self):
+        return self.anchor("pgbench-select", "-S")
+
+    def write_anchor(self):
+        return self.anchor("pgbench-write", "-D", f"scale={SCALE}", "-f", str(self.directory / "write.pgbench"))
+
+    # --- Coffer's side
+
+    def make_tenants(self):
+        """Workspaces, their list in a file, and a fleet account for all of them, with its token in a file."""
+        if self.tenants is not None:
+            return self.tenants
+        uuids = []
+        with self.dev.connect() as connection:
+            def call(method, request):
+                answer = connection.call(f"coffer.v1.{method}", request, token=self.dev.system)
+                assert answer.code == 0, answer
+                return answer.message
+            for number in range(TENANTS):
+                made = call("WorkspaceService/CreateWorkspace", {"name": f"bench-{number}"})
+                uuids.append(made["workspace"]["uid"])
+            account = {"workspace": SYSTEM, "name": "bench", "grants": [{"permissions": FLEET_RIGHTS}]}
+            call("ServiceAccountService/CreateServiceAccount", account)
+            token = call("TokenService/IssueToken", {"workspace": SYSTEM, "service_account": "bench"})["secret_text"]
+        (self.directory / "tenants").write_text("".join(f"{uuid}\n" for uuid in uuids))
+        file = self.directory / "fleet.token"
+        file.touch(0o600)
+        file.write_bytes(token)
+        self.tenants = ["-w", f"@{self.directory / 'tenants'}", "--token-file", str(file)]
+        return self.tenants
+
+    def executor(self):
+        return ["--token-file", str(self.directory / "executor.token"),
+                "--admin-token-file", str(self.directory / "admin.token")]
+
+    def admin(self):
+        return ["--token-file", str(self.directory / "admin.token")]
+
+    def bench(self, *arguments):
+        """The report of one mix. A run that was too busy (3) says so in its report."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COFFER_")}
+        done = subprocess.run([BENCH, "--addr", self.dev.tcp, "--output", "json", *self.common, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode not in (0, 3):
+            raise RuntimeError(f"coffer-bench ended with {done.returncode}")
+        return json.loads(done.stdout)
+
+
+def info(stand):
+    report = stand.bench(*stand.executor(), "info")
+    return report, report["subjects"][0]["rate_ratio"]
+
+
+def info_alone(stand):
+    report = stand.bench(*stand.executor(), "-n", "1", "info")
+    return report, report["subjects"][0]["p50_ratio"]
+
+
+def resolve(stand):
+    report = stand.bench(*stand.executor(), *stand.select_anchor(), "resolve")
+    return report, report["subjects"][0]["anchor_ratios"]["pgbench-select"]
+
+
+def resolve32(stand):
+    report = stand.bench(*stand.executor(), "resolve32")
+    return report, {name: rate * 32 for name, rate in report["subjects"][0]["rate"].items()}
+
+
+def write_many(stand):
+    report = stand.bench(*stand.make_tenants(), *stand.write_anchor(), "-n", str(CLIENTS), "--duration", "2000", "write")
+    return report, report["subjects"][0]["anchor_ratios"]["pgbench-write"]
+
+
+def write_one(stand):
+    report = stand.bench(*stand.admin(), *stand.write_anchor(), "-n", str(CLIENTS), "--duration", "2000", "write")
+    return report, report["subjects"][0]["anchor_ratios"]["pgbench-write"]
+
+
+def memory(stand):
+    """Of a server of its own that has only started."""
+    server = stand.dev.more("idle")
+    time.sleep(1)
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    return {}, {"median": resident, "min": resident, "max": resident}
+
+
+# name: (what, how, gate, whether more is better)
+FIGURES = {
+    "info": ("GetServerInfo, 64 in flight: calls/s to a bare nng echo's", info, 0.8, True),
+    "info-alone": ("GetServerInfo, 1 in flight: p50 to a bare nng echo's", info_alone, 1.15, False),
+    "resolve": ("resolve without a cache, 64 in flight: calls/s to pgbench's prepared select", resolve, 0.35, True),
+    "resolve32": ("32 references in one item: rows/s", resolve32, 100000, True),
+    "write-many": (f"durable writes, {TENANTS} workspaces: to pgbench's update and insert", write_many, 0.5, True),
+    "write-one": ("durable writes, one workspace: to pgbench's update and insert", write_one, 0.2, True),
+    "memory": ("resident memory of an idle server: MB", memory, 40, False),
+}
+
+
+def spoiled(report):
+    return any(2 * len(subject["void_rounds"]) > report["rounds"] for subject in report.get("subjects", []))
+
+
+def verdict(report, value, gate, more):
+    if spoiled(report):
+        return "VOID"
+    return "PASS" if (value["median"] >= gate if more else value["median"] <= gate) else "MISS"
+
+
+def measure(stand, names):
+    results = {}
+    for name in names:
+        what, how, gate, more = FIGURES[name]
+        report, value = how(stand)
+        results[name] = {"what": what, "gate": gate, "verdict": verdict(report, value, gate, more), **value,
+                         "report": report}
+        least, median, most = (f"{value[key]:.4g}" for key in ("min", "median", "max"))
+        print(f"{results[name]['verdict']}  {median:>9}  ({least} to {most})  gate {gate:g}  {what}", flush=True)
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/bench/run.sh")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--deviation", type=int, default=25, help="percent that an echo may be off its median")
+    parser.add_argument("--output", type=pathlib.Path)
+    arguments = parser.parse_args()
+    unknown = set(arguments.figures) - set(FIGURES)
+    if unknown:
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    stand = Stand(arguments.rounds, arguments.deviation)
+    try:
+        results = measure(stand, arguments.figures or FIGURES)
+    finally:
+        stand.close()
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    verdicts = {result["verdict"] for result in results.values()}
+    return 1 if "MISS" in verdicts else 3 if "VOID" in verdicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -79,6 +79,9 @@ class Statement:
             found.setdefault(int(number), (self.aliases.get(alias, self.table), column))
         for column, number in re.findall(r"(\w+) = coalesce\(\$(\d+)", self.sql):
             found.setdefault(int(number), (self.table, column))
+        for number, name in re.findall(r"unnest\(\$(\d+)::\w+\[\]\) as (\w+)", self.sql):
+            table = re.search(rf"from (\w+) where (?:(?!from ).)*\b{name} = \w\.{name}\b", self.sql)[1]
+            found.setdefault(int(number), (table, name))
         return found
 
 

@@ -26,3 +26,10 @@ coffer_check(exports COMMAND exports ${CMAKE_BINARY_DIR})
 coffer_check(acceptance COMMAND acceptance ${CMAKE_BINARY_DIR})
 coffer_check(cppcheck SLOW COMMAND cppcheck ${CMAKE_BINARY_DIR})
 coffer_check(tidy SLOW COMMAND tidy ${CMAKE_BINARY_DIR})
+
+# That each of them can fail.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME check/selftest
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check/selftest_test.py WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
+set_tests_properties(check/selftest PROPERTIES LABELS "check;slow" TIMEOUT 900
+    ENVIRONMENT "COFFER_BUILD=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")

@@ -19,7 +19,8 @@ target_compile_options(coffer_flags INTERFACE ${warnings}
     $<$<C_COMPILER_ID:GNU>:${warnings_gcc}> $<$<C_COMPILER_ID:Clang>:${warnings_clang}>
     $<$<BOOL:${COFFER_WERROR}>:-Werror>)
 
-# Hardening holds for every target, generated code included.
+# Hardening holds for every target, generated code included; .ci/hardening looks for it in what is installed.
+check_pie_supported(LANGUAGES C)
 add_compile_options(-fno-common -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing
     -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
 add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-needed)

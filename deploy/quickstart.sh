@@ -5,23 +5,27 @@
 #   deploy/quickstart.sh            leaves the server running
 #   deploy/quickstart.sh --stop     stops it
 #
-# Everything that it makes lies in build/quickstart and in COFFER_DEV_DIR (default:
-# ~/.local/share/coffer-dev, for root /var/lib/coffer-dev).
+# Everything that it makes lies in build/ (COFFER_BUILD names another folder than build/quickstart) and in
+# COFFER_DEV_DIR (default: where "cofferd serve --dev" keeps its data: ~/.local/share/coffer/dev, for root
+# /var/lib/coffer-dev). The server listens on COFFER_DEV_TCP (default: tcp://127.0.0.1:7480) and on a socket there.
 # Root, or sudo, is needed for missing packages only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=build/quickstart
+build=${COFFER_BUILD:-build/quickstart}
 # Root's PostgreSQL runs as another user, who cannot enter root's home.
-if [[ $(id -u) -eq 0 ]]; then default_dir=/var/lib/coffer-dev; else default_dir=$HOME/.local/share/coffer-dev; fi
+default_dir=${XDG_DATA_HOME:-$HOME/.local/share}/coffer/dev
+[[ $(id -u) -ne 0 ]] || default_dir=/var/lib/coffer-dev
 dir=${COFFER_DEV_DIR:-$default_dir}
+tcp=${COFFER_DEV_TCP:-tcp://127.0.0.1:7480}
 pid_file=$dir/cofferd.pid
 log=$dir/cofferd.log
 
 say() { printf '\n== %s\n' "$*"; }
+# fail MESSAGE [LOG [MARK]]: the end of the log follows, from the last line with the mark on.
 fail() {
     echo "quickstart: $1" >&2
-    [[ -z ${2:-} || ! -s $2 ]] || tail -n 20 "$2" >&2
+    [[ -z ${2:-} || ! -s $2 ]] || tac "$2" | sed "/${3:-no such mark}/q" | tac | tail -n 20 >&2
     exit 1
 }
 
@@ -33,66 +37,99 @@ running() {
     [[ $(cat "/proc/$pid/comm" 2>/dev/null) == cofferd ]] && echo "$pid"
 }
 
+# Whether the running server's program was built anew since it was started.
+outdated() {
+    [[ ! /proc/$1/exe -ef $(built cofferd) ]]
+}
+
 stop() {
     local pid
     if ! pid=$(running); then
-        echo "quickstart: no server runs in $dir"
+        echo "no server runs in $dir"
         return
     fi
     kill "$pid"
-    for _ in $(seq 300); do
-        kill -0 "$pid" 2>/dev/null || { rm -f "$pid_file"; echo "quickstart: stopped"; return; }
+    for _ in $(seq 600); do
+        running >/dev/null || { rm -f "$pid_file"; echo "stopped process $pid"; return; }
         sleep 0.1
     done
     fail "the server (process $pid) does not end; the last lines of its log:" "$log"
 }
 
-build_all() {
-    .ci/deps build
-    if ! { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF &&
-        cmake --build "$build"; } >"$build.log" 2>&1; then
-        fail "the build failed; the end of $build.log:" "$build.log"
+# Runs a command into a log; on a terminal the log's newest line is shown meanwhile.
+with_progress() {
+    local log=$1
+    shift
+    if [[ -t 1 ]]; then
+        "$@" 2>&1 | tee "$log" | while IFS= read -r line; do printf '\r\033[K%.79s' "$line"; done
+        local status=${PIPESTATUS[0]}
+        printf '\r\033[K'
+        return "$status"
     fi
-    echo "built in $build"
+    "$@" >"$log" 2>&1
+}
+
+compile() {
+    # A folder that was set up already keeps its options.
+    [[ -f $build/build.ninja ]] ||
+        cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF || return
+    cmake --build "$build"
+}
+
+build_all() {
+    local begin=$SECONDS
+    .ci/deps build
+    [[ -f $build/build.ninja ]] || echo "building in $build; this takes a minute or two"
+    mkdir -p "$build"
+    with_progress "$build/quickstart.log" compile ||
+        fail "the build failed; the end of $build/quickstart.log:" "$build/quickstart.log"
+    echo "built in $build, $((SECONDS - begin)) s"
 }
 
 # The one file of this name below the build.
 built() {
     local found
     found=$(find "$build" -name "$1" -not -path '*/CMakeFiles/*' \( -type f -o -type l \) | head -n 1)
-    [[ -n $found ]] || fail "$1 is missing below $build; see $build.log"
+    [[ -n $found ]] || fail "$1 is missing below $build; see $build/quickstart.log"
     realpath -s "$found"
 }
 
 start_server() {
     local pid
+    if pid=$(running) && outdated "$pid"; then
+        echo "the server was built anew, so the one that runs is stopped"
+        stop
+    fi
     if pid=$(running); then
-        echo "the server runs already, as process $pid"
+        echo "the server runs already"
     else
         rm -f "$dir/ready"
-        setsid "$(built cofferd)" serve --dev --dev-dir "$dir" >>"$log" 2>&1 </dev/null &
+        echo "--- start" >>"$log"
+        setsid "$(built cofferd)" serve --dev --dev-dir "$dir" --dev-tcp "$tcp" >>"$log" 2>&1 </dev/null &
         pid=$!
         echo $pid >"$pid_file"
     fi
     for _ in $(seq 600); do
-        [[ -e $dir/ready ]] && { echo "the server runs as process $pid, its log is $log"; return; }
-        kill -0 "$pid" 2>/dev/null || fail "the server ended while it started; the last lines of its log:" "$log"
+        [[ -e $dir/ready ]] && { echo "process $pid listens on $tcp; its log is $log"; return; }
+        kill -0 "$pid" 2>/dev/null || fail "the server ended while it started (COFFER_DEV_TCP names another address):" \
+            "$log" "^--- start"
         sleep 0.1
     done
-    fail "the server was not ready after a minute; the last lines of its log:" "$log"
+    fail "the server was not ready after a minute; its log:" "$log" "^--- start"
 }
 
 # Values come from files and from standard input: what stands on a command line can be read by everybody.
 store_secret() {
     local environment=$1 status=0
-    head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/client-id"
-    head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/client-secret"
+    head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$work/client-id"
+    head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$work/client-secret"
+    echo "\$ coffer secret create crowdstrike -e $environment CROWDSTRIKE_CLIENT_ID=@FILE CROWDSTRIKE_CLIENT_SECRET=-"
     "$coffer" secret create crowdstrike -e "$environment" \
         CROWDSTRIKE_CLIENT_ID=@"$work/client-id" CROWDSTRIKE_CLIENT_SECRET=- <"$work/client-secret" \
         2>"$work/message" || status=$?
     # 6: there is one already, from an earlier run.
     case $status in
-        0) ;;
+        0) cat "$work/message" ;;
         6) echo "the environment $environment has the secret already" ;;
         *) fail "storing the secret for $environment failed:" "$work/message" ;;
     esac
@@ -109,13 +146,14 @@ build_example() {
 
 # The executor has a token that may resolve and nothing else.
 run_example() {
+    echo "\$ executor $*"
     COFFER_TOKEN_FILE=$dir/executor.token "$work/executor" "$@"
 }
 
 case ${1:-} in
     '') ;;
     --stop) stop; exit 0 ;;
-    *) sed -n '2,11p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,12p' "$0" >&2; exit 2 ;;
 esac
 
 mkdir -p build "$dir"
@@ -128,17 +166,16 @@ coffer=$(built coffer)
 
 say "A development server in $dir"
 start_server
-set -a
 # shellcheck source=/dev/null
 . "$dir/env"
-set +a
 
 say "Store the secret crowdstrike for two environments"
 store_secret prod
 store_secret customer-a
+echo '$ coffer secret list'
 "$coffer" secret list
 
-say "An executor resolves it (client/libcoffer/examples/executor.c)"
+say "An executor resolves it for both, in one request (client/libcoffer/examples/executor.c)"
 build_example
 run_example prod customer-a
 
@@ -151,11 +188,11 @@ say "Next"
 cat <<TEXT
 The server is running. In a shell:
 
-  set -a; . $dir/env; set +a
+  . $dir/env
   PATH=$(dirname "$coffer"):\$PATH
   coffer secret list
   coffer get crowdstrike.CROWDSTRIKE_CLIENT_ID -e prod
   coffer set crowdstrike.CROWDSTRIKE_CLIENT_SECRET -e prod      (asks without echo)
 
-Stop it with: deploy/quickstart.sh --stop
+The tour goes on in README.md. Stop the server with "deploy/quickstart.sh --stop"; its data is in $dir.
 TEXT

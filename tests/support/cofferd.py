@@ -79,6 +79,14 @@ class Dev:
     def conninfo(self):
         return f"host={self.directory}/run user=coffer dbname=postgres"
 
+    def psql(self):
+        """The command that runs SQL behind the server's back, as somebody with the database in his hands would."""
+        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
+        return [psql, "-X", "-q", "-A", "-t", "-d", self.conninfo]
+
+    def sql(self, statement):
+        return subprocess.run([*self.psql(), "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
+
     def more(self, name, **environment):
         """One more server on the same database, on a socket of its own."""
         path = self.directory / f"{name}.sock"

@@ -74,12 +74,10 @@ class ServerTest(unittest.TestCase):
         return answers
 
     def psql(self):
-        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
-        return [psql, "-X", "-q", "-A", "-t", "-d", self.dev.conninfo]
+        return self.dev.psql()
 
     def sql(self, statement):
-        """Runs SQL behind the server's back, as somebody with the database in his hands would."""
-        return subprocess.run([*self.psql(), "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
+        return self.dev.sql(statement)
 
     @contextlib.contextmanager
     def locked(self, table):

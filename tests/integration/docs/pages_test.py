@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Runs the examples of the README and of docs against a development server, and compares what they print.
+
+  pages_test.py             fails with a diff if a page shows something else than what is printed
+  pages_test.py --update    writes what is printed into the pages
+
+An example is a block of the kind `console`: a line that begins with "$ " is a command for bash (a backslash at its end
+continues it), the lines below it are what it prints. The commands of one page share one shell. It stands in a folder
+that looks like the project's after deploy/quickstart.sh, with a home folder that looks like its user's, so a page can
+say what a reader types; or, where the page has the comment `folder: /etc/coffer`, in one that looks like an installed
+server's. What is new in every run (UUIDs, times, tokens, random digits) is not compared.
+"""
+
+import contextlib
+import difflib
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
+
+from cofferd import BUILD, ROOT, Dev  # noqa: E402
+
+IN_ETC = "<!-- folder: /etc/coffer -->"
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+PATIENCE = 120  # seconds for one command
+
+# What differs from run to run: pattern, and what stands for it when two texts are compared.
+VOLATILE = [
+    (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
+    (r"\bcof_[a-z]+_[0-9A-Za-z]{20,}", "TOKEN"),
+    (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z| UTC)?", "TIME"),
+    (r"\b\d+ (s|min|h|d) ago\b", "AGE"),
+    (r"\b\d+(\.\d+)? ?(us|ms)\b", "TIME_TAKEN"),
+    (r"\b[0-9a-f]{16,}\b", "HEX"),
+    (r"\b(process|pid) \d+\b", "PROCESS"),
+    (r'"dur_us":\d+', "TIME_TAKEN"),
+    (r"\b127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"[ \t]+", " "),
+    (r" $", ""),
+]
+
+
+def steady(text):
+    """The text without what differs from run to run."""
+    for pattern, name in VOLATILE:
+        text = re.sub(pattern, name, text, flags=re.M)
+    return text
+
+
+def commands_of(block):
+    """[command, what the page shows that it prints] of each command of a block."""
+    found = []
+    continued = False
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append([line[2:], ""])
+        elif continued:
+            found[-1][0] += "\n" + line
+        elif found:
+            found[-1][1] += line + "\n"
+        else:
+            raise SystemExit(f'an example does not begin with "$ ": {line}')
+        continued = (line.startswith("$ ") or continued) and line.endswith("\\")
+    return found
+
+
+class Shell:
+    """One bash that runs commands one after the other, and prints to a terminal."""
+
+    END = b"--- end of the command\n"
+
+    def __init__(self, folder, environment):
+        self.terminal, end = pty.openpty()
+        mode = termios.tcgetattr(end)
+        mode[1] &= ~termios.OPOST  # line ends stay as they are
+        termios.tcsetattr(end, termios.TCSANOW, mode)
+        self.process = subprocess.Popen(["bash", "--norc"], cwd=folder, env=environment, stdin=subprocess.PIPE,
+                                        stdout=end, stderr=end, start_new_session=True)
+        os.close(end)
+
+    def run(self, command):
+        """Everything that the command prints, on both streams."""
+        self.process.stdin.write(b"{ %b\n} </dev/null\necho '%b'\n" % (command.encode(), self.END.strip()))
+        self.process.stdin.flush()
+        printed = b""
+        while not printed.endswith(self.END):
+            if not select.select([self.terminal], [], [], PATIENCE)[0]:
+                raise SystemExit(f"does not end: {command}")
+            printed += self.read(command)
+        return printed.removesuffix(self.END).decode("utf-8", "replace")
+
+    def read(self, command):
+        try:
+            return os.read(self.terminal, 65536)
+        except OSError:  # its last writer is gone
+            raise SystemExit(f"the shell ended in: {command}") from None
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+        with contextlib.suppress(ProcessLookupError):  # what the page left in the background
+            os.killpg(self.process.pid, signal.SIGTERM)
+        os.close(self.terminal)
+
+
+class Reader:
+    """Folders as a reader of the pages has them, over a server of the test."""
+
+    def __init__(self, dev):
+        self.dev = dev
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-pages-", dir="/tmp"))
+        self.home = self.folder / "home"
+        self.project = self.folder / "coffer"
+        state = self.home / ".local" / "share" / "coffer"
+        state.mkdir(parents=True)
+        (state / "dev").symlink_to(dev.directory)
+        (self.project / "build").mkdir(parents=True)
+        (self.project / "build" / "quickstart").symlink_to(BUILD)
+        self.etc, self.run = self.folder / "etc", self.folder / "run"
+        self.etc.mkdir()
+        self.run.mkdir()
+        shutil.copy(ROOT / "deploy" / "config" / "cofferd.yaml", self.etc)
+        dev.sql("CREATE DATABASE coffer")
+        for name in ("client", "deploy", "docs", "proto", "server"):
+            (self.project / name).symlink_to(ROOT / name)
+
+    def shell(self, in_etc):
+        """Environment variables stand for what only an installed server has; paths are the reader's again as_read."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("COFFER")}
+        here = {
+            "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "120",
+            "PATH": f"{BUILD / 'server'}:{BUILD / 'client' / 'cli'}:{os.environ['PATH']}",
+            "COFFER_ADDR": f"ipc://{self.run}/coffer.sock",
+            "COFFERD_DATABASE__CONNINFO": self.dev.conninfo.replace("dbname=postgres", "dbname=coffer"),
+            "COFFERD_KEYS__ROOT_KEY_FILE": str(self.etc / "root.key"),
+            "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.run}/coffer.sock",
+        }
+        return Shell(self.etc if in_etc else self.project, {**kept, **here})
+
+    def as_read(self, text):
+        """What was printed, with the paths that the reader would see."""
+        for path, read in ((self.home / ".local/share/coffer/dev", "~/.local/share/coffer/dev"),
+                           (self.dev.directory, "~/.local/share/coffer/dev"), (self.project, "~/coffer"),
+                           (self.home, "~"), (self.etc, "/etc/coffer"), (self.run, "/run/coffer")):
+            text = text.replace(str(path), read)
+        return text
+
+    def close(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_block(reader, shell, block):
+    """The block as it should be: as it is, where only what is volatile differs."""
+    lines = []
+    for command, shown in commands_of(block):
+        printed = reader.as_read(shell.run(command))
+        lines += [f"$ {command}\n", shown if steady(shown) == steady(printed) else printed]
+    return "".join(lines)
+
+
+def run_page(reader, text):
+    shell = reader.shell(IN_ETC in text)
+    try:
+        return BLOCK.sub(lambda match: f"```console\n{run_block(reader, shell, match.group(1))}```", text)
+    finally:
+        shell.close()
+
+
+def check(reader, name, text, update):
+    """Whether the page shows what is printed; with `update` it does afterwards."""
+    new = run_page(reader, text)
+    if new == text:
+        return True
+    sys.stdout.writelines(difflib.unified_diff(text.splitlines(True), new.splitlines(True), name, f"{name} as printed"))
+    if update:
+        (ROOT / name).write_text(new, encoding="utf-8")
+    return update
+
+
+def main():
+    update = "--update" in sys.argv[1:]
+    names = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+    pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    pages = {name: text for name, text in pages.items() if BLOCK.search(text)}
+    wrong = []
+    for name, text in pages.items():
+        dev = Dev()
+        reader = Reader(dev)
+        try:
+            if not check(reader, name, text, update):
+                wrong.append(name)
+        finally:
+            reader.close()
+            dev.close()
+    if wrong:
+        raise SystemExit(f"{', '.join(wrong)}: not what is printed; if the new output is right, run\n"
+                         f"  COFFER_BUILD={BUILD} tests/integration/docs/pages_test.py --update")
+    examples = sum(len(commands_of(block)) for text in pages.values() for block in BLOCK.findall(text))
+    print(f"{examples} commands of {len(pages)} pages print what the pages show")
+
+
+main()

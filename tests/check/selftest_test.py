@@ -192,7 +192,7 @@ class Checks(unittest.TestCase):
 
     def test_proto__break_of_what_is_frozen(self):
         frame = "proto/coffer/rpc/v1/frame.proto"
-        self.passes("proto", "freeze", "planted", "coffer/rpc/v1")
+        self.passes("proto", "freeze", "planted", "coffer.rpc.v1", "coffer.v1.ResolveService")
         image = self.folder / "proto/frozen/planted.binpb"
         try:
             self.passes("proto")
@@ -202,11 +202,15 @@ class Checks(unittest.TestCase):
                 with self.subTest(what), self.replaced(frame, field.group(), new):
                     self.fails("frame.proto", "proto")
                     # Nor does freezing again hide it.
-                    self.fails("frame.proto", "proto", "freeze", "planted", "coffer/rpc/v1")
+                    self.fails("frame.proto", "proto", "freeze", "planted", "coffer.rpc.v1", "coffer.v1.ResolveService")
             with self.replaced("proto/coffer/rpc/v1/error_reason.proto", "TOKEN_MISSING", "TOKEN_NONE"):
                 self.fails("error_reason.proto", "proto")
             with self.planted("proto/coffer/rpc/v1/server.proto", None):
                 self.fails("GetServerInfoRequest.* was deleted", "proto")
+            with self.replaced("proto/coffer/v1/secret.proto", "  bytes value = 2;", "  string value = 2;"):
+                self.fails("secret.proto:.*KeyValue", "proto")  # Resolve uses it
+            with self.replaced("proto/coffer/v1/secret.proto", "rpc DeleteSecret(", "rpc DropSecret("):
+                self.passes("proto")  # it is not frozen
             with self.appended(frame, "\n// What comes later.\nmessage Later {\n  // Any.\n  string text = 1;\n}\n"):
                 self.passes("proto")
         finally:

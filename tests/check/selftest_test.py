@@ -209,8 +209,8 @@ class Checks(unittest.TestCase):
                 self.fails("GetServerInfoRequest.* was deleted", "proto")
             with self.replaced("proto/coffer/v1/secret.proto", "  bytes value = 2;", "  string value = 2;"):
                 self.fails("secret.proto:.*KeyValue", "proto")  # Resolve uses it
-            with self.replaced("proto/coffer/v1/secret.proto", "rpc DeleteSecret(", "rpc DropSecret("):
-                self.passes("proto")  # it is not frozen
+            with self.replaced("proto/coffer/v1/secret.proto", "uint64 expected_version = ", "uint64 expected_version = 9"):
+                self.passes("proto")  # not frozen by this
             with self.appended(frame, "\n// What comes later.\nmessage Later {\n  // Any.\n  string text = 1;\n}\n"):
                 self.passes("proto")
         finally:

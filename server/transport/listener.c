@@ -185,7 +185,10 @@ cof_code listener_new(const struct transport_options *options, const char *addre
     const int result = open_stream(listener, address);
     if (result != 0) {
         listener_free(listener);
-        return bad_address(err, address, nng_strerror(result));
+        return bad_address(err, address,
+                           result == NNG_EADDRINUSE
+                               ? "another process listens there; stop it, or choose another address"
+                               : nng_strerror(result));
     }
     remember_address(listener, address);
     accept_next(listener);

@@ -44,6 +44,20 @@ void help_command(const struct command *command)
     printf("\nExample:\n  %s\n", command->example);
 }
 
+/* The commands of a group; false if there is no such group. */
+static bool help_group(const char *group)
+{
+    bool known = false;
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].group, group) == 0) {
+            print_usage(&commands[i]);
+            printf("  %s\n", commands[i].help);
+            known = true;
+        }
+    }
+    return known;
+}
+
 static void help_exits(void)
 {
     puts("Exit codes:");
@@ -84,7 +98,9 @@ cli_exit cmd_help(struct cli *cli)
     }
     const struct command *command = command_find(cli->arguments, cli->argument_count);
     if (command == NULL) {
-        return command_unknown(cli->arguments, cli->argument_count);
+        return cli->argument_count == 1 && help_group(cli->arguments[0])
+                   ? CLI_OK
+                   : command_unknown(cli->arguments, cli->argument_count);
     }
     help_command(command);
     return CLI_OK;

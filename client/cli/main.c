@@ -16,10 +16,10 @@ static void harden(void)
 
 static cli_exit run(struct cli *cli, unsigned given)
 {
-    if (cli->argument_count == 0) {
+    const struct command *command = command_find(cli->arguments, cli->argument_count);
+    if (cli->argument_count == 0 || (command == NULL && cli->help)) {
         return cmd_help(cli);
     }
-    const struct command *command = command_find(cli->arguments, cli->argument_count);
     if (command == NULL) {
         return command_unknown(cli->arguments, cli->argument_count);
     }

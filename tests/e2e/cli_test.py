@@ -121,7 +121,7 @@ class Transcript(CliTest):
 
     def test_help_of_everything(self):
         text = self.succeed("help").decode() + self.succeed("help", "exit-codes").decode()
-        for words in (["get"], ["set"], ["secret", "create"], ["sa", "create"], ["token", "revoke"]):
+        for words in (["get"], ["set"], ["secret"], ["secret", "create"], ["sa", "create"], ["token", "revoke"]):
             shown = self.succeed("help", *words)
             self.assertEqual(shown, self.succeed(*words, "--help"))
             text += shown.decode()

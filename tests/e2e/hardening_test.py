@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""What other processes of the same user can learn of cofferd and of coffer: nothing; and neither writes a core.
+
+Run by root, the processes are those of another user, for root may look at everything.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import cli  # noqa: E402
+from cofferd import COFFERD, PATIENCE, wait_for  # noqa: E402
+
+NOBODY = 65534
+# Says what this process can do to the process in its argument.
+LOOK = """
+import ctypes, os, sys
+pid = int(sys.argv[1])
+def tell(name, action):
+    try:
+        action()
+        print(name)
+    except OSError:
+        pass
+def attach():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(16, pid, None, None) != 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+    os.waitpid(pid, 0x40000000)
+    libc.ptrace(17, pid, None, None)
+tell("environ", lambda: open(f"/proc/{pid}/environ", "rb").read())
+tell("mem", lambda: open(f"/proc/{pid}/mem", "rb").close())
+tell("maps", lambda: open(f"/proc/{pid}/maps", "rb").read())
+tell("attach", attach)
+"""
+
+
+def as_user(*command):
+    """The command as a user without rights."""
+    if os.geteuid() != 0:
+        return list(command)
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all", *command]
+
+
+class Hardening(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-test-", dir="/tmp"))
+        cls.folder.chmod(0o755)
+        cls.data = cls.folder / "data"
+        cls.data.mkdir()
+        if os.geteuid() == 0:
+            os.chown(cls.data, NOBODY, NOBODY)
+        for program in (COFFERD, cli.COFFER):  # where that user can surely read them
+            shutil.copy(program, cls.folder)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def start(self, *command, **options):
+        return subprocess.Popen(as_user(*command), cwd=self.data, **options)
+
+    def server(self):
+        (self.data / "ready").unlink(missing_ok=True)  # of one that could not remove it
+        with open(self.data / "log", "wb") as log:
+            process = self.start(self.folder / "cofferd", "serve", "--dev", "--dev-dir", self.data, "--dev-tcp",
+                                 "tcp://127.0.0.1:0", stdout=log, stderr=log)
+        self.addCleanup(self.end_server, process)
+        wait_for(lambda: (self.data / "ready").exists() or process.poll() is not None, "cofferd is not ready")
+        self.assertIsNone(process.poll(), (self.data / "log").read_text())
+        return process
+
+    def end_server(self, process):
+        """Also its PostgreSQL, where it could not end that itself."""
+        pid_file = self.data / "postgresql" / "postmaster.pid"
+        try:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+            if pid_file.exists():
+                os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
+        except ProcessLookupError:
+            pass
+        wait_for(lambda: not pid_file.exists(), "PostgreSQL does not end")
+
+    def command(self):
+        """coffer with half a value read, which is when it has something to hide."""
+        process = self.start(self.folder / "coffer", "set", "a.B=-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        process.stdin.write(b"half of a value")
+        process.stdin.flush()
+        self.addCleanup(process.communicate)
+        limits = pathlib.Path(f"/proc/{process.pid}/limits")
+        wait_for(lambda: self.core_limit(limits.read_text()) == ("0", "0"), "coffer sets no limit")
+        return process
+
+    @staticmethod
+    def core_limit(limits):
+        return re.search(r"Max core file size +(\S+) +(\S+)", limits).groups()
+
+    def can(self, pid):
+        done = subprocess.run(as_user(sys.executable, "-c", LOOK, str(pid)), capture_output=True, text=True,
+                              check=True, timeout=PATIENCE)
+        return set(done.stdout.split())
+
+    def test_process_of_the_same_user_sees_nothing_of_the_server(self):
+        process = self.server()
+        self.assertEqual(self.core_limit(pathlib.Path(f"/proc/{process.pid}/limits").read_text()), ("0", "0"))
+        self.assertEqual(self.can(process.pid), set())
+
+    def test_process_of_the_same_user_sees_nothing_of_the_command_line(self):
+        self.assertEqual(self.can(self.command().pid), set())
+
+    def test_process_that_hides_nothing_can_be_seen(self):
+        """Or the two above would show nothing."""
+        process = self.start("sleep", "1000")
+        try:
+            wait_for(lambda: pathlib.Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "it does not start")
+            self.assertIn("environ", self.can(process.pid))
+        finally:
+            process.kill()
+            process.wait()
+
+    def assert_no_core(self, process):
+        before = set(self.data.iterdir())
+        process.send_signal(signal.SIGSEGV)
+        _, status = os.waitpid(process.pid, 0)
+        process.returncode = status
+        self.assertFalse(os.WCOREDUMP(status))
+        self.assertEqual([path for path in set(self.data.iterdir()) - before if "core" in path.name], [])
+
+    def test_crash_leaves_no_core(self):
+        self.assert_no_core(self.command())
+        self.assert_no_core(self.server())
+
+
+if __name__ == "__main__":
+    unittest.main()

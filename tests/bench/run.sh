@@ -10,9 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 export COFFER_BUILD=${COFFER_BUILD:-$PWD/build/release}
-for program in server/cofferd client/bench/coffer-bench; do
-    if [[ ! -x $COFFER_BUILD/$program ]]; then
-        echo "tests/bench/run.sh: $COFFER_BUILD/$program is missing; build the preset release first" >&2
+for program in "$COFFER_BUILD"/server/cofferd "$COFFER_BUILD"/client/bench/coffer-bench; do
+    if [[ ! -x $program ]]; then
+        echo "tests/bench/run.sh: $program is missing; build the preset release first" >&2
         exit 2
     fi
 done

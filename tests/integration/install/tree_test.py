@@ -15,7 +15,7 @@ DEBUG = os.environ.get("COFFER_BUILD_TYPE", "Debug") == "Debug"
 
 # What the folder holds; a name that ends in / stands for everything below it.
 EXPECTED = {
-    "bin/coffer", "sbin/cofferd", "include/coffer/", "LIB/libcoffer.a", "LIB/libcoffer.so", "LIB/libcoffer.so.0",
+    "bin/coffer", "bin/coffer-bench", "sbin/cofferd", "include/coffer/", "LIB/libcoffer.a", "LIB/libcoffer.so", "LIB/libcoffer.so.0",
     "LIB/libcoffer.so.0.1.0", "LIB/cmake/coffer/", "LIB/pkgconfig/coffer.pc", "lib/systemd/system/cofferd.service",
     "lib/sysusers.d/coffer.conf", "share/coffer/proto/", "share/doc/coffer/",
 }
@@ -25,8 +25,6 @@ INSIDE = [
     "share/doc/coffer/LICENSE", "share/doc/coffer/operations.md", "share/doc/coffer/reference/settings.md",
     "share/coffer/proto/coffer/rpc/v1/frame.proto", "share/coffer/proto/google/rpc/error_details.proto",
 ]
-# Built by itself, so it may be there or not.
-OPTIONAL = {"bin/coffer-bench"}
 
 
 def run(*command, **options):
@@ -55,13 +53,13 @@ class Installed(unittest.TestCase):
         expected = {name.replace("LIB/", library + "/") for name in EXPECTED}
         folders = tuple(name for name in expected if name.endswith("/"))
         single = {name for name in self.names if not name.startswith(folders)}
-        self.assertEqual(single - OPTIONAL, {name for name in expected if not name.endswith("/")})
+        self.assertEqual(single, {name for name in expected if not name.endswith("/")})
         for name in INSIDE:
             self.assertIn(name, self.names)
 
     def test_programs_and_library_are_hardened(self):
         programs = self.programs()
-        self.assertGreaterEqual(len(programs), 3, programs)
+        self.assertEqual(len(programs), 4, programs)
         result = subprocess.run([ROOT / ".ci" / "hardening", *(["--debug"] if DEBUG else []), *programs],
                                 capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
@@ -76,15 +74,6 @@ class Installed(unittest.TestCase):
     def test_programs_run_from_where_they_are(self):
         self.assertRegex(run(self.prefix / "sbin" / "cofferd", "version"), r"^cofferd \d+\.\d+\.\d+\n$")
         self.assertRegex(run(self.prefix / "bin" / "coffer", "version"), r"^coffer \d+\.\d+\.\d+\n$")
-
-    def test_program_is_built_with_pkg_config_alone(self):
-        program = self.prefix / "executor"
-        environment = {**os.environ, "PKG_CONFIG_PATH": str(self.library / "pkgconfig")}
-        flags = run("pkg-config", "--define-prefix", "--cflags", "--libs", "coffer", env=environment).split()
-        run("cc", "-std=c99", ROOT / "client/libcoffer/examples/executor.c", *flags, "-o", program)
-        result = subprocess.run([program], env={**os.environ, "LD_LIBRARY_PATH": str(self.library)},
-                                capture_output=True, text=True, check=False)
-        self.assertEqual((result.returncode, result.stderr), (2, "usage: executor [--wrong-key] ENVIRONMENT...\n"))
 
     def test_unit_lets_the_server_lock_what_it_locks_and_write_no_core(self):
         unit = (self.prefix / "lib/systemd/system/cofferd.service").read_text(encoding="utf-8")

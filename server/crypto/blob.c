@@ -11,6 +11,8 @@ const char *blob_kind_name(blob_kind kind)
         return "answer";
     case BLOB_NARROWING_KEY:
         return "narrowing_key";
+    case BLOB_AUDIT_KEY:
+        return "audit_key";
     }
     return "unknown";
 }

@@ -52,12 +52,11 @@ static const struct root_key *find_root(const struct keyring *keyring, struct co
 static COF_CODE check_wrapped(struct cof_slice wrapped, struct cof_error *err)
 {
     if (wrapped.len != WRAPPED_KEY_SIZE) {
-        return cof_fail(err, COF_REASON_CORRUPTED, "a stored workspace key has %zu bytes instead of %d",
-                        wrapped.len, WRAPPED_KEY_SIZE);
+        return cof_fail(err, COF_REASON_CORRUPTED, "a stored key has %zu bytes instead of %d", wrapped.len,
+                        WRAPPED_KEY_SIZE);
     }
     if (wrapped.data[0] != BLOB_FORMAT) {
-        return cof_fail(err, COF_REASON_CORRUPTED,
-                        "a stored workspace key has format %u, which this server does not know",
+        return cof_fail(err, COF_REASON_CORRUPTED, "a stored key has format %u, which this server does not know",
                         (unsigned) wrapped.data[0]);
     }
     return COF_OK;
@@ -67,15 +66,14 @@ static COF_CODE root_missing(struct cof_slice id, struct cof_error *err)
 {
     char text[2 * ROOT_KEY_ID + 1];
     cof_hex_encode(id, text);
-    return cof_fail(
-        err, COF_REASON_CORRUPTED,
-        "a stored workspace key was wrapped by root key %s, which this server does not have; give it to "
-        "the server beside the current one, or restore the row from a backup",
-        text);
+    return cof_fail(err, COF_REASON_CORRUPTED,
+                    "a stored key was wrapped by root key %s, which this server does not have; give it to "
+                    "the server beside the current one, or restore the row from a backup",
+                    text);
 }
 
-static COF_CODE unwrap(const struct keyring *keyring, const struct blob_address *address, struct cof_slice wrapped,
-                       uint8_t key[CRYPTO_KEY], struct cof_error *err)
+COF_CODE keyring_unwrap(const struct keyring *keyring, const struct blob_address *address, struct cof_slice wrapped,
+                        uint8_t key[CRYPTO_KEY], struct cof_error *err)
 {
     TRY(check_wrapped(wrapped, err));
     const struct cof_slice id = {wrapped.data + 1, ROOT_KEY_ID};
@@ -104,7 +102,7 @@ static COF_CODE unwrap_and_install(struct keyring *keyring, const struct blob_ad
 {
     const uint32_t generation = (uint32_t) address->version;
     AUTO(crypto_key_done) struct crypto_key key;
-    TRY(unwrap(keyring, address, wrapped, key.bytes, err));
+    TRY(keyring_unwrap(keyring, address, wrapped, key.bytes, err));
     struct opened_key *opened;
     TRY(opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
     return key_table_install(keyring->table, opened, err);
@@ -164,22 +162,28 @@ void keyring_free(struct keyring *keyring)
     free(keyring);
 }
 
+COF_CODE keyring_wrap(const struct keyring *keyring, const struct blob_address *address,
+                      const uint8_t key[CRYPTO_KEY], uint8_t wrapped[WRAPPED_KEY_SIZE], struct cof_error *err)
+{
+    const struct root_key *root = keyring->roots[0];
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    wrapped[0] = BLOB_FORMAT;
+    memcpy(wrapped + 1, root_key_id(root), ROOT_KEY_ID);
+    TRY(crypto_random(wrapped + WRAPPED_NONCE_AT, CRYPTO_NONCE, err));
+    return xaes_seal(root_key_wrapping(root), wrapped + WRAPPED_NONCE_AT, blob_associated(address, associated),
+                     cof_slice_of(key, CRYPTO_KEY), wrapped + WRAPPED_SEALED_AT, err);
+}
+
 COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
                           uint8_t wrapped[WRAPPED_KEY_SIZE], struct cof_error *err)
 {
     if (generation == 0) {
         return cof_fail_internal(err, COF_ORIGIN_OWN, "", "key generations start at 1");
     }
-    const struct root_key *root = keyring->roots[0];
     const struct blob_address address = wrapped_address(workspace, generation);
-    uint8_t associated[BLOB_ASSOCIATED_MAX];
     AUTO(crypto_key_done) struct crypto_key key;
     TRY(crypto_random(key.bytes, sizeof key.bytes, err));
-    wrapped[0] = BLOB_FORMAT;
-    memcpy(wrapped + 1, root_key_id(root), ROOT_KEY_ID);
-    TRY(crypto_random(wrapped + WRAPPED_NONCE_AT, CRYPTO_NONCE, err));
-    return xaes_seal(root_key_wrapping(root), wrapped + WRAPPED_NONCE_AT, blob_associated(&address, associated),
-                     cof_slice_of(key.bytes, sizeof key.bytes), wrapped + WRAPPED_SEALED_AT, err);
+    return keyring_wrap(keyring, &address, key.bytes, wrapped, err);
 }
 
 COF_CODE keyring_install(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,

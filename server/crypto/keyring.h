@@ -34,6 +34,7 @@ typedef enum blob_kind {
     BLOB_WORKSPACE_KEY,  /* "workspace_key": object = workspace UUID, version = generation */
     BLOB_ANSWER,         /* "answer": object = request ID, version = 0 */
     BLOB_NARROWING_KEY,  /* "narrowing_key": object = token UUID, version = 0 */
+    BLOB_AUDIT_KEY,      /* "audit_key": no workspace, object = server UUID, version = segment number (log_key.h) */
 } blob_kind;
 
 struct blob_address {

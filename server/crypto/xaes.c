@@ -1,11 +1,11 @@
 #include "server/crypto/xaes.h"
 
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include "common/secret.h"
 #include "server/crypto/contexts.h"
+#include "server/crypto/gcm.h"
 
 enum { AES_BLOCK = 16, DERIVE_NONCE = 12 };
 
@@ -60,9 +60,11 @@ void xaes_key_free(struct xaes_key *key)
 }
 
 /* The key of one message: two blocks of CMAC in counter mode (SP 800-108), as the construction prescribes them. */
-static COF_CODE derive(struct crypto_contexts *contexts, const struct xaes_key *key, const uint8_t *nonce,
-                       struct crypto_key *ret_key, struct cof_error *err)
+static COF_CODE derive(const struct xaes_key *key, const uint8_t *nonce, struct crypto_key *ret_key,
+                       struct cof_error *err)
 {
+    struct crypto_contexts *contexts;
+    TRY(crypto_contexts_view(&contexts, err));
     for (uint8_t i = 0; i < 2; i++) {
         uint8_t *block = ret_key->bytes + (size_t) i * AES_BLOCK;
         const uint8_t head[] = {0, (uint8_t) (i + 1), 'X', 0};
@@ -75,27 +77,6 @@ static COF_CODE derive(struct crypto_contexts *contexts, const struct xaes_key *
     return encrypt_blocks(contexts->block, key->key, ret_key->bytes, CRYPTO_KEY, err);
 }
 
-static bool add_associated(EVP_CIPHER_CTX *gcm, struct cof_slice associated)
-{
-    int written = 0;
-    return associated.len == 0 || EVP_CipherUpdate(gcm, NULL, &written, associated.data, (int) associated.len) == 1;
-}
-
-static bool add_text(EVP_CIPHER_CTX *gcm, struct cof_slice text, uint8_t *to)
-{
-    int written = 0;
-    return text.len == 0 || EVP_CipherUpdate(gcm, to, &written, text.data, (int) text.len) == 1;
-}
-
-static bool gcm_seal(EVP_CIPHER_CTX *gcm, const struct crypto_key *key, const uint8_t *nonce,
-                     struct cof_slice associated, struct cof_slice plaintext, uint8_t *to)
-{
-    int written = 0;
-    return EVP_EncryptInit_ex2(gcm, NULL, key->bytes, nonce, NULL) == 1 && add_associated(gcm, associated) &&
-           add_text(gcm, plaintext, to) && EVP_EncryptFinal_ex(gcm, to + plaintext.len, &written) == 1 &&
-           EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_GET_TAG, CRYPTO_TAG, to + plaintext.len) == 1;
-}
-
 COF_CODE xaes_seal(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE], struct cof_slice associated,
                    struct cof_slice plaintext, uint8_t *to, struct cof_error *err)
 {
@@ -103,67 +84,19 @@ COF_CODE xaes_seal(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE]
         return cof_fail(err, COF_REASON_LIMIT_EXCEEDED, "%zu bytes are too many to seal at once, the most is %d",
                         plaintext.len, XAES_TEXT_MAX);
     }
-    struct crypto_contexts *contexts;
-    TRY(crypto_contexts_view(&contexts, err));
     AUTO(crypto_key_done) struct crypto_key message_key;
-    TRY(derive(contexts, key, nonce, &message_key, err));
-    const bool sealed = gcm_seal(contexts->gcm, &message_key, nonce + DERIVE_NONCE, associated, plaintext, to);
-    crypto_context_forget(contexts->gcm);
-    return sealed ? COF_OK : crypto_fail(err, "sealing with AES-256-GCM");
-}
-
-/* Sets the key and takes in everything but the tag. */
-static bool gcm_open(EVP_CIPHER_CTX *gcm, const struct crypto_key *key, const uint8_t *nonce,
-                     struct cof_slice associated, struct cof_slice text, uint8_t *to)
-{
-    return EVP_DecryptInit_ex2(gcm, NULL, key->bytes, nonce, NULL) == 1 && add_associated(gcm, associated) &&
-           add_text(gcm, text, to);
-}
-
-/* The copy is there because OpenSSL takes the tag by a pointer that is not const. */
-static bool gcm_verify(EVP_CIPHER_CTX *gcm, const uint8_t *tag)
-{
-    uint8_t copy[CRYPTO_TAG];
-    uint8_t nothing[CRYPTO_TAG];
-    int written = 0;
-    memcpy(copy, tag, CRYPTO_TAG);
-    return EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_SET_TAG, CRYPTO_TAG, copy) == 1 &&
-           EVP_DecryptFinal_ex(gcm, nothing, &written) == 1;
-}
-
-static COF_CODE not_authentic(struct cof_error *err)
-{
-    ERR_clear_error();
-    return cof_fail(err, COF_REASON_CORRUPTED,
-                    "stored data does not open: it was changed or cut, or it belongs to something else");
-}
-
-static COF_CODE open_text(const struct xaes_key *key, const uint8_t *nonce, struct cof_slice associated,
-                          struct cof_slice sealed, uint8_t *to, struct cof_error *err)
-{
-    const struct cof_slice text = {sealed.data, sealed.len - CRYPTO_TAG};
-    struct crypto_contexts *contexts;
-    TRY(crypto_contexts_view(&contexts, err));
-    AUTO(crypto_key_done) struct crypto_key message_key;
-    TRY(derive(contexts, key, nonce, &message_key, err));
-    const bool opened = gcm_open(contexts->gcm, &message_key, nonce + DERIVE_NONCE, associated, text, to);
-    const bool authentic = opened && gcm_verify(contexts->gcm, sealed.data + text.len);
-    crypto_context_forget(contexts->gcm);
-    if (!opened) {
-        return crypto_fail(err, "opening with AES-256-GCM");
-    }
-    return authentic ? COF_OK : not_authentic(err);
+    TRY(derive(key, nonce, &message_key, err));
+    return gcm_seal(message_key.bytes, nonce + DERIVE_NONCE, associated, plaintext, to, err);
 }
 
 COF_CODE xaes_open(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE], struct cof_slice associated,
                    struct cof_slice sealed, uint8_t *to, struct cof_error *err)
 {
-    if (sealed.len < CRYPTO_TAG || sealed.len - CRYPTO_TAG > XAES_TEXT_MAX || associated.len > XAES_TEXT_MAX) {
-        return not_authentic(err);
-    }
-    const cof_code code = open_text(key, nonce, associated, sealed, to, err);
+    AUTO(crypto_key_done) struct crypto_key message_key;
+    const cof_code code = derive(key, nonce, &message_key, err);
     if (code != COF_OK) {
-        cof_wipe(to, sealed.len - CRYPTO_TAG);
+        cof_wipe(to, sealed.len < CRYPTO_TAG ? 0 : sealed.len - CRYPTO_TAG);
+        return code;
     }
-    return code;
+    return gcm_open(message_key.bytes, nonce + DERIVE_NONCE, associated, sealed, to, err);
 }

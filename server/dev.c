@@ -27,6 +27,7 @@ struct dev {
     char directory[PATH_SIZE];
     char root_key[PATH_SIZE];
     char socket[PATH_SIZE];
+    char state[PATH_SIZE];
     char conninfo[CONNINFO_SIZE];
     char workspace[BOOTSTRAP_UUID_TEXT];
     const char *addresses[2];
@@ -160,6 +161,7 @@ static cof_code fill_settings(struct dev *dev, const struct dev_options *options
     bool made = false;
     TRY(path_of(dev, "root.key", dev->root_key, err));
     TRY(path_of(dev, "coffer.sock", dev->socket, err));
+    TRY(path_of(dev, "state", dev->state, err));
     static char ipc[PATH_SIZE + 8];
     (void) snprintf(ipc, sizeof ipc, "ipc://%s", dev->socket);
     dev->addresses[0] = options->tcp == NULL ? DEV_TCP : options->tcp;
@@ -167,6 +169,7 @@ static cof_code fill_settings(struct dev *dev, const struct dev_options *options
     TRY(settings_read(NULL, &dev->settings, err));
     dev->settings.database_conninfo = dev->conninfo;
     dev->settings.keys_root_key_file = dev->root_key;
+    dev->settings.server_state_dir = dev->state;
     dev->settings.transport_listen.items = dev->addresses;
     dev->settings.transport_listen.count = COF_COUNT(dev->addresses);
     TRY(server_start(&dev->settings, err));

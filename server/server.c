@@ -8,13 +8,20 @@
 #include <unistd.h>
 
 #include "common/arena.h"
+#include "server/audit/audit.h"
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
 
-enum { FORCED_EXIT = 130, POLL_MS = 20, MIGRATE_LOCK_TIMEOUT_MS = 10000, MAX_ADDRESSES = 16 };
+enum {
+    FORCED_EXIT = 130,
+    POLL_MS = 20,
+    MIGRATE_LOCK_TIMEOUT_MS = 10000,
+    MAX_ADDRESSES = 16,
+    AUDIT_RESOLVE_DURABLE = 1
+};
 
 struct server_core {
     const struct settings *settings;
@@ -214,6 +221,7 @@ void server_block_signals(void)
     const sigset_t signals = awaited_signals();
     (void) pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void) signal(SIGPIPE, SIG_IGN);
+    (void) signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like any other */
 }
 
 static void wait_for_end(const struct cof_log *log)
@@ -246,9 +254,32 @@ static void pause_or_leave(void)
 
 struct server {
     struct server_core *core;
+    struct state *state;
+    struct audit *audit;
     struct dispatch *dispatch;
     struct transport *transport;
 };
+
+static cof_code start_audit(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct settings *settings = core->settings;
+    TRY(state_open(settings->server_state_dir, &server->state, err));
+    const struct audit_options options = {
+        .folder = state_audit_folder(server->state),
+        .server = *state_server(server->state),
+        .keyring = core->keyring,
+        .clock = &cof_system_clock,
+        .log = &core->log,
+        .segment_bytes = settings->audit_segment,
+        .keep_segments = settings->audit_keep_segments,
+        .keep_days = settings->audit_keep_days,
+        .refusals_per_second = settings->audit_refusals_per_second,
+    };
+    TRY(audit_open(&options, &server->audit, err));
+    core->service.audit = server->audit;
+    return COF_OK;
+}
 
 static cof_code start_dispatch(struct server *server, struct cof_error *err)
 {
@@ -259,6 +290,7 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .pool = core->pool,
         .log = &core->log,
         .log_requests = (dispatch_log) settings->log_requests,
+        .resolve_durable = settings->audit_resolve == AUDIT_RESOLVE_DURABLE,
         .workers = settings->limits_workers,
         .queue = settings->limits_queue,
         .call_memory = (uint32_t) settings->limits_call_memory,
@@ -331,10 +363,12 @@ static void take_down(struct server *server)
     if (server->transport != NULL) {
         drain(server);
     }
-    /* Workers first: they answer what they still have, which transport must be there for. */
+    /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
+    audit_close(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
+    state_close(server->state);
 }
 
 static cof_code run(struct server *server, const struct server_hooks *hooks, struct cof_error *err)
@@ -346,6 +380,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
                         "the database holds no instance of Coffer yet; run cofferd init once");
     }
+    TRY(start_audit(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_transport(server, err));
     tell_listening(server, hooks);

@@ -1,3 +1,5 @@
+#include <stddef.h>
+
 #include "server/dispatch/ticket.h"
 
 enum { SEND_TIMEOUT_MIN_MS = 100 };
@@ -31,7 +33,7 @@ static void send(struct dispatch *dispatch, struct ticket *ticket)
 }
 
 /* An internal failure is told with a neutral message; the log has the rest. */
-void answer_error(struct dispatch *dispatch, struct ticket *ticket)
+static void send_error(struct dispatch *dispatch, struct ticket *ticket)
 {
     uint8_t details[COF_ERROR_DETAILS_SIZE];
     struct cof_response_frame frame = frame_of(dispatch, ticket);
@@ -44,6 +46,12 @@ void answer_error(struct dispatch *dispatch, struct ticket *ticket)
     }
     request_log(dispatch, ticket, ticket->err.code);
     send(dispatch, ticket);
+}
+
+void answer_error(struct dispatch *dispatch, struct ticket *ticket)
+{
+    record_refusal(dispatch, ticket);
+    send_error(dispatch, ticket);
 }
 
 static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
@@ -69,10 +77,32 @@ static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const P
     return COF_OK;
 }
 
+/* On the audit log's thread: the record is on the disk, or the disk has failed. */
+static void answer_kept(struct audit_waiter *waiter, bool durable)
+{
+    struct ticket *ticket = (struct ticket *) (void *) ((uint8_t *) waiter - offsetof(struct ticket, waiter));
+    struct dispatch *dispatch = ticket->dispatch;
+    if (durable) {
+        request_log(dispatch, ticket, COF_OK);
+        send(dispatch, ticket);
+    } else {
+        cof_ignore(audit_unavailable(&ticket->err));
+        answer_error(dispatch, ticket);
+    }
+    ticket_free(dispatch, ticket);
+}
+
 void answer_message(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
 {
-    if (encode(dispatch, ticket, response) != COF_OK) {
+    bool durable = false;
+    if (encode(dispatch, ticket, response) != COF_OK ||
+        record_answer(dispatch, ticket, response, &durable) != COF_OK) {
         answer_error(dispatch, ticket);
+        return;
+    }
+    if (durable) {
+        ticket->waiter.done = answer_kept;
+        ticket_set_state(ticket, TICKET_KEPT);
         return;
     }
     request_log(dispatch, ticket, COF_OK);

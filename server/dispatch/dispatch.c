@@ -53,8 +53,12 @@ void ticket_set_state(struct ticket *ticket, ticket_state state)
     case TICKET_RUNNING:
         assert(ticket->state == TICKET_ADMITTING || ticket->state == TICKET_QUEUED);
         break;
+    case TICKET_KEPT:
+        assert(ticket->state == TICKET_RUNNING);
+        break;
     case TICKET_ANSWERED:
-        assert(ticket->state == TICKET_ADMITTING || ticket->state == TICKET_RUNNING);
+        assert(ticket->state == TICKET_ADMITTING || ticket->state == TICKET_RUNNING ||
+               ticket->state == TICKET_KEPT);
         break;
     }
     ticket->state = state;
@@ -88,6 +92,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket_set_state(ticket, TICKET_ADMITTING);
     ticket->next = NULL;
     ticket->exchange = exchange;
+    ticket->dispatch = dispatch;
     ticket->method = NULL;
     ticket->has_token = false;
     ticket->counted = false;
@@ -110,6 +115,10 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
 
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
 {
+    if (ticket->state == TICKET_KEPT) {
+        audit_wait(dispatch->options.service->audit, &ticket->waiter); /* which calls ticket_free again */
+        return;
+    }
     rows_free(ticket->token_rows);
     rows_free(ticket->call.prefetched);
     cof_arena_reset(&ticket->arena);
@@ -127,7 +136,7 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
 
 /* --- Running -------------------------------------------------------------------------------------------------- */
 
-static cof_code handle(struct ticket *ticket, ProtobufCMessage **ret_response)
+static cof_code handle(struct dispatch *dispatch, struct ticket *ticket, ProtobufCMessage **ret_response)
 {
     const struct method *method = ticket->method;
     struct call *call = &ticket->call;
@@ -143,6 +152,7 @@ static cof_code handle(struct ticket *ticket, ProtobufCMessage **ret_response)
         TRY(cof_wire_unpack(method->request, call->payload, call->arena, &ticket->request, call->err));
     }
     TRY(call_check_deadline(call));
+    TRY(record_check(dispatch, ticket));
     TRY(method->handle(call, ticket->request, response));
     *ret_response = response;
     return COF_OK;
@@ -151,7 +161,7 @@ static cof_code handle(struct ticket *ticket, ProtobufCMessage **ret_response)
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 {
     ProtobufCMessage *response = NULL;
-    if (ticket->err.code == COF_OK && handle(ticket, &response) == COF_OK) {
+    if (ticket->err.code == COF_OK && handle(dispatch, ticket, &response) == COF_OK) {
         /* A handler may have met failures that it turned into part of its answer. */
         cof_error_clear(&ticket->err);
         answer_message(dispatch, ticket, response);
@@ -306,7 +316,7 @@ __attribute__((noinline)) static void describe(struct dispatch *dispatch, const 
     request_log_refused(dispatch, exchange, refusal->frame.request_id, &err);
 }
 
-/* Without a ticket: the frame is not looked at but for its request ID. */
+/* Without a ticket: the frame is not looked at but for its request ID, and the audit stream gets a count. */
 void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context)
 {
     struct dispatch *dispatch = context;
@@ -320,6 +330,7 @@ void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context
     if (to != NULL) {
         (void) cof_response_frame_encode(&refusal.frame, to);
     }
+    audit_count(dispatch->options.service->audit, reason);
     exchange_reply(exchange, dispatch->options.reply_timeout_ms, false);
 }
 
@@ -368,6 +379,7 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     if (dispatch == NULL) {
         return cof_arena_exhausted(err);
     }
+    assert(options->service->audit != NULL);
     dispatch->options = *options;
     dispatch->last = &dispatch->first;
     (void) pthread_mutex_init(&dispatch->lock, NULL);

@@ -26,6 +26,7 @@ struct dispatch_options {
     struct cof_pool *pool;
     const struct cof_log *log;
     dispatch_log log_requests;
+    bool resolve_durable; /* a Resolve is answered when its audit record is on the disk */
     uint32_t workers;
     uint32_t queue;            /* calls that may wait for a worker */
     uint32_t call_memory;      /* bytes of arena for one call */
@@ -47,9 +48,9 @@ void dispatch_drain(struct dispatch *dispatch);
 /* Calls that were taken and not answered yet. */
 uint32_t dispatch_in_flight(struct dispatch *dispatch);
 
-/* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. NULL is allowed.
- */
+/* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. Answers that are kept
+ * for their audit records leave until audit_close has returned. NULL is allowed. */
 void dispatch_stop(struct dispatch *dispatch);
 
-/* After dispatch_stop, when transport gives no more calls. NULL is allowed. */
+/* After dispatch_stop and audit_close, when transport gives no more calls. NULL is allowed. */
 void dispatch_free(struct dispatch *dispatch);

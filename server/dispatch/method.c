@@ -20,7 +20,7 @@
 #include "server/service/workspaces.h"
 
 /* Handlers take their own types; the table holds one type for all. A message's first member is its base. */
-#define METHOD(service, method, Type, handler, access, permission, class)                                          \
+#define METHOD(service, method, Type, handler, access, permission, class, audit)                                   \
     static cof_code call_##handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response) \
     {                                                                                                              \
         return handler(call, (const Type##Request *) (const void *) request,                                       \
@@ -29,8 +29,9 @@
 #include "server/dispatch/method.def"
 #undef METHOD
 
-#define METHOD(service, method, Type, handler, access, permission, class) \
-    {service, method, METHOD_##access, permission, METHOD_##class, call_##handler, NULL, "", NULL, NULL},
+#define METHOD(service, method, Type, handler, access, permission, class, audit)                                   \
+    {service, method, METHOD_##access, permission, METHOD_##class, METHOD_AUDIT_##audit, call_##handler, NULL, "", \
+     NULL,    NULL},
 static struct method methods[] = {
 #include "server/dispatch/method.def"
 };

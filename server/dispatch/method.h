@@ -19,6 +19,16 @@ typedef enum method_class {
     METHOD_WRITE,
 } method_class;
 
+/* What an answer leaves in the audit stream before it leaves itself. A refusal always leaves a record, but for those of
+ * NONE. */
+typedef enum method_audit {
+    METHOD_AUDIT_NONE,
+    METHOD_AUDIT_WRITTEN,
+    METHOD_AUDIT_SETTING,   /* written or durable, as audit.resolve says */
+    METHOD_AUDIT_DURABLE,   /* on the disk */
+    METHOD_AUDIT_COMMITTED, /* nothing: the record is a row of its transaction */
+} method_audit;
+
 typedef cof_code method_handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
 typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request,
                                  const struct cof_uuid *workspace, bool *ret_queued);
@@ -29,6 +39,7 @@ struct method {
     method_access access;
     cof_permission permission;
     method_class class;
+    method_audit audit;
     method_handler *handle;
     method_prefetch *prefetch; /* NULL: none */
     /* Filled by method_table_start. */

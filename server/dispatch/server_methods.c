@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "common/frame.h"
+#include "server/audit/audit.h"
 #include "server/dispatch/method.h"
 #include "server/service/text.h"
 
@@ -18,7 +19,7 @@ static bool service_exists(const char *name)
 
 static bool ready(const struct service *service)
 {
-    return !atomic_load(&service->draining) && atomic_load(&service->database_up);
+    return !atomic_load(&service->draining) && atomic_load(&service->database_up) && audit_writable(service->audit);
 }
 
 cof_code server_check_health(struct call *call, const Grpc__Health__V1__HealthCheckRequest *request,

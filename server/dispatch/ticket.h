@@ -2,6 +2,7 @@
 
 #include "common/frame.h"
 #include "common/token.h"
+#include "server/audit/audit.h"
 #include "server/dispatch/dispatch.h"
 #include "server/dispatch/method.h"
 #include "server/service/caller.h"
@@ -16,6 +17,7 @@ typedef enum ticket_state {
     TICKET_ADMITTING, /* decoded and checked on transport's thread */
     TICKET_QUEUED,    /* in the queue */
     TICKET_RUNNING,   /* on a worker, or inline */
+    TICKET_KEPT,      /* the answer is ready and waits for its audit record to be on the disk */
     TICKET_ANSWERED,  /* the reply is out; on its way to TICKET_FREE */
 } ticket_state;
 
@@ -40,6 +42,9 @@ struct ticket {
     bool prefetch_queued;
     struct rows *token_rows;
     int64_t queue_us;
+    /* While the answer is kept. */
+    struct audit_waiter waiter;
+    struct dispatch *dispatch;
 };
 
 struct dispatch;
@@ -51,6 +56,16 @@ COF_CODE admission_check(struct dispatch *dispatch, struct ticket *ticket);
 void answer_message(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response);
 void answer_error(struct dispatch *dispatch, struct ticket *ticket);
 
+/*
+ * recording.c: what the call leaves in the audit stream. Fails if it cannot be recorded; then nothing but that failure
+ * may be answered. `ret_durable`: the answer must wait for record ticket->waiter.sequence to be on the disk.
+ */
+COF_CODE record_answer(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response,
+                       bool *ret_durable);
+void record_refusal(struct dispatch *dispatch, struct ticket *ticket);
+/* Whether the call may run: fails with AUDIT_UNAVAILABLE if its answer could not be recorded now. */
+COF_CODE record_check(struct dispatch *dispatch, struct ticket *ticket);
+
 /* request_log.c: the one line of a request. */
 void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code);
 /* The same for one that got no ticket. */
@@ -59,7 +74,7 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
 
 /* dispatch.c: runs the handler of an admitted, authenticated call and answers it. */
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
-/* Gives the ticket back; its exchange is over. */
+/* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);
 /* The next calls for one worker, at most `max`; waits. 0: nothing came for a while, or the worker must stop. */

@@ -10,6 +10,7 @@
 #include "server/service/fault.h"
 #include "server/service/guard.h"
 #include "server/service/text.h"
+#include "server/service/trail.h"
 
 enum {
     ATTEMPTS = 8,
@@ -116,30 +117,14 @@ static cof_code take_record(struct attempt *attempt)
 
 /* --- Audit ---------------------------------------------------------------------------------------------------- */
 
-static cof_code fill_actor(struct call *call, Coffer__Audit__V1__Actor *actor)
-{
-    const struct caller *caller = call->caller;
-    coffer__audit__v1__actor__init(actor);
-    actor->principal = text_of_uuid(call->arena, &caller->principal);
-    actor->name = text_of(call->arena, caller->account.name);
-    actor->token = text_of_uuid(call->arena, &caller->token.token_id);
-    actor->workspace = text_of_uuid(call->arena, &caller->workspace);
-    actor->peer = text_of(call->arena, cof_slice_text(call->peer));
-    if (actor->principal == NULL || actor->name == NULL || actor->token == NULL || actor->workspace == NULL ||
-        actor->peer == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    return COF_OK;
-}
-
 static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_record)
 {
     struct call *call = attempt->call;
     Coffer__Audit__V1__Object *objects[WRITE_OBJECTS_MAX];
-    Coffer__Audit__V1__Actor actor;
+    struct trail_actor actor;
     Coffer__Audit__V1__Record record;
     coffer__audit__v1__record__init(&record);
-    TRY(fill_actor(call, &actor));
+    trail_fill_actor(call, NULL, &actor);
     for (size_t i = 0; i < attempt->write->object_count; i++) {
         objects[i] = &attempt->write->objects[i];
     }
@@ -147,7 +132,7 @@ static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_recor
     record.time = time_of(call->arena, call_now(call));
     record.request_id = (ProtobufCBinaryData){sizeof call->request_id.bytes, call->request_id.bytes};
     record.method = text_of(call->arena, cof_slice_text(call->method));
-    record.actor = &actor;
+    record.actor = &actor.message;
     record.workspace = text_of_uuid(call->arena, &attempt->write->workspace);
     record.objects = objects;
     record.n_objects = attempt->write->object_count;

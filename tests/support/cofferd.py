@@ -94,6 +94,7 @@ class Dev:
             "COFFERD_DATABASE__CONNINFO": self.conninfo,
             "COFFERD_KEYS__ROOT_KEY_FILE": str(self.directory / "root.key"),
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{path}",
+            "COFFERD_SERVER__STATE_DIR": str(self.directory / f"{name}.state"),
             **environment,
         }
         server = Server(["serve"], settings, self.directory / f"{name}.log", lambda: answers(f"ipc://{path}"))

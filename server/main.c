@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/audit_command.h"
 #include "server/bootstrap.h"
 #include "server/dev.h"
 #include "server/hardening.h"
@@ -285,6 +286,8 @@ static const struct command commands[] = {
      "run a server to try things out, with a PostgreSQL of its own", NULL},
     {"init", "[--config FILE] --token-file FILE", "make the root key, if there is none, and the instance", init},
     {"migrate", "status|plan|up [--config FILE]", "show, plan or apply the database's schema", migrate},
+    {"audit", "verify [--head NUMBER:HASH] | export  [--config FILE] [STATE_DIR]",
+     "check the server's audit log, or print its records as lines of JSON", audit_command},
     {"check-config", "[FILE]", "check a configuration file", check_config},
     {"config-reference", "", "print every setting with its default", config_reference},
     {"version", "", "print the version", version},

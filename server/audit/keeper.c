@@ -74,9 +74,11 @@ static cof_code append_count(struct audit *audit, cof_reason reason, uint64_t co
     uint64_t sequence;
     struct cof_error err;
     const int64_t now = cof_clock_wall(audit->options.clock);
-    Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    Coffer__Audit__V1__Record record = COFFER__AUDIT__V1__RECORD__INIT;
+    Google__Protobuf__Timestamp time;
+    Coffer__Audit__V1__Record record;
     char name[64];
+    google__protobuf__timestamp__init(&time);
+    coffer__audit__v1__record__init(&record);
     time.seconds = now / SECOND_US;
     time.nanos = (int32_t) (now % SECOND_US * 1000);
     record.revision = RECORD_REVISION;

@@ -1,30 +1,54 @@
 #!/usr/bin/env python3
-"""Writes whose reply is lost are done once (T06): servers die between COMMIT and reply, clients ask again elsewhere."""
+"""Writes are done once and none is lost (T01, T06): servers die between COMMIT and reply, or at any moment, and clients
+ask again elsewhere. TEST_FULL=1 runs the full sizes; TEST_SEED repeats the moments of the kills."""
 
 import os
+import random
+import signal
 import threading
+import time
 import unittest
 
 import context
 from cofferd import values
+from context import RESOLVE
 from sp_client import uuid7
 
 CREATE = "coffer.v1.SecretService/CreateSecret"
 UPDATE = "coffer.v1.SecretService/UpdateSecretValues"
 GET = "coffer.v1.SecretService/GetSecret"
-# 1,000 writes at full size.
-WRITES = 1000 if os.environ.get("TEST_FULL") else 120
+FULL = bool(os.environ.get("TEST_FULL"))
+SEED = int(os.environ.get("TEST_SEED") or int.from_bytes(os.urandom(6), "big"))
+WRITES = 1000 if FULL else 120
 WRITERS = 6
+# Servers that are killed at random (T01).
+KILLED_WRITES, KILLS = (10000, 200) if FULL else (240, 6)
+KEYS = 50
+FAULT_EXIT = 86  # of a server that ended at a fault point
 
 
 class Killed:
-    """A server that ends itself at a fault point with some probability, and is started again whenever it has."""
+    """A server that ends at a fault point with some probability, or is killed, and is started again whenever it has
+    ended."""
 
-    def __init__(self, dev, name, fault):
+    def __init__(self, dev, name, fault=""):
         self.dev, self.name, self.fault = dev, name, fault
         self.deaths = 0
         self.lock = threading.Lock()
         self.server = dev.more(name, COFFER_FAULT=fault)
+
+    def kill(self):
+        """Whether there was something to kill."""
+        with self.lock:
+            alive = self.server.process.poll() is None
+            self.server.process.send_signal(signal.SIGKILL)
+        return alive
+
+    def end(self):
+        """The last server may be dead, and nobody has noticed."""
+        self.dev.extra.remove(self.server)
+        code = self.server.stop()
+        assert code in (0, FAULT_EXIT, -signal.SIGKILL), (code, self.server.log.read_text()[-4000:])
 
     def connect(self):
         with self.lock:
@@ -58,20 +82,19 @@ class ExactlyOnce(context.ServerTest):
                 pass
         raise AssertionError("200 attempts were not enough")
 
-    def sweep(self, fault):
-        servers = [Killed(self.dev, f"{fault.split(':')[0].replace('.', '-')}-{i}", fault) for i in range(2)]
-        environment = fault.replace(":", "-")
+    def write_all(self, servers, environment, writes, write=None):
+        """Several clients, each with a secret of its own: version i + 1 is its write number i, and no other."""
         failures = []
 
         def writer(index):
             try:
                 name = f"counter{index}"
-                for i in range(WRITES // WRITERS):
-                    pairs = values(**{f"K{i % 50}": b"%d" % i})
-                    answer = self.write(servers, *((CREATE, {"name": name, "environment": environment, "values": pairs})
-                                                   if i == 0 else
-                                                   (UPDATE, {"name": name, "environment": environment,
-                                                             "patch": {"set": pairs}})))
+                for i in range(writes // WRITERS):
+                    pairs = values(**{f"K{i % KEYS}": b"%d" % i})
+                    request = {"name": name, "environment": environment}
+                    answer = (write or self.write)(
+                        servers, CREATE if i == 0 else UPDATE,
+                        {**request, "values": pairs} if i == 0 else {**request, "patch": {"set": pairs}})
                     assert answer.code == 0, answer
                     assert answer.message["secret"]["version"] == i + 1, (i, answer.message)
             except Exception as failure:  # in a thread: the test must see it
@@ -82,20 +105,84 @@ class ExactlyOnce(context.ServerTest):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
+
+    def check_all(self, environment, writes):
+        """Every write has had its effect, once, and whole."""
+        each = writes // WRITERS
+        last = {f"K{i % KEYS}": b"%d" % i for i in range(each)}
+        for index in range(WRITERS):
+            name = f"counter{index}"
+            secret = self.call(GET, {"name": name, "environment": environment}).message["secret"]
+            self.assertEqual(secret["version"], each)
+            item = {"environments": [environment], "references": [{"name": name, "key": key} for key in last]}
+            result = self.call(RESOLVE, {"items": [item]}).message["results"][0]
+            self.assertEqual({pair["key"]: pair["value"] for pair in result["secrets"][0]["values"]}, last)
+            stored = self.sql(f"select count(*), count(distinct from_revision), max(version) from secret_version where"
+                              f" secret_id = '{secret['uid']}'")
+            self.assertEqual(stored, f"{each}|{each}|{each}")
+
+    @staticmethod
+    def end(servers):
         for server in servers:
             server.end()
+
+    def sweep(self, fault):
+        servers = [Killed(self.dev, f"{fault.split(':')[0].replace('.', '-')}-{i}", fault) for i in range(2)]
+        environment = fault.replace(":", "-")
+        self.write_all(servers, environment, WRITES)
         deaths = sum(server.deaths for server in servers)
         print(f"{fault}: {WRITES} writes, {deaths} deaths", flush=True)
-        self.assertGreater(deaths, 0)  # several faults can meet in one death
-        for index in range(WRITERS):
-            secret = self.call(GET, {"name": f"counter{index}", "environment": environment}).message["secret"]
-            self.assertEqual(secret["version"], WRITES // WRITERS)
+        self.assertGreater(deaths, 3)
+        self.end(servers)
+        self.check_all(environment, WRITES)
 
     def test_write_is_done_once_when_servers_die_between_commit_and_reply(self):
         self.sweep("write.after_commit:exit:0.15")
 
     def test_write_is_done_once_when_servers_die_while_they_commit(self):
         self.sweep("write.before_commit:exit:0.15")
+
+    def test_servers_killed_at_random_lose_no_write_and_do_none_twice(self):
+        print(f"seed {SEED}", flush=True)
+        servers = [Killed(self.dev, f"shot-{i}") for i in range(2)]
+        stop, chance, kills = threading.Event(), random.Random(SEED), [0]
+
+        def killer():
+            while not stop.wait(chance.uniform(0.05, 0.6)):
+                if kills[0] < KILLS:
+                    kills[0] += chance.choice(servers).kill()
+        thread = threading.Thread(target=killer)
+        thread.start()
+        try:
+            self.write_all(servers, "shot", KILLED_WRITES)
+        finally:
+            stop.set()
+            thread.join()
+        deaths = sum(server.deaths for server in servers)
+        print(f"{KILLED_WRITES} writes, {kills[0]} kills, {deaths} servers started again", flush=True)
+        self.assertGreater(deaths, 1)
+        self.end(servers)
+        self.check_all("shot", KILLED_WRITES)
+
+    def write_deaf(self, servers, method, request):
+        """A write whose first reply nobody hears; then it is asked for on the other server."""
+        request_id = uuid7()
+        with servers[0].connect() as connection:
+            connection.send(method, request, token=self.dev.admin, request_id=request_id)
+            # Now and then the repeat meets the first attempt while it is under way.
+            time.sleep(random.choice((0, 0.002, 0.02)))
+        for attempt in range(1, 200):
+            with servers[attempt % 2].connect() as connection:
+                answer = connection.call(method, request, token=self.dev.admin, request_id=request_id, attempt=attempt)
+            if answer.code not in (10, 14):
+                return answer
+        raise AssertionError("200 attempts were not enough")
+
+    def test_write_is_done_once_when_every_reply_is_lost(self):
+        servers = [Killed(self.dev, f"deaf-{i}") for i in range(2)]
+        self.write_all(servers, "deaf", WRITES, self.write_deaf)
+        self.check_all("deaf", WRITES)
+        self.assertEqual([server.deaths for server in servers], [0, 0])
 
 
 if __name__ == "__main__":

@@ -149,14 +149,16 @@ static cof_code build(struct work *work, struct plan *plan, size_t environment,
                       Coffer__V1__ResolveResult **ret_result)
 {
     struct call *call = work->call;
+    /* A request over more workspaces than the keyring holds has pushed out its own first keys by now. */
+    if (!item_failed(plan) && guard_load_keys(call, &plan->workspace) != COF_OK) {
+        TRY(plan_fail(call, plan));
+    }
     if (item_failed(plan)) {
         return result_of_outcome(call, plan, environment, plan->failed, plan->failed_message, ret_result);
     }
     if (out_of_time(work, plan)) {
         return plain(work, plan, environment, OUTCOME(DEADLINE_EXCEEDED), ret_result);
     }
-    /* A request over more workspaces than the keyring holds has pushed out its own first keys by now. */
-    TRY(guard_load_keys(call, &plan->workspace));
     TRY(result_build(call, plan, environment, !work->request->validate_only, ret_result));
     return suggest(work, plan, *ret_result);
 }

@@ -54,8 +54,20 @@ static void tell(const struct audit *audit, uint64_t number, segment_found found
     }
 }
 
-static COF_CODE take_end(struct audit *audit, uint64_t number, const struct segment_map *map,
-                         struct segment_reader *reader, struct cof_error *err)
+/* For the disk's sake only: a file that keeps its zeros reads the same. */
+static void cut(const struct audit *audit, uint64_t number, const struct segment_map *map, size_t offset)
+{
+    const size_t used = segment_used(map->bytes);
+    if (ftruncate(map->fd, (off_t) (used > offset ? used : offset)) != 0) {
+        COF_LOG(audit->options.log, COF_LOG_WARN, "audit", "a segment of the audit log cannot be cut to its length",
+                cof_log_number("segment", (int64_t) number));
+    }
+}
+
+/* Not inlined: errors are large, and each function here has its own. */
+__attribute__((noinline)) static COF_CODE take_end(struct audit *audit, uint64_t number,
+                                                   const struct segment_map *map, struct segment_reader *reader,
+                                                   struct cof_error *err)
 {
     struct cof_error fault;
     if (segment_reader_init(reader, map->bytes, audit->options.keyring, &fault) != COF_OK) {
@@ -71,8 +83,7 @@ static COF_CODE take_end(struct audit *audit, uint64_t number, const struct segm
     audit->number = number;
     audit->sequence = reader->sequence;
     memcpy(audit->chain, reader->chain, sizeof audit->chain);
-    const size_t used = segment_used(map->bytes);
-    (void) ftruncate(map->fd, (off_t) (used > reader->offset ? used : reader->offset));
+    cut(audit, number, map, reader->offset);
     return COF_OK;
 }
 

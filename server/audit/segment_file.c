@@ -154,9 +154,10 @@ static COF_CODE map_bytes(struct segment_map *map, struct cof_error *err)
 COF_CODE segment_map_init(struct segment_map *map, const char *folder, uint64_t number, bool writable,
                           struct cof_error *err)
 {
+    char path[SEGMENT_PATH];
     *map = (struct segment_map){.fd = -1};
-    path_of(folder, number, map->path);
-    map->fd = open(map->path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
+    path_of(folder, number, path);
+    map->fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
     if (map->fd < 0) {
         return fails(err, errno, "opening");
     }

@@ -41,7 +41,6 @@ static inline void segment_file_cleanup(struct segment_file **file)
 
 /* A segment that is read, mapped. */
 struct segment_map {
-    char path[SEGMENT_PATH];
     int fd; /* writable if it was asked for */
     struct cof_slice bytes;
 };

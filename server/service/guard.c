@@ -29,6 +29,15 @@ static cof_code corrupted(struct call *call, const struct row_type *type, const 
     return cof_note(call->err, "row of %s: %s", type->table, what);
 }
 
+/* The keyring is bounded: other calls may push a workspace's keys out of it while this one waits for the database.
+ * That is no damage. */
+static cof_code pushed_out(struct call *call)
+{
+    cof_ignore(cof_fail(call->err, COF_REASON_CONFLICT, "%s; %s", cof_reason_meaning(COF_REASON_CONFLICT),
+                        cof_reason_next_step(COF_REASON_CONFLICT)));
+    return cof_note(call->err, "the workspace's keys were pushed out of the keyring");
+}
+
 cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
@@ -54,6 +63,9 @@ cof_code guard_seal_row(struct call *call, const struct row_type *type, const st
     if (mac == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    if (generation == 0) {
+        return pushed_out(call);
+    }
     TRY(row_mac_input(type, row, call->arena, &input, call->err));
     TRY(keyring_row_mac(call->service->keyring, workspace, generation, input, mac, call->err));
     *generation_of(type, row) = (int32_t) generation;
@@ -71,6 +83,9 @@ cof_code guard_check_row(struct call *call, const struct row_type *type, const s
     struct cof_slice mac;
     memcpy(&generation, bytes + type->columns[type->count - 2].offset, sizeof generation);
     memcpy(&mac, bytes + type->columns[type->count - 1].offset, sizeof mac);
+    if (keyring_generation(call->service->keyring, workspace) == 0) {
+        return pushed_out(call);
+    }
     if (generation <= 0 || !keyring_has(call->service->keyring, workspace, (uint32_t) generation)) {
         return corrupted(call, type, "no key of its generation");
     }

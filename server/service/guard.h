@@ -16,6 +16,7 @@ COF_CODE guard_load_keys(struct call *call, const struct cof_uuid *workspace);
 COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
                         void *row);
 
-/* Fails with CORRUPTED if the MAC does not fit, or the key generation that it names does not exist. */
+/* Fails with CORRUPTED if the MAC does not fit, or the key generation that it names does not exist; with CONFLICT if
+ * the workspace's keys are not loaded, or not any more. */
 COF_CODE guard_check_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
                          const void *row);

@@ -245,6 +245,7 @@ static cof_code run_once(struct attempt *attempt)
 {
     attempt->replay = false;
     attempt->write->object_count = 0;
+    TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
     TRY(first_pipeline(attempt));
     return attempt->replay ? COF_OK : second_pipeline(attempt);
 }
@@ -342,7 +343,6 @@ cof_code write_object(struct call *call, struct write *write, const char *kind, 
 cof_code write_run(struct call *call, struct write *write)
 {
     struct attempt attempt = {.call = call, .write = write};
-    TRY(guard_load_keys(call, &write->workspace));
     TRY(crypto_sha256(call->payload, attempt.payload_hash, call->err));
     return run_attempts(&attempt);
 }

@@ -383,6 +383,20 @@ class Data(context.AccessTest):
                 self.assertEqual([self.value(r, "s", "K").decode() if r["secrets"] else r["status"] for r in results],
                                  [workspace for workspace, _ in places])
 
+    def test_write_whose_keys_are_pushed_out_while_it_waits_is_made_all_the_same(self):
+        _, admin = self.new_workspace("pushed-out")
+        others = [self.new_workspace(f"pushing-{i}")[1] for i in range(20)]
+        server = self.dev.more("pushed-keyring", COFFERD_KEYS__KEYRING="16")
+        request = {"name": "s", "values": values(K=b"v")}
+        with self.dev.connect(server.address) as connection:
+            with self.locked("environment"):
+                number = connection.send(SECRET + "CreateSecret", request, token=admin)
+                self.wait_until_blocked()
+                for token in others:
+                    self.assertEqual(connection.call(TOKEN + "GetCaller", token=token).code, 0)
+            answer = connection.receive(number, SECRET + "CreateSecret")
+            self.assertEqual((answer.code, answer.reason), (0, ""))
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

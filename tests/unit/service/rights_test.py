@@ -126,7 +126,7 @@ class Rights(unittest.TestCase):
         return None
 
     def test_what_is_said_to_be_within_the_issuers_rights_never_exceeds_them(self):
-        cases = [self.inner_and_outer() for _ in range(QUESTIONS // 50)]
+        cases = [self.inner_and_outer() for _ in range(QUESTIONS // 100)]
         answers = ask(["\t".join(["within", str(kind), *map(rules_text, sets)]) for kind, sets in cases])
         agreed = 0
         for (kind, sets), answer in zip(cases, answers):

@@ -65,15 +65,23 @@ static void put_number(struct line *line, int64_t number)
     put_text(line, digits);
 }
 
+/* The second is formatted once for all lines of a thread that fall into it. */
 static void put_time(struct line *line, int64_t unix_us)
 {
-    char text[40];
-    struct tm parts;
+    static _Thread_local time_t last = -1;
+    static _Thread_local char text[40];
     const time_t seconds = (time_t) (unix_us / US_PER_S);
-    (void) gmtime_r(&seconds, &parts);
-    const size_t length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-    (void) snprintf(text + length, sizeof text - length, ".%03dZ", (int) (unix_us % US_PER_S / 1000));
+    const int ms = (int) (unix_us % US_PER_S / 1000);
+    if (seconds != last) {
+        struct tm parts;
+        (void) gmtime_r(&seconds, &parts);
+        (void) strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+        last = seconds;
+    }
+    const char fraction[] = {'.', (char) ('0' + ms / 100), (char) ('0' + ms / 10 % 10), (char) ('0' + ms % 10),
+                             'Z'};
     put_text(line, text);
+    put(line, fraction, sizeof fraction);
 }
 
 /* The bytes of the character at the front; 0 if it is not valid UTF-8. */

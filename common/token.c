@@ -4,7 +4,7 @@
 #include "common/encode.h"
 #include "common/secret.h"
 
-enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 16, BASE = 62 };
+enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 16, BASE = 62, CHUNK_DIGITS = 5 /* as many as a word holds */ };
 
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -42,12 +42,12 @@ static uint32_t divide(uint32_t words[PAYLOAD_WORDS])
     return (uint32_t) rest;
 }
 
-/* Multiplies by 62 and adds a digit; false if the number outgrows its words. */
-static bool multiply(uint32_t words[PAYLOAD_WORDS], uint32_t digit)
+/* Multiplies and adds; false if the number outgrows its words. */
+static bool multiply(uint32_t words[PAYLOAD_WORDS], uint32_t factor, uint32_t more)
 {
-    uint64_t carry = digit;
+    uint64_t carry = more;
     for (size_t i = PAYLOAD_WORDS; i-- > 0;) {
-        carry += (uint64_t) words[i] * BASE;
+        carry += (uint64_t) words[i] * factor;
         words[i] = (uint32_t) carry;
         carry >>= 32;
     }
@@ -76,8 +76,15 @@ static bool decode_payload(const uint8_t *text, struct cof_token *token)
     uint8_t bytes[PAYLOAD_BYTES];
     uint32_t words[PAYLOAD_WORDS] = {0};
     bool fits = true;
-    for (size_t i = 0; i < COF_TOKEN_PAYLOAD_TEXT && fits; i++) {
-        fits = multiply(words, (uint32_t) digit_value(text[i]));
+    /* Several digits at a time: every call begins with this. */
+    for (size_t i = 0; i < COF_TOKEN_PAYLOAD_TEXT && fits;) {
+        uint32_t factor = 1;
+        uint32_t chunk = 0;
+        for (size_t k = 0; k < CHUNK_DIGITS && i < COF_TOKEN_PAYLOAD_TEXT; k++, i++) {
+            factor *= BASE;
+            chunk = chunk * BASE + (uint32_t) digit_value(text[i]);
+        }
+        fits = multiply(words, factor, chunk);
     }
     for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
         cof_put_u32(bytes + i * 4, words[i]);

@@ -174,45 +174,74 @@ static size_t sort_unique(struct cof_slice *items, size_t count)
     return kept;
 }
 
-static cof_code array_param(struct call *call, const struct cof_slice *items, size_t count, struct param *ret_param)
+/* Texts, each once. */
+struct distinct {
+    struct cof_slice *items;
+    size_t count;
+};
+
+static cof_code distinct_environments(struct call *call, const struct plan *plan, struct distinct *ret_distinct)
 {
-    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(items, count));
-    if (place == NULL) {
+    struct cof_slice *items = cof_arena_array(call->arena, plan->environment_count, sizeof *items);
+    if (items == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    *ret_param = param_text_array(items, count, place);
+    memcpy(items, plan->environments, plan->environment_count * sizeof *items);
+    *ret_distinct = (struct distinct){items, sort_unique(items, plan->environment_count)};
     return COF_OK;
 }
 
-static cof_code distinct_param(struct call *call, const struct cof_slice *items, size_t count,
-                               struct param *ret_param)
+static cof_code distinct_names(struct call *call, const Coffer__V1__ResolveItem *item,
+                               struct distinct *ret_distinct)
 {
-    struct cof_slice *distinct = cof_arena_array(call->arena, count, sizeof *distinct);
-    if (distinct == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    memcpy(distinct, items, count * sizeof *distinct);
-    return array_param(call, distinct, sort_unique(distinct, count), ret_param);
-}
-
-static cof_code names_param(struct call *call, const Coffer__V1__ResolveItem *item, struct param *ret_param)
-{
-    struct cof_slice *names = cof_arena_array(call->arena, item->n_references, sizeof *names);
-    if (names == NULL) {
+    struct cof_slice *items = cof_arena_array(call->arena, item->n_references, sizeof *items);
+    if (items == NULL) {
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < item->n_references; i++) {
-        names[i] = cof_slice_text(item->references[i]->name);
+        items[i] = cof_slice_text(item->references[i]->name);
     }
-    return array_param(call, names, sort_unique(names, item->n_references), ret_param);
+    *ret_distinct = (struct distinct){items, sort_unique(items, item->n_references)};
+    return COF_OK;
+}
+
+static cof_code array_param(struct call *call, const struct distinct *texts, struct param *ret_param)
+{
+    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(texts->items, texts->count));
+    if (place == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *ret_param = param_text_array(texts->items, texts->count, place);
+    return COF_OK;
+}
+
+static cof_code queue_one(struct call *call, const struct plan *plan, struct cof_slice environment,
+                          struct cof_slice name)
+{
+    const struct param params[] = {param_uuid(&plan->workspace), param_text(environment), param_text(name)};
+    return session_queue(call->session, STATEMENT_RESOLVE_ONE, params, COF_COUNT(params), call->err);
+}
+
+static cof_code queue_several(struct call *call, const struct plan *plan, const struct distinct *environments,
+                              const struct distinct *names)
+{
+    struct param params[] = {param_uuid(&plan->workspace), param_null(), param_null()};
+    TRY(array_param(call, environments, &params[1]));
+    TRY(array_param(call, names, &params[2]));
+    return session_queue(call->session, STATEMENT_RESOLVE, params, COF_COUNT(params), call->err);
 }
 
 cof_code plan_queue(struct call *call, struct plan *plan)
 {
-    struct param params[] = {param_uuid(&plan->workspace), param_null(), param_null()};
-    TRY(distinct_param(call, plan->environments, plan->environment_count, &params[1]));
-    TRY(names_param(call, plan->item, &params[2]));
-    TRY(session_queue(call->session, STATEMENT_RESOLVE, params, COF_COUNT(params), call->err));
+    struct distinct environments;
+    struct distinct names;
+    TRY(distinct_environments(call, plan, &environments));
+    TRY(distinct_names(call, plan->item, &names));
+    if (environments.count == 1 && names.count == 1) {
+        TRY(queue_one(call, plan, environments.items[0], names.items[0]));
+    } else {
+        TRY(queue_several(call, plan, &environments, &names));
+    }
     plan->queued = true;
     return COF_OK;
 }

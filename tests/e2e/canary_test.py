@@ -105,6 +105,12 @@ class Processes(threading.Thread):
             if above == os.getpid() and pid != above:
                 self.read(pid)
 
+    def read_new(self, process):
+        """The same for one that has just begun: the kernel tells its arguments a moment later."""
+        arguments = pathlib.Path(f"/proc/{process.pid}/cmdline")
+        wait_for(lambda: process.poll() is not None or arguments.read_bytes(), "it has no arguments")
+        self.read(process.pid)
+
     def read(self, pid):
         for name in ("comm", "cmdline", "environ"):
             try:
@@ -242,7 +248,7 @@ class Canary(unittest.TestCase):
         """Runs coffer; with a value it waits for it on standard input, and is looked at meanwhile."""
         process = subprocess.Popen([cli.COFFER, *arguments], env=cli.environment(cls.dev, token),
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        cls.processes.read(process.pid)
+        cls.processes.read_new(process)
         out, err = process.communicate(value or b"", timeout=2 * PATIENCE)
         cls.tell("coffer's errors", err)
         if show:
@@ -389,7 +395,7 @@ class Canary(unittest.TestCase):
             process = subprocess.Popen(["sh", "-c", "read line", *arguments], stdin=subprocess.PIPE,
                                        env={**os.environ, **environment})
             own = Processes()
-            own.read(process.pid)
+            own.read_new(process)
             process.communicate(b"\n")
             self.assertTrue([hit for data in own.seen for hit in search.text("process", data)])
 

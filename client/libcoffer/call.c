@@ -121,11 +121,19 @@ static void sleep_locked(struct call *call, call_state state, uint32_t ms)
     nng_sleep_aio((nng_duration) ms, call->timer);
 }
 
+/* Advice concerns the server that gave it: another one that is connected is tried without waiting for that. */
+static uint32_t pause_ms(const struct call *call)
+{
+    const size_t connected = channel_connected(call->channel);
+    const bool elsewhere = connected > 1 && (call->failures + 1) % connected != 0;
+    return retry_delay_ms(call->failures, elsewhere ? 0 : call->err.retry_after_ms,
+                          retry_random(call->request_id.bytes, call->failures));
+}
+
 /* Tries again after a while, or ends with the failure in `err` if the time does not suffice. */
 static void pause_or_finish(struct call *call)
 {
-    const uint32_t delay = retry_delay_ms(call->failures, call->err.retry_after_ms,
-                                          retry_random(call->request_id.bytes, call->failures));
+    const uint32_t delay = pause_ms(call);
     end_attempt(call, false);
     call->failures++;
     if (delay >= ms_until(call, call->deadline_us)) {
@@ -243,12 +251,26 @@ static void on_awake(struct call *call, int rv)
     choose(call);
 }
 
+/*
+ * A server that hangs must not cost a call that another one can answer, so as long as there are others the wait is cut
+ * short; the last one gets all of the time that is left. Asking twice does no harm: the request ID is the same.
+ */
+static uint32_t wait_for_answer_ms(struct call *call)
+{
+    const uint32_t left = ms_until(call, call->deadline_us);
+    call->impatient = call->unanswered + 1 < channel_connected(call->channel);
+    if (!call->impatient) {
+        return left + GRACE_MS;
+    }
+    return call->patience_ms != 0 && call->patience_ms < left / 2 ? call->patience_ms : left / 2;
+}
+
 static void on_sent(struct call *call, int rv)
 {
     if (rv == 0) {
         call->frame.attempt++;
         set_state(call, CALL_RECEIVING);
-        nng_aio_set_timeout(call->io, (nng_duration) (ms_until(call, call->deadline_us) + GRACE_MS));
+        nng_aio_set_timeout(call->io, (nng_duration) wait_for_answer_ms(call));
         if (!endpoint_receive(call->endpoint, call->attempt, call->io)) {
             finish_closed(call);
         }
@@ -295,11 +317,25 @@ static void take_reply(struct call *call)
     pause_or_finish(call);
 }
 
+static void on_silence(struct call *call)
+{
+    channel_blame(call->channel, call->endpoint);
+    if (!call->impatient) {
+        finish_late(call);
+        return;
+    }
+    call->unanswered++;
+    cof_ignore(cof_fail(&call->err, COF_REASON_DEADLINE_EXCEEDED, "%s did not answer %.*s; %s",
+                        endpoint_address(call->endpoint), (int) call->frame.method.len,
+                        (const char *) call->frame.method.data,
+                        cof_reason_next_step(COF_REASON_DEADLINE_EXCEEDED)));
+    pause_or_finish(call);
+}
+
 static void on_received(struct call *call, int rv)
 {
     if (rv == NNG_ETIMEDOUT) {
-        channel_blame(call->channel, call->endpoint);
-        finish_late(call);
+        on_silence(call);
         return;
     }
     if (rv != 0) {
@@ -416,6 +452,7 @@ cof_code call_new(struct channel *channel, const struct call_request *request, s
     AUTO(call_free_cleanup) struct call *call = NULL;
     TRY(channel_call_take(channel, &call, err));
     call->timeout_ms = request->timeout_ms;
+    call->patience_ms = request->patience_ms;
     TRY(fill(call, request, err));
     *ret_call = TAKE(call);
     return COF_OK;
@@ -459,6 +496,7 @@ void call_free(struct call *call)
     call->give_up_us = 0;
     call->failures = 0;
     call->lost = 0;
+    call->unanswered = 0;
     cof_error_clear(&call->err);
     if (call->state == CALL_OVER) {
         set_state(call, CALL_IDLE);
@@ -489,6 +527,11 @@ struct cof_slice call_reply_bytes(const struct call *call)
 const struct cof_uuid *call_request_id(const struct call *call)
 {
     return &call->request_id;
+}
+
+bool call_lost_connections(const struct call *call)
+{
+    return call->err.code != COF_OK && call->lost >= RETRY_LOST_MOST;
 }
 
 uint32_t call_attempts(const struct call *call)

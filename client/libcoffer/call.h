@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "client/libcoffer/channel.h"
@@ -22,6 +23,11 @@ struct call_request {
     struct credential *credential;       /* NULL: none */
     const struct cof_uuid *request_id;   /* NULL: a new one */
     uint32_t timeout_ms;
+    /*
+     * Longest wait for an answer while another address is connected that could give it; 0: half of the time that is
+     * left. A server that hangs would otherwise cost the call.
+     */
+    uint32_t patience_ms;
 };
 
 /* On a thread of nng. The call is over and belongs to the callee, who frees it. */
@@ -50,5 +56,7 @@ const struct cof_response_frame *call_reply(const struct call *call);
 /* The answer as it was received. */
 struct cof_slice call_reply_bytes(const struct call *call);
 const struct cof_uuid *call_request_id(const struct call *call);
+/* The call was given up because its connection was lost again and again: perhaps because of what it asks for. */
+bool call_lost_connections(const struct call *call);
 /* Attempts whose request was sent. */
 uint32_t call_attempts(const struct call *call);

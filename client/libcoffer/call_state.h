@@ -42,10 +42,13 @@ struct call {
     size_t block_size;
 
     uint32_t timeout_ms;
+    uint32_t patience_ms;
     int64_t deadline_us;
     int64_t give_up_us; /* end of the wait for a connection; 0: not waiting */
     uint32_t failures;
     uint32_t lost;
+    uint32_t unanswered;       /* attempts that were given up while there was time left */
+    bool impatient;            /* this attempt is one of those if no answer comes */
     struct endpoint *endpoint; /* of this attempt, or the last one */
     nng_ctx attempt;
     bool attempt_open;
@@ -63,6 +66,7 @@ struct channel {
 
     pthread_mutex_t lock;
     bool closing;
+    bool closed; /* no socket is still being closed; known after channel_end */
     pthread_cond_t all_free;
     size_t busy; /* calls that are not idle */
     size_t call_count;
@@ -81,6 +85,8 @@ void channel_call_give(struct channel *channel, struct call *call);
 struct endpoint *channel_choose(struct channel *channel, const struct endpoint *avoid);
 /* Lets calls begin with another address than this one, which did not answer. */
 void channel_blame(struct channel *channel, const struct endpoint *endpoint);
+/* How many addresses are connected. */
+size_t channel_connected(const struct channel *channel);
 bool channel_closing(struct channel *channel);
 /* "ipc:///a.sock, tcp://b:7480", for messages. */
 void channel_addresses(const struct channel *channel, char *to, size_t size);

@@ -40,7 +40,8 @@ static cof_code add_endpoint(struct channel *channel, const char *address, struc
 
 static void close_cleanup(struct channel **channel)
 {
-    channel_close(*channel);
+    channel_end(*channel);
+    channel_free(*channel);
 }
 
 static cof_code out_of_memory(struct cof_error *err)
@@ -102,8 +103,28 @@ static void abandon(struct channel *channel)
     (void) pthread_mutex_unlock(&lock);
 }
 
-static void free_channel(struct channel *channel)
+void channel_end(struct channel *channel)
 {
+    if (channel == NULL) {
+        return;
+    }
+    channel->closed = end_calls(channel);
+    channel_lock(channel);
+    while (channel->busy > 0) {
+        (void) pthread_cond_wait(&channel->all_free, &channel->lock);
+    }
+    channel_unlock(channel);
+}
+
+void channel_free(struct channel *channel)
+{
+    if (channel == NULL) {
+        return;
+    }
+    if (!channel->closed) {
+        abandon(channel);
+        return;
+    }
     for (size_t i = 0; i < channel->call_count; i++) {
         free_call(channel->calls[i]);
     }
@@ -113,24 +134,6 @@ static void free_channel(struct channel *channel)
     (void) pthread_cond_destroy(&channel->all_free);
     (void) pthread_mutex_destroy(&channel->lock);
     free(channel);
-}
-
-void channel_close(struct channel *channel)
-{
-    if (channel == NULL) {
-        return;
-    }
-    const bool closed = end_calls(channel);
-    channel_lock(channel);
-    while (channel->busy > 0) {
-        (void) pthread_cond_wait(&channel->all_free, &channel->lock);
-    }
-    channel_unlock(channel);
-    if (closed) {
-        free_channel(channel);
-    } else {
-        abandon(channel);
-    }
 }
 
 static struct call *make_call(struct channel *channel)
@@ -215,6 +218,15 @@ void channel_blame(struct channel *channel, const struct endpoint *endpoint)
         const unsigned next = (preferred + 1) % (unsigned) channel->endpoint_count;
         (void) atomic_compare_exchange_strong(&channel->preferred, &preferred, next);
     }
+}
+
+size_t channel_connected(const struct channel *channel)
+{
+    size_t connected = 0;
+    for (size_t i = 0; i < channel->endpoint_count; i++) {
+        connected += endpoint_connected(channel->endpoints[i]);
+    }
+    return connected;
 }
 
 bool channel_closing(struct channel *channel)

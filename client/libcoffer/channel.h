@@ -26,5 +26,10 @@ struct channel_options {
 /* Connects in the background. Fails with CONFIG_INVALID or OUT_OF_MEMORY. */
 COF_CODE channel_new(const struct channel_options *options, struct channel **ret_channel, struct cof_error *err);
 
-/* Ends all calls with CLIENT_CLOSED, waits until they have been freed, and frees the channel. NULL is allowed. */
-void channel_close(struct channel *channel);
+/*
+ * Ends all calls with CLIENT_CLOSED, and waits until they have been freed; no call can be made any more. NULL is
+ * allowed.
+ */
+void channel_end(struct channel *channel);
+/* Frees a channel that has ended. NULL is allowed. */
+void channel_free(struct channel *channel);

@@ -49,7 +49,8 @@ static cof_code open_client(const char *text, coffer_client *client, struct cof_
         .connect_timeout_ms = client->settings.connect_timeout_ms,
         .clock = &cof_system_clock,
     };
-    return channel_new(&options, &client->channel, err);
+    TRY(channel_new(&options, &client->channel, err));
+    return client->settings.coalesce ? batches_new(client, &client->batches, err) : COF_OK;
 }
 
 coffer_status client_missing(const char *what, coffer_error **ret_error)
@@ -86,7 +87,11 @@ void coffer_client_close(coffer_client *client)
     if (client == NULL) {
         return;
     }
-    channel_close(client->channel);
+    /* Calls that travel together use the channel, and whoever waits for them may do so a little longer. */
+    batches_end(client->batches);
+    channel_end(client->channel);
+    batches_free(client->batches);
+    channel_free(client->channel);
     credential_drop(client->credential);
     memory_drop(client->memory);
     settings_done(&client->settings);
@@ -123,7 +128,7 @@ bool coffer_client_memory_locked(const coffer_client *client)
     return client != NULL && memory_locked(client->memory);
 }
 
-static struct credential *current_credential(coffer_client *client)
+struct credential *client_credential(coffer_client *client)
 {
     (void) pthread_mutex_lock(&client->lock);
     struct credential *credential = credential_hold(client->credential);
@@ -149,16 +154,24 @@ cof_code client_call_new(coffer_client *client, const struct client_call *call, 
     if (call->traceparent != NULL && call->traceparent[0] != '\0') {
         add_text(&metadata, "traceparent", call->traceparent);
     }
-    struct credential *credential = current_credential(client);
     const struct call_request request = {
         .method = cof_slice_text(call->method),
         .payload = call->payload,
         .metadata = &metadata,
-        .credential = credential,
+        .credential = call->credential,
         .request_id = call->request_id,
         .timeout_ms = call->timeout_ms == 0 ? client->settings.timeout_ms : call->timeout_ms,
+        .patience_ms = call->patience_ms,
     };
-    const cof_code code = call_new(client->channel, &request, ret_call, err);
-    credential_drop(credential);
+    return call_new(client->channel, &request, ret_call, err);
+}
+
+cof_code client_call_new_now(coffer_client *client, const struct client_call *call, struct call **ret_call,
+                             struct cof_error *err)
+{
+    struct client_call with_token = *call;
+    with_token.credential = client_credential(client);
+    const cof_code code = client_call_new(client, &with_token, ret_call, err);
+    credential_drop(with_token.credential);
     return code;
 }

@@ -6,8 +6,14 @@
 #include "client/libcoffer/settings.h"
 #include "common/name.h"
 #include "common/uuid.h"
+#include "common/varint.h"
 
-enum { FIELD_SIZE = 96 };
+enum {
+    FIELD_SIZE = 96,
+    /* Numbers of fields of ResolveItem. */
+    ITEM_ID = 1,
+    ITEM_ENVIRONMENTS = 3,
+};
 
 static void no_memory(struct cof_error *err)
 {
@@ -316,6 +322,7 @@ static cof_code pack(const Coffer__V1__ResolveRequest *message, struct packed_re
                      struct cof_error *err)
 {
     struct packed_request packed = {.len = coffer__v1__resolve_request__get_packed_size(message),
+                                    .items = message->n_items,
                                     .validate_only = message->validate_only != 0};
     packed.bytes = malloc(packed.len + 1);
     if (packed.bytes == NULL) {
@@ -325,6 +332,7 @@ static cof_code pack(const Coffer__V1__ResolveRequest *message, struct packed_re
     (void) coffer__v1__resolve_request__pack(message, packed.bytes);
     for (size_t i = 0; i < message->n_items; i++) {
         packed.pairs += pairs_of(message->items[i]);
+        packed.values += pairs_of(message->items[i]) * message->items[i]->n_references;
     }
     *ret_packed = packed;
     return COF_OK;
@@ -450,4 +458,55 @@ void packed_request_done(struct packed_request *packed)
 {
     free(packed->bytes);
     packed->bytes = NULL;
+}
+
+void pair_walk_init(struct pair_walk *walk, const struct packed_request *request)
+{
+    *walk = (struct pair_walk){.items = cof_slice_of(request->bytes, request->len), .answered = true};
+}
+
+/* Fields come in the order of their numbers, since the request was packed here. */
+static bool next_environment(struct pair_walk *walk)
+{
+    struct wire_field field;
+    while (walk->fields.len > 0 && wire_take(&walk->fields, &field)) {
+        if (field.number == ITEM_ID) {
+            walk->pair.id = field.bytes;
+        }
+        if (field.number == ITEM_ENVIRONMENTS) {
+            walk->pair.environment = field.bytes;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool next_item(struct pair_walk *walk)
+{
+    struct wire_field field;
+    if (walk->items.len == 0 || !wire_take(&walk->items, &field)) {
+        return false;
+    }
+    walk->fields = field.bytes;
+    walk->answered = false;
+    walk->pair = (struct request_pair){.item = walk->items_begun++};
+    return true;
+}
+
+bool pair_walk_next(struct pair_walk *walk, struct request_pair *ret_pair)
+{
+    while (!next_environment(walk)) {
+        const bool by_default = !walk->answered;
+        walk->answered = true;
+        if (by_default) {
+            walk->pair.environment = cof_slice_text(COF_DEFAULT_ENVIRONMENT);
+            break;
+        }
+        if (!next_item(walk)) {
+            return false;
+        }
+    }
+    walk->answered = true;
+    *ret_pair = walk->pair;
+    return true;
 }

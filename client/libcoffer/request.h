@@ -4,8 +4,11 @@
 #include <coffer/v1/resolve.pb-c.h>
 
 #include "common/error.h"
+#include "common/slice.h"
 
 /* What coffer_request builds. */
+
+#define RESOLVE_METHOD "coffer.v1.ResolveService/Resolve"
 
 enum {
     REQUEST_ID_MAX = 128,
@@ -25,7 +28,9 @@ struct coffer_request {
 struct packed_request {
     uint8_t *bytes; /* from malloc */
     size_t len;
-    size_t pairs; /* items x environments */
+    size_t items;
+    size_t pairs;  /* items x environments: so many results come back */
+    size_t values; /* references x environments of all items */
     bool validate_only;
 };
 
@@ -41,3 +46,23 @@ COF_CODE request_pack_part(const struct packed_request *whole, const bool *marke
                            struct packed_request *ret_packed, struct cof_error *err);
 
 void packed_request_done(struct packed_request *packed);
+
+/* One item in one environment, as the result to it must name them. */
+struct request_pair {
+    uint32_t item;
+    struct cof_slice id;
+    struct cof_slice environment;
+};
+
+/* Goes through the pairs of a request in their order. Borrows from the request. */
+struct pair_walk {
+    struct cof_slice items;
+    struct cof_slice fields; /* of the item, what is left */
+    struct request_pair pair;
+    uint32_t items_begun;
+    bool answered; /* the item has named an environment */
+};
+
+void pair_walk_init(struct pair_walk *walk, const struct packed_request *request);
+/* False behind the last pair. */
+bool pair_walk_next(struct pair_walk *walk, struct request_pair *ret_pair);

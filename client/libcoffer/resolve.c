@@ -1,22 +1,23 @@
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include <coffer/coffer.h>
 
+#include "client/libcoffer/batch.h"
 #include "client/libcoffer/client.h"
 #include "client/libcoffer/failure.h"
 #include "client/libcoffer/request.h"
 #include "client/libcoffer/result.h"
 
-#define METHOD "coffer.v1.ResolveService/Resolve"
-
 /*
- * A resolve: one call, and further ones for what had no room in the answers. The next call is made before the
- * former one is freed, so that the client, which waits for its calls when it is closed, outlives the whole.
+ * A resolve: one call, alone or in a batch, and further ones for what had no room in the answers. The next call is made
+ * before the former one is freed, so that the client, which waits for its calls when it is closed, outlives the whole.
  */
 struct resolving {
     coffer_client *client;
     struct packed_request request;
+    struct batch_call batched;
     uint32_t timeout_ms;
     int64_t deadline_us;
     char traceparent[REQUEST_TRACEPARENT_MAX + 1];
@@ -66,40 +67,44 @@ static cof_code make_call(struct resolving *resolving, const struct packed_reque
                           struct call **ret_call)
 {
     const struct client_call plan = {
-        .method = METHOD,
+        .method = RESOLVE_METHOD,
         .payload = cof_slice_of(request->bytes, request->len),
         .timeout_ms = timeout_ms,
         .traceparent = resolving->traceparent,
     };
-    TRY(client_call_new(resolving->client, &plan, ret_call, &resolving->err));
+    TRY(client_call_new_now(resolving->client, &plan, ret_call, &resolving->err));
     resolving->request_id = *call_request_id(*ret_call);
     resolving->called = true;
     return COF_OK;
+}
+
+static cof_code late(struct resolving *resolving)
+{
+    return cof_fail(&resolving->err, COF_REASON_DEADLINE_EXCEEDED, "%s; give the request a longer timeout",
+                    cof_reason_meaning(COF_REASON_DEADLINE_EXCEEDED));
+}
+
+/* A call in the time that is left. */
+static cof_code make_further_call(struct resolving *resolving, const struct packed_request *request,
+                                  struct call **ret_call)
+{
+    const int64_t left_us = resolving->deadline_us - cof_clock_monotonic(&cof_system_clock);
+    return left_us < 1000 ? late(resolving) : make_call(resolving, request, (uint32_t) (left_us / 1000), ret_call);
 }
 
 /* A call for the results that are deferred; none if there are none, or if no time is left. */
 static cof_code ask_again(struct resolving *resolving, struct call **ret_call)
 {
     AUTO(packed_request_done) struct packed_request part = {0};
-    const int64_t left_us = resolving->deadline_us - cof_clock_monotonic(&cof_system_clock);
     if (resolving->deferred_count == 0) {
         return COF_OK;
     }
-    if (left_us < 1000) {
-        return cof_fail(&resolving->err, COF_REASON_DEADLINE_EXCEEDED, "%s; give the request a longer timeout",
-                        cof_reason_meaning(COF_REASON_DEADLINE_EXCEEDED));
-    }
     TRY(request_pack_part(&resolving->request, resolving->deferred, &part, &resolving->err));
-    return make_call(resolving, &part, (uint32_t) (left_us / 1000), ret_call);
+    return make_further_call(resolving, &part, ret_call);
 }
 
-static cof_code take_first(struct resolving *resolving, struct cof_slice payload)
+static cof_code mark_deferred(struct resolving *resolving)
 {
-    const struct packed_request *request = &resolving->request;
-    TRY(result_take(resolving->result, payload, request->validate_only ? 0 : request->pairs, &resolving->err));
-    if (request->validate_only) {
-        return COF_OK;
-    }
     resolving->deferred = calloc(resolving->result->count, sizeof *resolving->deferred);
     if (resolving->deferred == NULL) {
         return memory_exhausted(&resolving->err);
@@ -108,11 +113,18 @@ static cof_code take_first(struct resolving *resolving, struct cof_slice payload
     return COF_OK;
 }
 
+static cof_code take_first(struct resolving *resolving, struct cof_slice payload)
+{
+    TRY(result_take(resolving->result, payload, &resolving->request, &resolving->err));
+    return resolving->request.validate_only ? COF_OK : mark_deferred(resolving);
+}
+
 /* Each further answer must bring something; otherwise it would be asked for ever. */
 static cof_code take_further(struct resolving *resolving, struct cof_slice payload)
 {
     const size_t before = resolving->deferred_count;
-    TRY(result_replace(resolving->result, payload, resolving->deferred, before, &resolving->err));
+    TRY(result_replace(resolving->result, payload, &resolving->request, resolving->deferred, before,
+                       &resolving->err));
     resolving->deferred_count = result_mark_deferred(resolving->result, resolving->deferred);
     if (resolving->deferred_count == before) {
         return cof_fail(&resolving->err, COF_REASON_ANSWER_TOO_LARGE, "%s; %s",
@@ -135,6 +147,47 @@ static cof_code proceed(struct resolving *resolving, const struct call *call, st
         TRY(take_further(resolving, call_reply(call)->payload));
     }
     return ask_again(resolving, ret_next);
+}
+
+static cof_code take_parts(struct resolving *resolving, struct call **ret_next)
+{
+    const struct result_parts parts = batch_parts(&resolving->batched);
+    TRY(result_take_parts(resolving->result, &parts, &resolving->request, &resolving->err));
+    TRY(mark_deferred(resolving));
+    return ask_again(resolving, ret_next);
+}
+
+/* The same after the request in which the resolve travelled with others. */
+static cof_code proceed_from_batch(struct resolving *resolving, struct call **ret_next)
+{
+    resolving->called = batch_request_id(&resolving->batched, &resolving->request_id);
+    switch (resolving->batched.verdict) {
+    case BATCH_ANSWERED:
+        return take_parts(resolving, ret_next);
+    case BATCH_ALONE:
+        return make_further_call(resolving, &resolving->request, ret_next);
+    case BATCH_FAILED:
+        resolving->err = *batch_error(&resolving->batched);
+        return resolving->err.code;
+    case BATCH_LATE:
+    case BATCH_ON_ITS_WAY:
+        break;
+    }
+    return late(resolving);
+}
+
+static bool may_join(const struct resolving *resolving)
+{
+    return resolving->client->batches != NULL && batch_takes(&resolving->request, resolving->traceparent);
+}
+
+static cof_code join(struct resolving *resolving, void (*ended)(struct batch_call *call))
+{
+    resolving->batched = (struct batch_call){.request = &resolving->request,
+                                             .traceparent = resolving->traceparent,
+                                             .deadline_us = resolving->deadline_us,
+                                             .ended = ended};
+    return batch_join(resolving->client->batches, &resolving->batched, &resolving->err);
 }
 
 static cof_code finish_result(struct resolving *resolving)
@@ -163,28 +216,43 @@ static const struct cof_uuid *request_id(const struct resolving *resolving)
     return resolving->called ? &resolving->request_id : NULL;
 }
 
+/* The first call, which may be over already if it travelled with others. NULL: there is none to run. */
+static cof_code begin(struct resolving *resolving, struct call **ret_call)
+{
+    if (!may_join(resolving)) {
+        return make_call(resolving, &resolving->request, resolving->timeout_ms, ret_call);
+    }
+    TRY(join(resolving, NULL));
+    batch_wait(&resolving->batched);
+    const cof_code code = proceed_from_batch(resolving, ret_call);
+    batch_leave(&resolving->batched);
+    return code;
+}
+
+static void run(struct resolving *resolving)
+{
+    AUTO(call_free_cleanup) struct call *call = NULL;
+    cof_ignore(begin(resolving, &call));
+    while (call != NULL) {
+        struct call *next = NULL;
+        cof_ignore(call_run(call));
+        cof_ignore(proceed(resolving, call, &next));
+        call_free(call);
+        call = next;
+    }
+}
+
 static coffer_status resolve(coffer_client *client, const coffer_request *request, coffer_result **ret_result,
                              coffer_error **ret_error)
 {
     struct cof_error err;
     AUTO(resolving_free_cleanup) struct resolving *resolving = NULL;
-    AUTO(call_free_cleanup) struct call *call = NULL;
     cof_error_clear(&err);
     if (resolving_new(client, request, &resolving, &err) != COF_OK) {
         return failure_tell(&err, NULL, ret_error);
     }
     assert(resolving != NULL);
-    cof_ignore(make_call(resolving, &resolving->request, resolving->timeout_ms, &call));
-    while (call != NULL) {
-        struct call *next = NULL;
-        cof_ignore(call_run(call));
-        cof_ignore(proceed(resolving, call, &next));
-        if (next == NULL) {
-            break;
-        }
-        call_free(call);
-        call = next;
-    }
+    run(resolving);
     *ret_result = end(resolving);
     return failure_tell(&resolving->err, request_id(resolving), ret_error);
 }
@@ -208,6 +276,16 @@ coffer_status coffer_resolve(coffer_client *client, const coffer_request *reques
     return resolve(client, request, ret_result, ret_error);
 }
 
+static void tell(struct resolving *resolving)
+{
+    coffer_result *result = end(resolving);
+    coffer_error *error = result == NULL ? failure_new(&resolving->err, request_id(resolving)) : NULL;
+    const coffer_resolve_done done = resolving->done;
+    void *context = resolving->context;
+    resolving_free(resolving);
+    done(result, error, context);
+}
+
 /* Runs at the end of each call; the last one calls back and is freed after that, so that the client waits for it.
  */
 static void on_over(struct call *call, void *context)
@@ -220,13 +298,34 @@ static void on_over(struct call *call, void *context)
         call_start(next, on_over, resolving);
         return;
     }
-    coffer_result *result = end(resolving);
-    coffer_error *error = result == NULL ? failure_new(&resolving->err, request_id(resolving)) : NULL;
-    const coffer_resolve_done done = resolving->done;
-    void *done_context = resolving->context;
-    resolving_free(resolving);
-    done(result, error, done_context);
+    tell(resolving);
     call_free(call);
+}
+
+/* The same at the end of the request in which the resolve travelled; the batch is counted until this returns. */
+static void on_batch_over(struct batch_call *batched)
+{
+    struct resolving *resolving =
+        (struct resolving *) (void *) ((char *) batched - offsetof(struct resolving, batched));
+    struct call *next = NULL;
+    cof_ignore(proceed_from_batch(resolving, &next));
+    batch_leave(batched);
+    if (next != NULL) {
+        call_start(next, on_over, resolving);
+        return;
+    }
+    tell(resolving);
+}
+
+static cof_code start(struct resolving *resolving)
+{
+    struct call *call = NULL;
+    if (may_join(resolving)) {
+        return join(resolving, on_batch_over);
+    }
+    TRY(make_call(resolving, &resolving->request, resolving->timeout_ms, &call));
+    call_start(call, on_over, resolving);
+    return COF_OK;
 }
 
 coffer_status coffer_resolve_start(coffer_client *client, const coffer_request *request, coffer_resolve_done done,
@@ -235,7 +334,6 @@ coffer_status coffer_resolve_start(coffer_client *client, const coffer_request *
     const char *what = done == NULL ? "the callback" : missing(client, request);
     struct cof_error err;
     struct resolving *resolving = NULL;
-    struct call *call = NULL;
     if (what != NULL) {
         return client_missing(what, ret_error);
     }
@@ -246,11 +344,11 @@ coffer_status coffer_resolve_start(coffer_client *client, const coffer_request *
     assert(resolving != NULL);
     resolving->done = done;
     resolving->context = context;
-    if (make_call(resolving, &resolving->request, resolving->timeout_ms, &call) != COF_OK) {
+    /* Once it has begun it belongs to its end. */
+    if (start(resolving) != COF_OK) {
         const coffer_status status = failure_tell(&resolving->err, NULL, ret_error);
         resolving_free(resolving);
         return status;
     }
-    call_start(call, on_over, resolving);
     return failure_tell(&err, NULL, ret_error);
 }

@@ -41,9 +41,11 @@ static const char *const outcome_names[] = {
 _Static_assert(COF_COUNT(outcome_names) == COFFER__V1__OUTCOME__OUTCOME_ITEM_INVALID + 1,
                "the public enum has the outcomes of resolve.proto");
 
+/* PENDING comes only to requests that travel with those of others: nobody waits for a stranger (batch.h). */
 static bool deferred(const Coffer__V1__ResolveResult *wire)
 {
-    return wire->status != NULL && wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_DEFERRED;
+    return wire->status != NULL && (wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_DEFERRED ||
+                                    wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_PENDING);
 }
 
 static uint32_t milliseconds(const Google__Protobuf__Duration *duration)
@@ -99,36 +101,88 @@ static cof_code not_ours(struct cof_error *err, size_t count, size_t expected)
                     expected, cof_reason_next_step(COF_REASON_REPLY_INVALID));
 }
 
-static cof_code unpack(coffer_result *result, struct cof_slice payload,
-                       const Coffer__V1__ResolveResponse **ret_response, struct cof_error *err)
+static cof_code foreign(struct cof_error *err, const struct request_pair *pair)
 {
-    ProtobufCMessage *message = NULL;
-    const cof_code code =
-        cof_wire_unpack(&coffer__v1__resolve_response__descriptor, payload, &result->arena, &message, err);
+    return cof_fail(
+        err, COF_REASON_REPLY_INVALID,
+        "the server answered another item, or another environment, in the place of items[%u] in %.*s; %s",
+        pair->item, (int) pair->environment.len, (const char *) pair->environment.data,
+        cof_reason_next_step(COF_REASON_REPLY_INVALID));
+}
+
+static cof_code unpack(coffer_result *result, const ProtobufCMessageDescriptor *type, struct cof_slice bytes,
+                       ProtobufCMessage **ret_message, struct cof_error *err)
+{
+    const cof_code code = cof_wire_unpack(type, bytes, &result->arena, ret_message, err);
     if (code == COF_RESOURCE_EXHAUSTED) {
         return memory_exhausted(err);
     }
     if (code != COF_OK) {
-        return cof_fail(err, COF_REASON_REPLY_INVALID, "the server's answer is no ResolveResponse; %s",
+        return cof_fail(err, COF_REASON_REPLY_INVALID, "the server's answer is no %s; %s", type->short_name,
                         cof_reason_next_step(COF_REASON_REPLY_INVALID));
     }
+    return COF_OK;
+}
+
+static cof_code unpack_response(coffer_result *result, struct cof_slice payload,
+                                const Coffer__V1__ResolveResponse **ret_response, struct cof_error *err)
+{
+    ProtobufCMessage *message = NULL;
+    TRY(unpack(result, &coffer__v1__resolve_response__descriptor, payload, &message, err));
     *ret_response = (const Coffer__V1__ResolveResponse *) (const void *) message;
     return COF_OK;
 }
 
-cof_code result_take(coffer_result *result, struct cof_slice payload, size_t pairs, struct cof_error *err)
+static cof_code unpack_result(coffer_result *result, struct cof_slice bytes,
+                              const Coffer__V1__ResolveResult **ret_wire, struct cof_error *err)
 {
-    const Coffer__V1__ResolveResponse *response = NULL;
-    TRY(unpack(result, payload, &response, err));
-    assert(response != NULL);
-    if (pairs != 0 && response->n_results != pairs) {
-        return not_ours(err, response->n_results, pairs);
-    }
-    result->items = cof_arena_array(&result->arena, response->n_results, sizeof *result->items);
+    ProtobufCMessage *message = NULL;
+    TRY(unpack(result, &coffer__v1__resolve_result__descriptor, bytes, &message, err));
+    *ret_wire = (const Coffer__V1__ResolveResult *) (const void *) message;
+    return COF_OK;
+}
+
+/* A value in the wrong place would be somebody else's, or that of another environment. */
+static bool fits(const Coffer__V1__ResolveResult *wire, const struct request_pair *pair)
+{
+    return cof_slice_equal(cof_slice_text(wire->item_id), pair->id) &&
+           cof_slice_equal(cof_slice_text(wire->environment), pair->environment);
+}
+
+static cof_code make_items(coffer_result *result, size_t count, struct cof_error *err)
+{
+    result->items = cof_arena_array(&result->arena, count, sizeof *result->items);
     if (result->items == NULL) {
         return memory_exhausted(err);
     }
-    result->count = response->n_results;
+    result->count = count;
+    return COF_OK;
+}
+
+static cof_code check_order(const coffer_result *result, const struct packed_request *request,
+                            struct cof_error *err)
+{
+    struct pair_walk walk;
+    struct request_pair pair;
+    pair_walk_init(&walk, request);
+    for (size_t i = 0; i < result->count && pair_walk_next(&walk, &pair); i++) {
+        if (result->items[i].index != pair.item || !fits(result->items[i].wire, &pair)) {
+            return foreign(err, &pair);
+        }
+    }
+    return COF_OK;
+}
+
+cof_code result_take(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
+                     struct cof_error *err)
+{
+    const Coffer__V1__ResolveResponse *response = NULL;
+    TRY(unpack_response(result, payload, &response, err));
+    assert(response != NULL);
+    if (!request->validate_only && response->n_results != request->pairs) {
+        return not_ours(err, response->n_results, request->pairs);
+    }
+    TRY(make_items(result, response->n_results, err));
     for (size_t i = 0; i < result->count; i++) {
         result->items[i].wire = response->results[i];
         result->items[i].index = response->results[i]->item_index;
@@ -138,7 +192,21 @@ cof_code result_take(coffer_result *result, struct cof_slice payload, size_t pai
         result->would_resolve = response->counts->resolved;
         result->would_fail = response->counts->failed;
     }
-    return COF_OK;
+    return request->validate_only ? COF_OK : check_order(result, request, err);
+}
+
+cof_code result_take_parts(coffer_result *result, const struct result_parts *parts,
+                           const struct packed_request *request, struct cof_error *err)
+{
+    if (parts->count != request->pairs) {
+        return not_ours(err, parts->count, request->pairs);
+    }
+    TRY(make_items(result, parts->count, err));
+    for (size_t i = 0; i < parts->count; i++) {
+        TRY(unpack_result(result, parts->parts[i], &result->items[i].wire, err));
+        result->items[i].index = result->items[i].wire->item_index - parts->first_item;
+    }
+    return check_order(result, request, err);
 }
 
 size_t result_mark_deferred(const coffer_result *result, bool *ret_marked)
@@ -151,20 +219,27 @@ size_t result_mark_deferred(const coffer_result *result, bool *ret_marked)
     return count;
 }
 
-cof_code result_replace(coffer_result *result, struct cof_slice payload, const bool *marked, size_t count,
-                        struct cof_error *err)
+cof_code result_replace(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
+                        const bool *marked, size_t count, struct cof_error *err)
 {
     const Coffer__V1__ResolveResponse *response = NULL;
+    struct pair_walk walk;
+    struct request_pair pair;
     size_t next = 0;
-    TRY(unpack(result, payload, &response, err));
+    TRY(unpack_response(result, payload, &response, err));
     assert(response != NULL);
     if (response->n_results != count) {
         return not_ours(err, response->n_results, count);
     }
-    for (size_t i = 0; i < result->count; i++) {
-        if (marked[i]) {
-            result->items[i].wire = response->results[next++];
+    pair_walk_init(&walk, request);
+    for (size_t i = 0; i < result->count && pair_walk_next(&walk, &pair); i++) {
+        if (!marked[i]) {
+            continue;
         }
+        if (!fits(response->results[next], &pair)) {
+            return foreign(err, &pair);
+        }
+        result->items[i].wire = response->results[next++];
     }
     return COF_OK;
 }

@@ -4,6 +4,7 @@
 #include <coffer/v1/resolve.pb-c.h>
 
 #include "client/libcoffer/memory.h"
+#include "client/libcoffer/request.h"
 #include "common/slice.h"
 #include "common/uuid.h"
 
@@ -37,17 +38,29 @@ COF_CODE result_new(struct memory *memory, coffer_result **ret_result, struct co
 void result_free_cleanup(coffer_result **result);
 
 /*
- * Takes the first answer. `pairs` is the number of results that it must have; 0: any. Fails with REPLY_INVALID or
- * OUT_OF_MEMORY.
+ * Takes the first answer to a request, which must have its results and no others, unless it is validate_only. Fails
+ * with REPLY_INVALID or OUT_OF_MEMORY.
  */
-COF_CODE result_take(coffer_result *result, struct cof_slice payload, size_t pairs, struct cof_error *err);
+COF_CODE result_take(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
+                     struct cof_error *err);
 
-/* Marks the results that had no room in the answer, and counts them. */
+/* The serialized results of a request that was answered together with others; its first item was `first_item`. */
+struct result_parts {
+    const struct cof_slice *parts;
+    size_t count;
+    uint32_t first_item;
+};
+
+/* The same for them. */
+COF_CODE result_take_parts(coffer_result *result, const struct result_parts *parts,
+                           const struct packed_request *request, struct cof_error *err);
+
+/* Marks the results that had no room in the answer, or would have had to be waited for, and counts them. */
 size_t result_mark_deferred(const coffer_result *result, bool *ret_marked);
 
 /* Puts the results of a further answer in the place of those marked, `count` in all. */
-COF_CODE result_replace(coffer_result *result, struct cof_slice payload, const bool *marked, size_t count,
-                        struct cof_error *err);
+COF_CODE result_replace(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
+                        const bool *marked, size_t count, struct cof_error *err);
 
 /* The last step: judges the items, counts and gathers masks. Fails with OUT_OF_MEMORY. */
 COF_CODE result_finish(coffer_result *result, struct cof_error *err);

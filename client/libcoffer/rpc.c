@@ -116,7 +116,7 @@ static cof_code new_call(coffer_client *client, struct client_call *plan, const 
     }
     cof_code code = apply_options(&options, plan, &metadata, &request_id, err);
     if (code == COF_OK) {
-        code = client_call_new(client, plan, ret_call, err);
+        code = client_call_new_now(client, plan, ret_call, err);
     }
     /* What the plan borrows ends with this function. */
     plan->metadata = NULL;

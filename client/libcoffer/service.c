@@ -44,7 +44,7 @@ static cof_code begin(const struct service *service, const ProtobufCMessage *inp
     struct client_call plan = {.method = method, .timeout_ms = service->timeout_ms};
     (void) snprintf(method, sizeof method, "%s/%s", service->base.descriptor->name, stub->method->name);
     TRY(cof_wire_pack(input, &stub->arena, &plan.payload, err));
-    return client_call_new(service->client, &plan, &stub->call, err);
+    return client_call_new_now(service->client, &plan, &stub->call, err);
 }
 
 static cof_code unpack(struct stub_call *stub, ProtobufCMessage **ret_output, struct cof_error *err)

@@ -139,12 +139,31 @@ static cof_code apply_connect_timeout(struct settings *settings, const struct gi
     return read_duration(given, &settings->connect_timeout_ms);
 }
 
+static cof_code read_yes_or_no(const struct given *given, bool *ret_yes)
+{
+    *ret_yes = strcmp(given->value, "yes") == 0;
+    return *ret_yes || strcmp(given->value, "no") == 0 ? COF_OK : wrong(given, "write yes or no");
+}
+
 static cof_code apply_insecure_transport(struct settings *settings, const struct given *given)
 {
-    settings->insecure_transport = strcmp(given->value, "yes") == 0;
-    if (!settings->insecure_transport && strcmp(given->value, "no") != 0) {
-        return wrong(given, "write yes or no");
+    return read_yes_or_no(given, &settings->insecure_transport);
+}
+
+static cof_code apply_coalesce(struct settings *settings, const struct given *given)
+{
+    return read_yes_or_no(given, &settings->coalesce);
+}
+
+static cof_code apply_coalesce_requests(struct settings *settings, const struct given *given)
+{
+    static const struct unit units[] = {{"", 1}};
+    uint64_t number = 0;
+    if (!read_quantity(given->value, units, COF_COUNT(units), &number) || number == 0 ||
+        number > SETTINGS_COALESCE_REQUESTS_MAX) {
+        return wrong(given, "write a number of 1 to 64");
     }
+    settings->coalesce_requests = (uint32_t) number;
     return COF_OK;
 }
 
@@ -171,6 +190,11 @@ static cof_code apply_memory(struct settings *settings, const struct given *give
     }
     settings->memory = (size_t) bytes;
     return COF_OK;
+}
+
+static cof_code apply_coalesce_wait(struct settings *settings, const struct given *given)
+{
+    return read_duration(given, &settings->coalesce_wait_ms);
 }
 
 struct setting {
@@ -383,6 +407,9 @@ static cof_code read_all(const char *text, settings_variable variable, struct se
     struct reader reader = {.err = err};
     settings->timeout_ms = SETTINGS_TIMEOUT_MS;
     settings->connect_timeout_ms = SETTINGS_CONNECT_TIMEOUT_MS;
+    settings->coalesce = true;
+    settings->coalesce_requests = SETTINGS_COALESCE_REQUESTS;
+    settings->coalesce_wait_ms = SETTINGS_COALESCE_WAIT_MS;
     if (text != NULL) {
         TRY(read_text(text, &reader, settings));
     }

@@ -18,6 +18,9 @@ enum {
     SETTINGS_TIMEOUT_MS = 10000,
     SETTINGS_TIMEOUT_MAX_MS = 3600000,
     SETTINGS_CONNECT_TIMEOUT_MS = 3000,
+    SETTINGS_COALESCE_REQUESTS = 2,
+    SETTINGS_COALESCE_REQUESTS_MAX = 64,
+    SETTINGS_COALESCE_WAIT_MS = 20,
 };
 
 struct settings {
@@ -32,6 +35,9 @@ struct settings {
     uint32_t timeout_ms;
     uint32_t connect_timeout_ms;
     bool insecure_transport;
+    bool coalesce;
+    uint32_t coalesce_requests;
+    uint32_t coalesce_wait_ms;
     size_t memory; /* bytes; 0: the default */
 };
 

@@ -333,18 +333,26 @@ static size_t resolve_all(const Coffer__V1__ResolveRequest *request, struct reso
     return count;
 }
 
-enum { RESULTS_MAX = 64 };
+static size_t count_pairs(const Coffer__V1__ResolveRequest *request)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < request->n_items; i++) {
+        count += request->items[i]->n_environments == 0 ? 1 : request->items[i]->n_environments;
+    }
+    return count;
+}
 
 void script_resolve(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                     void *context)
 {
-    Coffer__V1__ResolveResult *results[RESULTS_MAX];
     Coffer__V1__ResolveResponse response;
     struct resolve_script *edited = context;
     Coffer__V1__ResolveRequest *asked =
         coffer__v1__resolve_request__unpack(NULL, request->payload.len, request->payload.data);
-    struct resolved_item *items = calloc(RESULTS_MAX, sizeof *items);
-    if (asked == NULL || items == NULL) {
+    const size_t pairs = asked == NULL ? 0 : count_pairs(asked);
+    struct resolved_item *items = calloc(pairs + 1, sizeof *items);
+    Coffer__V1__ResolveResult **results = calloc(pairs + 1, sizeof *results);
+    if (asked == NULL || items == NULL || results == NULL) {
         give_up("resolve", NNG_ENOMEM);
     }
     coffer__v1__resolve_response__init(&response);
@@ -355,6 +363,7 @@ void script_resolve(const struct cof_request_frame *request, unsigned number, st
     }
     script_reply_message(reply, &response.base);
     free(items);
+    free(results);
     coffer__v1__resolve_request__free_unpacked(asked, NULL);
 }
 

@@ -63,7 +63,7 @@ struct resolve_script {
     void *context;
 };
 
-/* A script: resolves everything, at most 64 pairs with 8 references each; `context` is a struct resolve_script or
+/* A script: resolves everything, at most 8 references in an item; `context` is a struct resolve_script or
  * NULL. */
 void script_resolve(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                     void *context);

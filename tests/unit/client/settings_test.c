@@ -57,6 +57,9 @@ static void everything_has_a_default(void)
     CHECK_INT(settings.connect_timeout_ms, 3000);
     CHECK_INT(settings.memory, 0);
     CHECK(!settings.insecure_transport);
+    CHECK(settings.coalesce);
+    CHECK_INT(settings.coalesce_requests, SETTINGS_COALESCE_REQUESTS);
+    CHECK_INT(settings.coalesce_wait_ms, 20);
     settings_done(&settings);
 }
 
@@ -67,7 +70,8 @@ static void all_settings_are_read_from_the_text(void)
     CHECK_OK(read_with(NULL,
                        " addr=tcp://127.0.0.1:7480,ipc:///run/c.sock\ttoken_file='/a b/\\'t' \n"
                        "workspace=6f1c2d1e-8d5b-4a55-9f5c-1c2d3e4f5a6b environment = 012345678901 timeout=90s "
-                       "connect_timeout=250ms insecure_transport=no application_name='my app' memory=512KiB",
+                       "connect_timeout=250ms insecure_transport=no application_name='my app' memory=512KiB "
+                       "coalesce=no coalesce_requests=7 coalesce_wait=5ms",
                        &settings, &err),
              &err);
     CHECK_INT(settings.address_count, 2);
@@ -80,6 +84,9 @@ static void all_settings_are_read_from_the_text(void)
     CHECK_INT(settings.connect_timeout_ms, 250);
     CHECK_TEXT(settings.application_name, "my app");
     CHECK_INT(settings.memory, 512 * 1024);
+    CHECK(!settings.coalesce);
+    CHECK_INT(settings.coalesce_requests, 7);
+    CHECK_INT(settings.coalesce_wait_ms, 5);
     settings_done(&settings);
 }
 
@@ -181,6 +188,10 @@ static void values_are_checked_one_by_one(void)
         CHECK_REFUSED(times[i], "timeout", "such as 500ms, 10s or 1min");
     }
     CHECK_REFUSED("connect_timeout=x", "connect_timeout", "connect_timeout: write a time");
+    CHECK_REFUSED("coalesce=on", "coalesce", "write yes or no");
+    CHECK_REFUSED("coalesce_requests=0", "coalesce_requests", "a number of 1 to 64");
+    CHECK_REFUSED("coalesce_requests=65", "coalesce_requests", "a number of 1 to 64");
+    CHECK_REFUSED("coalesce_wait=0ms", "coalesce_wait", "write a time");
     CHECK_REFUSED("insecure_transport=true", "insecure_transport", "write yes or no");
     CHECK_REFUSED("workspace=acme", "workspace", "UUID");
     CHECK_REFUSED("workspace=6F1C2D1E-8D5B-4A55-9F5C-1C2D3E4F5A6B", "workspace", "lower case");

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,37 @@ static void values_are_gone_after_the_result_is_freed(void)
     }
 }
 
+static void *resolve_some(void *client)
+{
+    intptr_t failed = 0;
+    for (int i = 0; i < 50; i++) {
+        coffer_request *request = coffer_request_new();
+        coffer_result *result = NULL;
+        coffer_request_add_reference(request, "slack", "KEY");
+        failed += coffer_resolve(client, request, &result, NULL) != COFFER_OK;
+        coffer_request_free(request);
+        coffer_result_free(result);
+    }
+    return (void *) failed;
+}
+
+static void values_of_calls_that_travelled_together_are_gone_when_all_are_freed(void)
+{
+    AUTO(scripted_client_cleanup) coffer_client *client = scripted_client(server_address(), "timeout=1h");
+    pthread_t threads[16];
+    for (size_t i = 0; i < COF_COUNT(threads); i++) {
+        CHECK_INT(pthread_create(&threads[i], NULL, resolve_some, client), 0);
+    }
+    intptr_t failed = 0;
+    for (size_t i = 0; i < COF_COUNT(threads); i++) {
+        void *result = NULL;
+        (void) pthread_join(threads[i], &result);
+        failed += (intptr_t) result;
+    }
+    CHECK_INT(failed, 0);
+    CHECK_INT(count_canaries(), 0);
+}
+
 static size_t pack_request(uint8_t *to)
 {
     static char name[] = "slack";
@@ -234,5 +266,5 @@ static void sent_payload_of_a_call_is_gone_from_the_librarys_memory(void)
     CHECK_INT(count_canaries(), 0);
 }
 
-TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed), TEST(payload_is_gone_after_the_reply_is_freed),
+TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed), TEST(values_of_calls_that_travelled_together_are_gone_when_all_are_freed), TEST(payload_is_gone_after_the_reply_is_freed),
           TEST(message_is_gone_after_the_closure), TEST(sent_payload_of_a_call_is_gone_from_the_librarys_memory))

@@ -75,6 +75,10 @@ typedef struct coffer_client coffer_client;
  *   connect_timeout                         longest wait for any server to be connected. Default: 3s
  *   insecure_transport                      yes: allow plain tcp:// to other hosts than this one. Default: no
  *   application_name                        told to the server beside the library's version, 1 to 64 of printable ASCII
+ *   coalesce                                no: each resolve travels in a request of its own. Default: yes
+ *   coalesce_requests                       requests on their way, 1 to 64, from which on further resolves are gathered
+ *                                           into the next request. Default: 2
+ *   coalesce_wait                           longest time for which they are gathered. Default: 20ms
  *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
  *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
  *

@@ -176,8 +176,12 @@ typedef struct coffer_result coffer_result;
  * Asks for the values and waits for the answer. COFFER_OK means that the server answered each item in each
  * environment; whether it could be resolved stands in its own status (coffer_result_failed, coffer_item_status).
  *
+ * Resolves that several threads make at the same time may travel in one request (`coalesce`). What becomes of one of
+ * them does not touch the others, and nobody gets the values of another one.
+ *
  * Lost connections, servers that shut down or are busy are overcome within the time for the call, by another
- * attempt with the same request ID, at the next address that is connected. Results that had no room in an answer
+ * attempt with the same request ID, at the next address that is connected. So is a server that does not answer, after
+ * half of the time, if another address is connected. Results that had no room in an answer
  * are asked for again.
  *
  * Errors, besides those of the server (TOKEN_..., PERMISSION_DENIED, LIMIT_EXCEEDED, ...):

@@ -8,7 +8,7 @@
 #include "common/uuid.h"
 
 /*
- * Resolves that threads make at the same time travel together, as items of one request (docs/decisions/0008).
+ * Resolves that threads make at the same time travel together, as items of one request (docs/decisions/0008-coalescing.md).
  *
  * A call that finds fewer requests on their way than are allowed is sent at once. Those that come while so many are on
  * their way join the next request, which is sent as soon as the answer to one of them has been read by all of its

@@ -292,11 +292,12 @@ static void report(double rates[VARIANTS][ROUNDS_MAX], unsigned rounds)
 int main(int argc, char **argv)
 {
     static double rates[VARIANTS][ROUNDS_MAX];
-    const int given = argc > 1 ? atoi(argv[1]) : ROUNDS;
-    const int milliseconds = argc > 2 ? atoi(argv[2]) : ROUND_MS;
+    const unsigned long rounds_given = argc > 1 ? strtoul(argv[1], NULL, 10) : ROUNDS;
+    const unsigned long milliseconds = argc > 2 ? strtoul(argv[2], NULL, 10) : ROUND_MS;
     const char *settings = argc > 3 ? argv[3] : "";
-    must(given > 0 && given <= ROUNDS_MAX && milliseconds > 0, "coalesce_bench [rounds [milliseconds [settings]]]");
-    const unsigned rounds = (unsigned) given;
+    must(rounds_given > 0 && rounds_given <= ROUNDS_MAX && milliseconds > 0 && milliseconds < 100000,
+         "coalesce_bench [rounds [milliseconds [settings]]]");
+    const unsigned rounds = (unsigned) rounds_given;
     open_echo();
     together = open_client("", settings);
     alone = open_client("coalesce=no", "");

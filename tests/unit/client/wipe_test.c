@@ -266,5 +266,7 @@ static void sent_payload_of_a_call_is_gone_from_the_librarys_memory(void)
     CHECK_INT(count_canaries(), 0);
 }
 
-TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed), TEST(values_of_calls_that_travelled_together_are_gone_when_all_are_freed), TEST(payload_is_gone_after_the_reply_is_freed),
-          TEST(message_is_gone_after_the_closure), TEST(sent_payload_of_a_call_is_gone_from_the_librarys_memory))
+TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed),
+          TEST(values_of_calls_that_travelled_together_are_gone_when_all_are_freed),
+          TEST(payload_is_gone_after_the_reply_is_freed), TEST(message_is_gone_after_the_closure),
+          TEST(sent_payload_of_a_call_is_gone_from_the_librarys_memory))

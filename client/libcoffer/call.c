@@ -13,6 +13,8 @@ enum {
     /* The server gives up when the time is over; its answer, which says more than ours could, needs a moment. */
     GRACE_MS = 100,
     ADDRESSES_TEXT = 300,
+    /* Whoever waits for a connection looks after the dialers so often. */
+    WAIT_MS = 1000,
 };
 
 #define STATE(state) (1U << (state))
@@ -63,7 +65,7 @@ static void discard_message(nng_msg *message)
 static void end_attempt(struct call *call, bool answered)
 {
     if (call->attempt_open) {
-        endpoint_context_give(call->endpoint, call->attempt, answered);
+        endpoint_context_give(call->endpoint, &call->attempt, answered);
         call->attempt_open = false;
     }
 }
@@ -182,7 +184,7 @@ static void send(struct call *call)
     (void) cof_request_frame_encode(&call->frame, nng_msg_body(message));
     nng_aio_set_msg(call->io, message);
     nng_aio_set_timeout(call->io, (nng_duration) (left > SEND_MS ? SEND_MS : call->frame.timeout_ms));
-    if (!endpoint_send(call->endpoint, call->attempt, call->io)) {
+    if (!endpoint_send(call->endpoint, &call->attempt, call->io)) {
         nng_aio_set_msg(call->io, NULL);
         discard_message(message);
         finish_closed(call);
@@ -230,12 +232,16 @@ static next_step choose_locked(struct call *call)
     if (now >= call->give_up_us) {
         return finish_unreachable;
     }
-    sleep_locked(call, CALL_WAITING, ms_until(call, call->give_up_us));
+    const uint32_t left = ms_until(call, call->give_up_us);
+    sleep_locked(call, CALL_WAITING, left < WAIT_MS ? left : WAIT_MS);
     return NULL;
 }
 
 static void choose(struct call *call)
 {
+    if (call->give_up_us != 0) {
+        channel_revive(call->channel);
+    }
     channel_lock(call->channel);
     const next_step next = choose_locked(call);
     channel_unlock(call->channel);
@@ -271,13 +277,16 @@ static void on_sent(struct call *call, int rv)
         call->frame.attempt++;
         set_state(call, CALL_RECEIVING);
         nng_aio_set_timeout(call->io, (nng_duration) wait_for_answer_ms(call));
-        if (!endpoint_receive(call->endpoint, call->attempt, call->io)) {
+        if (!endpoint_receive(call->endpoint, &call->attempt, call->io)) {
             finish_closed(call);
         }
         return;
     }
     discard_message(nng_aio_get_msg(call->io));
     nng_aio_set_msg(call->io, NULL);
+    if (rv == NNG_ETIMEDOUT) {
+        endpoint_refused(call->endpoint, &call->attempt);
+    }
     channel_blame(call->channel, call->endpoint);
     cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED,
                         "the connection to %s was lost before a request was sent; %s",

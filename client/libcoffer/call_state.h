@@ -50,7 +50,7 @@ struct call {
     uint32_t unanswered;       /* attempts that were given up while there was time left */
     bool impatient;            /* this attempt is one of those if no answer comes */
     struct endpoint *endpoint; /* of this attempt, or the last one */
-    nng_ctx attempt;
+    struct endpoint_context attempt;
     bool attempt_open;
 
     nng_msg *message; /* the answer */
@@ -87,6 +87,8 @@ struct endpoint *channel_choose(struct channel *channel, const struct endpoint *
 void channel_blame(struct channel *channel, const struct endpoint *endpoint);
 /* How many addresses are connected. */
 size_t channel_connected(const struct channel *channel);
+/* Dials addresses again that have long been without a connection. */
+void channel_revive(struct channel *channel);
 bool channel_closing(struct channel *channel);
 /* "ipc:///a.sock, tcp://b:7480", for messages. */
 void channel_addresses(const struct channel *channel, char *to, size_t size);

@@ -229,6 +229,13 @@ size_t channel_connected(const struct channel *channel)
     return connected;
 }
 
+void channel_revive(struct channel *channel)
+{
+    for (size_t i = 0; i < channel->endpoint_count; i++) {
+        endpoint_revive(channel->endpoints[i]);
+    }
+}
+
 bool channel_closing(struct channel *channel)
 {
     channel_lock(channel);

@@ -3,9 +3,11 @@
  * size over nng with as many requests in flight. All of them take turns in each round, so that what else the machine
  * does hits all alike; the figure that counts is the ratio to the echo of the same round.
  *
- *     cofferd serve --dev &       and a secret "bench" with the key KEY in the environment "default"
- *     eval "$(cat DIR/env)"       COFFER_ADDR and the token
  *     coffer_coalesce_bench [rounds [milliseconds [settings]]]
+ *
+ * The server is that of COFFER_ADDR, which needs a secret "bench" with the key KEY in the environment "default". Without
+ * that variable it is a stub in this process, which reads each request and answers each reference with the same value:
+ * what is measured then is the library, and nothing behind it.
  */
 
 #include <pthread.h>
@@ -20,9 +22,11 @@
 #include <nng/supplemental/util/platform.h>
 
 #include <coffer/coffer.h>
+#include <coffer/v1/resolve.pb-c.h>
 
 #include "common/attr.h"
 #include "common/clock.h"
+#include "common/frame.h"
 
 enum {
     THREADS = 64,
@@ -135,6 +139,123 @@ static void end_echo(unsigned outstanding)
     while (atomic_load(&echo_running) > 0) {
         nng_msleep(1);
     }
+}
+
+/* --- The stub ------------------------------------------------------------------------------------------------- */
+
+/* A result with one value, in memory of its own. */
+struct stub_result {
+    Coffer__V1__ResolveResult result;
+    Coffer__V1__ResultStatus status;
+    Coffer__V1__ResolvedSecret secret;
+    Coffer__V1__ResolvedSecret *secrets[1];
+    Coffer__V1__KeyValue value;
+    Coffer__V1__KeyValue *values[1];
+    Coffer__V1__Outcome outcomes[1];
+};
+
+static nng_socket stub_server;
+static struct echo stubs[ECHO_CONTEXTS];
+
+static void fill_result(const Coffer__V1__ResolveItem *item, uint32_t index, struct stub_result *to)
+{
+    static char environment[] = "default";
+    static uint8_t bytes[] = "the value, which has 32 bytes...";
+    coffer__v1__resolve_result__init(&to->result);
+    coffer__v1__result_status__init(&to->status);
+    coffer__v1__resolved_secret__init(&to->secret);
+    coffer__v1__key_value__init(&to->value);
+    to->status.outcome = to->outcomes[0] = COFFER__V1__OUTCOME__OUTCOME_RESOLVED;
+    to->value.key = item->references[0]->key;
+    to->value.value = (ProtobufCBinaryData){sizeof bytes - 1, bytes};
+    to->values[0] = &to->value;
+    to->secret.name = item->references[0]->name;
+    to->secret.values = to->values;
+    to->secret.n_values = 1;
+    to->secrets[0] = &to->secret;
+    to->result.status = &to->status;
+    to->result.item_index = index;
+    to->result.environment = environment;
+    to->result.secrets = to->secrets;
+    to->result.outcomes = to->outcomes;
+    to->result.n_secrets = to->result.n_outcomes = 1;
+}
+
+static nng_msg *pack_answer(const struct cof_request_frame *request, Coffer__V1__ResolveResponse *response)
+{
+    nng_msg *message = NULL;
+    const size_t size = coffer__v1__resolve_response__get_packed_size(response);
+    uint8_t *payload = malloc(size + 1);
+    must(payload != NULL, "no memory");
+    (void) coffer__v1__resolve_response__pack(response, payload);
+    const struct cof_response_frame frame = {
+        .revision = COF_FRAME_REVISION, .request_id = request->request_id, .payload = cof_slice_of(payload, size)};
+    must(nng_msg_alloc(&message, cof_response_frame_size(&frame)) == 0, "no memory");
+    (void) cof_response_frame_encode(&frame, nng_msg_body(message));
+    free(payload);
+    return message;
+}
+
+static nng_msg *answer_stub(nng_msg *received)
+{
+    struct cof_request_frame request = {0};
+    struct cof_error err;
+    Coffer__V1__ResolveResponse response;
+    const struct cof_slice bytes = cof_slice_of(nng_msg_body(received), nng_msg_len(received));
+    must(cof_request_frame_decode(bytes, &request, &err) == COF_OK, "a bad frame");
+    Coffer__V1__ResolveRequest *asked =
+        coffer__v1__resolve_request__unpack(NULL, request.payload.len, request.payload.data);
+    must(asked != NULL, "a bad request");
+    struct stub_result *results = calloc(asked->n_items, sizeof *results);
+    Coffer__V1__ResolveResult **pointers = calloc(asked->n_items, sizeof *pointers);
+    must(results != NULL && pointers != NULL, "no memory");
+    coffer__v1__resolve_response__init(&response);
+    for (size_t i = 0; i < asked->n_items; i++) {
+        fill_result(asked->items[i], (uint32_t) i, &results[i]);
+        pointers[i] = &results[i].result;
+    }
+    response.results = pointers;
+    response.n_results = asked->n_items;
+    nng_msg *answer = pack_answer(&request, &response);
+    free(results);
+    free(pointers);
+    coffer__v1__resolve_request__free_unpacked(asked, NULL);
+    return answer;
+}
+
+static void serve_stub(void *context)
+{
+    struct echo *stub = context;
+    if (nng_aio_result(stub->aio) != 0) {
+        return;
+    }
+    stub->sending = !stub->sending;
+    if (!stub->sending) {
+        nng_ctx_recv(stub->context, stub->aio);
+        return;
+    }
+    nng_msg *received = nng_aio_get_msg(stub->aio);
+    nng_aio_set_msg(stub->aio, answer_stub(received));
+    nng_msg_free(received);
+    nng_ctx_send(stub->context, stub->aio);
+}
+
+/* "addr=..." of a new stub. */
+static const char *open_stub(void)
+{
+    static char setting[64];
+    nng_listener listener;
+    int port = 0;
+    must(nng_rep0_open(&stub_server) == 0, "no socket");
+    must(nng_listen(stub_server, "tcp://127.0.0.1:0", &listener, 0) == 0, "the stub cannot listen");
+    must(nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port) == 0, "no port");
+    (void) snprintf(setting, sizeof setting, "addr=tcp://127.0.0.1:%d", port);
+    for (size_t i = 0; i < ECHO_CONTEXTS; i++) {
+        must(nng_ctx_open(&stubs[i].context, stub_server) == 0, "no context");
+        must(nng_aio_alloc(&stubs[i].aio, serve_stub, &stubs[i]) == 0, "no memory");
+        nng_ctx_recv(stubs[i].context, stubs[i].aio);
+    }
+    return setting;
 }
 
 /* --- Resolves ------------------------------------------------------------------------------------------------- */
@@ -264,12 +385,12 @@ static double median(const double *values, unsigned count)
     return sorted[count / 2];
 }
 
-static coffer_client *open_client(const char *more, const char *settings)
+static coffer_client *open_client(const char *address, const char *mode, const char *settings)
 {
     char text[512];
     coffer_client *opened = NULL;
     coffer_error *error = NULL;
-    (void) snprintf(text, sizeof text, "%s %s", more, settings);
+    (void) snprintf(text, sizeof text, "%s %s %s", address, mode, settings);
     if (coffer_client_open(text, &opened, &error) != COFFER_OK) {
         fprintf(stderr, "coalesce_bench: %s\n", coffer_error_message(error));
         exit(1);
@@ -299,8 +420,9 @@ int main(int argc, char **argv)
          "coalesce_bench [rounds [milliseconds [settings]]]");
     const unsigned rounds = (unsigned) rounds_given;
     open_echo();
-    together = open_client("", settings);
-    alone = open_client("coalesce=no", "");
+    const char *address = getenv("COFFER_ADDR") == NULL ? open_stub() : "";
+    together = open_client(address, "", settings);
+    alone = open_client(address, "coalesce=no", "");
     request = coffer_request_new();
     coffer_request_add_reference(request, "bench", "KEY");
     for (unsigned round = 0; round < rounds; round++) {

@@ -9,7 +9,9 @@
 
 #include <coffer/rpc.h>
 
+#include "client/libcoffer/call_state.h"
 #include "client/libcoffer/channel.h"
+#include "client/libcoffer/client.h"
 #include "tests/support/test.h"
 #include "tests/unit/client/scripted_server.h"
 
@@ -498,6 +500,120 @@ static void next_attempt_goes_to_another_address(void)
     }
 }
 
+/* Two servers, each with a play of its own, and a client that is connected to both. */
+struct pair {
+    struct play plays[2];
+    struct scripted_server *servers[2];
+    coffer_client *client;
+};
+
+static void pair_open(struct pair *pair, const struct script_reply *first, const struct script_reply *second,
+                      const char *settings)
+{
+    char addresses[200];
+    for (size_t i = 0; i < 2; i++) {
+        const struct script_reply *reply = i == 0 ? first : second;
+        pair->plays[i] =
+            (struct play){.answers = reply, .count = reply == NULL ? 0 : 1, .lock = PTHREAD_MUTEX_INITIALIZER};
+        pair->servers[i] = scripted_server_new(NULL, 1, answer, &pair->plays[i]);
+    }
+    (void) snprintf(addresses, sizeof addresses, "%s,%s", scripted_server_address(pair->servers[0]),
+                    scripted_server_address(pair->servers[1]));
+    pair->client = scripted_client(addresses, settings);
+    while (channel_connected(pair->client->channel) < 2) {
+        nng_msleep(1);
+    }
+}
+
+static void pair_done(struct pair *pair)
+{
+    coffer_client_close(pair->client);
+    scripted_server_free(pair->servers[0]);
+    scripted_server_free(pair->servers[1]);
+}
+
+static coffer_status call_pair(const struct pair *pair, coffer_reason *ret_reason)
+{
+    coffer_reply *reply = NULL;
+    coffer_error *error = NULL;
+    const coffer_status status = coffer_call(pair->client, METHOD, "hello", 5, NULL, &reply, &error);
+    *ret_reason = coffer_error_reason(error);
+    coffer_reply_free(reply);
+    coffer_error_free(error);
+    return status;
+}
+
+/* Clients begin at an address of their own choice, so several are tried. */
+enum { CLIENTS = 6 };
+
+static void server_that_is_silent_costs_no_call_that_another_can_answer(void)
+{
+    const struct script_reply silent = {.action = SCRIPT_SILENT};
+    for (int i = 0; i < CLIENTS; i++) {
+        AUTO(pair_done) struct pair pair = {0};
+        coffer_reason reason = COFFER_REASON_NONE;
+        pair_open(&pair, &silent, NULL, "timeout=4s");
+        CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
+        CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
+        CHECK(scripted_server_requests(pair.servers[0]) <= 1);
+        if (scripted_server_requests(pair.servers[0]) == 1) {
+            CHECK_BYTES(pair.plays[0].seen[0].id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
+            CHECK_INT(pair.plays[1].seen[0].attempt, 1);
+        }
+    }
+}
+
+static void silence_of_all_servers_ends_at_the_deadline(void)
+{
+    const struct script_reply silent = {.action = SCRIPT_SILENT};
+    AUTO(pair_done) struct pair pair = {0};
+    coffer_reason reason = COFFER_REASON_NONE;
+    pair_open(&pair, &silent, &silent, "timeout=300ms");
+    CHECK_INT(call_pair(&pair, &reason), COFFER_DEADLINE_EXCEEDED);
+    CHECK_INT(reason, COFFER_REASON_DEADLINE_EXCEEDED);
+    CHECK_INT(scripted_server_requests(pair.servers[0]), 1);
+    CHECK_INT(scripted_server_requests(pair.servers[1]), 1);
+}
+
+static void advice_of_a_draining_server_does_not_delay_the_call_at_another(void)
+{
+    const struct script_reply draining = {.reason = COF_REASON_SERVER_DRAINING, .retry_after_ms = 600000};
+    for (int i = 0; i < CLIENTS; i++) {
+        AUTO(pair_done) struct pair pair = {0};
+        coffer_reason reason = COFFER_REASON_NONE;
+        pair_open(&pair, &draining, NULL, "timeout=1min");
+        CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
+        CHECK(scripted_server_requests(pair.servers[0]) <= 1);
+    }
+}
+
+static void advice_counts_when_every_server_gave_it(void)
+{
+    const struct script_reply draining = {.reason = COF_REASON_SERVER_DRAINING, .retry_after_ms = 600000};
+    AUTO(pair_done) struct pair pair = {0};
+    coffer_reason reason = COFFER_REASON_NONE;
+    pair_open(&pair, &draining, &draining, "timeout=1min");
+    CHECK_INT(call_pair(&pair, &reason), COFFER_UNAVAILABLE);
+    CHECK_INT(reason, COFFER_REASON_SERVER_DRAINING);
+    CHECK_INT(scripted_server_requests(pair.servers[0]), 1);
+    CHECK_INT(scripted_server_requests(pair.servers[1]), 1);
+}
+
+static void lost_connection_goes_on_at_the_next_address_with_the_same_id(void)
+{
+    const struct script_reply drop = {.action = SCRIPT_DROP};
+    for (int i = 0; i < CLIENTS; i++) {
+        AUTO(pair_done) struct pair pair = {0};
+        coffer_reason reason = COFFER_REASON_NONE;
+        pair_open(&pair, &drop, NULL, "timeout=1min");
+        CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
+        CHECK_INT(scripted_server_requests(pair.servers[1]), 1);
+        if (scripted_server_requests(pair.servers[0]) == 1) {
+            CHECK_BYTES(pair.plays[0].seen[0].id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
+        }
+    }
+}
+
 /* A socket path of its own below $TMPDIR or /tmp. */
 static void socket_address(char address[96])
 {
@@ -732,6 +848,11 @@ TEST_MAIN(TEST(answer_has_payload_and_facts), TEST(empty_request_and_answer_are_
           TEST(token_can_be_replaced_and_taken_away), TEST(nobody_there_is_told_with_the_addresses),
           TEST(wait_for_a_connection_ends_at_the_deadline),
           TEST(dead_address_costs_no_call_that_another_can_answer), TEST(next_attempt_goes_to_another_address),
+          TEST(server_that_is_silent_costs_no_call_that_another_can_answer),
+          TEST(silence_of_all_servers_ends_at_the_deadline),
+          TEST(advice_of_a_draining_server_does_not_delay_the_call_at_another),
+          TEST(advice_counts_when_every_server_gave_it),
+          TEST(lost_connection_goes_on_at_the_next_address_with_the_same_id),
           TEST(call_waits_for_a_server_that_comes_up), TEST(client_connects_again_after_a_restart),
           TEST(many_threads_share_a_client_and_get_their_own_answers),
           TEST(callbacks_are_called_once_and_may_start_calls), TEST(closing_ends_calls_that_run_and_waits_for_them),

@@ -77,7 +77,7 @@ typedef struct coffer_client coffer_client;
  *   application_name                        told to the server beside the library's version, 1 to 64 of printable ASCII
  *   coalesce                                no: each resolve travels in a request of its own. Default: yes
  *   coalesce_requests                       requests on their way, 1 to 64, from which on further resolves are gathered
- *                                           into the next request. Default: 2
+ *                                           into the next request. Default: 4
  *   coalesce_wait                           longest time for which they are gathered. Default: 20ms
  *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
  *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB

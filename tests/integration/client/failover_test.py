@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""libcoffer with several servers: what another server can answer is not lost, and writes happen once.
+
+The load is made by load.c, which checks every value and every version that it gets.
+"""
+
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "server"))
+
+import context
+from cofferd import PATIENCE, values, wait_for
+
+CREATE = "coffer.v1.SecretService/CreateSecret"
+GET = "coffer.v1.SecretService/GetSecret"
+LOAD = os.environ.get("COFFER_LOAD", str(pathlib.Path(os.environ.get("COFFER_BUILD", "build/debug")) /
+                                         "tests/integration/client/coffer_client_load"))
+SECRETS = 8
+SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**63))
+
+
+class Load:
+    """A running load; counts() is what was done, what failed and what was wrong so far."""
+
+    def __init__(self, dev, addresses, *arguments, timeout="1min"):
+        environment = {**os.environ, "COFFER_ADDR": ",".join(addresses), "COFFER_TOKEN": dev.admin.decode(),
+                       "LOAD_SETTINGS": f"connect_timeout=1min timeout={timeout}"}
+        for name in ("COFFER_TOKEN_FILE", "COFFER_WORKSPACE", "COFFER_ENVIRONMENT", "COFFER_TIMEOUT"):
+            environment.pop(name, None)
+        self.process = subprocess.Popen([LOAD, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=environment)
+        self.errors = []
+        self.reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr))
+        self.reader.start()
+
+    def counts(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return tuple(map(int, self.process.stdout.readline().split()))
+
+    def wait_for_more(self, calls):
+        """Until so many more calls are done: some of them began after whatever was done to the servers."""
+        goal = self.counts()[0] + calls
+        wait_for(lambda: self.counts()[0] >= goal, f"the load stands still: {self.errors}")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.stdin = None
+        done, failed, wrong = map(int, self.process.stdout.readline().split())
+        code = self.process.wait(PATIENCE)
+        self.reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code, done, failed, wrong
+
+
+class CuttingProxy:
+    """A Unix socket in front of a server that sometimes takes a request, or its answer, and cuts the connection."""
+
+    def __init__(self, path, target, seed):
+        self.path, self.target, self.random = path, target, random.Random(seed)
+        self.cuts = 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(16)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.connect, args=(client,), daemon=True).start()
+
+    def connect(self, client):
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(self.target)
+        except OSError:
+            client.close()
+            return
+        ends = (client, server)
+        for source, to in (ends, ends[::-1]):
+            threading.Thread(target=self.pump, args=(source, to, ends), daemon=True).start()
+
+    def pump(self, source, to, ends):
+        """What comes in one piece goes on as a whole or not at all, so that no message is cut in the middle."""
+        try:
+            while True:
+                piece = source.recv(1 << 16)
+                if not piece or len(piece) > 16 and self.random.random() < 0.03:
+                    self.cuts += bool(piece)
+                    break
+                to.sendall(piece)
+        except OSError:
+            pass
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
+
+    def close(self):
+        self.listener.close()
+
+
+class Failover(context.ServerTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for number in range(SECRETS):
+            answer = cls.connection.call(CREATE, {"name": f"s{number}", "values": values(KEY=b"value-%d" % number)},
+                                         token=cls.dev.admin)
+            assert answer.code == 0, answer
+
+    def two_servers(self):
+        return [self.dev.more(f"{self._testMethodName[5:15]}-{i}") for i in range(2)]
+
+    def end_and_restart(self, servers, index, how):
+        server = servers[index]
+        self.dev.extra.remove(server)
+        server.stop(how)
+        return server
+
+    def start_again(self, servers, index):
+        name = pathlib.Path(servers[index].address.removeprefix("ipc://")).stem
+        servers[index] = self.dev.more(name)
+
+    def expect_all_good(self, load, at_least):
+        code, done, failed, wrong = load.end()
+        self.assertEqual((code, failed, wrong), (0, 0, 0), "".join(load.errors[:20]))
+        self.assertGreater(done, at_least)
+        return done
+
+    def servers_end_by_turns(self, how):
+        servers = self.two_servers()
+        load = Load(self.dev, [server.address for server in servers], "resolve", 6)
+        load.wait_for_more(100)
+        for turn in range(4):
+            index = turn % 2
+            self.end_and_restart(servers, index, how)
+            load.wait_for_more(100)
+            self.start_again(servers, index)
+            load.wait_for_more(100)
+        print(f"{self._testMethodName}: {self.expect_all_good(load, 900)} resolves", flush=True)
+
+    def test_killed_server_costs_no_resolve(self):
+        self.servers_end_by_turns(signal.SIGKILL)
+
+    def test_draining_server_costs_no_resolve(self):
+        self.servers_end_by_turns(signal.SIGTERM)
+
+    def test_server_that_hangs_costs_no_resolve(self):
+        servers = self.two_servers()
+        load = Load(self.dev, [server.address for server in servers], "resolve", 4, timeout="16s")
+        for server in servers:
+            load.wait_for_more(50)
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                load.wait_for_more(200)
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+        self.expect_all_good(load, 500)
+
+    def make_counters(self, prefix, count):
+        for number in range(count):
+            answer = self.call(CREATE, {"name": f"{prefix}{number}", "values": values(KEY=b"begin")})
+            self.assertEqual(answer.code, 0, answer)
+
+    def test_write_happens_once_though_servers_are_killed_and_connections_cut(self):
+        writers, writes = 4, 250 if os.environ.get("TEST_FULL") else 60
+        print(f"TEST_SEED={SEED}", flush=True)
+        self.make_counters("counter", writers)
+        servers = self.two_servers()
+        proxies = [CuttingProxy(f"{self.dev.directory}/proxy-{i}.sock",
+                                server.address.removeprefix("ipc://"), SEED + i) for i, server in enumerate(servers)]
+        load = Load(self.dev, [f"ipc://{proxy.path}" for proxy in proxies], "write", writers, writes)
+        kills = 0
+        while load.counts()[0] < writers * writes:
+            index = kills % 2
+            before = load.counts()[0]
+            self.end_and_restart(servers, index, signal.SIGKILL)
+            self.start_again(servers, index)
+            kills += 1
+            wait_for(lambda: load.counts()[0] > before or load.counts()[0] == writers * writes,
+                     f"the load stands still: {load.errors}")
+            if load.counts()[1]:
+                break
+        self.expect_all_good(load, writers * writes - 1)
+        cuts = sum(proxy.cuts for proxy in proxies)
+        print(f"{writers * writes} writes, {kills} kills, {cuts} cuts", flush=True)
+        self.assertGreater(kills + cuts, 5)
+        for proxy in proxies:
+            proxy.close()
+        for number in range(writers):
+            secret = self.call(GET, {"name": f"counter{number}"}).message["secret"]
+            self.assertEqual(secret["version"], writes + 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

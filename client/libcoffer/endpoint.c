@@ -285,21 +285,25 @@ void endpoint_context_give(struct endpoint *endpoint, const struct endpoint_cont
 
 bool endpoint_send(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio)
 {
-    if (!enter(endpoint, context->socket)) {
+    struct endpoint_socket *socket = context->socket;
+    if (!enter(endpoint, socket)) {
         return false;
     }
     nng_ctx_send(context->context, aio);
-    leave(endpoint, context->socket);
+    /* The call, and the context in it, may be somebody else's by now. */
+    leave(endpoint, socket);
     return true;
 }
 
 bool endpoint_receive(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio)
 {
-    if (!enter(endpoint, context->socket)) {
+    struct endpoint_socket *socket = context->socket;
+    if (!enter(endpoint, socket)) {
         return false;
     }
     nng_ctx_recv(context->context, aio);
-    leave(endpoint, context->socket);
+    /* The call, and the context in it, may be somebody else's by now. */
+    leave(endpoint, socket);
     return true;
 }
 

@@ -51,8 +51,8 @@ static void must(bool good, const char *what)
 /* --- The echo ------------------------------------------------------------------------------------------------- */
 
 struct echo {
-    nng_ctx context;
     nng_aio *aio;
+    nng_ctx context;
     bool sending;
 };
 
@@ -337,20 +337,20 @@ struct variant {
     const char *name;
     void (*begin)(unsigned count);
     void (*end)(unsigned count);
-    unsigned count;
     coffer_client **client; /* NULL: the echo */
-    unsigned echo;          /* index of the echo that it is compared with */
+    unsigned count;
+    unsigned echo; /* index of the echo that it is compared with */
 };
 
 static const struct variant variants[] = {
-    {"nng echo, 64 in flight", begin_echo, end_echo, 64, NULL, 0},
-    {"nng echo, 256 in flight", begin_echo, end_echo, 256, NULL, 1},
-    {"64 threads, one by one", begin_threads, end_threads, THREADS, &alone, 0},
-    {"64 threads, coalesced", begin_threads, end_threads, THREADS, &together, 0},
-    {"64 callbacks, one by one", begin_calls, end_calls, 64, &alone, 0},
-    {"64 callbacks, coalesced", begin_calls, end_calls, 64, &together, 0},
-    {"256 callbacks, one by one", begin_calls, end_calls, 256, &alone, 1},
-    {"256 callbacks, coalesced", begin_calls, end_calls, 256, &together, 1},
+    {"nng echo, 64 in flight", begin_echo, end_echo, NULL, 64, 0},
+    {"nng echo, 256 in flight", begin_echo, end_echo, NULL, 256, 1},
+    {"64 threads, one by one", begin_threads, end_threads, &alone, THREADS, 0},
+    {"64 threads, coalesced", begin_threads, end_threads, &together, THREADS, 0},
+    {"64 callbacks, one by one", begin_calls, end_calls, &alone, 64, 0},
+    {"64 callbacks, coalesced", begin_calls, end_calls, &together, 64, 0},
+    {"256 callbacks, one by one", begin_calls, end_calls, &alone, 256, 1},
+    {"256 callbacks, coalesced", begin_calls, end_calls, &together, 256, 1},
 };
 
 enum { VARIANTS = COF_COUNT(variants), ROUNDS_MAX = 100 };

@@ -365,9 +365,10 @@ static void take_down(struct server *server)
     }
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
-    audit_close(server->audit);
+    audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
+    audit_free(server->audit);
     state_close(server->state);
 }
 

@@ -233,7 +233,7 @@ static COF_CODE start_threads(struct audit *audit, struct cof_error *err)
 
 static void audit_cleanup(struct audit **audit)
 {
-    audit_close(*audit);
+    audit_free(*audit);
 }
 
 COF_CODE audit_open(const struct audit_options *options, struct audit **ret_audit, struct cof_error *err)
@@ -277,23 +277,34 @@ static void free_files(struct audit *audit)
 }
 
 /* The keeper ends first, for it writes; then the last segment is closed, and the committer brings it to the disk. */
-void audit_close(struct audit *audit)
+void audit_stop(struct audit *audit)
 {
-    if (audit == NULL) {
+    if (audit == NULL || audit->stopped) {
         return;
     }
     stop(audit, &audit->keeper_stops, &audit->keeper_wake, &audit->keeper_runs, audit->keeper);
     audit_lock(audit);
+    const bool was_open = audit->current != NULL;
     close_current(audit);
     if (audit->next != NULL) {
         retire(audit, TAKE(audit->next));
     }
+    atomic_store(&audit->writable, false);
     audit_unlock(audit);
-    if (audit->number > 0 && audit->options.log != NULL) {
+    if (was_open) {
         audit_log_head(audit, "the audit log is closed");
     }
     stop(audit, &audit->committer_stops, &audit->committer_wake, &audit->committer_runs, audit->committer);
     free_files(audit);
+    audit->stopped = true;
+}
+
+void audit_free(struct audit *audit)
+{
+    if (audit == NULL) {
+        return;
+    }
+    audit_stop(audit);
     (void) pthread_cond_destroy(&audit->committer_wake);
     (void) pthread_cond_destroy(&audit->keeper_wake);
     (void) pthread_mutex_destroy(&audit->lock);

@@ -10,7 +10,7 @@
  *
  * A record that was appended is in the map of its segment and survives the end of the process. Whoever needs it on
  * the disk waits for it with a waiter, which a thread of the log's own calls. Everything here may be called by any
- * thread; nothing but audit_open and audit_close blocks.
+ * thread; nothing but audit_open, audit_stop and audit_free blocks.
  */
 
 struct audit;
@@ -31,8 +31,12 @@ struct audit_options {
  * is not of this server and root key, or is damaged where a crash does not explain it. */
 COF_CODE audit_open(const struct audit_options *options, struct audit **ret_audit, struct cof_error *err);
 
-/* Calls the waiters that are left, closes the segment and ends the threads. NULL is allowed. */
-void audit_close(struct audit *audit);
+/* Calls the waiters that are left, closes the segment and ends the threads. Records that come later find no place.
+ * Nobody may begin to wait any more. NULL is allowed. */
+void audit_stop(struct audit *audit);
+
+/* Stops it if need be; nobody may use it any more. NULL is allowed. */
+void audit_free(struct audit *audit);
 
 /* Whether records can be written now, as far as is known. */
 bool audit_writable(const struct audit *audit);

@@ -21,6 +21,7 @@ struct audit {
     bool committer_runs;
     bool keeper_stops;
     bool committer_stops;
+    bool stopped; /* audit_stop is done; of the thread that calls it */
     _Atomic bool writable;
     struct segment_file *current; /* NULL: none could be had */
     struct segment_file *next;    /* prepared; NULL: the keeper makes one */

@@ -49,8 +49,8 @@ void dispatch_drain(struct dispatch *dispatch);
 uint32_t dispatch_in_flight(struct dispatch *dispatch);
 
 /* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. Answers that are kept
- * for their audit records leave until audit_close has returned. NULL is allowed. */
+ * for their audit records leave until audit_stop has returned. NULL is allowed. */
 void dispatch_stop(struct dispatch *dispatch);
 
-/* After dispatch_stop and audit_close, when transport gives no more calls. NULL is allowed. */
+/* After dispatch_stop and audit_stop, when transport gives no more calls. NULL is allowed. */
 void dispatch_free(struct dispatch *dispatch);

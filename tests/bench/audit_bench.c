@@ -164,7 +164,7 @@ int main(int argc, char **argv)
     }
     map_file(&bench, folder);
     measure(&bench);
-    audit_close(bench.audit);
+    audit_free(bench.audit);
     keyring_free(keyring);
     remove_log(folder);
     return EXIT_SUCCESS;

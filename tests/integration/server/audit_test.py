@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -230,11 +231,11 @@ class Audit(context.ServerTest):
 
 
 class Unwritable(unittest.TestCase):
-    """The next file of the log cannot be made: its folder is away, which is what every user can try."""
+    """The next file of the log cannot be made: its folder is away, or the system has no room for a file of its size."""
 
     def setUp(self):
         self.dev = cofferd.Dev()
-        self.server = self.dev.more("small", COFFERD_AUDIT__SEGMENT="256KiB")
+        self.server = self.dev.more("small", COFFERD_AUDIT__SEGMENT="256KiB", COFFERD_LOG__REQUESTS="failed")
         self.folder = self.dev.directory / "small.state" / "audit"
         self.connection = self.dev.connect(self.server.address)
         self.connection.call(SECRET + "CreateSecret", {"name": "s", "environment": "prod", "values": values(K=CANARY)},
@@ -292,16 +293,16 @@ class Unwritable(unittest.TestCase):
         return found
 
     def test_full_disk_refuses_everything_unrecorded_and_loses_nothing(self):
-        """A file stands where the next segment would be made: to the server it is a disk without room for it."""
-        last = max(int(path.name.split("-")[1]) for path in self.folder.iterdir())
-        blocker = self.folder / f"segment-{last + 1:08}"
-        blocker.touch()
+        """The limit of a file's size does what a full disk does: room for the next segment is refused."""
+        pid, limit = self.server.process.pid, resource.RLIMIT_FSIZE
+        before = resource.prlimit(pid, limit)
+        resource.prlimit(pid, limit, (255 << 10, before[1]))
         answers = []
         while not answers or answers[-1].code == 0:
             self.assertLess(len(answers), 5000)
             answers.append(self.ask())
         self.assertEqual(answers[-1].reason, "AUDIT_UNAVAILABLE")
-        blocker.unlink()
+        resource.prlimit(pid, limit, before)
         cofferd.wait_for(lambda: self.ask().code == 0, "the log is not written again")
         recorded = {r.get("request_id") for r in export(self.dev, self.dev.directory / "small.state")}
         for answer in answers[:-1]:

@@ -69,7 +69,7 @@ static inline void place_open(struct place *place)
 
 static inline void place_close(struct place *place)
 {
-    audit_close(TAKE(place->audit));
+    audit_free(TAKE(place->audit));
 }
 
 /* Removes the folder, too; everything in it is the test's own. */

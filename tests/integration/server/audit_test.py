@@ -137,6 +137,22 @@ class Audit(context.ServerTest):
         self.assertEqual(answer.code, 0, answer)
         self.assertEqual(self.records_of(answer), [])
 
+    def test_record_of_a_write_tells_who_changed_what_and_no_value(self):
+        answer = self.call(SECRET + "CreateSecret", {
+            "name": "recorded", "environment": "prod", "values": values(A=CANARY, B=CANARY[::-1])})
+        stored = bytes.fromhex(self.sql(
+            f"select encode(record, 'hex') from change where workspace_id = '{self.dev.workspace}' "
+            "order by revision desc limit 1"))
+        record = cofferd.sp_client.decode("coffer.audit.v1.Record", stored)
+        self.assertEqual((record["request_id"], record["method"], record["workspace"], record["actor"]["name"]),
+                         (answer.request_id, SECRET + "CreateSecret", self.dev.workspace, "admin"))
+        self.assertTrue(record["time"]["seconds"] and record["actor"]["peer"] and record["actor"]["token"])
+        thing = next(o for o in record["objects"] if o["kind"] == "secret")
+        self.assertEqual((thing["uid"], thing["environment"], thing["name"], thing["version"], thing["keys"]),
+                         (answer.message["secret"]["uid"], "prod", "recorded", 1, ["A", "B"]))
+        self.assertNotIn(CANARY, stored)
+        self.assertNotIn(CANARY[::-1], stored)
+
     def test_health_and_server_info_leave_nothing(self):
         before = len(export(self.dev))
         self.connection.call(HEALTH, {"service": "readiness"})

@@ -87,6 +87,9 @@ static struct values read_pairs(struct fixture *fixture, char **words, size_t co
     Coffer__V1__KeyValue **list = cof_arena_array(&fixture->arena, count, sizeof *list);
     for (size_t i = 0; pairs != NULL && list != NULL && i < count; i++) {
         char *hex = strchr(words[i], '=');
+        if (hex == NULL) {
+            abort();
+        }
         *hex++ = '\0';
         const struct cof_slice value = bytes_of(fixture, hex[0] == '\0' ? "-" : hex);
         coffer__v1__key_value__init(&pairs[i]);
@@ -198,6 +201,7 @@ static const struct row_type *row_type_named(const char *table)
 static void read_row(struct fixture *fixture, const struct row_type *type, char **words, void *row)
 {
     for (size_t i = 0; i + 2 < type->count; i++) {
+        CHECK(words[i] != NULL);
         char *value = strchr(words[i], '=');
         CHECK(value != NULL);
         *value++ = '\0';
@@ -239,7 +243,7 @@ static size_t for_lines(const char *kind, void (*check)(struct fixture *fixture,
     AUTO(file_close_auto) FILE *file = fopen(GOLDEN_FILE, "re");
     fixture_init(&fixture);
     while (file != NULL && test_failures == 0 && fgets(line, sizeof line, file) != NULL) {
-        char *words[WORDS];
+        char *words[WORDS] = {NULL};
         const size_t count = split(line, " \n", words, WORDS);
         if (count > 2 && strcmp(words[0], kind) == 0) {
             check(&fixture, words, count);

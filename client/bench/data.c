@@ -99,9 +99,11 @@ static struct cof_slice pack_create(const struct data *data, size_t secret)
     static char environment[] = DATA_ENVIRONMENT;
     static char key[] = DATA_KEY;
     char name[DATA_NAME];
-    Coffer__V1__KeyValue value = COFFER__V1__KEY_VALUE__INIT;
+    Coffer__V1__KeyValue value;
     Coffer__V1__KeyValue *values[] = {&value};
-    Coffer__V1__CreateSecretRequest request = COFFER__V1__CREATE_SECRET_REQUEST__INIT;
+    Coffer__V1__CreateSecretRequest request;
+    coffer__v1__key_value__init(&value);
+    coffer__v1__create_secret_request__init(&request);
     data_name(data, secret, name);
     value.key = key;
     value.value = (ProtobufCBinaryData){data->value_size, (uint8_t *) data->value};
@@ -117,7 +119,8 @@ static struct cof_slice pack_delete(const struct data *data, size_t secret)
 {
     static char environment[] = DATA_ENVIRONMENT;
     char name[DATA_NAME];
-    Coffer__V1__DeleteSecretRequest request = COFFER__V1__DELETE_SECRET_REQUEST__INIT;
+    Coffer__V1__DeleteSecretRequest request;
+    coffer__v1__delete_secret_request__init(&request);
     data_name(data, secret, name);
     request.workspace = data_workspace(data, secret);
     request.environment = environment;
@@ -128,7 +131,8 @@ static struct cof_slice pack_delete(const struct data *data, size_t secret)
 static struct cof_slice pack_delete_environment(const struct data *data, size_t workspace)
 {
     static char environment[] = DATA_ENVIRONMENT;
-    Coffer__V1__DeleteEnvironmentRequest request = COFFER__V1__DELETE_ENVIRONMENT_REQUEST__INIT;
+    Coffer__V1__DeleteEnvironmentRequest request;
+    coffer__v1__delete_environment_request__init(&request);
     request.workspace = data->workspaces.uuids[workspace];
     request.name = environment;
     return data_pack(&request.base);

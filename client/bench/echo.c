@@ -25,8 +25,8 @@ enum {
 /* --- The server ----------------------------------------------------------------------------------------------- */
 
 struct server_context {
-    nng_ctx context;
     nng_aio *aio;
+    nng_ctx context;
     bool replying;
 };
 

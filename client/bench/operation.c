@@ -45,10 +45,12 @@ static struct cof_slice pack_resolve(const struct data *data, size_t secret, siz
     char *environments[] = {environment};
     Coffer__V1__SecretReference references[REFERENCES_MAX];
     Coffer__V1__SecretReference *list[REFERENCES_MAX];
-    Coffer__V1__ResolveItem item = COFFER__V1__RESOLVE_ITEM__INIT;
+    Coffer__V1__ResolveItem item;
     Coffer__V1__ResolveItem *items[] = {&item};
-    Coffer__V1__ResolveRequest request = COFFER__V1__RESOLVE_REQUEST__INIT;
+    Coffer__V1__ResolveRequest request;
     const size_t first = secret / data->per_workspace * data->per_workspace;
+    coffer__v1__resolve_item__init(&item);
+    coffer__v1__resolve_request__init(&request);
     for (size_t i = 0; i < count; i++) {
         coffer__v1__secret_reference__init(&references[i]);
         data_name(data, first + (secret + i) % data->per_workspace, names[i]);
@@ -69,7 +71,8 @@ static struct cof_slice pack_resolve(const struct data *data, size_t secret, siz
 static struct cof_slice pack_get(const struct data *data, size_t secret)
 {
     char name[DATA_NAME];
-    Coffer__V1__GetSecretRequest request = COFFER__V1__GET_SECRET_REQUEST__INIT;
+    Coffer__V1__GetSecretRequest request;
+    coffer__v1__get_secret_request__init(&request);
     data_name(data, secret, name);
     request.workspace = data_workspace(data, secret);
     request.environment = environment;
@@ -80,7 +83,8 @@ static struct cof_slice pack_get(const struct data *data, size_t secret)
 static struct cof_slice pack_list(const struct data *data, size_t secret)
 {
     char *environments[] = {environment};
-    Coffer__V1__ListSecretsRequest request = COFFER__V1__LIST_SECRETS_REQUEST__INIT;
+    Coffer__V1__ListSecretsRequest request;
+    coffer__v1__list_secrets_request__init(&request);
     request.workspace = data_workspace(data, secret);
     request.environments = environments;
     request.n_environments = 1;
@@ -91,10 +95,13 @@ static struct cof_slice pack_list(const struct data *data, size_t secret)
 static struct cof_slice pack_write(const struct data *data, size_t secret)
 {
     char name[DATA_NAME];
-    Coffer__V1__KeyValue value = COFFER__V1__KEY_VALUE__INIT;
+    Coffer__V1__KeyValue value;
     Coffer__V1__KeyValue *values[] = {&value};
-    Coffer__V1__ReplaceValues replace = COFFER__V1__REPLACE_VALUES__INIT;
-    Coffer__V1__UpdateSecretValuesRequest request = COFFER__V1__UPDATE_SECRET_VALUES_REQUEST__INIT;
+    Coffer__V1__ReplaceValues replace;
+    Coffer__V1__UpdateSecretValuesRequest request;
+    coffer__v1__key_value__init(&value);
+    coffer__v1__replace_values__init(&replace);
+    coffer__v1__update_secret_values_request__init(&request);
     data_name(data, secret, name);
     value.key = key;
     value.value = (ProtobufCBinaryData){data->value_size, (uint8_t *) data->value};

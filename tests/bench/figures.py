@@ -43,6 +43,13 @@ class Stand:
         self.run_directory = self.directory / "run"
         self.pgbench_ready = False
         self.tenants = None
+        self.settle()
+
+    def settle(self):
+        """Some data and statistics of it, which PostgreSQL makes by itself within its first minutes."""
+        self.bench(*self.admin(), "--rounds", "1", "--duration", "100", "--secrets", "3000", "info", "resolve")
+        subprocess.run([str(postgres("psql")), "-q", "-h", str(self.run_directory), "-U", "coffer", "-c", "vacuum analyze",
+                        "postgres"], check=True)
 
     def close(self):
         self.dev.close()

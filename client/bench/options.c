@@ -133,8 +133,8 @@ static bool add_workspaces(struct options *options, const char *path)
 {
     char line[COF_UUID_TEXT + 2];
     FILE *file = fopen(path, "re");
-    bool good = file != NULL;
-    if (!good) {
+    bool good = true;
+    if (file == NULL) {
         (void) fprintf(stderr, "coffer-bench: --workspace: %s: %s\n", path, strerror(errno));
         return false;
     }

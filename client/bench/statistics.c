@@ -61,7 +61,7 @@ static struct spread spread_of(const double *values, size_t count)
 
 struct spread statistics_ratio(const double *value, const double *base, const bool *marks, size_t count)
 {
-    double ratios[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX] = {0};
     size_t kept = 0;
     assert(count <= ROUNDS_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -74,7 +74,7 @@ struct spread statistics_ratio(const double *value, const double *base, const bo
 
 struct spread statistics_spread(const double *value, const bool *marks, size_t count)
 {
-    double kept_values[ROUNDS_MAX];
+    double kept_values[ROUNDS_MAX] = {0};
     size_t kept = 0;
     assert(count <= ROUNDS_MAX);
     for (size_t i = 0; i < count; i++) {

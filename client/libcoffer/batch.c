@@ -484,7 +484,7 @@ static void send_ready(struct batches *batches)
 static int64_t next_event(const struct batches *batches)
 {
     int64_t earliest = INT64_MAX;
-    const struct batch *batch;
+    const struct batch *batch = NULL;
     TAILQ_FOREACH(batch, &batches->open, link)
     {
         earliest = batch->earliest_us < earliest ? batch->earliest_us : earliest;
@@ -544,7 +544,7 @@ static struct batch_call *take_late(struct batch *batch, int64_t now, struct bat
 static struct batch_call *take_all_late(struct batches *batches)
 {
     struct batch_call *late = NULL;
-    struct batch *batch;
+    struct batch *batch = NULL;
     const int64_t now = now_us();
     TAILQ_FOREACH(batch, &batches->open, link)
     {

@@ -77,8 +77,9 @@ compile() {
 }
 
 build_all() {
-    local begin=$SECONDS
+    local begin
     .ci/deps build
+    begin=$SECONDS
     [[ -f $build/build.ninja ]] || echo "building in $build; this takes a minute or two"
     mkdir -p "$build"
     with_progress "$build/quickstart.log" compile ||

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 build=${COFFER_BUILD:-build/quickstart}
 # Root's PostgreSQL runs as another user, who cannot enter root's home.
-default_dir=${XDG_DATA_HOME:-$HOME/.local/share}/coffer/dev
+default_dir=${XDG_DATA_HOME:-${HOME:-}/.local/share}/coffer/dev
 [[ $(id -u) -ne 0 ]] || default_dir=/var/lib/coffer-dev
 dir=${COFFER_DEV_DIR:-$default_dir}
 tcp=${COFFER_DEV_TCP:-tcp://127.0.0.1:7480}
@@ -157,7 +157,7 @@ case ${1:-} in
     *) sed -n '2,12p' "$0" >&2; exit 2 ;;
 esac
 
-mkdir -p build "$dir"
+mkdir -p build "$dir" || fail "there is no place for the server's data; COFFER_DEV_DIR names another folder"
 work=$(mktemp -d "$dir/quickstart.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

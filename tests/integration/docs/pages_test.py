@@ -41,6 +41,7 @@ VOLATILE = [
     (r"\b\d+ (s|min|h|d) ago\b", "AGE"),
     (r"\b\d+(\.\d+)? ?(us|ms)\b", "TIME_TAKEN"),
     (r"\b[0-9a-f]{16,}\b", "HEX"),
+    (r"\b\d+:HEX\b|^records +\d+$", "COUNT"),
     (r"\b(process|pid) \d+\b", "PROCESS"),
     (r'"dur_us":\d+', "TIME_TAKEN"),
     (r"\b127\.0\.0\.1:\d+", "ADDRESS"),
@@ -143,6 +144,7 @@ class Reader:
             "COFFERD_DATABASE__CONNINFO": self.dev.conninfo.replace("dbname=postgres", "dbname=coffer"),
             "COFFERD_KEYS__ROOT_KEY_FILE": str(self.etc / "root.key"),
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.run}/coffer.sock",
+            "COFFERD_SERVER__STATE_DIR": str(self.folder / "state"),
         }
         return Shell(self.etc if in_etc else self.project, {**kept, **here})
 
@@ -150,7 +152,8 @@ class Reader:
         """What was printed, with the paths that the reader would see."""
         for path, read in ((self.home / ".local/share/coffer/dev", "~/.local/share/coffer/dev"),
                            (self.dev.directory, "~/.local/share/coffer/dev"), (self.project, "~/coffer"),
-                           (self.home, "~"), (self.etc, "/etc/coffer"), (self.run, "/run/coffer")):
+                           (self.home, "~"), (self.etc, "/etc/coffer"), (self.run, "/run/coffer"),
+                           (self.folder / "state", "/var/lib/coffer")):
             text = text.replace(str(path), read)
         return text
 

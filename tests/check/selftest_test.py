@@ -238,6 +238,11 @@ class Checks(unittest.TestCase):
         with self.replaced("server/settings.def", 'workers, "8"', 'workers, "9"'):
             self.fails("is not what settings-doc writes", "settings-doc", "--check")
 
+    def test_cli_doc__page_differs(self):
+        self.passes("cli-doc", "--check")
+        with self.appended("docs/reference/cli.md", "More.\n"):
+            self.fails("is not what cli-doc writes", "cli-doc", "--check")
+
     def test_links__to_what_is_not_there(self):
         self.passes("links")
         with self.appended("README.md", "See [nothing](docs/not-here.md).\n"):

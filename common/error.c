@@ -106,7 +106,8 @@ cof_code cof_fail_internal(struct cof_error *err, cof_origin origin, const char 
     set_reason(err, COF_REASON_INTERNAL);
     err->origin = origin;
     (void) snprintf(err->native, sizeof err->native, "%s", native == NULL ? "" : native);
-    (void) snprintf(err->message, sizeof err->message, "%s", cof_reason_meaning(COF_REASON_INTERNAL));
+    (void) snprintf(err->message, sizeof err->message, "%s; %s", cof_reason_meaning(COF_REASON_INTERNAL),
+                    cof_reason_next_step(COF_REASON_INTERNAL));
     va_start(args, format);
     format_into(err->trail, sizeof err->trail, format, args);
     va_end(args);

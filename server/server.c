@@ -67,7 +67,11 @@ static cof_code open_keys(struct server_core *core, struct cof_error *err)
     struct root_key *root = NULL;
     TRY(root_key_read(core->settings->keys_root_key_file, &core->root, err));
     TRY(root_key_read(core->settings->keys_root_key_file, &root, err));
-    return keyring_new(&root, 1, core->settings->keys_keyring, &core->keyring, err);
+    const cof_code code = keyring_new(&root, 1, core->settings->keys_keyring, &core->keyring, err);
+    if (code != COF_OK) {
+        root_key_free(root);
+    }
+    return code;
 }
 
 static cof_code check_schema(const struct settings *settings, struct cof_error *err)

@@ -74,7 +74,11 @@ static COF_CODE contexts_new(struct crypto_contexts **ret_contexts, struct cof_e
         return cof_fail_internal(err, COF_ORIGIN_OWN, "", "crypto is used before crypto_start");
     }
     AUTO(contexts_free_auto) struct crypto_contexts *contexts = calloc(1, sizeof *contexts);
-    if (contexts == NULL || !contexts_fill(contexts)) {
+    if (contexts == NULL) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for the contexts of a thread; repeat it later");
+    }
+    if (!contexts_fill(contexts)) {
         return crypto_fail(err, "making the contexts of a thread");
     }
     (void) pthread_once(&thread_end_once, make_thread_end);

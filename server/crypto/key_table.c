@@ -265,7 +265,8 @@ static COF_CODE install_new(struct key_table *table, struct opened_key *key, str
     }
     if (home == NULL) {
         opened_key_release(key);
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "installing a workspace key");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for installing a workspace key; repeat it later");
     }
     link_key(table, home, key);
     table->key_count++;
@@ -282,7 +283,8 @@ static COF_CODE shard_init(struct shard *shard, size_t buckets, struct cof_error
     shard->homes = calloc(buckets, sizeof *shard->homes);
     shard->keys = calloc(buckets, sizeof *shard->keys);
     if (shard->homes == NULL || shard->keys == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring's table");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for making the keyring's table; repeat it later");
     }
     return COF_OK;
 }
@@ -312,7 +314,8 @@ static COF_CODE table_fill(struct key_table *table, struct cof_error *err)
     }
     table->queue = calloc(table->capacity, sizeof *table->queue);
     if (code == COF_OK && table->queue == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring's queue");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for making the keyring's queue; repeat it later");
     }
     return code;
 }
@@ -331,7 +334,8 @@ COF_CODE key_table_new(size_t capacity, struct key_table **ret_table, struct cof
     }
     struct key_table *made = calloc(1, sizeof *made);
     if (made == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring's table");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for making the keyring's table; repeat it later");
     }
     check(pthread_mutex_init(&made->change, NULL));
     atomic_init(&made->clock, 1);

@@ -141,7 +141,8 @@ COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity
     }
     AUTO(keyring_free_auto) struct keyring *keyring = calloc(1, sizeof *keyring);
     if (keyring == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making the keyring");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for making the keyring; repeat it later");
     }
     TRY(key_table_new(capacity, &keyring->table, err));
     memcpy(keyring->roots, roots, root_count * sizeof *roots);

@@ -50,7 +50,8 @@ COF_CODE opened_key_new(const struct cof_uuid *workspace, uint32_t generation, c
 {
     AUTO(opened_key_release_auto) struct opened_key *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "opening a workspace key");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for opening a workspace key; repeat it later");
     }
     atomic_init(&opened->references, 1);
     opened->workspace = *workspace;

@@ -28,7 +28,8 @@ COF_CODE root_key_new(const uint8_t key[CRYPTO_KEY], struct root_key **ret_key, 
     const struct cof_slice bytes = {key, CRYPTO_KEY};
     AUTO(root_key_free_auto) struct root_key *made = calloc(1, sizeof *made);
     if (made == NULL) {
-        return cof_fail_internal(err, COF_ORIGIN_ERRNO, "ENOMEM", "making a root key");
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
+                        "there is no memory left for making a root key; repeat it later");
     }
     TRY(derive_wrapping(bytes, &made->wrapping, err));
     TRY(crypto_hkdf(bytes, cof_slice_text("coffer v1 id"), made->id, sizeof made->id, err));

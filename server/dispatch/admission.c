@@ -59,7 +59,6 @@ static cof_code check_request_id(struct ticket *ticket, const struct service *se
                                 cof_reason_next_step(COF_REASON_REQUEST_ID_INVALID))
                      : COF_OK;
     }
-    memcpy(ticket->call.request_id.bytes, ticket->frame.request_id.data, sizeof ticket->call.request_id.bytes);
     if (!write) {
         return COF_OK;
     }
@@ -102,6 +101,9 @@ static cof_code check_caller(struct dispatch *dispatch, struct ticket *ticket)
 static cof_code decode(struct ticket *ticket)
 {
     const cof_code code = cof_request_frame_decode(ticket->exchange->frame, &ticket->frame, &ticket->err);
+    if (ticket->frame.request_id.len == sizeof ticket->call.request_id.bytes) {
+        memcpy(ticket->call.request_id.bytes, ticket->frame.request_id.data, sizeof ticket->call.request_id.bytes);
+    }
     ticket->malformed = code == COF_INVALID_ARGUMENT && ticket->err.reason == COF_REASON_FRAME_INVALID;
     return code;
 }

@@ -54,6 +54,17 @@ void answer_error(struct dispatch *dispatch, struct ticket *ticket)
     send_error(dispatch, ticket);
 }
 
+/* A write that was committed has not failed; asked for again its answer comes from the request's record. */
+static cof_code no_room(struct ticket *ticket, struct cof_slice packed)
+{
+    if (packed.data == NULL) {
+        return cof_arena_exhausted(&ticket->err);
+    }
+    return cof_fail(&ticket->err, COF_REASON_OUTCOME_UNKNOWN,
+                    "the write was committed, but there is no memory for its answer; repeat the call with the same "
+                    "request ID to get it");
+}
+
 static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
 {
     struct cof_response_frame frame = frame_of(dispatch, ticket);
@@ -66,7 +77,7 @@ static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const P
     }
     uint8_t *to = exchange_buffer(ticket->exchange, size);
     if (to == NULL) {
-        return cof_arena_exhausted(&ticket->err);
+        return no_room(ticket, packed);
     }
     uint8_t *payload = cof_response_frame_encode_around(&frame, to);
     if (packed.data != NULL) {

@@ -1,5 +1,6 @@
 #include "server/dispatch/method.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -89,7 +90,7 @@ static void index_method(struct method *method)
     name_index[at] = method;
 }
 
-void method_table_start(void)
+static void fill_table(void)
 {
     for (size_t i = 0; i < COF_COUNT(methods); i++) {
         const ProtobufCMethodDescriptor *descriptor = descriptor_of(&methods[i]);
@@ -106,6 +107,12 @@ void method_table_start(void)
         }
         index_method(&methods[i]);
     }
+}
+
+void method_table_start(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void) pthread_once(&once, fill_table);
 }
 
 const struct method *method_find(struct cof_slice name)

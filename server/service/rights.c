@@ -162,13 +162,22 @@ cof_code rights_pack(Coffer__V1__Rule *const *rules, size_t count, struct cof_ar
     return cof_wire_pack(&message.base, arena, ret_bytes, err);
 }
 
+/* What a damaged row holds is no fault of the caller's; that memory ran out is no fault of the row's. */
+static cof_code unreadable(struct cof_error *err)
+{
+    if (err->reason == COF_REASON_OUT_OF_MEMORY) {
+        return err->code;
+    }
+    return cof_fail(err, COF_REASON_CORRUPTED, "stored grants cannot be read; %s",
+                    cof_reason_next_step(COF_REASON_CORRUPTED));
+}
+
 cof_code rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer__V1__Rule ***ret_rules,
                          size_t *ret_count, struct cof_error *err)
 {
     ProtobufCMessage *message = NULL;
     if (cof_wire_unpack(&coffer__v1__service_account__descriptor, bytes, arena, &message, err) != COF_OK) {
-        return cof_fail(err, COF_REASON_CORRUPTED, "stored grants cannot be read; %s",
-                        cof_reason_next_step(COF_REASON_CORRUPTED));
+        return unreadable(err);
     }
     Coffer__V1__ServiceAccount *account = (Coffer__V1__ServiceAccount *) message;
     *ret_rules = account->grants;
@@ -183,8 +192,7 @@ cof_code rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_a
     size_t count = 0;
     TRY(rights_messages(bytes, arena, &rules, &count, err));
     if (rights_read(rules, count, kind, "grants", arena, ret_set, err) != COF_OK) {
-        return cof_fail(err, COF_REASON_CORRUPTED, "stored grants cannot be read; %s",
-                        cof_reason_next_step(COF_REASON_CORRUPTED));
+        return unreadable(err);
     }
     return COF_OK;
 }

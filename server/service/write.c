@@ -26,6 +26,7 @@ struct attempt {
     struct write *write;
     uint8_t payload_hash[CRYPTO_DIGEST];
     bool replay;
+    bool sent; /* the commit is on its way */
 };
 
 static cof_code queue_record(struct attempt *attempt)
@@ -55,16 +56,19 @@ static cof_code reused(struct call *call)
                     cof_reason_next_step(COF_REASON_REQUEST_ID_REUSED));
 }
 
-/* The answer as it is sent: the packed message, then its consistency token as one more field. */
-static cof_code append_token(struct call *call, struct cof_slice packed, uint64_t revision)
+/* Room for the answer as it is sent. It is taken before anything is committed: nothing may fail after that. */
+static cof_code reserve_answer(struct call *call, struct cof_slice packed, uint8_t **ret_answer)
+{
+    *ret_answer = cof_arena_alloc(call->arena, packed.len + 2 + CONSISTENCY_TOKEN_TEXT);
+    return *ret_answer == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+/* The packed message, then its consistency token as one more field. */
+static void fill_answer(struct call *call, struct cof_slice packed, uint64_t revision, uint8_t *answer)
 {
     char token[CONSISTENCY_TOKEN_TEXT];
     consistency_format(call->service, revision, token);
     const size_t length = strlen(token);
-    uint8_t *answer = cof_arena_alloc(call->arena, packed.len + 2 + length);
-    if (answer == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
     if (packed.len > 0) {
         memcpy(answer, packed.data, packed.len);
     }
@@ -72,7 +76,6 @@ static cof_code append_token(struct call *call, struct cof_slice packed, uint64_
     answer[packed.len + 1] = (uint8_t) length;
     memcpy(answer + packed.len + 2, token, length);
     call->packed_answer = cof_slice_of(answer, packed.len + 2 + length);
-    return COF_OK;
 }
 
 static cof_code replay(struct attempt *attempt, const struct rows *record)
@@ -81,11 +84,14 @@ static cof_code replay(struct attempt *attempt, const struct rows *record)
     const struct cof_slice blob = rows_bytes(record, 0, 2);
     const struct blob_address address = answer_address(attempt);
     uint8_t *packed = cof_arena_alloc(call->arena, blob.len);
+    uint8_t *answer;
     if (packed == NULL) {
         return cof_arena_exhausted(call->err);
     }
     TRY(keyring_open(call->service->keyring, &address, blob, packed, call->err));
-    TRY(append_token(call, cof_slice_of(packed, blob.len - BLOB_OVERHEAD), (uint64_t) rows_i64(record, 0, 3)));
+    const struct cof_slice message = {packed, blob.len - BLOB_OVERHEAD};
+    TRY(reserve_answer(call, message, &answer));
+    fill_answer(call, message, (uint64_t) rows_i64(record, 0, 3), answer);
     call->replayed = true;
     attempt->replay = true;
     return COF_OK;
@@ -229,21 +235,26 @@ static cof_code second_pipeline(struct attempt *attempt)
 {
     struct call *call = attempt->call;
     struct cof_slice packed;
+    uint8_t *answer;
     uint64_t revision = 0;
     TRY(cof_wire_pack(attempt->write->answer, call->arena, &packed, call->err));
+    TRY(reserve_answer(call, packed, &answer));
     TRY(queue_second(attempt, packed));
+    attempt->sent = true;
     FAULT_POINT("write.before_commit");
     TRY(take_second(attempt, &revision));
     FAULT_POINT("write.after_commit");
     if (attempt->write->token_revision != 0) {
         revision = (uint64_t) attempt->write->token_revision;
     }
-    return append_token(call, packed, revision);
+    fill_answer(call, packed, revision, answer);
+    return COF_OK;
 }
 
 static cof_code run_once(struct attempt *attempt)
 {
     attempt->replay = false;
+    attempt->sent = false;
     attempt->write->object_count = 0;
     TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
     TRY(first_pipeline(attempt));
@@ -251,6 +262,18 @@ static cof_code run_once(struct attempt *attempt)
 }
 
 /* --- Attempts ------------------------------------------------------------------------------------------------- */
+
+/* Whether the commit may have happened although its result is not known: the connection was lost, or there was no
+ * memory to take the result in. */
+static bool left_in_doubt(const struct attempt *attempt, cof_code code)
+{
+    return session_commit_in_doubt(attempt->call->session) || (attempt->sent && code == COF_RESOURCE_EXHAUSTED);
+}
+
+static bool leaves_open(cof_code code)
+{
+    return code == COF_UNAVAILABLE || code == COF_DEADLINE_EXCEEDED || code == COF_RESOURCE_EXHAUSTED;
+}
 
 /* A lost race is worth another attempt; so is a commit whose outcome is unknown, because the request's record tells
  * it. Anything else that fails was not committed. */
@@ -260,8 +283,8 @@ static bool worth_another(struct attempt *attempt, cof_code code, bool in_doubt)
     if (cof_clock_monotonic(call->service->clock) >= call->deadline_us) {
         return false;
     }
-    return (code == COF_ABORTED && call->err->reason == COF_REASON_CONFLICT) ||
-           (code == COF_UNAVAILABLE && (in_doubt || call->err->reason == COF_REASON_DATABASE_UNAVAILABLE));
+    return (in_doubt && leaves_open(code)) || (code == COF_ABORTED && call->err->reason == COF_REASON_CONFLICT) ||
+           (code == COF_UNAVAILABLE && call->err->reason == COF_REASON_DATABASE_UNAVAILABLE);
 }
 
 static void pause_before(struct call *call, unsigned attempt)
@@ -273,14 +296,17 @@ static void pause_before(struct call *call, unsigned attempt)
     (void) nanosleep(&pause, NULL);
 }
 
-static cof_code translate(struct attempt *attempt, cof_code code, bool in_doubt)
+static cof_code outcome_unknown(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_OUTCOME_UNKNOWN, "%s; %s", cof_reason_meaning(COF_REASON_OUTCOME_UNKNOWN),
+                    cof_reason_next_step(COF_REASON_OUTCOME_UNKNOWN));
+}
+
+/* The attempt's failure as the caller is told it; `ret_final` says whether another attempt would meet it again. */
+static cof_code judge(struct attempt *attempt, cof_code code, bool *ret_final)
 {
     struct call *call = attempt->call;
-    if (in_doubt && (code == COF_UNAVAILABLE || code == COF_DEADLINE_EXCEEDED)) {
-        return cof_fail(call->err, COF_REASON_OUTCOME_UNKNOWN, "%s; %s",
-                        cof_reason_meaning(COF_REASON_OUTCOME_UNKNOWN),
-                        cof_reason_next_step(COF_REASON_OUTCOME_UNKNOWN));
-    }
+    *ret_final = code == COF_OK || (code == COF_ABORTED && session_unique_violation(call->session, NULL));
     if (code == COF_ABORTED && attempt->write->conflict != NULL) {
         return attempt->write->conflict(call, attempt->write->context);
     }
@@ -292,19 +318,17 @@ static cof_code run_attempts(struct attempt *attempt)
     struct call *call = attempt->call;
     bool in_doubt = false;
     for (unsigned i = 1;; i++) {
-        const cof_code code = run_once(attempt);
+        bool final;
+        cof_code code = run_once(attempt);
         if (code == COF_OK && !attempt->replay) {
             return COF_OK;
         }
-        in_doubt = in_doubt || session_commit_in_doubt(call->session);
-        const bool violated = code == COF_ABORTED && session_unique_violation(call->session, NULL);
-        const bool again = !violated && i < ATTEMPTS && worth_another(attempt, code, in_doubt);
-        if (!again) {
-            const cof_code final = code == COF_OK ? COF_OK : translate(attempt, code, in_doubt);
-            session_reset(call->session);
-            return final;
-        }
+        code = judge(attempt, code, &final);
         session_reset(call->session);
+        in_doubt = in_doubt || left_in_doubt(attempt, code);
+        if (final || i == ATTEMPTS || !worth_another(attempt, code, in_doubt)) {
+            return in_doubt && leaves_open(code) ? outcome_unknown(call) : code;
+        }
         pause_before(call, i);
     }
 }

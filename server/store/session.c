@@ -26,6 +26,7 @@ enum {
     NUMBER_TEXT_SIZE = 16,
     HOST_SIZE = 256,
     UNEXPECTED_EMPTY_RESULTS = 4,
+    ENTRIES_PER_STATEMENT = 2, /* its preparation and itself */
 };
 
 /* Transaction control is prepared like the statements of sql.def and numbered after them. */
@@ -421,12 +422,20 @@ static cof_code usable(struct session *session, struct cof_error *err)
     return session->connection == NULL ? session_ready(session, err) : COF_OK;
 }
 
+static cof_code no_room(const struct session *session, struct cof_error *err)
+{
+    if (session->pipeline.count + ENTRIES_PER_STATEMENT <= SESSION_QUEUE_MAX) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "no memory for a pipeline to the database");
+    }
+    return cof_fail(err, COF_REASON_LIMIT_EXCEEDED, "more than %d statements in one pipeline to the database",
+                    SESSION_QUEUE_MAX);
+}
+
 static cof_code queue(struct session *session, unsigned id, const struct bound *bound, struct cof_error *err)
 {
     TRY(usable(session, err));
-    if (!pipeline_reserve(&session->pipeline, 2, SESSION_QUEUE_MAX)) {
-        return cof_fail(err, COF_REASON_LIMIT_EXCEEDED, "more than %d statements in one pipeline to the database",
-                        SESSION_QUEUE_MAX);
+    if (!pipeline_reserve(&session->pipeline, ENTRIES_PER_STATEMENT, SESSION_QUEUE_MAX)) {
+        return no_room(session, err);
     }
     return send_statement(session, id, bound) ? COF_OK : lose_broken(session, err);
 }

@@ -1,12 +1,15 @@
 """Real servers for the integration tests: cofferd processes over a PostgreSQL of their own."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -112,6 +115,64 @@ class Dev:
                 raise RuntimeError(f"cofferd ended with {code}:\n{server.log.read_text()[-8000:]}")
         shutil.rmtree(self.directory, ignore_errors=True)
 
+
+class Relay:
+    """A way to the development server's PostgreSQL that can be cut: a socket in a directory of its own."""
+
+    def __init__(self, dev_directory):
+        self.target = f"{dev_directory}/run/.s.PGSQL.5432"
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="coffer-relay-", dir="/tmp"))
+        self.path = self.directory / ".s.PGSQL.5432"
+        self.lock = threading.Lock()
+        self.listener, self.ends = None, []
+        self.restore()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def restore(self):
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(self.path))
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def cut(self):
+        """Ends all connections and takes no new ones."""
+        self.path.unlink(missing_ok=True)
+        with self.lock:
+            ends, self.ends = [self.listener, *self.ends], []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self, listener):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                far.connect(self.target)
+                with self.lock:
+                    if listener is not self.listener:
+                        near.close()
+                        far.close()
+                        return
+                    self.ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _copy(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 def answers(address):
     try:

@@ -1,13 +1,15 @@
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <coffer/rpc/v1/frame.pb-c.h>
 #include <google/rpc/error_details.pb-c.h>
 
+#include "common/encode.h"
 #include "common/frame.h"
 #include "common/varint.h"
 #include "tests/support/test.h"
 
-enum { ROOM = 1 << 16 };
+enum { ROOM = 1 << 16, GOLDEN_LINE = 1024 };
 
 static const char method[] = "coffer.v1.SecretService/CreateSecret";
 
@@ -744,7 +746,57 @@ static void long_message_from_a_server_is_cut_between_characters(void)
     }
 }
 
-TEST_MAIN(TEST(requests_are_those_of_the_generated_code_in_both_directions),
+static void check_golden_request(struct cof_slice bytes)
+{
+    static struct cof_request_frame frame;
+    struct cof_error err;
+    uint8_t written[GOLDEN_LINE];
+    CHECK_OK(cof_request_frame_decode(bytes, &frame, &err), &err);
+    CHECK_INT(cof_request_frame_size(&frame), bytes.len);
+    CHECK_INT(cof_request_frame_encode(&frame, written), bytes.len);
+    CHECK_BYTES(written, bytes.data, bytes.len);
+}
+
+static void check_golden_response(struct cof_slice bytes)
+{
+    static struct cof_response_frame frame;
+    struct cof_error err;
+    uint8_t written[GOLDEN_LINE];
+    CHECK_OK(cof_response_frame_decode(bytes, &frame, &err), &err);
+    CHECK_INT(cof_response_frame_size(&frame), bytes.len);
+    CHECK_INT(cof_response_frame_encode(&frame, written), bytes.len);
+    CHECK_BYTES(written, bytes.data, bytes.len);
+}
+
+static void golden_frames_are_read_and_written_byte_for_byte(void)
+{
+    char line[GOLDEN_LINE];
+    uint8_t bytes[GOLDEN_LINE / 2];
+    unsigned requests = 0;
+    unsigned responses = 0;
+    FILE *file = fopen(GOLDEN_FILE, "re");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *hex = strrchr(line, ' ') + 1;
+        const size_t length = strcspn(hex, "\n");
+        if (line[0] == '#') {
+            continue;
+        }
+        CHECK(cof_hex_decode(cof_slice_of(hex, length), bytes, length / 2));
+        if (strncmp(line, "request ", 8) == 0) {
+            check_golden_request(cof_slice_of(bytes, length / 2));
+            requests++;
+        } else {
+            check_golden_response(cof_slice_of(bytes, length / 2));
+            responses++;
+        }
+    }
+    (void) fclose(file);
+    CHECK(requests >= 4 && responses >= 3);
+}
+
+TEST_MAIN(TEST(golden_frames_are_read_and_written_byte_for_byte),
+          TEST(requests_are_those_of_the_generated_code_in_both_directions),
           TEST(responses_are_those_of_the_generated_code_in_both_directions),
           TEST(frame_cut_at_any_byte_is_read_only_between_fields), TEST(field_that_occurs_twice_is_refused),
           TEST(wrong_wire_types_and_groups_are_refused), TEST(unknown_fields_are_skipped),

@@ -1,0 +1,854 @@
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <coffer/rpc/v1/server.pb-c.h>
+#include <coffer/v1/environment.pb-c.h>
+#include <coffer/v1/identity.pb-c.h>
+#include <coffer/v1/resolve.pb-c.h>
+#include <coffer/v1/secret.pb-c.h>
+#include <coffer/v1/workspace.pb-c.h>
+#include <grpc/health/v1/health.pb-c.h>
+
+#include "common/encode.h"
+#include "common/frame.h"
+#include "common/token.h"
+#include "server/bootstrap.h"
+#include "server/dispatch/dispatch.h"
+#include "server/service/instance.h"
+#include "server/transport/transport.h"
+#include "tests/support/pg.h"
+#include "tests/support/test.h"
+
+/*
+ * Memory that runs out, at every place where a call asks for some: our code's calls of the allocating functions are
+ * bound to those below (--wrap), which refuse one. A call is made again and again, the first request for memory is
+ * refused, then the second, until it gets through with none refused. Each time the answer must be a clear one, all
+ * memory must be given back, a write must have left nothing, and the next call must be answered.
+ */
+
+enum {
+    PATIENCE_S = 60,
+    PAYLOAD_MAX = 4096,
+    PATH_SIZE = 512,
+    CALL_MEMORY = 1 << 20,
+    ROUNDS_MAX = 2000,
+    TIMEOUT_MS = 60000,
+};
+
+/* --- Refusing ------------------------------------------------------------------------------------------------- */
+
+/* Requests for memory until the one that is refused; 0 or less: none is. */
+static _Atomic long until_refusal;
+
+static bool refused(void)
+{
+    return atomic_load(&until_refusal) > 0 && atomic_fetch_sub(&until_refusal, 1) == 1;
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__real_malloc(size_t size);
+char *__real_strdup(const char *text);
+void *__real_cof_arena_alloc(struct cof_arena *arena, size_t size);
+void *__real_cof_arena_array(struct cof_arena *arena, size_t count, size_t size);
+char *__real_cof_arena_text(struct cof_arena *arena, struct cof_slice text);
+void __real_cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_t limit_bytes);
+
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_malloc(size_t size);
+char *__wrap_strdup(const char *text);
+void *__wrap_cof_arena_alloc(struct cof_arena *arena, size_t size);
+void *__wrap_cof_arena_array(struct cof_arena *arena, size_t count, size_t size);
+char *__wrap_cof_arena_text(struct cof_arena *arena, struct cof_slice text);
+char *__wrap_cof_arena_format(struct cof_arena *arena, const char *format, ...);
+void __wrap_cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_t limit_bytes);
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return refused() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return refused() ? NULL : __real_malloc(size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return refused() ? NULL : __real_strdup(text);
+}
+
+void *__wrap_cof_arena_alloc(struct cof_arena *arena, size_t size)
+{
+    return refused() ? NULL : __real_cof_arena_alloc(arena, size);
+}
+
+void *__wrap_cof_arena_array(struct cof_arena *arena, size_t count, size_t size)
+{
+    return refused() ? NULL : __real_cof_arena_array(arena, count, size);
+}
+
+char *__wrap_cof_arena_text(struct cof_arena *arena, struct cof_slice text)
+{
+    return refused() ? NULL : __real_cof_arena_text(arena, text);
+}
+
+char *__wrap_cof_arena_format(struct cof_arena *arena, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = __wrap_cof_arena_alloc(arena, (size_t) length + 1);
+    if (text != NULL) {
+        va_start(arguments, format);
+        (void) vsnprintf(text, (size_t) length + 1, format, arguments);
+        va_end(arguments);
+    }
+    return text;
+}
+
+static void *unpacker_alloc(void *arena, size_t size)
+{
+    return __wrap_cof_arena_alloc(arena, size);
+}
+
+void __wrap_cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_t limit_bytes)
+{
+    __real_cof_arena_init(arena, pool, limit_bytes);
+    arena->allocator.alloc = unpacker_alloc;
+}
+
+/* --- A server without sockets --------------------------------------------------------------------------------- */
+
+static struct test_database database;
+static char directory[256];
+static struct settings settings;
+static struct server_core *core;
+static struct dispatch *dispatch;
+static struct cof_log log_sink;
+static char workspace[BOOTSTRAP_UUID_TEXT];
+static char admin_token[COF_TOKEN_TEXT];
+static char system_token[COF_TOKEN_TEXT];
+
+static void give_up(const char *what, const struct cof_error *err)
+{
+    fprintf(stderr, "%s: %s (%s)\n", what, err->message, err->trail);
+    exit(1);
+}
+
+static void read_token(const char *name, char text[COF_TOKEN_TEXT])
+{
+    char path[PATH_SIZE];
+    (void) snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(text, COF_TOKEN_TEXT, file) == NULL) {
+        perror(path);
+        exit(1);
+    }
+    (void) fclose(file);
+}
+
+static struct dispatch_options dispatch_settings(void)
+{
+    return (struct dispatch_options){
+        .service = server_core_service(core),
+        .pool = server_core_pool(core),
+        .log = &log_sink,
+        .log_requests = DISPATCH_LOG_ALL,
+        .workers = 1,
+        .queue = 16,
+        .call_memory = CALL_MEMORY,
+        .reply_timeout_ms = TIMEOUT_MS,
+        .session =
+            {
+                .conninfo = database.conninfo,
+                .clock = &cof_system_clock,
+                .connect_timeout_ms = TIMEOUT_MS,
+                .backoff_max_ms = 100,
+                .on_connect = instance_on_connect,
+                .context = server_core_service(core),
+            },
+    };
+}
+
+static void start(void)
+{
+    static char root_key[PATH_SIZE];
+    static char token[PATH_SIZE];
+    struct cof_error err;
+    bool made;
+    test_database_init(&database);
+    test_directory_init(directory);
+    (void) snprintf(root_key, sizeof root_key, "%s/root.key", directory);
+    (void) snprintf(token, sizeof token, "%s/%s", directory, BOOTSTRAP_SYSTEM_TOKEN);
+    cof_log_init(&log_sink, STDERR_FILENO, COF_LOG_TEXT, COF_LOG_ERROR, &cof_system_clock);
+    cof_code code = settings_read(NULL, &settings, &err);
+    settings.database_conninfo = database.conninfo;
+    settings.keys_root_key_file = root_key;
+    code = code == COF_OK ? server_start(&settings, &err) : code;
+    code = code == COF_OK ? server_make_root_key(&settings, &made, &err) : code;
+    code = code == COF_OK ? server_core_new(&settings, &core, &err) : code;
+    code = code == COF_OK ? bootstrap_instance(core, token, &err) : code;
+    code = code == COF_OK ? bootstrap_development(core, directory, workspace, &err) : code;
+    const struct dispatch_options options = dispatch_settings();
+    code = code == COF_OK ? dispatch_start(&options, &dispatch, &err) : code;
+    if (code != COF_OK) {
+        give_up("starting", &err);
+    }
+    read_token(BOOTSTRAP_ADMIN_TOKEN, admin_token);
+    read_token(BOOTSTRAP_SYSTEM_TOKEN, system_token);
+}
+
+static void stop(void)
+{
+    dispatch_stop(dispatch);
+    dispatch_free(dispatch);
+    server_core_free(core);
+    settings_done(&settings);
+    test_directory_done(directory);
+    test_database_done(&database);
+}
+
+/* --- Calls ---------------------------------------------------------------------------------------------------- */
+
+/* An exchange that keeps its reply. */
+struct sink {
+    struct exchange exchange; /* first */
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool answered;
+    uint8_t *reply;
+    size_t size;
+};
+
+static struct sink *sink_of(struct exchange *exchange)
+{
+    return (struct sink *) (void *) exchange;
+}
+
+/* Like nng's, this memory can be refused, too. */
+static uint8_t *make_buffer(struct exchange *exchange, size_t size)
+{
+    struct sink *sink = sink_of(exchange);
+    free(sink->reply);
+    sink->reply = __wrap_malloc(size);
+    sink->size = size;
+    return sink->reply;
+}
+
+static void take_reply(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
+{
+    struct sink *sink = sink_of(exchange);
+    (void) send_timeout_ms;
+    (void) malformed;
+    (void) pthread_mutex_lock(&sink->lock);
+    sink->answered = true;
+    (void) pthread_cond_signal(&sink->done);
+    (void) pthread_mutex_unlock(&sink->lock);
+}
+
+static const struct exchange_ops sink_operations = {make_buffer, take_reply};
+
+static void wait_for_reply(struct sink *sink)
+{
+    struct timespec until;
+    (void) clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_S;
+    (void) pthread_mutex_lock(&sink->lock);
+    while (!sink->answered) {
+        if (pthread_cond_timedwait(&sink->done, &sink->lock, &until) != 0) {
+            fprintf(stderr, "there is no answer\n");
+            abort();
+        }
+    }
+    (void) pthread_mutex_unlock(&sink->lock);
+}
+
+/* A ticket is given back after its reply is out. */
+static void wait_until_idle(void)
+{
+    const struct timespec pause = {.tv_nsec = 100000};
+    while (dispatch_in_flight(dispatch) > 0) {
+        (void) nanosleep(&pause, NULL);
+    }
+}
+
+struct answer {
+    cof_code code;
+    cof_reason reason;
+    bool dropped; /* not even an error could be sent */
+    char message[COF_ERROR_MESSAGE_SIZE];
+};
+
+struct step {
+    const char *method;
+    size_t (*build)(unsigned round, uint8_t *to);
+    bool as_system;
+};
+
+static struct answer answer_of(struct sink *sink)
+{
+    static struct cof_response_frame frame;
+    struct cof_error err;
+    struct answer answer = {.dropped = sink->reply == NULL};
+    if (answer.dropped ||
+        cof_response_frame_decode(cof_slice_of(sink->reply, sink->size), &frame, &err) != COF_OK) {
+        answer.dropped = true;
+        return answer;
+    }
+    answer.code = (cof_code) frame.code;
+    if (answer.code != COF_OK) {
+        cof_error_from_frame(&frame, &err);
+        answer.reason = err.reason;
+        (void) snprintf(answer.message, sizeof answer.message, "%s", err.message);
+    }
+    return answer;
+}
+
+static size_t encode_call(const struct step *step, unsigned round, uint8_t *to)
+{
+    static uint8_t payload[PAYLOAD_MAX];
+    static struct cof_request_frame frame;
+    char bearer[COF_TOKEN_TEXT + 8];
+    const struct cof_uuid id = cof_uuid_time(&cof_system_clock);
+    (void) snprintf(bearer, sizeof bearer, "Bearer %s", step->as_system ? system_token : admin_token);
+    frame = (struct cof_request_frame){
+        .revision = COF_FRAME_REVISION,
+        .timeout_ms = TIMEOUT_MS,
+        .method = cof_slice_text(step->method),
+        .request_id = cof_slice_of(id.bytes, sizeof id.bytes),
+        .payload = cof_slice_of(payload, step->build(round, payload)),
+    };
+    frame.metadata.count = 1;
+    frame.metadata.entries[0] =
+        (struct cof_metadata_entry){cof_slice_text("authorization"), cof_slice_text(bearer)};
+    return cof_request_frame_encode(&frame, to);
+}
+
+/* Makes one call; the `refuse`-th request for memory is refused, 0: none. */
+static struct answer call(const struct step *step, unsigned round, long refuse)
+{
+    static uint8_t frame[2 * PAYLOAD_MAX];
+    struct sink sink = {.exchange = {.ops = &sink_operations}};
+    (void) pthread_mutex_init(&sink.lock, NULL);
+    (void) pthread_cond_init(&sink.done, NULL);
+    sink.exchange.frame = cof_slice_of(frame, encode_call(step, round, frame));
+    sink.exchange.received_us = cof_clock_monotonic(&cof_system_clock);
+    sink.exchange.peer.transport = "test";
+    atomic_store(&until_refusal, refuse);
+    dispatch_submit(&sink.exchange, dispatch);
+    wait_for_reply(&sink);
+    wait_until_idle();
+    const struct answer answer = answer_of(&sink);
+    free(sink.reply);
+    (void) pthread_cond_destroy(&sink.done);
+    (void) pthread_mutex_destroy(&sink.lock);
+    return answer;
+}
+
+/* --- Messages ------------------------------------------------------------------------------------------------- */
+
+static size_t pack(ProtobufCMessage *message, uint8_t *to)
+{
+    return protobuf_c_message_pack(message, to);
+}
+
+#define BUILD(function, Type, type, ...)                  \
+    static size_t function(unsigned round, uint8_t *to)   \
+    {                                                     \
+        Type request;                                     \
+        char name[32];                                    \
+        type##__init(&request);                           \
+        (void) snprintf(name, sizeof name, "n%u", round); \
+        __VA_ARGS__                                       \
+        return pack(&request.base, to);                   \
+    }
+
+static char environment_text[] = "memory";
+static char key_text[] = "KEY";
+static char other_key_text[] = "OTHER";
+static char account_text[] = "executor";
+static char missing_text[] = "n00";
+static uint8_t value_bytes[] = "a value";
+static char *environments_texts[] = {environment_text, account_text};
+static char permission_text[] = "resolve";
+static char *permission_texts[] = {permission_text};
+
+static Coffer__V1__KeyValue pair_of(char *key)
+{
+    Coffer__V1__KeyValue pair;
+    coffer__v1__key_value__init(&pair);
+    pair.key = key;
+    pair.value = (ProtobufCBinaryData){sizeof value_bytes - 1, value_bytes};
+    return pair;
+}
+
+BUILD(no_fields, Coffer__V1__GetCallerRequest, coffer__v1__get_caller_request, (void) name;)
+
+BUILD(create_secret, Coffer__V1__CreateSecretRequest, coffer__v1__create_secret_request, {
+    Coffer__V1__KeyValue pairs[] = {pair_of(key_text), pair_of(other_key_text)};
+    Coffer__V1__KeyValue *values[] = {&pairs[0], &pairs[1]};
+    request.environment = environment_text;
+    request.name = name;
+    request.values = values;
+    request.n_values = 2;
+    request.description = account_text;
+    request.tags = environments_texts;
+    request.n_tags = 2;
+    return pack(&request.base, to);
+})
+
+BUILD(get_secret, Coffer__V1__GetSecretRequest, coffer__v1__get_secret_request, {
+    request.environment = environment_text;
+    request.name = name;
+})
+
+BUILD(list_secrets, Coffer__V1__ListSecretsRequest, coffer__v1__list_secrets_request, {
+    request.environments = environments_texts;
+    request.n_environments = 2;
+    request.tags = environments_texts;
+    request.n_tags = 1;
+    request.page_size = 3;
+    (void) name;
+})
+
+BUILD(patch_secret, Coffer__V1__UpdateSecretValuesRequest, coffer__v1__update_secret_values_request, {
+    Coffer__V1__PatchValues patch;
+    Coffer__V1__KeyValue pair = pair_of(key_text);
+    Coffer__V1__KeyValue *set[] = {&pair};
+    char *remove[] = {other_key_text};
+    coffer__v1__patch_values__init(&patch);
+    patch.set = set;
+    patch.n_set = 1;
+    patch.remove = remove;
+    patch.n_remove = 1;
+    request.environment = environment_text;
+    request.name = name;
+    request.change_case = COFFER__V1__UPDATE_SECRET_VALUES_REQUEST__CHANGE_PATCH;
+    request.patch = &patch;
+    request.expected_version = 1;
+    return pack(&request.base, to);
+})
+
+BUILD(replace_secret, Coffer__V1__UpdateSecretValuesRequest, coffer__v1__update_secret_values_request, {
+    Coffer__V1__ReplaceValues replace;
+    Coffer__V1__KeyValue pair = pair_of(key_text);
+    Coffer__V1__KeyValue *values[] = {&pair};
+    coffer__v1__replace_values__init(&replace);
+    replace.values = values;
+    replace.n_values = 1;
+    request.environment = environment_text;
+    request.name = name;
+    request.change_case = COFFER__V1__UPDATE_SECRET_VALUES_REQUEST__CHANGE_REPLACE;
+    request.replace = &replace;
+    request.expected_version = 1;
+    return pack(&request.base, to);
+})
+
+BUILD(delete_secret, Coffer__V1__DeleteSecretRequest, coffer__v1__delete_secret_request, {
+    request.environment = environment_text;
+    request.name = name;
+})
+
+static size_t build_resolve(char *name, char *key, size_t items, bool validate_only, uint8_t *to)
+{
+    Coffer__V1__ResolveRequest request;
+    Coffer__V1__ResolveItem item;
+    Coffer__V1__SecretReference reference;
+    Coffer__V1__SecretReference *references[] = {&reference, &reference};
+    Coffer__V1__ResolveItem *all[] = {&item, &item, &item};
+    coffer__v1__resolve_request__init(&request);
+    coffer__v1__resolve_item__init(&item);
+    coffer__v1__secret_reference__init(&reference);
+    reference.name = name;
+    reference.key = key;
+    item.environments = environments_texts;
+    item.n_environments = 1;
+    item.references = references;
+    item.n_references = 2;
+    request.items = all;
+    request.n_items = items;
+    request.validate_only = validate_only;
+    request.page_size = 1;
+    return pack(&request.base, to);
+}
+
+static size_t resolve_one(unsigned round, uint8_t *to)
+{
+    char name[] = "n0";
+    (void) round;
+    return build_resolve(name, key_text, 1, false, to);
+}
+
+static size_t resolve_many(unsigned round, uint8_t *to)
+{
+    char name[] = "n0";
+    (void) round;
+    return build_resolve(name, key_text, 3, false, to);
+}
+
+static size_t resolve_missing_secret(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_resolve(missing_text, key_text, 1, false, to);
+}
+
+static size_t resolve_missing_key(unsigned round, uint8_t *to)
+{
+    char name[] = "n0";
+    char key[] = "KEYS";
+    (void) round;
+    return build_resolve(name, key, 1, false, to);
+}
+
+static size_t resolve_check(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_resolve(missing_text, key_text, 3, true, to);
+}
+
+BUILD(create_environment, Coffer__V1__CreateEnvironmentRequest, coffer__v1__create_environment_request,
+      { request.name = name; })
+BUILD(delete_environment, Coffer__V1__DeleteEnvironmentRequest, coffer__v1__delete_environment_request,
+      { request.name = name; })
+BUILD(list_environments, Coffer__V1__ListEnvironmentsRequest, coffer__v1__list_environments_request, {
+    request.page_size = 2;
+    (void) name;
+})
+
+BUILD(create_account, Coffer__V1__CreateServiceAccountRequest, coffer__v1__create_service_account_request, {
+    Coffer__V1__Rule rule;
+    Coffer__V1__Rule *rules[] = {&rule};
+    coffer__v1__rule__init(&rule);
+    rule.permissions = permission_texts;
+    rule.n_permissions = 1;
+    rule.environments = environments_texts;
+    rule.n_environments = 2;
+    request.name = name;
+    request.grants = rules;
+    request.n_grants = 1;
+    return pack(&request.base, to);
+})
+BUILD(get_account, Coffer__V1__GetServiceAccountRequest, coffer__v1__get_service_account_request, {
+    request.name = account_text;
+    (void) name;
+})
+BUILD(list_accounts, Coffer__V1__ListServiceAccountsRequest, coffer__v1__list_service_accounts_request, {
+    request.page_size = 1;
+    (void) name;
+})
+BUILD(issue_token, Coffer__V1__IssueTokenRequest, coffer__v1__issue_token_request, {
+    request.service_account = account_text;
+    request.description = name;
+})
+BUILD(list_tokens, Coffer__V1__ListTokensRequest, coffer__v1__list_tokens_request, {
+    request.service_account = account_text;
+    request.page_size = 1;
+    (void) name;
+})
+BUILD(create_workspace, Coffer__V1__CreateWorkspaceRequest, coffer__v1__create_workspace_request,
+      { request.name = name; })
+BUILD(get_workspace, Coffer__V1__GetWorkspaceRequest, coffer__v1__get_workspace_request, (void) name;)
+BUILD(list_workspaces, Coffer__V1__ListWorkspacesRequest, coffer__v1__list_workspaces_request, {
+    request.page_size = 1;
+    (void) name;
+})
+
+#define SECRET "coffer.v1.SecretService/"
+#define ENVIRONMENT "coffer.v1.EnvironmentService/"
+#define ACCOUNT "coffer.v1.ServiceAccountService/"
+#define TOKEN "coffer.v1.TokenService/"
+#define WORKSPACE "coffer.v1.WorkspaceService/"
+#define RESOLVE "coffer.v1.ResolveService/Resolve"
+
+static const struct step caller_step = {TOKEN "GetCaller", no_fields, false};
+static const struct step make_secret = {SECRET "CreateSecret", create_secret, false};
+static const struct step make_environment = {ENVIRONMENT "CreateEnvironment", create_environment, false};
+
+/* --- Scenarios ------------------------------------------------------------------------------------------------ */
+
+/* A failed write can be made again under another request ID as if it had never been tried. */
+static void check_nothing_left(const struct step *step, unsigned round)
+{
+    const struct answer again = call(step, round, 0);
+    if (again.code != COF_OK) {
+        fprintf(stderr, "%s in round %u left something: %s\n", step->method, round, again.message);
+        test_failures++;
+    }
+}
+
+static void check_answer(const struct step *step, unsigned round, const struct answer *answer)
+{
+    const bool clear = answer->dropped || answer->code == COF_OK || answer->reason == COF_REASON_OUT_OF_MEMORY ||
+                       answer->reason == COF_REASON_OUTCOME_UNKNOWN;
+    if (!clear) {
+        fprintf(stderr, "%s in round %u: %s: %s\n", step->method, round, cof_reason_name(answer->reason),
+                answer->message);
+        test_failures++;
+    }
+    if (cof_pool_used(server_core_pool(core)) != 0) {
+        fprintf(stderr, "%s in round %u keeps memory\n", step->method, round);
+        test_failures++;
+    }
+}
+
+/* Refuses the first request for memory of a call, the second and so on, until the call needs no more. */
+static void sweep(const struct step *prepare, const struct step *step, bool write)
+{
+    static unsigned round = 1;
+    unsigned clear_failures = 0;
+    const unsigned first = round;
+    for (bool spent = true; spent; round++) {
+        CHECK(round - first < ROUNDS_MAX);
+        if (prepare != NULL) {
+            CHECK_INT(call(prepare, round, 0).code, COF_OK);
+        }
+        const struct answer answer = call(step, round, (long) (round - first + 1));
+        spent = atomic_exchange(&until_refusal, 0) <= 0;
+        check_answer(step, round, &answer);
+        clear_failures += answer.reason == COF_REASON_OUT_OF_MEMORY;
+        if (write && answer.reason == COF_REASON_OUT_OF_MEMORY) {
+            check_nothing_left(step, round);
+        }
+        CHECK_INT(call(&caller_step, round, 0).code, COF_OK);
+        CHECK_INT(spent ? COF_OK : answer.code, COF_OK);
+    }
+    printf("  %u requests for memory, %u told as OUT_OF_MEMORY\n", round - first - 1, clear_failures);
+    CHECK(round - first - 1 == 0 || clear_failures > 0);
+}
+
+#define SCENARIO(function, prepare, write, ...)      \
+    static void function(void)                       \
+    {                                                \
+        static const struct step step = __VA_ARGS__; \
+        sweep(prepare, &step, write);                \
+    }
+
+SCENARIO(health_without_memory, NULL, false, {"grpc.health.v1.Health/Check", no_fields, false})
+SCENARIO(server_info_without_memory, NULL, false, {"coffer.rpc.v1.ServerService/GetServerInfo", no_fields, false})
+SCENARIO(caller_without_memory, NULL, false, {TOKEN "GetCaller", no_fields, false})
+SCENARIO(creating_a_secret_without_memory, NULL, true, {SECRET "CreateSecret", create_secret, false})
+SCENARIO(reading_a_secret_without_memory, &make_secret, false, {SECRET "GetSecret", get_secret, false})
+SCENARIO(listing_secrets_without_memory, NULL, false, {SECRET "ListSecrets", list_secrets, false})
+SCENARIO(patching_a_secret_without_memory, &make_secret, true, {SECRET "UpdateSecretValues", patch_secret, false})
+SCENARIO(replacing_a_secret_without_memory, &make_secret, true,
+         {SECRET "UpdateSecretValues", replace_secret, false})
+SCENARIO(deleting_a_secret_without_memory, &make_secret, true, {SECRET "DeleteSecret", delete_secret, false})
+SCENARIO(resolve_of_one_item_without_memory, NULL, false, {RESOLVE, resolve_one, false})
+SCENARIO(resolve_of_many_items_without_memory, NULL, false, {RESOLVE, resolve_many, false})
+SCENARIO(resolve_of_a_missing_secret_without_memory, NULL, false, {RESOLVE, resolve_missing_secret, false})
+SCENARIO(resolve_of_a_missing_key_without_memory, NULL, false, {RESOLVE, resolve_missing_key, false})
+SCENARIO(preflight_without_memory, NULL, false, {RESOLVE, resolve_check, false})
+SCENARIO(creating_an_environment_without_memory, NULL, true,
+         {ENVIRONMENT "CreateEnvironment", create_environment, false})
+SCENARIO(deleting_an_environment_without_memory, &make_environment, true,
+         {ENVIRONMENT "DeleteEnvironment", delete_environment, false})
+SCENARIO(listing_environments_without_memory, NULL, false,
+         {ENVIRONMENT "ListEnvironments", list_environments, false})
+SCENARIO(creating_an_account_without_memory, NULL, true, {ACCOUNT "CreateServiceAccount", create_account, false})
+SCENARIO(reading_an_account_without_memory, NULL, false, {ACCOUNT "GetServiceAccount", get_account, false})
+SCENARIO(listing_accounts_without_memory, NULL, false, {ACCOUNT "ListServiceAccounts", list_accounts, false})
+SCENARIO(issuing_a_token_without_memory, NULL, true, {TOKEN "IssueToken", issue_token, false})
+SCENARIO(listing_tokens_without_memory, NULL, false, {TOKEN "ListTokens", list_tokens, false})
+SCENARIO(creating_a_workspace_without_memory, NULL, true, {WORKSPACE "CreateWorkspace", create_workspace, true})
+SCENARIO(reading_a_workspace_without_memory, NULL, false, {WORKSPACE "GetWorkspace", get_workspace, false})
+SCENARIO(listing_workspaces_without_memory, NULL, false, {WORKSPACE "ListWorkspaces", list_workspaces, true})
+
+/* --- Starting ------------------------------------------------------------------------------------------------- */
+
+static bool was_refused;
+
+/* Nothing is refused from now on. */
+static void disarm(void)
+{
+    was_refused = atomic_exchange(&until_refusal, 0) <= 0;
+}
+
+static cof_code start_core(struct cof_error *err)
+{
+    struct server_core *other = NULL;
+    const cof_code code = server_core_new(&settings, &other, err);
+    disarm();
+    server_core_free(other);
+    return code;
+}
+
+static cof_code start_dispatch(struct cof_error *err)
+{
+    const struct dispatch_options options = dispatch_settings();
+    struct dispatch *other = NULL;
+    const cof_code code = dispatch_start(&options, &other, err);
+    disarm();
+    dispatch_stop(other);
+    dispatch_free(other);
+    return code;
+}
+
+static cof_code read_settings(struct cof_error *err)
+{
+    struct settings read;
+    const cof_code code = settings_read(NULL, &read, err);
+    disarm();
+    if (code == COF_OK) {
+        settings_done(&read);
+    }
+    return code;
+}
+
+static cof_code make_session(struct cof_error *err)
+{
+    AUTO(session_cleanup) struct session *session = NULL;
+    const struct dispatch_options options = dispatch_settings();
+    cof_code code = session_new(&options.session, &session, err);
+    if (code == COF_OK) {
+        code = session_ready(session, err);
+    }
+    disarm();
+    return code;
+}
+
+static void ignore_submit(struct exchange *exchange, void *context)
+{
+    (void) context;
+    exchange_reply(exchange, 1, false);
+}
+
+static void ignore_refuse(struct exchange *exchange, cof_reason reason, void *context)
+{
+    (void) reason;
+    (void) context;
+    exchange_reply(exchange, 1, false);
+}
+
+static cof_code start_transport(struct cof_error *err)
+{
+    char address[PATH_SIZE];
+    const char *const addresses[] = {address};
+    struct transport *transport = NULL;
+    (void) snprintf(address, sizeof address, "ipc://%s/sock", directory);
+    const struct transport_options options = {
+        .addresses = addresses,
+        .address_count = 1,
+        .ipc_mode = 0600,
+        .receiving = 2,
+        .max_waiting = 4,
+        .max_request = 1 << 16,
+        .max_per_peer = 4,
+        .max_peers = 4,
+        .max_malformed = 3,
+        .clock = &cof_system_clock,
+        .log = &log_sink,
+        .submit = ignore_submit,
+        .refuse = ignore_refuse,
+    };
+    const cof_code code = transport_start(&options, &transport, err);
+    disarm();
+    transport_free(code == COF_OK ? transport : NULL);
+    return code;
+}
+
+/* Starts again and again, each time without another piece of memory; the last time with all of it. */
+static void sweep_start(cof_code (*begin)(struct cof_error *err))
+{
+    struct cof_error err = {0};
+    for (long refuse = 1;; refuse++) {
+        CHECK(refuse < ROUNDS_MAX);
+        atomic_store(&until_refusal, refuse);
+        const cof_code code = begin(&err);
+        if (!was_refused) {
+            CHECK_OK(code, &err);
+            break;
+        }
+        if (code == COF_OK) {
+            continue; /* it did without */
+        }
+        CHECK_FAILS(code, &err, OUT_OF_MEMORY);
+    }
+    CHECK_INT(call(&caller_step, 0, 0).code, COF_OK);
+}
+
+static void core_that_starts_without_memory_says_so(void)
+{
+    sweep_start(start_core);
+}
+
+static void dispatch_that_starts_without_memory_says_so(void)
+{
+    sweep_start(start_dispatch);
+}
+
+static void settings_that_are_read_without_memory_say_so(void)
+{
+    sweep_start(read_settings);
+}
+
+static void session_that_is_made_without_memory_says_so(void)
+{
+    sweep_start(make_session);
+}
+
+static void transport_that_starts_without_memory_says_so(void)
+{
+    sweep_start(start_transport);
+}
+
+static void pool_that_is_used_up_is_told_and_is_whole_again(void)
+{
+    static struct cof_arena hoarder;
+    struct cof_pool *pool = server_core_pool(core);
+    cof_arena_init(&hoarder, pool, SIZE_MAX / 2);
+    while (__real_cof_arena_alloc(&hoarder, COF_ARENA_CHUNK / 2) != NULL) {
+    }
+    const struct answer answer = call(&caller_step, 0, 0);
+    cof_arena_reset(&hoarder);
+    CHECK_INT(answer.reason, COF_REASON_OUT_OF_MEMORY);
+    CHECK_INT(call(&caller_step, 0, 0).code, COF_OK);
+    CHECK_INT(cof_pool_used(pool), 0);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test_case cases[] = {
+        TEST(health_without_memory),
+        TEST(server_info_without_memory),
+        TEST(caller_without_memory),
+        TEST(creating_a_secret_without_memory),
+        TEST(reading_a_secret_without_memory),
+        TEST(listing_secrets_without_memory),
+        TEST(patching_a_secret_without_memory),
+        TEST(replacing_a_secret_without_memory),
+        TEST(deleting_a_secret_without_memory),
+        TEST(resolve_of_one_item_without_memory),
+        TEST(resolve_of_many_items_without_memory),
+        TEST(resolve_of_a_missing_secret_without_memory),
+        TEST(resolve_of_a_missing_key_without_memory),
+        TEST(preflight_without_memory),
+        TEST(creating_an_environment_without_memory),
+        TEST(deleting_an_environment_without_memory),
+        TEST(listing_environments_without_memory),
+        TEST(creating_an_account_without_memory),
+        TEST(reading_an_account_without_memory),
+        TEST(listing_accounts_without_memory),
+        TEST(issuing_a_token_without_memory),
+        TEST(listing_tokens_without_memory),
+        TEST(creating_a_workspace_without_memory),
+        TEST(reading_a_workspace_without_memory),
+        TEST(listing_workspaces_without_memory),
+        TEST(core_that_starts_without_memory_says_so),
+        TEST(dispatch_that_starts_without_memory_says_so),
+        TEST(settings_that_are_read_without_memory_say_so),
+        TEST(session_that_is_made_without_memory_says_so),
+        TEST(transport_that_starts_without_memory_says_so),
+        TEST(pool_that_is_used_up_is_told_and_is_whole_again),
+    };
+    start();
+    (void) call(&make_secret, 0, 0);
+    const int result = test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+    stop();
+    return result;
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""A client that knows only the contract, in plain Python, does everything that there is, over TCP and over IPC."""
+
+import re
+import unittest
+
+import context
+from cofferd import ROOT, values
+from sp_client import SCHEMA, encode, uuid7, wire_fields
+
+GOLDEN = ROOT / "tests" / "golden" / "frames.txt"
+
+
+class Contract(context.ServerTest):
+    def all_methods(self):
+        rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
+        return {f"{service}/{method}" for service, method in rows}
+
+    def do_everything(self, connection, environment):
+        """Calls every method once, successfully; the calls that were made."""
+        made = set()
+
+        def call(method, request=None, token=self.dev.admin, package="coffer.v1."):
+            made.add(package + method)
+            answer = connection.call(package + method, request, token=token)
+            self.assertEqual(answer.code, 0, (method, answer))
+            return answer.message
+        call("Health/Check", {}, None, "grpc.health.v1.")
+        call("ServerService/GetServerInfo", {}, None, "coffer.rpc.v1.")
+        uid = call("WorkspaceService/CreateWorkspace", {"name": environment}, self.dev.system)["workspace"]["uid"]
+        self.assertEqual(call("WorkspaceService/GetWorkspace", {"workspace": uid}, self.dev.system)["workspace"]["uid"], uid)
+        call("WorkspaceService/ListWorkspaces", {}, self.dev.system)
+        place = {"environment": environment, "name": "s"}
+        call("EnvironmentService/CreateEnvironment", {"name": environment})
+        call("SecretService/CreateSecret", {**place, "values": values(KEY=b"\0\xff")})
+        call("SecretService/GetSecret", place)
+        call("SecretService/UpdateSecretValues", {**place, "patch": {"set": values(OTHER=b"")}})
+        self.assertEqual(len(call("SecretService/ListSecrets", {"environments": [environment]})["secrets"]), 1)
+        result = call("ResolveService/Resolve", {"items": [{
+            "environments": [environment], "references": [{"name": "s", "key": "KEY"}]}]}, self.dev.executor)["results"][0]
+        self.assertEqual(self.value(result, "s", "KEY"), b"\0\xff")
+        account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
+        call("ServiceAccountService/CreateServiceAccount", account)
+        call("ServiceAccountService/GetServiceAccount", {"name": environment})
+        call("ServiceAccountService/ListServiceAccounts")
+        token = call("TokenService/IssueToken", {"service_account": environment})
+        self.assertEqual(len(call("TokenService/ListTokens", {"service_account": environment})["tokens"]), 1)
+        call("TokenService/GetCaller", {}, token["secret_text"])
+        call("TokenService/RevokeToken", {"token_uid": token["token"]["uid"]})
+        call("SecretService/DeleteSecret", place)
+        call("EnvironmentService/DeleteEnvironment", {"name": environment})
+        call("EnvironmentService/ListEnvironments")
+        return made
+
+    def test_every_method_is_called_over_tcp_and_over_ipc(self):
+        for name, address in (("by-tcp", self.dev.tcp), ("by-ipc", self.dev.ipc)):
+            with self.dev.connect(address) as connection:
+                self.assertEqual(self.do_everything(connection, name), self.all_methods(), name)
+
+    def test_answer_has_the_requests_id_and_the_servers_time(self):
+        for method, request, token in (("grpc.health.v1.Health/Check", {}, None),
+                                       ("coffer.v1.SecretService/ListSecrets", {}, self.dev.admin),
+                                       ("coffer.v1.SecretService/GetSecret", {"name": "none"}, self.dev.admin)):
+            request_id = uuid7()
+            answer = self.connection.call(method, request, token=token, request_id=request_id)
+            self.assertEqual(answer.request_id, request_id)
+            self.assertGreaterEqual(answer.server_time_us, 0)
+        self.assertGreater(answer.server_time_us, 0, "a look into the database takes time")
+        self.assertEqual(self.connection.call("grpc.health.v1.Health/Check", {}, request_id=b"").request_id, b"")
+
+    def test_golden_request_frames_are_answered(self):
+        """The bytes of the golden file go out as they are; the answer's frame has the request's ID."""
+        for line in GOLDEN.read_text().splitlines():
+            if not line.startswith("request "):
+                continue
+            _, name, data = line.split()
+            raw = bytes.fromhex(data)
+            fields = dict(wire_fields(raw))
+            answer = self.connection.receive(self.connection.send_message(raw))
+            self.assertEqual(answer.request_id, fields.get(5, b""), name)
+            self.assertIn(answer.reason, ("", "TOKEN_MALFORMED", "REQUEST_ID_EXPIRED"), name)
+
+    def test_golden_request_frames_are_written_by_this_client_too(self):
+        first = next(line.split()[2] for line in GOLDEN.read_text().splitlines() if line.startswith("request health "))
+        frame = encode("coffer.rpc.v1.RequestFrame", {
+            "revision": 1, "method": "grpc.health.v1.Health/Check",
+            "request_id": bytes.fromhex("019ab2c3d4e57000800000000000beef")})
+        self.assertEqual(frame.hex(), first)
+        self.assertIn("coffer.rpc.v1.RequestFrame", SCHEMA.messages)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

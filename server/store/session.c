@@ -152,8 +152,9 @@ static bool wait_socket(const struct session *session, int fd, short events, int
 
 static cof_code fail_unavailable(struct cof_error *err, const char *native)
 {
-    cof_ignore(
-        cof_fail(err, COF_REASON_DATABASE_UNAVAILABLE, "%s", cof_reason_meaning(COF_REASON_DATABASE_UNAVAILABLE)));
+    cof_ignore(cof_fail(err, COF_REASON_DATABASE_UNAVAILABLE, "%s; %s",
+                        cof_reason_meaning(COF_REASON_DATABASE_UNAVAILABLE),
+                        cof_reason_next_step(COF_REASON_DATABASE_UNAVAILABLE)));
     err->origin = COF_ORIGIN_POSTGRESQL;
     (void) snprintf(err->native, sizeof err->native, "%s", native == NULL ? "" : native);
     return err->code;
@@ -250,7 +251,7 @@ static cof_code fail_result(struct session *session, const char *name, const PGr
     copy_field(session->sqlstate, sizeof session->sqlstate, result, PG_DIAG_SQLSTATE);
     copy_field(session->constraint, sizeof session->constraint, result, PG_DIAG_CONSTRAINT_NAME);
     const cof_reason reason = fatal ? COF_REASON_DATABASE_UNAVAILABLE : meaning.reason;
-    cof_ignore(cof_fail(err, reason, "%s", cof_reason_meaning(reason)));
+    cof_ignore(cof_fail(err, reason, "%s; %s", cof_reason_meaning(reason), cof_reason_next_step(reason)));
     err->origin = COF_ORIGIN_POSTGRESQL;
     (void) snprintf(err->native, sizeof err->native, "%s", sqlstate);
     note_statement(sqlstate, name, result, err);

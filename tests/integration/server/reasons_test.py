@@ -352,7 +352,6 @@ class Reasons(context.ServerTest):
                 answer = provoke()
                 self.assertEqual((answer.reason, answer.code), (reason, code), answer)
                 self.assertGreater(len(answer.text), 25, "a message says what failed and what to do next")
-                self.assertRegex(answer.text, r"[a-z]", "it is for people")
                 self.assertNotRegex(answer.text, r"%[a-z]|\(null\)|select |/tmp/|\.c:")
                 self.assertNotIn(PLANTED.decode(), answer.text + repr(answer.facts))
                 self.assertEqual(answer.payload, b"")

@@ -735,7 +735,7 @@ static cof_code start_transport(struct cof_error *err)
         .addresses = addresses,
         .address_count = 1,
         .ipc_mode = 0600,
-        .receiving = 2,
+        .receive_timeout_ms = 1000,
         .max_waiting = 4,
         .max_request = 1 << 16,
         .max_per_peer = 4,

@@ -72,25 +72,28 @@ class Limits(context.ServerTest):
         self.assertEqual(connection.call(CALLER, token=self.dev.admin).code, 0)
 
     def test_connections_are_limited_and_their_places_are_free_again(self):
-        # One connection is still that of the look whether the server is ready, until it is seen to be closed.
         server = self.server("peers", transport__max_peers=4)
         kept = []
 
-        def full():
+        def connected():
             try:
                 connection = self.dev.connect(server.address)
-                kept.append(connection)
-                connection.call(HEALTH, {})
-                return False
             except OSError:
-                kept.pop().close()
-                return True
-        wait_for(full, "a connection is refused")
-        self.assertEqual(len(kept), 4)
+                return False
+            try:
+                connection.call(HEALTH, {})
+            except OSError:
+                connection.close()
+                return False
+            kept.append(connection)
+            return True
+        # The connection that looked whether the server is ready is counted until it is seen to be closed.
+        wait_for(lambda: connected() and len(kept) == 4, "there are as many connections as may be")
+        self.assertFalse(connected())
         for connection in kept:
             self.assertEqual(connection.call(HEALTH, {}).code, 0, "those that are there notice nothing")
         kept.pop().close()
-        wait_for(lambda: not full(), "the place is free again")
+        wait_for(connected, "the place is free again")
         for connection in kept:
             connection.close()
 

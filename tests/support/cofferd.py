@@ -24,10 +24,11 @@ PATIENCE = 90  # seconds; sanitizer builds are slow
 
 def wait_for(condition, what, seconds=PATIENCE):
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > end:
             raise TimeoutError(what)
         time.sleep(0.02)
+    return found
 
 
 class Server:

@@ -17,6 +17,8 @@
 #include "common/encode.h"
 #include "common/frame.h"
 #include "common/token.h"
+#include "server/audit/audit.h"
+#include "server/audit/state.h"
 #include "server/bootstrap.h"
 #include "server/dispatch/dispatch.h"
 #include "server/service/instance.h"
@@ -130,6 +132,8 @@ static char directory[256];
 static struct settings settings;
 static struct server_core *core;
 static struct dispatch *dispatch;
+static struct state *state;
+static struct audit *audit;
 static struct cof_log log_sink;
 static char workspace[BOOTSTRAP_UUID_TEXT];
 static char admin_token[COF_TOKEN_TEXT];
@@ -176,6 +180,25 @@ static struct dispatch_options dispatch_settings(void)
     };
 }
 
+static cof_code start_audit(struct cof_error *err)
+{
+    char path[PATH_SIZE];
+    (void) snprintf(path, sizeof path, "%s/state", directory);
+    TRY(state_open(path, &state, err));
+    const struct audit_options options = {
+        .folder = state_audit_folder(state),
+        .server = *state_server(state),
+        .keyring = server_core_service(core)->keyring,
+        .clock = &cof_system_clock,
+        .log = &log_sink,
+        .segment_bytes = settings.audit_segment,
+        .refusals_per_second = settings.audit_refusals_per_second,
+    };
+    TRY(audit_open(&options, &audit, err));
+    server_core_service(core)->audit = audit;
+    return COF_OK;
+}
+
 static void start(void)
 {
     static char root_key[PATH_SIZE];
@@ -195,6 +218,7 @@ static void start(void)
     code = code == COF_OK ? server_core_new(&settings, &core, &err) : code;
     code = code == COF_OK ? bootstrap_instance(core, token, &err) : code;
     code = code == COF_OK ? bootstrap_development(core, directory, workspace, &err) : code;
+    code = code == COF_OK ? start_audit(&err) : code;
     const struct dispatch_options options = dispatch_settings();
     code = code == COF_OK ? dispatch_start(&options, &dispatch, &err) : code;
     if (code != COF_OK) {
@@ -207,7 +231,9 @@ static void start(void)
 static void stop(void)
 {
     dispatch_stop(dispatch);
+    audit_close(audit);
     dispatch_free(dispatch);
+    state_close(state);
     server_core_free(core);
     settings_done(&settings);
     test_directory_done(directory);

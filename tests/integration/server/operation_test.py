@@ -61,7 +61,7 @@ class Operation(context.ServerTest):
             self.assertEqual(code, 2, (named, output))
             places = (named, "COFFERD_" + named.upper().replace(".", "__"))
             self.assertTrue(any(place in output for place in places), (named, output))
-            self.assertTrue(output.startswith("cofferd: "), output)
+            self.assertRegex(output, r"(?m)^cofferd: ")
 
     def test_unknown_setting_in_a_file_is_named_with_its_line(self):
         code, output = self.start("serve", "--config", self.file("limits:\n  worker: 3\n"))

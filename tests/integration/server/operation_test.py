@@ -32,6 +32,7 @@ class Operation(context.ServerTest):
         """The exit status and output of a cofferd that is expected to end by itself."""
         environment = {"COFFERD_DATABASE__CONNINFO": self.dev.conninfo,
                        "COFFERD_KEYS__ROOT_KEY_FILE": str(self.dev.directory / "root.key"),
+                       "COFFERD_SERVER__STATE_DIR": str(self.dev.directory / "start.state"),
                        "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.dev.directory}/start.sock",
                        **{f"COFFERD_{key.upper()}": value for key, value in settings.items()}}
         done = subprocess.run([COFFERD, *(arguments or ["serve"])], env={**os.environ, **environment}, timeout=90,
@@ -152,6 +153,7 @@ class Operation(context.ServerTest):
         master, slave = pty.openpty()
         environment = {"COFFERD_DATABASE__CONNINFO": self.dev.conninfo,
                        "COFFERD_KEYS__ROOT_KEY_FILE": str(self.dev.directory / "root.key"),
+                       "COFFERD_SERVER__STATE_DIR": str(self.dev.directory / "pty.state"),
                        "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.dev.directory}/pty.sock"}
         process = subprocess.Popen([COFFERD, "serve"], stdout=slave, stderr=slave, env={**os.environ, **environment})
         os.close(slave)

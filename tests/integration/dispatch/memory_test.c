@@ -231,7 +231,8 @@ static void start(void)
 static void stop(void)
 {
     dispatch_stop(dispatch);
-    audit_close(audit);
+    audit_stop(audit);
+    audit_free(audit);
     dispatch_free(dispatch);
     state_close(state);
     server_core_free(core);

@@ -58,6 +58,16 @@ bool cof_uuid_equal(const struct cof_uuid *a, const struct cof_uuid *b)
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
+uint32_t cof_uuid_hash(const struct cof_uuid *uuid, uint64_t key)
+{
+    uint64_t parts[2];
+    memcpy(parts, uuid->bytes, sizeof parts);
+    uint64_t mixed = (parts[0] ^ key) * 0x9E3779B97F4A7C15U;
+    mixed ^= mixed >> 29;
+    mixed = (mixed ^ parts[1]) * 0xBF58476D1CE4E5B9U;
+    return (uint32_t) (mixed >> 32);
+}
+
 static bool dash_at(size_t index)
 {
     return index == 8 || index == 13 || index == 18 || index == 23;

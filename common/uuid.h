@@ -28,6 +28,9 @@ int64_t cof_uuid_time_ms(const struct cof_uuid *uuid);
 int cof_uuid_version(const struct cof_uuid *uuid);
 bool cof_uuid_equal(const struct cof_uuid *a, const struct cof_uuid *b);
 
+/* For hash tables. A peer can choose UUIDs but does not know the key. */
+uint32_t cof_uuid_hash(const struct cof_uuid *uuid, uint64_t key);
+
 /* Reads the 36 characters of the lower-case form; false for anything else. */
 bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid);
 

@@ -11,6 +11,7 @@
 #include "server/audit/audit.h"
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
+#include "server/jobs/confirm.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
@@ -261,8 +262,50 @@ struct server {
     struct state *state;
     struct audit *audit;
     struct dispatch *dispatch;
+    struct confirm *confirm;
     struct transport *transport;
 };
+
+/* --- Who waits for revisions, and who confirms them: dispatch and the job do not know each other -------------- */
+
+static confirm_need need_of(void *context)
+{
+    const struct server *server = context;
+    return dispatch_waits_for_revisions(server->dispatch) ? CONFIRM_WAITED : CONFIRM_NOTHING;
+}
+
+static size_t unconfirmed(void *context, struct cof_uuid *ret_workspaces, size_t max)
+{
+    const struct server *server = context;
+    return dispatch_unconfirmed(server->dispatch, ret_workspaces, max);
+}
+
+static void reached(void *context, const struct cof_uuid *workspace, uint64_t revision)
+{
+    const struct server *server = context;
+    dispatch_reached(server->dispatch, workspace, revision);
+}
+
+static void doubt(void *context)
+{
+    const struct server *server = context;
+    dispatch_doubt(server->dispatch);
+}
+
+static void replaced(void *context)
+{
+    const struct server *server = context;
+    dispatch_all_go_on(server->dispatch);
+}
+
+/* Calls come only when everything is started, and none is parked any more when it is taken down. */
+static void wake_confirm(void *context)
+{
+    const struct server *server = context;
+    confirm_wake(server->confirm);
+}
+
+/* --- Starting and stopping ------------------------------------------------------------------------------------ */
 
 static cof_code start_audit(struct server *server, struct cof_error *err)
 {
@@ -298,10 +341,32 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .workers = settings->limits_workers,
         .queue = settings->limits_queue,
         .call_memory = (uint32_t) settings->limits_call_memory,
+        .max_parked = settings->transport_max_waiting,
+        .max_parked_workspace = settings->limits_waiting_per_workspace,
+        .max_parked_bytes = settings->limits_waiting_requests,
         .reply_timeout_ms = settings->transport_reply_timeout,
         .session = session_options_of(core),
+        .unconfirmed = wake_confirm,
+        .context = server,
     };
     return dispatch_start(&options, &server->dispatch, err);
+}
+
+static cof_code start_jobs(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct confirm_options options = {
+        .log = &core->log,
+        .session = session_options_of(core),
+        .service = &core->service,
+        .need = need_of,
+        .unconfirmed = unconfirmed,
+        .reached = reached,
+        .doubt = doubt,
+        .replaced = replaced,
+        .context = server,
+    };
+    return confirm_start(&options, &server->confirm, err);
 }
 
 static cof_code start_transport(struct server *server, struct cof_error *err)
@@ -314,7 +379,8 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .address_count = settings->transport_listen.count,
         .insecure_tcp = settings->transport_insecure_tcp,
         .ipc_mode = ipc_modes[settings->transport_ipc_mode],
-        .max_waiting = settings->transport_max_waiting,
+        /* Those that are parked must not keep others out of the queue. */
+        .max_waiting = settings->transport_max_waiting + settings->limits_queue,
         .max_request = (uint32_t) settings->limits_request,
         .max_per_peer = settings->limits_in_flight_per_peer,
         .max_peers = settings->transport_max_peers,
@@ -369,6 +435,7 @@ static void take_down(struct server *server)
     }
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
+    confirm_stop(server->confirm);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
@@ -387,6 +454,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     }
     TRY(start_audit(server, err));
     TRY(start_dispatch(server, err));
+    TRY(start_jobs(server, err));
     TRY(start_transport(server, err));
     tell_listening(server, hooks);
     wait_for_end(&server->core->log);

@@ -116,8 +116,25 @@ cof_code admission_check(struct dispatch *dispatch, struct ticket *ticket)
     set_deadline(ticket, &service->limits);
     TRY(check_request_id(ticket, service));
     if (atomic_load(&service->draining) && ticket->method->class != METHOD_INLINE) {
-        cof_ignore(refuse(ticket, COF_REASON_SERVER_DRAINING));
-        return cof_error_retry_after(&ticket->err, DRAIN_RETRY_MS);
+        return admission_draining(ticket);
     }
     return check_caller(dispatch, ticket);
+}
+
+cof_code admission_draining(struct ticket *ticket)
+{
+    cof_ignore(refuse(ticket, COF_REASON_SERVER_DRAINING));
+    return cof_error_retry_after(&ticket->err, DRAIN_RETRY_MS);
+}
+
+/* It does not count against its token's limit any more: what a fleet's executors wait for takes nothing from them. */
+cof_code admission_again(struct dispatch *dispatch, struct ticket *ticket)
+{
+    const struct parked *parked = ticket->parked;
+    TRY(decode(ticket));
+    TRY(find_method(ticket));
+    set_deadline(ticket, &dispatch_options_of(dispatch)->service->limits);
+    ticket->call.request_id = parked->request_id;
+    ticket->call.waits = parked->waits;
+    return ticket->method->access == METHOD_OPEN ? COF_OK : read_token(ticket);
 }

@@ -14,7 +14,8 @@ enum {
     INLINE_TICKETS = 64, /* beyond those of the queue and the workers */
     BATCH_MAX = 16,
     BUSY_RETRY_MS = 50,
-    IDLE_S = 1, /* after which a worker looks whether the database is still there */
+    IDLE_US = 1000000, /* after which a worker looks whether the database is still there */
+    WAITING_RETRY_MS = 500,
 };
 
 struct dispatch {
@@ -28,6 +29,10 @@ struct dispatch {
     struct ticket *first; /* of the queue */
     struct ticket **last;
     uint32_t queued;
+    struct parking *parking;
+    struct parked *resumed; /* calls that were parked and go on, the oldest first */
+    struct parked **last_resumed;
+    bool resumed_next; /* who comes first in the next batch */
     uint32_t in_flight;
     bool waking; /* a worker was told and has not come yet */
     bool stopping;
@@ -42,7 +47,7 @@ void ticket_set_state(struct ticket *ticket, ticket_state state)
 {
     switch (state) {
     case TICKET_FREE:
-        assert(ticket->state == TICKET_ANSWERED);
+        assert(ticket->state == TICKET_ANSWERED || ticket->state == TICKET_PARKED);
         break;
     case TICKET_ADMITTING:
         assert(ticket->state == TICKET_FREE);
@@ -54,6 +59,7 @@ void ticket_set_state(struct ticket *ticket, ticket_state state)
         assert(ticket->state == TICKET_ADMITTING || ticket->state == TICKET_QUEUED);
         break;
     case TICKET_KEPT:
+    case TICKET_PARKED:
         assert(ticket->state == TICKET_RUNNING);
         break;
     case TICKET_ANSWERED:
@@ -93,6 +99,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->next = NULL;
     ticket->exchange = exchange;
     ticket->dispatch = dispatch;
+    ticket->parked = NULL;
     ticket->method = NULL;
     ticket->has_token = false;
     ticket->counted = false;
@@ -113,6 +120,16 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     cof_error_clear(&ticket->err);
 }
 
+/* Wakes one worker, and none while one is on its way: it takes what comes meanwhile with it, and wakes the next one if
+ * it leaves something. Many that wake at once would each find one call. */
+static void wake(struct dispatch *dispatch)
+{
+    if (!dispatch->waking) {
+        dispatch->waking = true;
+        (void) pthread_cond_signal(&dispatch->ready);
+    }
+}
+
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
 {
     if (ticket->state == TICKET_KEPT) {
@@ -126,12 +143,159 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
         token_limit_leave(dispatch->token_limit, &ticket->token.id);
     }
     cof_wipe(&ticket->token, sizeof ticket->token);
+    const bool answered = ticket->state == TICKET_ANSWERED;
     ticket_set_state(ticket, TICKET_FREE);
     (void) pthread_mutex_lock(&dispatch->lock);
     ticket->next = dispatch->free;
     dispatch->free = ticket;
-    dispatch->in_flight--;
+    dispatch->in_flight -= answered ? 1 : 0;
+    if (dispatch->resumed != NULL) {
+        wake(dispatch);
+    }
     (void) pthread_mutex_unlock(&dispatch->lock);
+}
+
+/* --- Waiting -------------------------------------------------------------------------------------------------- */
+
+/* Adds calls to those that go on. The lock is held. */
+static void append_resumed(struct dispatch *dispatch, struct parked *calls)
+{
+    *dispatch->last_resumed = calls;
+    while (*dispatch->last_resumed != NULL) {
+        dispatch->last_resumed = &(*dispatch->last_resumed)->next;
+    }
+}
+
+static void go_on(struct dispatch *dispatch, struct parked *calls)
+{
+    if (calls == NULL) {
+        return;
+    }
+    (void) pthread_mutex_lock(&dispatch->lock);
+    append_resumed(dispatch, calls);
+    wake(dispatch);
+    (void) pthread_mutex_unlock(&dispatch->lock);
+}
+
+/* Idle workers sleep until the first parked call is due; now that is earlier. */
+static void wake_sleepers(struct dispatch *dispatch)
+{
+    (void) pthread_mutex_lock(&dispatch->lock);
+    (void) pthread_cond_broadcast(&dispatch->ready);
+    (void) pthread_mutex_unlock(&dispatch->lock);
+}
+
+static cof_code refuse_to_park(struct ticket *ticket, parking_outcome outcome)
+{
+    const cof_reason reason =
+        outcome == PARKING_WORKSPACE_FULL ? COF_REASON_TOO_MANY_IN_FLIGHT : COF_REASON_SERVER_BUSY;
+    if (outcome == PARKING_CLOSED) {
+        return admission_draining(ticket);
+    }
+    cof_ignore(cof_fail(&ticket->err, reason, "too many calls wait for something in %s; %s",
+                        outcome == PARKING_WORKSPACE_FULL ? "this workspace" : "this server",
+                        cof_reason_next_step(reason)));
+    return cof_error_retry_after(&ticket->err, WAITING_RETRY_MS);
+}
+
+/* Afterwards the exchange is not the ticket's any more: another thread may have answered it already. */
+static cof_code park(struct dispatch *dispatch, struct ticket *ticket)
+{
+    const struct parked call = {
+        .exchange = ticket->exchange,
+        .request_id = ticket->call.request_id,
+        .waits = ticket->call.waits + 1,
+        .wait = ticket->call.wait,
+    };
+    const struct parking_result result = parking_add(dispatch->parking, &call);
+    if (result.outcome != PARKING_DONE) {
+        return refuse_to_park(ticket, result.outcome);
+    }
+    ticket_set_state(ticket, TICKET_PARKED);
+    go_on(dispatch, result.ready);
+    if (result.unconfirmed && dispatch->options.unconfirmed != NULL) {
+        dispatch->options.unconfirmed(dispatch->options.context);
+    }
+    if (result.earliest) {
+        wake_sleepers(dispatch);
+    }
+    return COF_OK;
+}
+
+/* Gives the call its ticket back: decoded anew, and still to be authenticated anew. */
+static void resume(struct dispatch *dispatch, struct ticket *ticket)
+{
+    struct parked *parked = ticket->parked;
+    prepare(dispatch, ticket, parked->exchange);
+    ticket->parked = parked;
+    cof_ignore(admission_again(dispatch, ticket));
+    ticket->parked = NULL;
+    parking_release(dispatch->parking, parked);
+}
+
+/* A free ticket for a call that is counted in flight already. */
+static struct ticket *take_free_again(struct dispatch *dispatch)
+{
+    (void) pthread_mutex_lock(&dispatch->lock);
+    struct ticket *ticket = dispatch->free;
+    if (ticket != NULL) {
+        dispatch->free = ticket->next;
+    }
+    (void) pthread_mutex_unlock(&dispatch->lock);
+    return ticket;
+}
+
+static void answer_draining(struct dispatch *dispatch, struct parked *parked)
+{
+    struct ticket *ticket = take_free_again(dispatch);
+    if (ticket == NULL) {
+        dispatch_refuse(parked->exchange, COF_REASON_SERVER_DRAINING, dispatch);
+        parking_release(dispatch->parking, parked);
+        (void) pthread_mutex_lock(&dispatch->lock);
+        dispatch->in_flight--;
+        (void) pthread_mutex_unlock(&dispatch->lock);
+        return;
+    }
+    ticket->parked = parked;
+    resume(dispatch, ticket);
+    cof_ignore(admission_draining(ticket));
+    answer_error(dispatch, ticket);
+    ticket_free(dispatch, ticket);
+}
+
+static void close_parking(struct dispatch *dispatch)
+{
+    struct parked *parked = parking_close(dispatch->parking);
+    while (parked != NULL) {
+        struct parked *next = parked->next;
+        answer_draining(dispatch, parked);
+        parked = next;
+    }
+}
+
+void dispatch_reached(struct dispatch *dispatch, const struct cof_uuid *workspace, uint64_t revision)
+{
+    go_on(dispatch, parking_reached(dispatch->parking, workspace, revision));
+}
+
+bool dispatch_waits_for_revisions(struct dispatch *dispatch)
+{
+    return parking_count(dispatch->parking, CALL_WAIT_REVISION) > 0;
+}
+
+size_t dispatch_unconfirmed(struct dispatch *dispatch, struct cof_uuid *ret_workspaces, size_t max)
+{
+    return parking_unconfirmed(dispatch->parking, ret_workspaces, max);
+}
+
+void dispatch_doubt(struct dispatch *dispatch)
+{
+    parking_doubt(dispatch->parking);
+}
+
+void dispatch_all_go_on(struct dispatch *dispatch)
+{
+    go_on(dispatch, parking_all(dispatch->parking));
 }
 
 /* --- Running -------------------------------------------------------------------------------------------------- */
@@ -161,26 +325,20 @@ static cof_code handle(struct dispatch *dispatch, struct ticket *ticket, Protobu
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 {
     ProtobufCMessage *response = NULL;
-    if (ticket->err.code == COF_OK && handle(dispatch, ticket, &response) == COF_OK) {
+    const bool done = ticket->err.code == COF_OK && handle(dispatch, ticket, &response) == COF_OK;
+    if (ticket->call.written_revision != 0) {
+        dispatch_reached(dispatch, &ticket->call.written_workspace, ticket->call.written_revision);
+    }
+    if (done) {
         /* A handler may have met failures that it turned into part of its answer. */
         cof_error_clear(&ticket->err);
         answer_message(dispatch, ticket, response);
-    } else {
+    } else if (ticket->call.wait.cause == CALL_WAIT_NONE || park(dispatch, ticket) != COF_OK) {
         answer_error(dispatch, ticket);
     }
 }
 
 /* --- The queue ------------------------------------------------------------------------------------------------ */
-
-/* Wakes one worker, and none while one is on its way: it takes what comes meanwhile with it, and wakes the next one if
- * it leaves something. Many that wake at once would each find one call. */
-static void wake(struct dispatch *dispatch)
-{
-    if (!dispatch->waking) {
-        dispatch->waking = true;
-        (void) pthread_cond_signal(&dispatch->ready);
-    }
-}
 
 static bool enqueue(struct dispatch *dispatch, struct ticket *ticket)
 {
@@ -211,27 +369,10 @@ static struct ticket *pop(struct dispatch *dispatch)
     return ticket;
 }
 
-/* Waits for calls, but no longer than a worker may be idle. The lock is held. */
-static void wait_for_calls(struct dispatch *dispatch)
-{
-    struct timespec until;
-    int result = 0;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += IDLE_S;
-    while (dispatch->first == NULL && !dispatch->stopping && result == 0) {
-        dispatch->waking = false;
-        result = pthread_cond_timedwait(&dispatch->ready, &dispatch->lock, &until);
-    }
-    dispatch->waking = false;
-}
-
-/* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. A worker leaves
- * to the others what they could start now. */
-size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop)
+/* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. */
+static size_t take_queued(struct dispatch *dispatch, struct ticket **tickets, size_t max)
 {
     size_t count = 0;
-    (void) pthread_mutex_lock(&dispatch->lock);
-    wait_for_calls(dispatch);
     while (dispatch->first != NULL && count < max) {
         const bool write = dispatch->first->method->class == METHOD_WRITE;
         if (write && count > 0) {
@@ -242,11 +383,100 @@ size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t 
             break;
         }
     }
-    if (dispatch->first != NULL) {
+    return count;
+}
+
+/* A call that goes on needs a ticket; if none is free the next one that is given back wakes a worker. */
+static bool can_resume(const struct dispatch *dispatch)
+{
+    return dispatch->resumed != NULL && dispatch->free != NULL;
+}
+
+static size_t take_resumed(struct dispatch *dispatch, struct ticket **tickets, size_t max)
+{
+    size_t count = 0;
+    while (can_resume(dispatch) && count < max) {
+        struct ticket *ticket = dispatch->free;
+        dispatch->free = ticket->next;
+        ticket->parked = dispatch->resumed;
+        dispatch->resumed = ticket->parked->next;
+        tickets[count++] = ticket;
+    }
+    if (dispatch->resumed == NULL) {
+        dispatch->last_resumed = &dispatch->resumed;
+    }
+    return count;
+}
+
+/* New calls and those that go on take turns, so that a thousand that were woken at once keep nobody waiting. */
+static size_t take_batch(struct dispatch *dispatch, struct ticket **tickets, size_t max)
+{
+    dispatch->resumed_next = !dispatch->resumed_next;
+    if (dispatch->resumed_next) {
+        const size_t count = take_resumed(dispatch, tickets, max);
+        return count > 0 ? count : take_queued(dispatch, tickets, max);
+    }
+    const size_t count = take_queued(dispatch, tickets, max);
+    return count > 0 ? count : take_resumed(dispatch, tickets, max);
+}
+
+static bool has_work(const struct dispatch *dispatch)
+{
+    return dispatch->first != NULL || can_resume(dispatch);
+}
+
+static int64_t now_us(const struct dispatch *dispatch)
+{
+    return cof_clock_monotonic(dispatch->options.service->clock);
+}
+
+static void sleep_until(struct dispatch *dispatch, int64_t until_us)
+{
+    const int64_t left_us = until_us - now_us(dispatch);
+    struct timespec until;
+    (void) clock_gettime(CLOCK_MONOTONIC, &until);
+    const int64_t until_ns = until.tv_nsec + (left_us > 0 ? left_us : 0) * 1000;
+    until.tv_sec += (time_t) (until_ns / 1000000000);
+    until.tv_nsec = (long) (until_ns % 1000000000);
+    (void) pthread_cond_timedwait(&dispatch->ready, &dispatch->lock, &until);
+}
+
+static void append_due(struct dispatch *dispatch)
+{
+    append_resumed(dispatch, parking_due(dispatch->parking, now_us(dispatch)));
+}
+
+/* Waits for calls, new ones or parked ones that are due, but no longer than a worker may be idle. The lock is held. */
+static void wait_for_calls(struct dispatch *dispatch)
+{
+    const int64_t idle_us = now_us(dispatch) + IDLE_US;
+    append_due(dispatch);
+    while (!has_work(dispatch) && !dispatch->stopping && now_us(dispatch) < idle_us) {
+        const int64_t due_us = parking_next_due(dispatch->parking);
+        dispatch->waking = false;
+        sleep_until(dispatch, due_us < idle_us ? due_us : idle_us);
+        append_due(dispatch);
+    }
+    dispatch->waking = false;
+}
+
+/* A worker leaves to the others what they could start now. */
+size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop)
+{
+    (void) pthread_mutex_lock(&dispatch->lock);
+    wait_for_calls(dispatch);
+    const size_t count = take_batch(dispatch, tickets, max);
+    if (has_work(dispatch)) {
         wake(dispatch);
     }
     *ret_stop = count == 0 && dispatch->stopping;
     (void) pthread_mutex_unlock(&dispatch->lock);
+    for (size_t i = 0; i < count; i++) {
+        if (tickets[i]->parked != NULL) {
+            resume(dispatch, tickets[i]);
+            ticket_set_state(tickets[i], TICKET_RUNNING);
+        }
+    }
     return count;
 }
 
@@ -342,8 +572,14 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
     dispatch->ticket_count = options->queue + options->workers * BATCH_MAX + INLINE_TICKETS;
     dispatch->tickets = calloc(dispatch->ticket_count, sizeof *dispatch->tickets);
     dispatch->token_limit = token_limit_new(options->service->limits.in_flight_per_token, dispatch->ticket_count);
+    dispatch->parking = parking_new(&(struct parking_options){
+        .capacity = options->max_parked,
+        .per_workspace = options->max_parked_workspace,
+        .bytes = options->max_parked_bytes,
+    });
     dispatch->workers = calloc(options->workers, sizeof *dispatch->workers);
-    if (dispatch->tickets == NULL || dispatch->token_limit == NULL || dispatch->workers == NULL) {
+    if (dispatch->tickets == NULL || dispatch->token_limit == NULL || dispatch->parking == NULL ||
+        dispatch->workers == NULL) {
         return cof_arena_exhausted(err);
     }
     for (uint32_t i = 0; i < dispatch->ticket_count; i++) {
@@ -363,12 +599,13 @@ static cof_code start_workers(struct dispatch *dispatch, struct cof_error *err)
     return COF_OK;
 }
 
-static void init_condition(pthread_cond_t *condition)
+static void init_locks(struct dispatch *dispatch)
 {
     pthread_condattr_t attributes;
+    (void) pthread_mutex_init(&dispatch->lock, NULL);
     (void) pthread_condattr_init(&attributes);
     (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(condition, &attributes);
+    (void) pthread_cond_init(&dispatch->ready, &attributes);
     (void) pthread_condattr_destroy(&attributes);
 }
 
@@ -382,8 +619,8 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     assert(options->service->audit != NULL);
     dispatch->options = *options;
     dispatch->last = &dispatch->first;
-    (void) pthread_mutex_init(&dispatch->lock, NULL);
-    init_condition(&dispatch->ready);
+    dispatch->last_resumed = &dispatch->resumed;
+    init_locks(dispatch);
     method_table_start();
     cof_code code = make_tickets(dispatch, err);
     if (code == COF_OK) {
@@ -401,6 +638,7 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
 void dispatch_drain(struct dispatch *dispatch)
 {
     atomic_store(&dispatch->options.service->draining, true);
+    close_parking(dispatch);
 }
 
 uint32_t dispatch_in_flight(struct dispatch *dispatch)
@@ -415,6 +653,9 @@ void dispatch_stop(struct dispatch *dispatch)
 {
     if (dispatch == NULL) {
         return;
+    }
+    if (dispatch->parking != NULL) {
+        close_parking(dispatch);
     }
     (void) pthread_mutex_lock(&dispatch->lock);
     dispatch->stopping = true;
@@ -434,6 +675,7 @@ void dispatch_free(struct dispatch *dispatch)
     (void) pthread_cond_destroy(&dispatch->ready);
     (void) pthread_mutex_destroy(&dispatch->lock);
     token_limit_free(dispatch->token_limit);
+    parking_free(dispatch->parking);
     free(dispatch->workers);
     free(dispatch->tickets);
     free(dispatch);

@@ -28,10 +28,17 @@ struct dispatch_options {
     dispatch_log log_requests;
     bool resolve_durable; /* a Resolve is answered when its audit record is on the disk */
     uint32_t workers;
-    uint32_t queue;            /* calls that may wait for a worker */
-    uint32_t call_memory;      /* bytes of arena for one call */
+    uint32_t queue;       /* calls that may wait for a worker */
+    uint32_t call_memory; /* bytes of arena for one call */
+    uint32_t max_parked;  /* calls that may wait for something that others do */
+    uint32_t max_parked_workspace;
+    uint64_t max_parked_bytes; /* of their requests */
     uint32_t reply_timeout_ms; /* for the send of a reply */
     struct session_options session;
+    /* A call was parked in a workspace whose revision is not confirmed; see dispatch_unconfirmed. Must not block; on
+     * any thread. */
+    void (*unconfirmed)(void *context);
+    void *context;
 };
 
 /* Starts the workers; they connect by themselves, and again whenever they have to. */
@@ -42,11 +49,27 @@ COF_CODE dispatch_start(const struct dispatch_options *options, struct dispatch 
 void dispatch_submit(struct exchange *exchange, void *context);
 void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context);
 
-/* From now on new calls are answered SERVER_DRAINING; those that are queued or under way go on. */
+/* From now on new calls are answered SERVER_DRAINING, and those that are parked at once; those that are queued or under
+ * way go on. */
 void dispatch_drain(struct dispatch *dispatch);
 
 /* Calls that were taken and not answered yet. */
 uint32_t dispatch_in_flight(struct dispatch *dispatch);
+
+/*
+ * For the job that confirms revisions (docs/decisions/0003-revisions-and-freshness.md); thread-safe.
+ *
+ * A workspace has reached a revision; whoever waits for it goes on. Every revision that is committed after
+ * dispatch_unconfirmed has returned a workspace must be told, until nobody waits there.
+ */
+void dispatch_reached(struct dispatch *dispatch, const struct cof_uuid *workspace, uint64_t revision);
+bool dispatch_waits_for_revisions(struct dispatch *dispatch);
+/* Workspaces whose revision has to be asked for once; at most `max`, and each once. */
+size_t dispatch_unconfirmed(struct dispatch *dispatch, struct cof_uuid *ret_workspaces, size_t max);
+/* Revisions may have been missed: dispatch_unconfirmed begins anew. */
+void dispatch_doubt(struct dispatch *dispatch);
+/* All calls that wait go on now: the database is another. */
+void dispatch_all_go_on(struct dispatch *dispatch);
 
 /* Ends the workers once they have answered what is queued; later calls are answered SERVER_BUSY. Answers that are kept
  * for their audit records leave until audit_stop has returned. NULL is allowed. */

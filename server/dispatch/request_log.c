@@ -94,6 +94,9 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     if (ticket->call.replayed) {
         add(&line, cof_log_number("replayed", 1));
     }
+    if (ticket->call.waits > 0) {
+        add(&line, cof_log_number("waits", ticket->call.waits));
+    }
     if (code != COF_OK) {
         add_failure(&line, &ticket->err);
     }

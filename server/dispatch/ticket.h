@@ -5,11 +5,13 @@
 #include "server/audit/audit.h"
 #include "server/dispatch/dispatch.h"
 #include "server/dispatch/method.h"
+#include "server/dispatch/parking.h"
 #include "server/service/caller.h"
 
 /*
  * One call inside dispatch. Tickets are made at start and reused; a ticket is free, or it belongs to the thread
- * that submitted it, then to the queue, then to a worker.
+ * that submitted it, then to the queue, then to a worker. A call that is parked gives its ticket back, and gets another
+ * one from the worker that goes on with it.
  */
 
 typedef enum ticket_state {
@@ -18,6 +20,7 @@ typedef enum ticket_state {
     TICKET_QUEUED,    /* in the queue */
     TICKET_RUNNING,   /* on a worker, or inline */
     TICKET_KEPT,      /* the answer is ready and waits for its audit record to be on the disk */
+    TICKET_PARKED,    /* the call waits in parking, without the ticket; on its way to TICKET_FREE */
     TICKET_ANSWERED,  /* the reply is out; on its way to TICKET_FREE */
 } ticket_state;
 
@@ -25,6 +28,7 @@ struct ticket {
     struct ticket *next; /* in the free list or the queue */
     ticket_state state;
     struct exchange *exchange;
+    struct parked *parked; /* the call as it was parked, until the worker has taken over its exchange */
     const struct method *method;
     struct cof_request_frame frame;
     struct cof_token token;
@@ -52,6 +56,12 @@ struct dispatch;
 /* admission.c: decodes the frame and checks what can be checked without the database. */
 COF_CODE admission_check(struct dispatch *dispatch, struct ticket *ticket);
 
+/* The same for a call that was parked: it was admitted once and is refused nothing now. */
+COF_CODE admission_again(struct dispatch *dispatch, struct ticket *ticket);
+
+/* Fails the call with SERVER_DRAINING. */
+COF_CODE admission_draining(struct ticket *ticket);
+
 /* answer.c: sends the handler's response, or the ticket's error, and nothing else ever. */
 void answer_message(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response);
 void answer_error(struct dispatch *dispatch, struct ticket *ticket);
@@ -72,9 +82,9 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
 void request_log_refused(struct dispatch *dispatch, const struct exchange *exchange, struct cof_slice request_id,
                          const struct cof_error *err);
 
-/* dispatch.c: runs the handler of an admitted, authenticated call and answers it. */
+/* dispatch.c: runs the handler of an admitted, authenticated call, and answers or parks it. */
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
-/* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over. */
+/* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over, or belongs to parking. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);
 /* The next calls for one worker, at most `max`; waits. 0: nothing came for a while, or the worker must stop. */

@@ -27,12 +27,7 @@ struct token_limit {
 
 static uint32_t bucket_of(const struct token_limit *limit, const struct cof_uuid *token)
 {
-    uint64_t parts[2];
-    memcpy(parts, token->bytes, sizeof parts);
-    uint64_t mixed = (parts[0] ^ limit->key) * 0x9E3779B97F4A7C15U;
-    mixed ^= mixed >> 29;
-    mixed = (mixed ^ parts[1]) * 0xBF58476D1CE4E5B9U;
-    return (uint32_t) (mixed >> 32) & limit->bucket_mask;
+    return cof_uuid_hash(token, limit->key) & limit->bucket_mask;
 }
 
 static void link_free(struct token_limit *limit, uint32_t capacity)

@@ -54,6 +54,20 @@ struct service {
 
 struct caller;
 
+/* What a call waits for that others do (docs/decisions/0006-calls-that-wait.md). */
+typedef enum call_wait_cause {
+    CALL_WAIT_NONE,
+    CALL_WAIT_REVISION, /* until a workspace has reached a revision */
+    CALL_WAIT_CAUSES,
+} call_wait_cause;
+
+struct call_wait {
+    call_wait_cause cause;
+    struct cof_uuid workspace;
+    uint64_t revision;
+    int64_t until_us; /* monotonic: the call goes on then in any case */
+};
+
 struct call {
     struct service *service;
     struct session *session;
@@ -68,6 +82,11 @@ struct call {
     int64_t deadline_us;      /* monotonic */
     const char *peer;         /* transport and address, for the audit trail */
     struct rows *prefetched;  /* what the method's prefetch queued, if it did; the method may take it */
+    uint32_t waits;           /* how often the call has waited already; it began anew each time */
+    struct call_wait wait;    /* what the handler that failed would wait for; see call_wait_for_revision */
+    /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
+    struct cof_uuid written_workspace;
+    uint64_t written_revision;
     /* For the request's log line. */
     struct cof_uuid workspace;
     bool has_workspace;
@@ -78,6 +97,24 @@ struct call {
 
 /* Whether the deadline has passed; fails with DEADLINE_EXCEEDED. */
 COF_CODE call_check_deadline(struct call *call);
+
+/*
+ * When a wait of the call must end so that there is time left for an answer before `deadline_us`, which is the call's
+ * or an earlier one.
+ */
+int64_t call_wait_end(const struct call *call, int64_t deadline_us);
+
+/* Whether the call may begin to wait until then: it has not waited too often, and there is something left of the time.
+ */
+bool call_may_wait(const struct call *call, int64_t until_us);
+
+/*
+ * Says that the call can go on when the workspace has reached the revision, and at `until_us` in any case. A handler
+ * that has said so fails with the call's error and leaves nothing behind: no transaction, nothing in the arena that
+ * is needed again. The call waits without a thread and without a session, and its handler runs anew afterwards.
+ */
+void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace, uint64_t revision,
+                            int64_t until_us);
 
 /* Wall-clock time of the call, microseconds since 1970. */
 int64_t call_now(const struct call *call);

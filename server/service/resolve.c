@@ -110,14 +110,49 @@ static cof_code read_all(struct work *work)
     return take_plans(work);
 }
 
+/* --- Waiting -------------------------------------------------------------------------------------------------- */
+
+static int64_t deadline_of(const struct work *work, const struct plan *plan)
+{
+    const struct call *call = work->call;
+    const int64_t deadline = call->received_us + (int64_t) plan->item->timeout_ms * 1000;
+    return plan->item->timeout_ms != 0 && deadline < call->deadline_us ? deadline : call->deadline_us;
+}
+
+/*
+ * What a call waits for if some of its items ask for a revision that is not reached: that of the first such item's
+ * workspace, until the most patient of them has to be answered, since one answer carries them all.
+ */
+static bool must_wait(struct work *work)
+{
+    struct call *call = work->call;
+    struct call_wait wait = {.cause = CALL_WAIT_NONE};
+    for (size_t i = 0; i < work->plan_count; i++) {
+        const struct plan *plan = &work->plans[i];
+        if (plan->failed != OUTCOME(CONSISTENCY_NOT_REACHED)) {
+            continue;
+        }
+        if (wait.cause == CALL_WAIT_NONE) {
+            wait = (struct call_wait){.cause = CALL_WAIT_REVISION, .workspace = plan->workspace};
+        }
+        const int64_t end = call_wait_end(call, deadline_of(work, plan));
+        wait.until_us = end > wait.until_us ? end : wait.until_us;
+        if (plan->min_revision > wait.revision && cof_uuid_equal(&plan->workspace, &wait.workspace)) {
+            wait.revision = plan->min_revision;
+        }
+    }
+    if (wait.cause == CALL_WAIT_NONE || !call_may_wait(call, wait.until_us)) {
+        return false;
+    }
+    call_wait_for_revision(call, &wait.workspace, wait.revision, wait.until_us);
+    return true;
+}
+
 /* --- Answering ------------------------------------------------------------------------------------------------ */
 
 static bool out_of_time(const struct work *work, const struct plan *plan)
 {
-    const struct call *call = work->call;
-    const int64_t now = cof_clock_monotonic(call->service->clock);
-    const int64_t item_deadline = call->received_us + (int64_t) plan->item->timeout_ms * 1000;
-    return now >= call->deadline_us || (plan->item->timeout_ms != 0 && now >= item_deadline);
+    return cof_clock_monotonic(work->call->service->clock) >= deadline_of(work, plan);
 }
 
 static cof_code plain(struct work *work, const struct plan *plan, size_t environment, outcome value,
@@ -276,6 +311,9 @@ static cof_code run(struct work *work)
     size_t results = 0;
     TRY(make_plans(work));
     TRY(read_all(work));
+    if (must_wait(work)) {
+        return plan_not_reached(work->call);
+    }
     for (size_t i = 0; i < work->plan_count; i++) {
         results += work->plans[i].environment_count;
     }

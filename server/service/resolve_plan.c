@@ -277,6 +277,13 @@ static cof_code take_row(struct call *call, struct plan *plan, size_t index)
     return COF_OK;
 }
 
+cof_code plan_not_reached(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_CONSISTENCY_NOT_REACHED, "%s; %s",
+                    cof_reason_meaning(COF_REASON_CONSISTENCY_NOT_REACHED),
+                    cof_reason_next_step(COF_REASON_CONSISTENCY_NOT_REACHED));
+}
+
 static cof_code check_revision(struct call *call, struct plan *plan)
 {
     if (rows_count(plan->rows) == 0) {
@@ -284,12 +291,7 @@ static cof_code check_revision(struct call *call, struct plan *plan)
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
     plan->revision = (uint64_t) rows_i64(plan->rows, 0, 0);
-    if (plan->revision < plan->min_revision) {
-        return cof_fail(call->err, COF_REASON_CONSISTENCY_NOT_REACHED, "%s; %s",
-                        cof_reason_meaning(COF_REASON_CONSISTENCY_NOT_REACHED),
-                        cof_reason_next_step(COF_REASON_CONSISTENCY_NOT_REACHED));
-    }
-    return COF_OK;
+    return plan->revision < plan->min_revision ? plan_not_reached(call) : COF_OK;
 }
 
 cof_code plan_take(struct call *call, struct plan *plan)

@@ -43,8 +43,12 @@ COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint3
 /* Queues the statement of an item; the sync is the caller's. */
 COF_CODE plan_queue(struct call *call, struct plan *plan);
 
-/* Takes over the item's rows: reads, checks and sorts them. The workspace's keys must be loaded. */
+/* Takes over the item's rows: reads, checks and sorts them. The workspace's keys must be loaded. Fails with
+ * CONSISTENCY_NOT_REACHED if they come from an older state than the item asks for. */
 COF_CODE plan_take(struct call *call, struct plan *plan);
+
+/* That failure. */
+COF_CODE plan_not_reached(struct call *call);
 
 /* Marks the item as failed by the call's error. */
 COF_CODE plan_fail(struct call *call, struct plan *plan);

@@ -10,6 +10,7 @@ enum {
     NEAR_MISSES = 3,
     NEAR_DISTANCE = 3,
     NEAR_NAMES_READ = 2000,
+    RETRY_DELAY_MS = 200,
     MASK_MIN = 4, /* shorter values would mask half of every log */
 };
 
@@ -267,6 +268,19 @@ static cof_code new_result(struct call *call, const struct plan *plan, size_t en
     return result->workspace == NULL || result->environment == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }
 
+/* What is unavailable now may be there a little later. */
+static cof_code advise_retry(struct call *call, Coffer__V1__ResultStatus *status)
+{
+    Google__Protobuf__Duration *delay = cof_arena_alloc(call->arena, sizeof *delay);
+    if (delay == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    google__protobuf__duration__init(delay);
+    delay->nanos = RETRY_DELAY_MS * 1000000;
+    status->retry_delay = delay;
+    return COF_OK;
+}
+
 cof_code result_of_outcome(struct call *call, const struct plan *plan, size_t environment, outcome value,
                            const char *message, Coffer__V1__ResolveResult **ret_result)
 {
@@ -274,6 +288,9 @@ cof_code result_of_outcome(struct call *call, const struct plan *plan, size_t en
     TRY(new_result(call, plan, environment, ret_result));
     (*ret_result)->status->code = (int32_t) code;
     (*ret_result)->status->outcome = value;
+    if (code == COF_UNAVAILABLE) {
+        TRY(advise_retry(call, (*ret_result)->status));
+    }
     (*ret_result)->status->message = text_of(call->arena, cof_slice_text(message));
     return (*ret_result)->status->message == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }

@@ -1,5 +1,11 @@
 #include "server/service/call.h"
 
+enum {
+    WAITS_MAX = 16,            /* of one call: each costs another run of its handler */
+    WAIT_RESERVE_US = 250000, /* most of what is kept of a call's time for its answer; a quarter of it at most */
+    WAIT_RESERVE_PART = 4,
+};
+
 const struct service_limits service_default_limits = {
     .references_per_item = 1000,
     .environments_per_item = 1000,
@@ -27,6 +33,23 @@ cof_code call_check_deadline(struct call *call)
     }
     return cof_fail(call->err, COF_REASON_DEADLINE_EXCEEDED, "the time for the call is over; %s",
                     cof_reason_next_step(COF_REASON_DEADLINE_EXCEEDED));
+}
+
+int64_t call_wait_end(const struct call *call, int64_t deadline_us)
+{
+    const int64_t part = (deadline_us - call->received_us) / WAIT_RESERVE_PART;
+    return deadline_us - (part < WAIT_RESERVE_US ? part : WAIT_RESERVE_US);
+}
+
+bool call_may_wait(const struct call *call, int64_t until_us)
+{
+    return call->waits < WAITS_MAX && cof_clock_monotonic(call->service->clock) < until_us;
+}
+
+void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace, uint64_t revision,
+                            int64_t until_us)
+{
+    call->wait = (struct call_wait){CALL_WAIT_REVISION, *workspace, revision, until_us};
 }
 
 int64_t call_now(const struct call *call)

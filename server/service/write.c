@@ -228,6 +228,8 @@ static cof_code take_second(struct attempt *attempt, uint64_t *ret_revision)
         TRY(session_next(call->session, NULL, call->err));
     }
     *ret_revision = (uint64_t) rows_i64(raised, 0, 0);
+    call->written_workspace = attempt->write->workspace;
+    call->written_revision = *ret_revision;
     return COF_OK;
 }
 

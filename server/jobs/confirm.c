@@ -1,0 +1,154 @@
+#include "server/jobs/confirm.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "common/arena.h"
+
+enum {
+    WAITED_PAUSE_MS = 50,
+    IN_USE_PAUSE_MS = 200,
+    LEAST_PAUSE_MS = 5,
+    ROUND_TIMEOUT_MS = 2000,
+    ASKED_AT_ONCE = 128,
+};
+
+struct confirm {
+    struct confirm_options options;
+    struct job *job;
+    int64_t xmin;   /* of the last look's snapshot; 0: there was none */
+    uint64_t epoch; /* that it belongs to */
+};
+
+static cof_code begin(struct confirm *confirm, struct session *session, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(session_queue(session, STATEMENT_SNAPSHOT, NULL, 0, err));
+    TRY(session_sync(session, err));
+    TRY(session_next(session, &rows, err));
+    confirm->xmin = rows_i64(rows, 0, 0);
+    confirm->options.doubt(confirm->options.context);
+    return COF_OK;
+}
+
+static cof_code read_changes(struct confirm *confirm, struct session *session, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    const struct param since = param_i64(confirm->xmin);
+    TRY(session_queue(session, STATEMENT_CHANGE_SINCE, &since, 1, err));
+    TRY(session_sync(session, err));
+    TRY(session_next(session, &rows, err));
+    confirm->xmin = rows_i64(rows, 0, 0);
+    for (size_t i = 0; i < rows_count(rows); i++) {
+        if (!rows_null(rows, i, 1)) {
+            const struct cof_uuid workspace = rows_uuid(rows, i, 1);
+            confirm->options.reached(confirm->options.context, &workspace, (uint64_t) rows_i64(rows, i, 2));
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code take_answer(struct confirm *confirm, struct session *session, const struct cof_uuid *workspace,
+                            struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(session_next(session, &rows, err));
+    if (rows_count(rows) == 1) {
+        confirm->options.reached(confirm->options.context, workspace, (uint64_t) rows_i64(rows, 0, 0));
+    }
+    return COF_OK;
+}
+
+/* What is committed after these statements is in the next look, whose snapshot before was older. */
+static cof_code ask(struct confirm *confirm, struct session *session, struct cof_error *err)
+{
+    struct cof_uuid workspaces[ASKED_AT_ONCE];
+    size_t count = ASKED_AT_ONCE;
+    while (count == ASKED_AT_ONCE) {
+        count = confirm->options.unconfirmed(confirm->options.context, workspaces, ASKED_AT_ONCE);
+        for (size_t i = 0; i < count; i++) {
+            const struct param workspace = param_uuid(&workspaces[i]);
+            TRY(session_queue(session, STATEMENT_REVISION_GET, &workspace, 1, err));
+            TRY(session_sync(session, err));
+        }
+        for (size_t i = 0; i < count; i++) {
+            TRY(take_answer(confirm, session, &workspaces[i], err));
+        }
+    }
+    return COF_OK;
+}
+
+/* Transaction IDs and revisions are those of one life of the database. */
+static void check_epoch(struct confirm *confirm)
+{
+    const uint64_t epoch = atomic_load(&confirm->options.service->epoch);
+    if (confirm->epoch != 0 && confirm->epoch != epoch) {
+        confirm->xmin = 0;
+        confirm->options.replaced(confirm->options.context);
+    }
+    confirm->epoch = epoch;
+}
+
+static cof_code look(struct confirm *confirm, struct session *session, struct cof_error *err)
+{
+    TRY(session_ready(session, err));
+    check_epoch(confirm);
+    TRY(confirm->xmin == 0 ? begin(confirm, session, err) : read_changes(confirm, session, err));
+    return ask(confirm, session, err);
+}
+
+static cof_code run_round(void *context, struct session *session, int64_t *ret_pause_ms, struct cof_error *err)
+{
+    struct confirm *confirm = context;
+    const confirm_need need = confirm->options.need(confirm->options.context);
+    *ret_pause_ms = need == CONFIRM_WAITED ? WAITED_PAUSE_MS : IN_USE_PAUSE_MS;
+    if (need == CONFIRM_NOTHING) {
+        /* Later that snapshot would be old, and the changes since then many. */
+        confirm->xmin = 0;
+        *ret_pause_ms = JOB_UNTIL_WOKEN;
+        return COF_OK;
+    }
+    const cof_code code = look(confirm, session, err);
+    if (code != COF_OK) {
+        confirm->xmin = 0;
+    }
+    return code;
+}
+
+cof_code confirm_start(const struct confirm_options *options, struct confirm **ret_confirm, struct cof_error *err)
+{
+    struct confirm *confirm = calloc(1, sizeof *confirm);
+    if (confirm == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    confirm->options = *options;
+    const struct job_options job = {
+        .name = "confirm",
+        .log = options->log,
+        .session = options->session,
+        .round_timeout_ms = ROUND_TIMEOUT_MS,
+        .least_pause_ms = LEAST_PAUSE_MS,
+        .round = run_round,
+        .context = confirm,
+    };
+    const cof_code code = job_start(&job, &confirm->job, err);
+    if (code != COF_OK) {
+        free(confirm);
+        return code;
+    }
+    *ret_confirm = confirm;
+    return COF_OK;
+}
+
+void confirm_wake(struct confirm *confirm)
+{
+    job_wake(confirm->job);
+}
+
+void confirm_stop(struct confirm *confirm)
+{
+    if (confirm != NULL) {
+        job_stop(confirm->job);
+        free(confirm);
+    }
+}

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "server/jobs/job.h"
+#include "server/service/call.h"
+
+/*
+ * Confirming revisions (docs/decisions/0003-revisions-and-freshness.md): while somebody needs to know, a job reads the
+ * changes that were committed since its last look, of all workspaces at once, and tells which workspace has reached
+ * which revision.
+ *
+ * It begins where the snapshot of the look before had its oldest transaction, so it misses none, and may tell one
+ * twice. When it begins, and after every failure, it knows nothing of what was before; then it asks once for the
+ * revision of each workspace that somebody waits for.
+ */
+
+typedef enum confirm_need {
+    CONFIRM_NOTHING,
+    CONFIRM_IN_USE, /* what is kept of workspaces is used as long as it is confirmed */
+    CONFIRM_WAITED, /* calls wait for a revision */
+} confirm_need;
+
+struct confirm_options {
+    const struct cof_log *log;
+    struct session_options session;
+    const struct service *service;
+    /* All of these are called on the job's thread. */
+    confirm_need (*need)(void *context);
+    /* Workspaces to ask for; at most `max`, each once until doubt was called. */
+    size_t (*unconfirmed)(void *context, struct cof_uuid *ret_workspaces, size_t max);
+    void (*reached)(void *context, const struct cof_uuid *workspace, uint64_t revision);
+    /* Changes may have been missed. */
+    void (*doubt)(void *context);
+    /* The database is another: no revision that was known means anything. */
+    void (*replaced)(void *context);
+    void *context;
+};
+
+struct confirm;
+
+COF_CODE confirm_start(const struct confirm_options *options, struct confirm **ret_confirm, struct cof_error *err);
+
+/* Somebody began to wait in a workspace that has not been asked for. On any thread. */
+void confirm_wake(struct confirm *confirm);
+
+/* NULL is allowed. */
+void confirm_stop(struct confirm *confirm);

@@ -1,7 +1,7 @@
 #include "server/service/call.h"
 
 enum {
-    WAITS_MAX = 16,            /* of one call: each costs another run of its handler */
+    WAITS_MAX = 16,           /* of one call: each costs another run of its handler */
     WAIT_RESERVE_US = 250000, /* most of what is kept of a call's time for its answer; a quarter of it at most */
     WAIT_RESERVE_PART = 4,
 };

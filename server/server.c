@@ -412,7 +412,12 @@ static void tell_listening(struct server *server, const struct server_hooks *hoo
     }
 }
 
-/* Calls under way get their time; after it the server ends all the same. */
+static bool idle(const struct server *server)
+{
+    return dispatch_in_flight(server->dispatch) == 0 && transport_in_flight(server->transport) == 0;
+}
+
+/* Calls under way get their time, and their replies get out; after it the server ends all the same. */
 static void drain(struct server *server)
 {
     const int64_t until =
@@ -421,7 +426,7 @@ static void drain(struct server *server)
             cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
     dispatch_drain(server->dispatch);
     transport_drain(server->transport);
-    while (dispatch_in_flight(server->dispatch) > 0 && cof_clock_monotonic(&cof_system_clock) < until) {
+    while (!idle(server) && cof_clock_monotonic(&cof_system_clock) < until) {
         pause_or_leave();
     }
     COF_LOG(&server->core->log, COF_LOG_INFO, "stopped", "the server ends",

@@ -33,14 +33,13 @@ static cof_code queue_prefetch(struct ticket *ticket)
     return method->prefetch(&ticket->call, ticket->request, &ticket->token.workspace, &ticket->prefetch_queued);
 }
 
-/* Work whose deadline has passed before it starts is not started. */
 static void queue_ticket(struct worker *worker, struct ticket *ticket)
 {
     ticket->call.session = worker->session;
     ticket->prefetch_queued = false;
     ticket->token_failed = false;
-    ticket->token_queued = call_check_deadline(&ticket->call) == COF_OK &&
-                           caller_queue(worker->session, &ticket->token, &ticket->err) == COF_OK;
+    ticket->token_queued =
+        ticket->err.code == COF_OK && caller_queue(worker->session, &ticket->token, &ticket->err) == COF_OK;
     if (ticket->token_queued) {
         cof_ignore(queue_prefetch(ticket));
     }
@@ -131,6 +130,16 @@ static void set_batch_deadline(struct worker *worker, struct ticket *const *tick
     session_deadline(worker->session, deadline);
 }
 
+/* Work whose deadline has passed before it starts is not started; false if that is so for all of it. */
+static bool any_in_time(struct ticket *const *tickets, size_t count)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        any = (tickets[i]->err.code == COF_OK && call_check_deadline(&tickets[i]->call) == COF_OK) || any;
+    }
+    return any;
+}
+
 static bool connected(struct worker *worker, struct ticket *const *tickets, size_t count)
 {
     struct service *service = dispatch_options_of(worker->dispatch)->service;
@@ -138,7 +147,9 @@ static bool connected(struct worker *worker, struct ticket *const *tickets, size
     const bool up = session_ready(worker->session, &err) == COF_OK;
     atomic_store(&service->database_up, up);
     for (size_t i = 0; !up && i < count; i++) {
-        tickets[i]->err = err;
+        if (tickets[i]->err.code == COF_OK) {
+            tickets[i]->err = err;
+        }
     }
     return up;
 }
@@ -146,7 +157,7 @@ static bool connected(struct worker *worker, struct ticket *const *tickets, size
 static void run_batch(struct worker *worker, struct ticket *const *tickets, size_t count)
 {
     set_batch_deadline(worker, tickets, count);
-    if (connected(worker, tickets, count)) {
+    if (any_in_time(tickets, count) && connected(worker, tickets, count)) {
         read_group(worker, tickets, count);
         if (count > 1) {
             read_alone(worker, tickets, count);

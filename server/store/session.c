@@ -655,7 +655,11 @@ static cof_code connect_session(struct session *session, struct cof_error *err)
         cof_ignore(cof_note(err, "waiting before the next connect; the last: %s", session->connect_error));
         return cof_error_retry_after(err, remaining_ms);
     }
-    if (connect_once(session, err) != COF_OK) {
+    const cof_code code = connect_once(session, err);
+    if (code == COF_DEADLINE_EXCEEDED) {
+        return code; /* the caller had too little time; that says nothing of the database */
+    }
+    if (code != COF_OK) {
         return cof_error_retry_after(err, backoff_failed(&session->backoff, now_us(session), chance()));
     }
     backoff_succeeded(&session->backoff);

@@ -24,9 +24,11 @@ SYSTEM = "00000000-0000-0000-0000-000000000000"
 class ServerTest(unittest.TestCase):
     """Calls are made as the workspace's administrator over IPC unless they say otherwise."""
 
+    SETTINGS = {}  # of the server, as its environment
+
     @classmethod
     def setUpClass(cls):
-        cls.dev = Dev()
+        cls.dev = Dev(**cls.SETTINGS)
         cls.connection = cls.dev.connect()
 
     @classmethod

@@ -157,7 +157,7 @@ class Resolve(context.ServerTest):
 
     def token_outcome(self, raw):
         text = base64.urlsafe_b64encode(raw).decode().rstrip("=")
-        return self.resolve("prod", "crowdstrike.EXTRA", consistency_token=text)["status"]["outcome"]
+        return self.resolve("prod", "crowdstrike.EXTRA", consistency_token=text, timeout_ms=500)["status"]["outcome"]
 
     def test_expired_secret_is_returned_with_its_time_unless_it_blocks(self):
         past = {"seconds": 1600000000}

@@ -21,6 +21,7 @@
 enum {
     BACKOFF_FIRST_MS = 50,
     RESET_WAIT_US = 200000,
+    FAIR_CONNECT_US = 1000000, /* a host that has not answered by then is away */
     CONNECT_ERROR_SIZE = 200,
     IDENTIFIER_SIZE = 64, /* PostgreSQL's NAMEDATALEN */
     NUMBER_TEXT_SIZE = 16,
@@ -655,9 +656,10 @@ static cof_code connect_session(struct session *session, struct cof_error *err)
         cof_ignore(cof_note(err, "waiting before the next connect; the last: %s", session->connect_error));
         return cof_error_retry_after(err, remaining_ms);
     }
+    const int64_t begin_us = now_us(session);
     const cof_code code = connect_once(session, err);
-    if (code == COF_DEADLINE_EXCEEDED) {
-        return code; /* the caller had too little time; that says nothing of the database */
+    if (code == COF_DEADLINE_EXCEEDED && now_us(session) - begin_us < FAIR_CONNECT_US) {
+        return code; /* the caller had too little time, which says nothing of the database */
     }
     if (code != COF_OK) {
         return cof_error_retry_after(err, backoff_failed(&session->backoff, now_us(session), chance()));

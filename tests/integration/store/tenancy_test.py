@@ -34,6 +34,8 @@ ACROSS = {
     "INSTANCE_NEW_EPOCH": ({"instance"}, "the instance"),
     "DIRECTORY_INSERT": ({"workspace_directory"}, "a workspace comes into being"),
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
+    "SNAPSHOT": (set(), "which transactions are not over"),
+    "CHANGE_SINCE": ({"change"}, "which workspaces reached which revision since the last look; no content of a change"),
     "PING": (set(), "whether the connection lives"),
     "CONNECTION_SETTINGS": (set(), "time limits of the connection"),
     "SCHEMA_LOCK": (set(), "one server migrates at a time"),

@@ -166,6 +166,9 @@ static struct dispatch_options dispatch_settings(void)
         .log_requests = DISPATCH_LOG_ALL,
         .workers = 1,
         .queue = 16,
+        .max_parked = 16,
+        .max_parked_workspace = 16,
+        .max_parked_bytes = 1U << 20,
         .call_memory = CALL_MEMORY,
         .reply_timeout_ms = TIMEOUT_MS,
         .session =

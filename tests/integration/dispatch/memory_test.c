@@ -66,7 +66,7 @@ char *__wrap_strdup(const char *text);
 void *__wrap_cof_arena_alloc(struct cof_arena *arena, size_t size);
 void *__wrap_cof_arena_array(struct cof_arena *arena, size_t count, size_t size);
 char *__wrap_cof_arena_text(struct cof_arena *arena, struct cof_slice text);
-char *__wrap_cof_arena_format(struct cof_arena *arena, const char *format, ...);
+char *__wrap_cof_arena_format(struct cof_arena *arena, const char *format, ...) COF_PRINTF(2, 3);
 void __wrap_cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_t limit_bytes);
 
 void *__wrap_calloc(size_t count, size_t size)

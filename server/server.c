@@ -31,6 +31,7 @@ struct server_core {
     struct root_key *root; /* the keyring takes over another copy */
     struct keyring *keyring;
     struct service service;
+    atomic_bool give_up; /* the time for calls under way is over */
     struct session *session;
     bool has_instance;
 };
@@ -46,6 +47,7 @@ static struct session_options session_options_of(struct server_core *core)
         .backoff_max_ms = core->settings->database_backoff_max,
         .on_connect = instance_on_connect,
         .context = &core->service,
+        .give_up = &core->give_up,
     };
 }
 
@@ -429,6 +431,7 @@ static void drain(struct server *server)
     while (!idle(server) && cof_clock_monotonic(&cof_system_clock) < until) {
         pause_or_leave();
     }
+    atomic_store(&server->core->give_up, true);
     COF_LOG(&server->core->log, COF_LOG_INFO, "stopped", "the server ends",
             cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
 }

@@ -74,6 +74,13 @@ static cof_code exceeds(struct call *call, const char *why)
                     cof_reason_next_step(COF_REASON_TOKEN_EXCEEDS_ISSUER));
 }
 
+/* A token that ends hands out none that lives on. */
+static bool outlives(const struct issue *issue, const struct caller *caller)
+{
+    const int64_t end = caller->token.expire_time;
+    return end != ROW_NO_TIME && (issue->row.expire_time == ROW_NO_TIME || issue->row.expire_time > end);
+}
+
 /* Who may hand out what: a system token for fleet accounts and for the first account of a workspace, which nobody
  * else could; everybody else within what the caller may do. */
 static cof_code check_issuer(struct call *call, const struct issue *issue)
@@ -95,6 +102,10 @@ static cof_code check_issuer(struct call *call, const struct issue *issue)
     }
     if (!rights_within(&grants, &issue->restrictions, &caller->grants, &caller->restrictions)) {
         return exceeds(call, "the token would permit more than the caller may do");
+    }
+    if (outlives(issue, caller)) {
+        return exceeds(call,
+                       "the token would live longer than the one that it is issued with; set its expire_time");
     }
     return COF_OK;
 }

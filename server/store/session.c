@@ -20,6 +20,7 @@
 
 enum {
     BACKOFF_FIRST_MS = 50,
+    LOOK_MS = 100, /* how often a wait looks whether it is to give up */
     RESET_WAIT_US = 200000,
     FAIR_CONNECT_US = 1000000, /* a host that has not answered by then is away */
     CONNECT_ERROR_SIZE = 200,
@@ -121,15 +122,20 @@ static void ignore_notice(void *context, const PGresult *result)
     (void) result;
 }
 
-/* For poll: milliseconds until the moment, rounded up; -1 for never. */
+/* For poll: milliseconds until the moment, rounded up, but not so long that giving up goes unnoticed. */
 static int wait_ms(const struct session *session, int64_t until_us)
 {
     if (until_us == 0) {
-        return -1;
+        return LOOK_MS;
     }
     const int64_t left_us = until_us - now_us(session);
     const int64_t left_ms = left_us <= 0 ? 0 : (left_us + 999) / 1000;
-    return left_ms > INT_MAX ? INT_MAX : (int) left_ms;
+    return left_ms > LOOK_MS ? LOOK_MS : (int) left_ms;
+}
+
+static bool gives_up(const struct session *session)
+{
+    return session->options.give_up != NULL && atomic_load(session->options.give_up);
 }
 
 /* Waits until the socket is ready; false once the moment has passed. Other failures are left to libpq to find. */
@@ -142,7 +148,7 @@ static bool wait_socket(const struct session *session, int fd, short events, int
         if (ready < 0 && errno != EINTR) {
             return true;
         }
-        if (ready <= 0 && until_us != 0 && now_us(session) >= until_us) {
+        if (ready <= 0 && (gives_up(session) || (until_us != 0 && now_us(session) >= until_us))) {
             return false;
         }
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -77,6 +78,8 @@ struct session_options {
      * that it queues. Its failure is the failure to connect. */
     cof_code (*on_connect)(struct session *session, void *context, struct cof_error *err);
     void *context;
+    const atomic_bool
+        *give_up; /* once true, nothing is waited for any more, as if all time were over; may be NULL */
 };
 
 /* Does not connect yet. Fails with CONFIG_INVALID if the connection string cannot be read; it is never quoted. */

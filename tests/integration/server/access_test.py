@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import time
 import unittest
 import uuid
 
@@ -396,6 +397,14 @@ class Access(context.AccessTest):
                                  kind="TOKEN_KIND_SYSTEM")
         self.assertEqual(answer.reason, "TOKEN_EXCEEDS_ISSUER")
         self.assertEqual(self.issue("admin", token=less, workspace=SYSTEM).reason, "TOKEN_EXCEEDS_ISSUER")
+
+    def test_token_that_ends_issues_none_that_lives_longer(self):
+        name, _ = self.account(RULES)
+        end = int(time.time()) + 3600
+        ending = self.issue(name, expire_time={"seconds": end}).message["secret_text"]
+        for expire in ({}, {"expire_time": {"seconds": end + 1}}):
+            self.assertEqual(self.issue(name, token=ending, **expire).reason, "TOKEN_EXCEEDS_ISSUER", expire)
+        self.assertEqual(self.issue(name, token=ending, expire_time={"seconds": end}).code, 0)
 
     def test_repeat_of_an_issue_does_not_give_a_token_to_who_could_not_issue_it(self):
         name, _ = self.account(RULES)

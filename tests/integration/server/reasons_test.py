@@ -26,7 +26,7 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 # Reasons of the table that this server does not give, and why. One that is given all the same fails the test of it.
 NOT_GIVEN = {
     "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
-    "AUDIT_UNAVAILABLE": "nothing is written into an audit log of the server's own yet",
+    "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
     "WORKSPACE_DISABLED": "no method disables a workspace yet",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",

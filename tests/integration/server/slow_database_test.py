@@ -132,6 +132,17 @@ class Database(context.ServerTest):
             self.assertEqual({under_way.receive(number).code for number in numbers}, {0})
         self.assertEqual(server.process.wait(PATIENCE), 0)
 
+    def test_drain_whose_time_is_over_waits_for_no_statement(self):
+        server = self.dev.more("late", COFFERD_SERVER__DRAIN_TIMEOUT="500ms")
+        with self.dev.connect(server.address) as under_way, self.lock():
+            number = self.hang(lambda: self.ask(under_way), 1)[0]
+            server.process.send_signal(signal.SIGTERM)
+            # The lock is never given back meanwhile, and the call's own time is a minute.
+            self.assertEqual(server.process.wait(PATIENCE), 0)
+            with self.assertRaises(OSError):
+                self.assertNotEqual(under_way.receive(number).code, 0)
+                under_way.call(CALLER, token=self.dev.admin)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -258,7 +258,8 @@ class Many(WaitingTest):
             os.kill(int(self.sql("select pid from pg_stat_activity where backend_type = 'client backend'"
                                  " and pid <> pg_backend_pid() limit 1")), signal.SIGKILL)
             wait_for(lambda: self.written(tenant), "the database is not back")
-            self.assertEqual({self.resolved(waiting, number) for number in numbers}, {(b"after", tenant.state)})
+            # A write whose answer was lost in the crash may be there besides the one that was answered.
+            self.assertEqual({self.resolved(waiting, number)[0] for number in numbers}, {b"after"})
         # The first server's other sessions were lost, too; the tests after this one need them.
         wait_for(lambda: self.connection.call(CALLER, token=self.dev.admin).code == 0, "the database is not back")
 

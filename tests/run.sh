@@ -48,13 +48,14 @@ run() {
     ctest --preset "$1" -j "$jobs" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
 }
 
-# The thread sanitizer does not start where addresses are too random.
+# The thread sanitizer does not start where addresses are too random. The tests of the programs as a person uses them
+# have no threads to look at.
 run_tsan() {
-    if setarch -R true 2>/dev/null; then
-        setarch -R ctest --preset tsan -j "$jobs" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
-    else
-        run tsan
-    fi
+    local fixed=()
+    if setarch -R true 2>/dev/null; then fixed=(setarch -R); fi
+    rm -f build/tsan/results.xml
+    "${fixed[@]}" ctest --preset tsan -j "$jobs" "${tries[@]}" -LE "check|e2e" --no-tests=error \
+        --output-junit results.xml
 }
 
 symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)

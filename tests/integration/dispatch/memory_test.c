@@ -638,7 +638,7 @@ static void sweep(const struct step *prepare, const struct step *step, bool writ
         if (prepare != NULL) {
             CHECK_INT(call(prepare, round, 0).code, COF_OK);
         }
-        const struct answer answer = call(step, round, (long) (round - first + 1));
+        const struct answer answer = call(step, round, (long) round - (long) first + 1);
         spent = atomic_exchange(&until_refusal, 0) <= 0;
         check_answer(step, round, &answer);
         clear_failures += answer.reason == COF_REASON_OUT_OF_MEMORY;

@@ -57,7 +57,7 @@ static void reset_wipes_what_was_used_and_gives_it_back(void)
     struct cof_arena arena;
     cof_arena_init(&arena, pool, POOL);
     uint8_t *small = cof_arena_alloc(&arena, 100);
-    uint8_t *large = cof_arena_alloc(&arena, 3 * COF_ARENA_CHUNK);
+    uint8_t *large = cof_arena_alloc(&arena, (size_t) 3 * COF_ARENA_CHUNK);
     CHECK(small != NULL && large != NULL);
     memset(small, 0xA5, 100);
     memset(large, 0xA5, (size_t) 3 * COF_ARENA_CHUNK);
@@ -75,8 +75,8 @@ static void alloc_past_the_arenas_limit_returns_null(void)
 {
     AUTO(free_pool) struct cof_pool *pool = new_pool(POOL);
     struct cof_arena arena;
-    cof_arena_init(&arena, pool, 2 * COF_ARENA_CHUNK);
-    CHECK(cof_arena_alloc(&arena, 2 * COF_ARENA_CHUNK) == NULL);
+    cof_arena_init(&arena, pool, (size_t) 2 * COF_ARENA_CHUNK);
+    CHECK(cof_arena_alloc(&arena, (size_t) 2 * COF_ARENA_CHUNK) == NULL);
     CHECK_INT(cof_pool_used(pool), 0);
     CHECK(cof_arena_alloc(&arena, COF_ARENA_CHUNK) != NULL);
     CHECK_INT(cof_pool_used(pool), 2);
@@ -122,8 +122,8 @@ static void long_run_needs_free_neighbours(void)
     CHECK_INT(cof_pool_used(pool), POOL_CHUNKS / 2);
     CHECK(cof_arena_alloc(&wide, COF_ARENA_CHUNK + 1) == NULL);
     cof_arena_reset(&arenas[7]);
-    CHECK(cof_arena_alloc(&wide, 2 * COF_ARENA_CHUNK) != NULL);
-    CHECK(cof_arena_alloc(&wide, 2 * COF_ARENA_CHUNK) == NULL);
+    CHECK(cof_arena_alloc(&wide, (size_t) 2 * COF_ARENA_CHUNK) != NULL);
+    CHECK(cof_arena_alloc(&wide, (size_t) 2 * COF_ARENA_CHUNK) == NULL);
     cof_arena_reset(&wide);
     for (int i = 1; i < POOL_CHUNKS; i += 2) {
         cof_arena_reset(&arenas[i]);

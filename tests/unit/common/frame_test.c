@@ -321,18 +321,23 @@ static void field_that_occurs_twice_is_refused(void)
     }
 }
 
+static void check_wrong_type(uint64_t number, unsigned type)
+{
+    AUTO(bytes_done) struct bytes bytes = new_bytes();
+    static struct cof_request_frame frame;
+    struct cof_error err;
+    add_tag(&bytes, number, type);
+    add_raw(&bytes, "\0\0\0\0\0\0\0\0", type == WIRE_FIXED64 ? 8 : type == WIRE_FIXED32 ? 4 : 1);
+    CHECK_FAILS(decode(&bytes, &frame, &err), &err, FRAME_INVALID);
+}
+
 static void wrong_wire_types_and_groups_are_refused(void)
 {
     for (uint64_t number = 1; number <= 7; number++) {
         const unsigned right = number == 1 || number == 4 || number == 6 ? WIRE_VARINT : WIRE_BYTES;
         for (unsigned type = 0; type < 8; type++) {
-            AUTO(bytes_done) struct bytes bytes = new_bytes();
-            static struct cof_request_frame frame;
-            struct cof_error err;
-            add_tag(&bytes, number, type);
-            add_raw(&bytes, "\0\0\0\0\0\0\0\0", type == WIRE_FIXED64 ? 8 : type == WIRE_FIXED32 ? 4 : 1);
             if (type != right) {
-                CHECK_FAILS(decode(&bytes, &frame, &err), &err, FRAME_INVALID);
+                check_wrong_type(number, type);
             }
         }
     }

@@ -105,6 +105,19 @@ static void random_tokens_come_back_with_a_fixed_length(void)
     }
 }
 
+static void check_changed(char *text, size_t at)
+{
+    const char right = text[at];
+    for (int byte = 0; byte < 256; byte++) {
+        struct cof_error err;
+        struct cof_token read;
+        text[at] = (char) byte;
+        CHECK(text[at] == right || cof_token_parse(cof_slice_of(text, strlen(text) > at ? strlen(text) : at + 1),
+                                                   &read, &err) == COF_UNAUTHENTICATED);
+    }
+    text[at] = right;
+}
+
 static void any_one_character_changed_is_noticed(void)
 {
     for (int kind = COF_TOKEN_WORKSPACE; kind <= COF_TOKEN_SYSTEM; kind++) {
@@ -112,16 +125,7 @@ static void any_one_character_changed_is_noticed(void)
         const struct cof_token token = some_token((cof_token_kind) kind);
         cof_token_format(&token, text);
         for (size_t at = 0; text[at] != '\0'; at++) {
-            const char right = text[at];
-            for (int byte = 0; byte < 256; byte++) {
-                struct cof_error err;
-                struct cof_token read;
-                text[at] = (char) byte;
-                CHECK(text[at] == right ||
-                      cof_token_parse(cof_slice_of(text, strlen(text) > at ? strlen(text) : at + 1), &read, &err) ==
-                          COF_UNAUTHENTICATED);
-            }
-            text[at] = right;
+            check_changed(text, at);
         }
     }
 }

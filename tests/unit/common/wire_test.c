@@ -274,23 +274,28 @@ static void index_in_the_path_counts_the_field_not_its_neighbours(void)
     CHECK_TEXT(err.field, "texts[5]");
 }
 
+static void check_wire_type(uint64_t number, unsigned type, bool right)
+{
+    AUTO(bytes_done) struct bytes bytes = new_bytes();
+    struct cof_error err;
+    /* Eight bytes are a varint of one and an empty rest, a length of zero and so on. */
+    add_tag(&bytes, number, type);
+    add_raw(&bytes, "\0\0\0\0\0\0\0\0", type == WIRE_FIXED64 ? 8 : type == WIRE_FIXED32 ? 4 : 1);
+    if (right) {
+        CHECK_OK(scan(&bytes, &err), &err);
+    } else {
+        CHECK_FAILS(scan(&bytes, &err), &err, PAYLOAD_INVALID);
+    }
+}
+
 static void wrong_wire_type_is_refused_and_groups_are_too(void)
 {
     static const uint64_t numbers[] = {TEXT, BLOB, NUMBER, FIXED32, PACKED, TEXTS, ITEMS, INNER, ENTRIES, LEFT};
     static const unsigned right[] = {2, 2, 0, 5, 0, 2, 2, 2, 2, 2};
     for (size_t i = 0; i < COF_COUNT(numbers); i++) {
         for (unsigned type = 0; type < 8; type++) {
-            AUTO(bytes_done) struct bytes bytes = new_bytes();
-            struct cof_error err;
             const bool packed = numbers[i] == PACKED && type == WIRE_BYTES;
-            /* Eight bytes are a varint of one and an empty rest, a length of zero and so on. */
-            add_tag(&bytes, numbers[i], type);
-            add_raw(&bytes, "\0\0\0\0\0\0\0\0", type == WIRE_FIXED64 ? 8 : type == WIRE_FIXED32 ? 4 : 1);
-            if (type == right[i] || packed) {
-                CHECK_OK(scan(&bytes, &err), &err);
-            } else {
-                CHECK_FAILS(scan(&bytes, &err), &err, PAYLOAD_INVALID);
-            }
+            check_wire_type(numbers[i], type, type == right[i] || packed);
         }
     }
 }

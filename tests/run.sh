@@ -36,7 +36,7 @@ stage() {
 }
 
 # Tests of whole servers meet each other's load: what fails is tried again, twice at most, and the log
-# says so. Tests of the client can also meet the fault of nng that common/socket.h tells of.
+# says so. Tests of the client can also meet the fault of nng that client/libcoffer/socket.h tells of.
 tries=(--repeat until-pass:3)
 
 build() {

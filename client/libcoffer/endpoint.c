@@ -7,8 +7,8 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/transport/tcp/tcp.h>
 
+#include "client/libcoffer/socket.h"
 #include "common/clock.h"
-#include "common/socket.h"
 
 enum {
     IDLE_CONTEXTS = 256, /* more than that are closed when they are given back */
@@ -202,7 +202,7 @@ bool endpoint_close(struct endpoint *endpoint)
     shut_doors(endpoint);
     for (size_t i = endpoint->socket_count; i-- > 0 && closed;) {
         struct endpoint_socket *socket = endpoint->sockets[i];
-        closed = !socket->opened || cof_socket_close(socket->socket);
+        closed = !socket->opened || socket_close(socket->socket);
         socket->opened = socket->opened && !closed;
     }
     return closed;

@@ -10,7 +10,7 @@
 /*
  * One address: a REQ socket that connects, and connects again, by itself, and its contexts. Thread-safe.
  *
- * nng 1.5.2 can lose the end of a connection (common/socket.h). Then the socket is connected for ever, sends nothing, and
+ * nng 1.5.2 can lose the end of a connection (client/libcoffer/socket.h). Then the socket is connected for ever, sends nothing, and
  * never connects again. So a socket to which nothing can be given while nothing comes from it is replaced by a new one;
  * the old one stays beside it until the endpoint is closed, and there are ENDPOINT_SOCKETS at most.
  */
@@ -45,7 +45,7 @@ COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **
 
 /*
  * Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. False: the
- * socket is still being closed (common/socket.h), and the endpoint and what `changed` uses must stay.
+ * socket is still being closed (client/libcoffer/socket.h), and the endpoint and what `changed` uses must stay.
  */
 bool endpoint_close(struct endpoint *endpoint);
 /* Frees a closed endpoint. NULL is allowed. */

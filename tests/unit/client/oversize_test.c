@@ -5,7 +5,7 @@
 
 /*
  * A program of its own: the server here is closed on in the middle of an answer, after which nng 1.5.2 may take apart no
- * connection of the process any more (common/socket.h), neither the server's nor a client's.
+ * connection of the process any more (client/libcoffer/socket.h), neither the server's nor a client's.
  */
 
 static void answer_too_much(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,

@@ -12,7 +12,7 @@
 #include <coffer/coffer.h>
 #include <coffer/v1/resolve.pb-c.h>
 
-#include "common/socket.h"
+#include "client/libcoffer/socket.h"
 
 enum {
     THREADS_MAX = 16,
@@ -224,7 +224,7 @@ void scripted_server_free(struct scripted_server *server)
         (void) pthread_join(server->attendants[i].thread, NULL);
         nng_aio_free(server->attendants[i].aio);
     }
-    (void) cof_socket_close(server->socket);
+    (void) socket_close(server->socket);
     free(server);
 }
 

@@ -13,4 +13,4 @@
  *
  * False: the socket is still being closed by a thread of its own, and what its callbacks use must stay for ever.
  */
-bool cof_socket_close(nng_socket socket);
+bool socket_close(nng_socket socket);

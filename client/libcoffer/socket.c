@@ -1,4 +1,4 @@
-#include "common/socket.h"
+#include "client/libcoffer/socket.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -53,7 +53,7 @@ static bool wait_for_close(struct closing *closing)
     return closed;
 }
 
-bool cof_socket_close(nng_socket socket)
+bool socket_close(nng_socket socket)
 {
     pthread_t thread;
     struct closing *closing = calloc(1, sizeof *closing);

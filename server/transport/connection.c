@@ -112,6 +112,7 @@ static void unlock(struct connection *connection, struct request *over)
 {
     for (const struct request *request = over; request != NULL; request = request->next) {
         connection->holds--;
+        (void) atomic_fetch_sub(&connection->all->in_flight, 1);
     }
     const bool gone = connection->holds == 0;
     (void) pthread_mutex_unlock(&connection->lock);
@@ -287,7 +288,6 @@ static void enqueue(struct connection *connection, struct request *request)
 static bool leave(struct connection *connection, bool malformed)
 {
     connection->in_flight--;
-    (void) atomic_fetch_sub(&connection->all->in_flight, 1);
     connection->malformed += malformed;
     return malformed && connection->malformed >= connection->all->options->max_malformed;
 }

@@ -22,7 +22,7 @@ struct connections *connections_new(const struct transport_options *options);
 /* Takes over a stream that was accepted. `transport` is "tcp" or "ipc". A connection over the limit is closed. */
 void connections_add(struct connections *connections, nng_stream *stream, const char *transport);
 
-/* Requests that have no reply yet. */
+/* Requests whose reply is not out yet. */
 uint32_t connections_in_flight(const struct connections *connections);
 
 /* Closes all connections and waits until they are gone; every request must have its reply, and none may come any

@@ -50,7 +50,7 @@ const char *transport_address(const struct transport *transport, size_t index);
 /* Stops taking new connections; requests that arrive on old ones are still given to submit, which refuses them. */
 void transport_drain(struct transport *transport);
 
-/* Requests that are in submit's hands now. */
+/* Requests whose reply is not out yet: a server that ends waits for them. */
 uint32_t transport_in_flight(const struct transport *transport);
 
 /* Closes everything; waits for callbacks. All exchanges must have been answered. NULL is allowed. */

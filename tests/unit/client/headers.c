@@ -1,5 +1,6 @@
 /* Compiled, never run: what a user's program can be, in C99 and in C++. */
 
+#include <coffer/mask.h>
 #include <coffer/rpc.h>
 #include <coffer/version.h>
 

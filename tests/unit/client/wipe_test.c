@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <coffer/mask.h>
 #include <coffer/rpc.h>
 #include <coffer/v1/resolve.pb-c.h>
 
@@ -199,6 +200,58 @@ static void values_of_calls_that_travelled_together_are_gone_when_all_are_freed(
     CHECK_INT(count_canaries(), 0);
 }
 
+static bool swallow(const void *data, size_t length, void *context)
+{
+    (void) data;
+    *(size_t *) context += length;
+    return true;
+}
+
+/* The canary, and longer ones of which it is only the beginning, so that a stream keeps it back. */
+static coffer_status masker_with_canary(const coffer_result *result, coffer_masker **ret_masker)
+{
+    uint8_t longer[CANARY + 1] = {0};
+    const coffer_bytes values[] = {{longer, sizeof longer}};
+    make_canary(0, longer);
+    const coffer_status status = coffer_masker_new(result, values, 1, ret_masker, NULL);
+    cof_wipe(longer, sizeof longer);
+    return status;
+}
+
+static coffer_status feed_canary(coffer_mask_stream *stream)
+{
+    uint8_t canary[CANARY];
+    make_canary(0, canary);
+    const coffer_status status = coffer_mask_stream_feed(stream, canary, sizeof canary);
+    cof_wipe(canary, sizeof canary);
+    return status;
+}
+
+static void forms_and_what_a_stream_kept_back_are_gone_when_they_are_freed(void)
+{
+    AUTO(scripted_client_cleanup) coffer_client *client = scripted_client(server_address(), "");
+    coffer_request *request = coffer_request_new();
+    coffer_result *result = NULL;
+    coffer_masker *masker = NULL;
+    coffer_mask_stream *stream = NULL;
+    size_t sent = 0;
+    coffer_request_add_reference(request, "slack", "KEY");
+    const coffer_status status = coffer_resolve(client, request, &result, NULL);
+    coffer_request_free(request);
+    CHECK_INT(status, COFFER_OK);
+    CHECK_INT(masker_with_canary(result, &masker), COFFER_OK);
+    CHECK_INT(count_canaries(), 1);
+    coffer_result_free(result);
+    CHECK_INT(count_canaries(), 0);
+    CHECK_INT(coffer_mask_stream_new(masker, swallow, &sent, &stream, NULL), COFFER_OK);
+    CHECK_INT(feed_canary(stream), COFFER_OK);
+    CHECK_INT(sent, 0);
+    CHECK_INT(count_canaries(), 1);
+    coffer_mask_stream_free(stream);
+    CHECK_INT(count_canaries(), 0);
+    coffer_masker_free(masker);
+}
+
 static size_t pack_request(uint8_t *to)
 {
     static char name[] = "slack";
@@ -268,5 +321,6 @@ static void sent_payload_of_a_call_is_gone_from_the_librarys_memory(void)
 
 TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed),
           TEST(values_of_calls_that_travelled_together_are_gone_when_all_are_freed),
+          TEST(forms_and_what_a_stream_kept_back_are_gone_when_they_are_freed),
           TEST(payload_is_gone_after_the_reply_is_freed), TEST(message_is_gone_after_the_closure),
           TEST(sent_payload_of_a_call_is_gone_from_the_librarys_memory))

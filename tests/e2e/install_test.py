@@ -4,6 +4,7 @@
 Everything is installed into a folder, programs are built outside of the tree against it, and run against a server.
 """
 
+import base64
 import os
 import pathlib
 import shutil
@@ -18,7 +19,7 @@ import cli  # noqa: E402
 from cofferd import BUILD, ROOT, Dev, values  # noqa: E402
 
 STRANGER = ROOT / "tests" / "e2e" / "stranger"
-EXAMPLE = ROOT / "client" / "libcoffer" / "examples" / "executor.c"
+EXAMPLES = ROOT / "client" / "libcoffer" / "examples"
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 C = ["-std=c99", "-Wstrict-prototypes", "-Wmissing-prototypes"]
 CPP = ["-x", "c++", "-std=c++11"]
@@ -133,7 +134,7 @@ class Installed(unittest.TestCase):
 
     def test_every_installed_header_stands_alone_in_c99_and_in_cpp(self):
         headers = sorted(path.name for path in (self.prefix / "include" / "coffer").iterdir())
-        self.assertEqual(headers, ["coffer.h", "errors.h", "rpc.h", "version.h"])
+        self.assertEqual(headers, ["coffer.h", "errors.h", "mask.h", "rpc.h", "version.h", "view.h"])
         for header in headers:
             for language in (["-x", "c", "-std=c99"], ["-x", "c++", "-std=c++11"], ["-x", "c++", "-std=c++20"]):
                 source = self.folder / "alone.c"
@@ -153,7 +154,7 @@ class Installed(unittest.TestCase):
                 self.assertNotIn(str(ROOT), path.read_text(), path)
 
     def test_example_is_compiled_as_its_comment_says_and_runs(self):
-        program = self.build(EXAMPLE, C, "executor", self.flags("--cflags", "--libs"))
+        program = self.build(EXAMPLES / "executor.c", C, "executor", self.flags("--cflags", "--libs"))
         code, out, err = self.call(program, "prod", "nowhere")
         self.assertEqual((code, err), (1, ""))
         self.assertIn("ok   crowdstrike.CROWDSTRIKE_CLIENT_ID: 24 bytes, version 1", out)
@@ -163,6 +164,23 @@ class Installed(unittest.TestCase):
         code, out, _ = self.call(program, "--wrong-key", "prod")
         self.assertEqual(code, 1)
         self.assertIn("did you mean CROWDSTRIKE_CLIENT_SECRET", out)
+
+    def test_example_that_runs_a_program_gives_it_the_values_and_masks_them(self):
+        program = self.build(EXAMPLES / "run.c", C, "run", self.flags("--cflags", "--libs"))
+        reference = "crowdstrike.CROWDSTRIKE_CLIENT_ID"
+        script = ("env | sort; printf %s \"$CROWDSTRIKE_CLIENT_ID\" | wc -c; "
+                  "printf 'user:%s' \"$CROWDSTRIKE_CLIENT_ID\" | base64; exit 7")
+        code, out, err = self.call(program, "prod", reference, "--", "sh", "-c", script)
+        self.assertEqual((code, err), (7, ""))
+        self.assertIn("CROWDSTRIKE_CLIENT_ID=***\n", out)
+        self.assertIn(f"{len(VALUE)}\n", out)
+        self.assertNotIn("COFFER_", out)
+        encoded = base64.b64encode(f"user:{VALUE}".encode()).decode()
+        self.assertIn(f"{encoded[:7]}***", out)
+        self.assertNotIn(encoded[8:-4], out)
+        code, out, err = self.call(program, "nowhere", reference, "--", "true")
+        self.assertEqual((code, out), (125, ""))
+        self.assertIn("run: ", err)
 
     def test_installed_coffer_runs_without_the_build(self):
         program = next(self.prefix.rglob("bin/coffer"))

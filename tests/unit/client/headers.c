@@ -3,6 +3,7 @@
 #include <coffer/mask.h>
 #include <coffer/rpc.h>
 #include <coffer/version.h>
+#include <coffer/view.h>
 
 #if !COFFER_VERSION_AT_LEAST(0, 1, 0) || COFFER_VERSION_AT_LEAST(1000, 0, 0)
 #error "the version is wrong"

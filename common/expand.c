@@ -5,7 +5,7 @@
 
 #include "common/name.h"
 
-enum { PATH_SIZE = 512, MESSAGE_SIZE = 1200 };
+enum { PATH_SIZE = 256, MESSAGE_SIZE = 1200 };
 
 /* --- Faults --------------------------------------------------------------------------------------------------- */
 
@@ -241,6 +241,34 @@ cof_expanded cof_text_write(const struct cof_expansion *expansion, struct cof_sl
     }
     copy_until(&writing, text.len);
     return COF_EXPANDED_TEXT;
+}
+
+cof_code cof_text_references(const struct cof_expansion *expansion, struct cof_slice text,
+                             struct cof_references *references, struct cof_error *err)
+{
+    struct cof_template_scan scan;
+    struct cof_template template;
+    cof_template_scan_init(&scan, text);
+    while (next_template(expansion, &scan, &template)) {
+        TRY(cof_references_add_template(references, &template, err));
+    }
+    return COF_OK;
+}
+
+bool cof_text_refers(struct cof_slice text)
+{
+    struct cof_template_scan scan;
+    struct cof_template template;
+    struct cof_error err;
+    bool found;
+    cof_template_scan_init(&scan, text);
+    return cof_template_next(&scan, &template, &found, &err) != COF_OK || found;
+}
+
+void cof_text_fault(const struct cof_expansion *expansion, struct cof_place place, cof_reason reason,
+                    const char *problem)
+{
+    add_fault(expansion, place, reason, "", problem);
 }
 
 static cof_code write_text(const struct cof_expansion *expansion, struct cof_slice text, struct cof_sink *sink,

@@ -3,6 +3,7 @@
 #include "common/arena.h"
 #include "common/expression.h"
 #include "common/fault_list.h"
+#include "common/references.h"
 #include "common/sink.h"
 
 /*
@@ -69,6 +70,20 @@ typedef enum cof_expanded {
  * their references is a fault. All faults of the text are added; with any of them what was written is of no use.
  */
 cof_expanded cof_text_write(const struct cof_expansion *expansion, struct cof_slice text, struct cof_sink *sink);
+
+/*
+ * Adds the references of a text, before anything is resolved. What is wrong with the text is a fault, and not a
+ * failure; the expansion needs no look-up. Fails with TOO_MANY_REFERENCES or OUT_OF_MEMORY.
+ */
+COF_CODE cof_text_references(const struct cof_expansion *expansion, struct cof_slice text,
+                             struct cof_references *references, struct cof_error *err);
+
+/* Whether the text holds a reference, or what should be one and is wrong. */
+bool cof_text_refers(struct cof_slice text);
+
+/* Adds a fault of the text at this place of its own, or of its whole if it stands in a document. */
+void cof_text_fault(const struct cof_expansion *expansion, struct cof_place place, cof_reason reason,
+                    const char *problem);
 
 /*
  * A whole text, not part of a document: its value in the arena. Fails with the first of the faults, which all stand

@@ -3,6 +3,7 @@
 #include <zlib.h>
 
 static const char hex_digits[] = "0123456789abcdef";
+static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char base64url_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 void cof_hex_encode(struct cof_slice bytes, char *to)
@@ -41,23 +42,39 @@ bool cof_hex_decode(struct cof_slice text, uint8_t *to, size_t size)
     return true;
 }
 
-void cof_base64url_encode(struct cof_slice bytes, char *to)
+/* Writes the digits without a NUL and returns where they end. */
+static char *encode(const char digits[65], struct cof_slice bytes, char *to)
 {
     uint32_t bits = 0;
     unsigned held = 0;
     for (size_t i = 0; i < bytes.len; i++) {
         bits = bits << 8 | bytes.data[i];
         for (held += 8; held >= 6; held -= 6) {
-            *to++ = base64url_digits[bits >> (held - 6) & 63U];
+            *to++ = digits[bits >> (held - 6) & 63U];
         }
     }
     if (held > 0) {
-        *to++ = base64url_digits[bits << (6 - held) & 63U];
+        *to++ = digits[bits << (6 - held) & 63U];
+    }
+    return to;
+}
+
+void cof_base64url_encode(struct cof_slice bytes, char *to)
+{
+    *encode(base64url_digits, bytes, to) = '\0';
+}
+
+void cof_base64_encode(struct cof_slice bytes, char *to)
+{
+    const char *begin = to;
+    to = encode(base64_digits, bytes, to);
+    while ((to - begin) % 4 != 0) {
+        *to++ = '=';
     }
     *to = '\0';
 }
 
-static int base64url_value(uint8_t digit)
+static int digit_value(const char digits[65], uint8_t digit)
 {
     if (digit >= 'A' && digit <= 'Z') {
         return digit - 'A';
@@ -68,13 +85,13 @@ static int base64url_value(uint8_t digit)
     if (digit >= '0' && digit <= '9') {
         return digit - '0' + 52;
     }
-    if (digit == '-') {
+    if (digit == (uint8_t) digits[62]) {
         return 62;
     }
-    return digit == '_' ? 63 : -1;
+    return digit == (uint8_t) digits[63] ? 63 : -1;
 }
 
-bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size)
+static bool decode(const char digits[65], struct cof_slice text, uint8_t *to, size_t size)
 {
     uint32_t bits = 0;
     unsigned held = 0;
@@ -83,7 +100,7 @@ bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size)
         return false;
     }
     for (size_t i = 0; i < text.len; i++) {
-        const int value = base64url_value(text.data[i]);
+        const int value = digit_value(digits, text.data[i]);
         if (value < 0) {
             return false;
         }
@@ -96,6 +113,25 @@ bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size)
         }
     }
     return bits == 0 && written == size;
+}
+
+bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size)
+{
+    return decode(base64url_digits, text, to, size);
+}
+
+bool cof_base64_decode(struct cof_slice text, uint8_t *to, size_t *ret_size)
+{
+    size_t padding = 0;
+    while (padding < 2 && padding < text.len && text.data[text.len - 1 - padding] == '=') {
+        padding++;
+    }
+    const size_t size = text.len / 4 * 3 - padding;
+    if (text.len % 4 != 0 || !decode(base64_digits, cof_slice_of(text.data, text.len - padding), to, size)) {
+        return false;
+    }
+    *ret_size = size;
+    return true;
 }
 
 uint32_t cof_crc32(struct cof_slice bytes)

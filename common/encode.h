@@ -54,5 +54,11 @@ void cof_base64url_encode(struct cof_slice bytes, char *to);
 /* Reads exactly `size` bytes; refuses padding, foreign characters and bits that are not zero at the end. */
 bool cof_base64url_decode(struct cof_slice text, uint8_t *to, size_t size);
 
+/* base64 with padding (RFC 4648, section 4) and a NUL; `to` has COF_BASE64_SIZE(len) bytes. */
+#define COF_BASE64_SIZE(len) (((len) + 2) / 3 * 4 + 1)
+void cof_base64_encode(struct cof_slice bytes, char *to);
+/* Reads at most text.len / 4 * 3 bytes; refuses what cof_base64_encode would not have written. */
+bool cof_base64_decode(struct cof_slice text, uint8_t *to, size_t *ret_size);
+
 /* CRC-32 of IEEE 802.3, as zlib computes it. */
 uint32_t cof_crc32(struct cof_slice bytes);

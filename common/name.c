@@ -202,16 +202,22 @@ static bool eight_plain(struct cof_slice text)
     return ((word | (word - 0x0101010101010101U)) & 0x8080808080808080U) == 0;
 }
 
+size_t cof_text_valid_length(struct cof_slice text)
+{
+    struct cof_slice rest = text;
+    while (rest.len > 0) {
+        const size_t length = eight_plain(rest) ? sizeof(uint64_t) : character_at(rest);
+        if (length == 0) {
+            break;
+        }
+        rest = cof_slice_of(rest.data + length, rest.len - length);
+    }
+    return text.len - rest.len;
+}
+
 bool cof_text_valid(struct cof_slice text)
 {
-    while (text.len > 0) {
-        const size_t length = eight_plain(text) ? sizeof(uint64_t) : character_at(text);
-        if (length == 0) {
-            return false;
-        }
-        text = cof_slice_of(text.data + length, text.len - length);
-    }
-    return true;
+    return cof_text_valid_length(text) == text.len;
 }
 
 static unsigned least(unsigned a, unsigned b, unsigned c)

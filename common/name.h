@@ -17,6 +17,9 @@ enum {
 
 #define COF_DEFAULT_ENVIRONMENT "default"
 
+/* What a secret may hold (product.md, Terms). */
+enum { COF_VALUE_MAX = 65536, COF_SECRET_KEYS_MAX = 100, COF_SECRET_SIZE_MAX = 262144 };
+
 /* The kinds of names and their rules (product.md, Terms). */
 typedef enum cof_name_kind {
     COF_NAME_ENVIRONMENT, /* 1-100 of A-Za-z0-9._- , first alphanumeric */
@@ -46,6 +49,9 @@ bool cof_pattern_covers(struct cof_slice outer, struct cof_slice inner);
 
 /* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms) without a NUL byte. */
 bool cof_text_valid(struct cof_slice text);
+
+/* How many bytes from the front on are valid in this way. */
+size_t cof_text_valid_length(struct cof_slice text);
 
 /* The number of single-byte edits from one to the other, or `limit` + 1 if there are more; names up to 128 bytes.
  */

@@ -69,6 +69,45 @@ static void base64url_gives_the_published_texts(void)
     }
 }
 
+/* The same section, with padding. */
+static void base64_gives_the_published_texts(void)
+{
+    static const char *const vectors[][2] = {
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"foobar", "Zm9vYmFy"},
+        {"\xFB\xFF", "+/8="},
+    };
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        char text[COF_BASE64_SIZE(6)];
+        uint8_t back[6];
+        size_t size = SIZE;
+        const struct cof_slice bytes = cof_slice_text(vectors[i][0]);
+        cof_base64_encode(bytes, text);
+        CHECK_TEXT(text, vectors[i][1]);
+        CHECK_INT(strlen(text) + 1, COF_BASE64_SIZE(bytes.len));
+        CHECK(cof_base64_decode(cof_slice_text(text), back, &size));
+        CHECK_INT(size, bytes.len);
+        CHECK_BYTES(back, bytes.data, bytes.len);
+    }
+}
+
+static void base64_has_one_text_for_each_value(void)
+{
+    static const char *const wrong[] = {"Zg",   "Zg=",  "Zh==",  "Zm9=",     "Zg===", "=",    "==",
+                                        "====", "Z===", "Zm8=x", "Zg==Zg==", "-_8=",  "Zm 9", "Zm9v\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        uint8_t bytes[SIZE];
+        size_t size = SIZE;
+        CHECK(!cof_base64_decode(cof_slice_text(wrong[i]), bytes, &size));
+        CHECK_INT(size, SIZE);
+    }
+}
+
 static void random_bytes_come_back(void)
 {
     uint64_t state = test_seed();
@@ -79,6 +118,11 @@ static void random_bytes_come_back(void)
         fill(bytes, len, &state);
         cof_base64url_encode(cof_slice_of(bytes, len), text);
         CHECK(cof_base64url_decode(cof_slice_text(text), back, len));
+        CHECK_BYTES(back, bytes, len);
+        size_t size = 0;
+        cof_base64_encode(cof_slice_of(bytes, len), text);
+        CHECK(cof_base64_decode(cof_slice_text(text), back, &size));
+        CHECK_INT(size, len);
         CHECK_BYTES(back, bytes, len);
         cof_hex_encode(cof_slice_of(bytes, len), text);
         CHECK(cof_hex_decode(cof_slice_text(text), back, len));
@@ -132,6 +176,7 @@ static void wiped_bytes_are_zero(void)
 
 TEST_MAIN(TEST(numbers_are_big_endian), TEST(hex_is_lower_case_and_read_in_either),
           TEST(hex_of_another_length_or_with_a_foreign_digit_is_refused), TEST(base64url_gives_the_published_texts),
-          TEST(random_bytes_come_back), TEST(base64url_has_one_text_for_each_value),
+          TEST(random_bytes_come_back), TEST(base64_gives_the_published_texts),
+          TEST(base64_has_one_text_for_each_value), TEST(base64url_has_one_text_for_each_value),
           TEST(crc_gives_the_published_value), TEST(secrets_are_equal_only_if_every_byte_is),
           TEST(wiped_bytes_are_zero))

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/scrub.h"
+#include "common/scrub.h"
 #include "tests/support/test.h"
 
 /* Behind what the allocator itself writes into a freed chunk. */

@@ -1,4 +1,4 @@
-#include "server/scrub.h"
+#include "common/scrub.h"
 
 #include <malloc.h>
 #include <stdlib.h>

@@ -124,7 +124,8 @@ typedef enum coffer_reason {
     COFFER_REASON_DOCUMENT_INVALID = 114,
     COFFER_REASON_DOCUMENT_KEY_CONFLICT = 115,
     COFFER_REASON_VALUE_NOT_TEXT = 116,
-    COFFER_REASON_VALUE_ABSENT = 117
+    COFFER_REASON_VALUE_ABSENT = 117,
+    COFFER_REASON_FILE_INVALID = 118
 } coffer_reason;
 
 /* A failure. It belongs to whoever got it, and to one thread at a time. */

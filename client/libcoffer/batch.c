@@ -337,10 +337,10 @@ static void count_out_locked(struct batches *batches, size_t calls)
 static void drop(struct batch *batch, size_t calls)
 {
     struct batches *batches = batch->batches;
-    const bool sent = batch->sent;
     lock(batches);
     const bool last = --batch->holders == 0;
     if (last) {
+        const bool sent = batch->sent;
         unlock(batches);
         free_batch(batch);
         lock(batches);

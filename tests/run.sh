@@ -35,8 +35,7 @@ stage() {
     exit 1
 }
 
-# Tests of whole servers meet each other's load: what fails is tried again, twice at most, and the log
-# says so. Tests of the client can also meet the fault of nng that client/libcoffer/socket.h tells of.
+# Tests of whole servers meet each other's load: what fails is tried again, twice at most, and the log says so.
 tries=(--repeat until-pass:3)
 
 build() {

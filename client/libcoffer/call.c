@@ -13,8 +13,6 @@ enum {
     /* The server gives up when the time is over; its answer, which says more than ours could, needs a moment. */
     GRACE_MS = 100,
     ADDRESSES_TEXT = 300,
-    /* Whoever waits for a connection looks after the dialers so often. */
-    WAIT_MS = 1000,
 };
 
 #define STATE(state) (1U << (state))
@@ -54,25 +52,16 @@ static uint32_t ms_until(const struct call *call, int64_t moment_us)
     return left <= 0 ? 0 : (uint32_t) ((left + 999) / 1000);
 }
 
-static void discard_message(nng_msg *message)
+static void end_attempt(struct call *call)
 {
-    if (message != NULL) {
-        cof_wipe(nng_msg_body(message), nng_msg_len(message));
-        nng_msg_free(message);
-    }
-}
-
-static void end_attempt(struct call *call, bool answered)
-{
-    if (call->attempt_open) {
-        endpoint_context_give(call->endpoint, &call->attempt, answered);
-        call->attempt_open = false;
+    if (call->endpoint != NULL) {
+        endpoint_forget(call->endpoint, &call->attempt);
     }
 }
 
 static void finish(struct call *call)
 {
-    end_attempt(call, false);
+    end_attempt(call);
     if (call->done != NULL) {
         set_state(call, CALL_OVER);
         call->done(call, call->context);
@@ -136,7 +125,7 @@ static uint32_t pause_ms(const struct call *call)
 static void pause_or_finish(struct call *call)
 {
     const uint32_t delay = pause_ms(call);
-    end_attempt(call, false);
+    end_attempt(call);
     call->failures++;
     if (delay >= ms_until(call, call->deadline_us)) {
         finish(call);
@@ -172,37 +161,20 @@ static void lose(struct call *call)
     pause_or_finish(call);
 }
 
-static void send(struct call *call)
+static void begin_attempt(struct call *call)
 {
-    nng_msg *message = NULL;
     const uint32_t left = ms_until(call, call->deadline_us);
     call->frame.timeout_ms = left == 0 ? 1 : left;
-    if (nng_msg_alloc(&message, cof_request_frame_size(&call->frame)) != 0) {
+    struct parcel *request = parcel_new(cof_request_frame_size(&call->frame));
+    if (request == NULL) {
         finish_without_memory(call);
         return;
     }
-    (void) cof_request_frame_encode(&call->frame, nng_msg_body(message));
-    nng_aio_set_msg(call->io, message);
+    (void) cof_request_frame_encode(&call->frame, request->frame);
     nng_aio_set_timeout(call->io, (nng_duration) (left > SEND_MS ? SEND_MS : call->frame.timeout_ms));
-    if (!endpoint_send(call->endpoint, &call->attempt, call->io)) {
-        nng_aio_set_msg(call->io, NULL);
-        discard_message(message);
+    if (!endpoint_send(call->endpoint, &call->attempt, request, call->io)) {
         finish_closed(call);
     }
-}
-
-static void begin_attempt(struct call *call)
-{
-    const int rv = endpoint_context_take(call->endpoint, &call->attempt);
-    if (rv != 0) {
-        cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED,
-                            "a request to %s cannot be sent: %s; repeat the call", endpoint_address(call->endpoint),
-                            nng_strerror(rv)));
-        pause_or_finish(call);
-        return;
-    }
-    call->attempt_open = true;
-    send(call);
 }
 
 /* What a call does next; NULL: it sleeps. */
@@ -232,16 +204,12 @@ static next_step choose_locked(struct call *call)
     if (now >= call->give_up_us) {
         return finish_unreachable;
     }
-    const uint32_t left = ms_until(call, call->give_up_us);
-    sleep_locked(call, CALL_WAITING, left < WAIT_MS ? left : WAIT_MS);
+    sleep_locked(call, CALL_WAITING, ms_until(call, call->give_up_us));
     return NULL;
 }
 
 static void choose(struct call *call)
 {
-    if (call->give_up_us != 0) {
-        channel_revive(call->channel);
-    }
     channel_lock(call->channel);
     const next_step next = choose_locked(call);
     channel_unlock(call->channel);
@@ -268,7 +236,8 @@ static uint32_t wait_for_answer_ms(struct call *call)
     if (!call->impatient) {
         return left + GRACE_MS;
     }
-    return call->patience_ms != 0 && call->patience_ms < left / 2 ? call->patience_ms : left / 2;
+    const uint32_t half = left < 2 ? 1 : left / 2;
+    return call->patience_ms != 0 && call->patience_ms < half ? call->patience_ms : half;
 }
 
 static void on_sent(struct call *call, int rv)
@@ -281,11 +250,6 @@ static void on_sent(struct call *call, int rv)
             finish_closed(call);
         }
         return;
-    }
-    discard_message(nng_aio_get_msg(call->io));
-    nng_aio_set_msg(call->io, NULL);
-    if (rv == NNG_ETIMEDOUT) {
-        endpoint_refused(call->endpoint, &call->attempt);
     }
     channel_blame(call->channel, call->endpoint);
     cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED,
@@ -305,7 +269,7 @@ static bool is_ours(const struct call *call)
 static void take_reply(struct call *call)
 {
     const struct cof_slice bytes = call_reply_bytes(call);
-    end_attempt(call, true);
+    end_attempt(call);
     if (cof_response_frame_decode(bytes, &call->reply, &call->err) != COF_OK) {
         finish(call);
         return;
@@ -351,9 +315,8 @@ static void on_received(struct call *call, int rv)
         lose(call);
         return;
     }
-    discard_message(call->message);
-    call->message = nng_aio_get_msg(call->io);
-    nng_aio_set_msg(call->io, NULL);
+    parcel_free(call->answer);
+    call->answer = endpoint_take_answer(&call->attempt);
     take_reply(call);
 }
 
@@ -367,11 +330,6 @@ void call_on_event(void *context)
     assert(call->state < COF_COUNT(events) && events[call->state] != NULL);
     const bool slept = call->state == CALL_WAITING || call->state == CALL_PAUSING;
     const int rv = nng_aio_result(slept ? call->timer : call->io);
-    if (rv != 0 && call->state == CALL_SENDING) {
-        /* nng did not take the message. */
-        discard_message(nng_aio_get_msg(call->io));
-        nng_aio_set_msg(call->io, NULL);
-    }
     if (rv != 0 && channel_closing(call->channel)) {
         finish_closed(call);
         return;
@@ -492,13 +450,13 @@ void call_free(struct call *call)
     if (call == NULL) {
         return;
     }
-    discard_message(call->message);
+    parcel_free(call->answer);
     if (call->block != NULL) {
         cof_wipe(call->block, call->block_size);
         free(call->block);
     }
     credential_drop(call->credential);
-    call->message = NULL;
+    call->answer = NULL;
     call->block = NULL;
     call->credential = NULL;
     call->endpoint = NULL;
@@ -530,7 +488,7 @@ const struct cof_response_frame *call_reply(const struct call *call)
 
 struct cof_slice call_reply_bytes(const struct call *call)
 {
-    return cof_slice_of(nng_msg_body(call->message), nng_msg_len(call->message));
+    return cof_slice_of(call->answer->frame, call->answer->size);
 }
 
 const struct cof_uuid *call_request_id(const struct call *call)

@@ -16,14 +16,14 @@ typedef enum call_state {
     CALL_IDLE,      /* nobody's */
     CALL_CHOOSING,  /* looks for a connected address */
     CALL_WAITING,   /* sleeps until one is connected; woken by channel.c */
-    CALL_SENDING,   /* nng has the request and looks for the connection's turn */
+    CALL_SENDING,   /* the request waits for the connection's turn */
     CALL_RECEIVING, /* the request is on its way */
     CALL_PAUSING,   /* sleeps before the next attempt */
     CALL_OVER,      /* `err` and `reply` say how it ended */
 } call_state;
 
 /*
- * nng has at most one operation of a call at a time, of `io` or of `timer`, so that the call's own fields need no
+ * A call has at most one operation at a time, of `io` or of `timer`, so that the call's own fields need no
  * lock. `state` is written under the channel's lock, since others look at it to wake and to end calls.
  */
 struct call {
@@ -50,10 +50,9 @@ struct call {
     uint32_t unanswered;       /* attempts that were given up while there was time left */
     bool impatient;            /* this attempt is one of those if no answer comes */
     struct endpoint *endpoint; /* of this attempt, or the last one */
-    struct endpoint_context attempt;
-    bool attempt_open;
+    struct exchange attempt;
 
-    nng_msg *message; /* the answer */
+    struct parcel *answer;
     struct cof_response_frame reply;
     struct cof_error err;
 };
@@ -66,13 +65,11 @@ struct channel {
 
     pthread_mutex_t lock;
     bool closing;
-    bool closed; /* no socket is still being closed; known after channel_end */
     pthread_cond_t all_free;
     size_t busy; /* calls that are not idle */
     size_t call_count;
     size_t idle_count;
     struct call *calls[CHANNEL_CALLS_MAX]; /* all that were ever made */
-    struct channel *next;                  /* among those whose sockets do not end */
     struct call *idle[CHANNEL_CALLS_MAX];
 };
 
@@ -87,8 +84,6 @@ struct endpoint *channel_choose(struct channel *channel, const struct endpoint *
 void channel_blame(struct channel *channel, const struct endpoint *endpoint);
 /* How many addresses are connected. */
 size_t channel_connected(const struct channel *channel);
-/* Dials addresses again that have long been without a connection. */
-void channel_revive(struct channel *channel);
 bool channel_closing(struct channel *channel);
 /* "ipc:///a.sock, tcp://b:7480", for messages. */
 void channel_addresses(const struct channel *channel, char *to, size_t size);

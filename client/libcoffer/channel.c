@@ -5,25 +5,14 @@
 
 #include "client/libcoffer/call_state.h"
 
-/* A message is the SP request ID and the frame. */
-enum { SP_HEADER = 4 };
-
-/*
- * Wakes the calls that wait for a connection, or that nng holds back for one that is gone. nng calls back on
- * another thread, so that cancelling under the lock is safe; a call that is just being given to nng is missed, and
- * goes on when its short time for sending is over.
- */
-static void on_changed(struct endpoint *endpoint, bool connected, void *context)
+/* Wakes the calls that wait for a connection. Called with a lock of the endpoint, which comes before the channel's. */
+static void on_connected(void *context)
 {
     struct channel *channel = context;
     channel_lock(channel);
     for (size_t i = 0; i < channel->call_count; i++) {
-        struct call *call = channel->calls[i];
-        if (connected && call->state == CALL_WAITING) {
-            nng_aio_cancel(call->timer);
-        }
-        if (!connected && call->state == CALL_SENDING && call->endpoint == endpoint) {
-            nng_aio_cancel(call->io);
+        if (channel->calls[i]->state == CALL_WAITING) {
+            nng_aio_cancel(channel->calls[i]->timer);
         }
     }
     channel_unlock(channel);
@@ -32,7 +21,7 @@ static void on_changed(struct endpoint *endpoint, bool connected, void *context)
 static cof_code add_endpoint(struct channel *channel, const char *address, struct cof_error *err)
 {
     const struct endpoint_options options = {
-        .address = address, .max_reply = CHANNEL_REPLY_MAX + SP_HEADER, .changed = on_changed, .context = channel};
+        .address = address, .max_reply = CHANNEL_REPLY_MAX, .connected = on_connected, .context = channel};
     TRY(endpoint_new(&options, &channel->endpoints[channel->endpoint_count], err));
     channel->endpoint_count++;
     return COF_OK;
@@ -75,32 +64,18 @@ static void free_call(struct call *call)
     free(call);
 }
 
-/* What a call begins between these two steps ends because its socket is closed. False: one is still being closed. */
-static bool end_calls(struct channel *channel)
+/* Calls that sleep are woken; what else runs ends because its endpoint is closed. */
+static void end_calls(struct channel *channel)
 {
-    bool closed = true;
     channel_lock(channel);
     channel->closing = true;
     for (size_t i = 0; i < channel->call_count; i++) {
         nng_aio_cancel(channel->calls[i]->timer);
-        nng_aio_cancel(channel->calls[i]->io);
     }
     channel_unlock(channel);
     for (size_t i = 0; i < channel->endpoint_count; i++) {
-        closed = endpoint_close(channel->endpoints[i]) && closed;
+        endpoint_close(channel->endpoints[i]);
     }
-    return closed;
-}
-
-/* What a socket that does not end may still use, for as long as the process lives. */
-static void abandon(struct channel *channel)
-{
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static struct channel *abandoned;
-    (void) pthread_mutex_lock(&lock);
-    channel->next = abandoned;
-    abandoned = channel;
-    (void) pthread_mutex_unlock(&lock);
 }
 
 void channel_end(struct channel *channel)
@@ -108,7 +83,7 @@ void channel_end(struct channel *channel)
     if (channel == NULL) {
         return;
     }
-    channel->closed = end_calls(channel);
+    end_calls(channel);
     channel_lock(channel);
     while (channel->busy > 0) {
         (void) pthread_cond_wait(&channel->all_free, &channel->lock);
@@ -119,10 +94,6 @@ void channel_end(struct channel *channel)
 void channel_free(struct channel *channel)
 {
     if (channel == NULL) {
-        return;
-    }
-    if (!channel->closed) {
-        abandon(channel);
         return;
     }
     for (size_t i = 0; i < channel->call_count; i++) {
@@ -227,13 +198,6 @@ size_t channel_connected(const struct channel *channel)
         connected += endpoint_connected(channel->endpoints[i]);
     }
     return connected;
-}
-
-void channel_revive(struct channel *channel)
-{
-    for (size_t i = 0; i < channel->endpoint_count; i++) {
-        endpoint_revive(channel->endpoints[i]);
-    }
 }
 
 bool channel_closing(struct channel *channel)

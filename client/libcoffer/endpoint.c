@@ -1,151 +1,337 @@
 #include "client/libcoffer/endpoint.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include <nng/protocol/reqrep0/req.h>
-#include <nng/transport/tcp/tcp.h>
+#include <nng/supplemental/util/platform.h>
 
-#include "client/libcoffer/socket.h"
-#include "common/clock.h"
+#include "client/libcoffer/link.h"
+#include "common/attr.h"
 
 enum {
-    IDLE_CONTEXTS = 256, /* more than that are closed when they are given back */
     RECONNECT_MIN_MS = 10,
     RECONNECT_MAX_MS = 1000,
+    BUCKETS = 256,
 };
 
-struct endpoint_socket {
-    struct endpoint *endpoint;
-    nng_socket socket;
-    bool opened;
-    atomic_int connections;
-    nng_dialer dialer;
-    /* With the endpoint's lock. */
-    size_t inside; /* threads that are in a function of a context, or dial again */
-    int64_t dialled_us;
-    unsigned refusals;
-    size_t idle_count;
-    nng_ctx idle[IDLE_CONTEXTS];
-};
+#define ID_BIT 0x80000000U
 
+TAILQ_HEAD(exchanges, exchange);
+
+/*
+ * The lock is also that of the link. Nothing is called with it that takes it, and nng's operations complete on other
+ * threads. What nng may still be doing when the endpoint is closed is counted: it dials, it sleeps, it has links.
+ */
 struct endpoint {
     struct endpoint_options options;
     char *address;
+    bool ipc;
+    nng_stream_dialer *dialer;
+    nng_aio *dial;
+    nng_aio *pause;
+    atomic_bool connected;
+
     pthread_mutex_t lock;
-    pthread_cond_t nobody_inside;
+    pthread_cond_t quiet;
     bool closing;
-    struct endpoint_socket *sockets[ENDPOINT_SOCKETS];
-    size_t socket_count;
-    _Atomic(struct endpoint_socket *) current; /* the one that new calls use */
+    bool dialling;
+    bool pausing;
+    unsigned links; /* that are not gone */
+    struct link *current;
+    uint32_t delay_ms; /* before the next try */
+    uint32_t refusals;
+    uint32_t next_id;
+    struct exchanges queue;
+    struct exchanges open[BUCKETS]; /* by ID */
 };
 
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *context)
+static struct exchanges *bucket_of(struct endpoint *endpoint, uint32_t id)
 {
-    struct endpoint_socket *socket = context;
-    struct endpoint *endpoint = socket->endpoint;
-    const bool added = event == NNG_PIPE_EV_ADD_POST;
-    (void) pipe;
-    const int before = atomic_fetch_add(&socket->connections, added ? 1 : -1);
-    /* Nobody uses a socket that was replaced. */
-    if (before == (added ? 0 : 1) && atomic_load(&endpoint->current) == socket) {
-        endpoint->options.changed(endpoint, added, endpoint->options.context);
+    return &endpoint->open[id % BUCKETS];
+}
+
+static void lock(struct endpoint *endpoint)
+{
+    (void) pthread_mutex_lock(&endpoint->lock);
+}
+
+static void unlock(struct endpoint *endpoint)
+{
+    (void) pthread_mutex_unlock(&endpoint->lock);
+}
+
+/* --- Exchanges ------------------------------------------------------------------------------------------------ */
+
+static void complete(struct exchange *exchange, int result)
+{
+    nng_aio *aio = TAKE(exchange->aio);
+    if (aio != NULL) {
+        nng_aio_finish(aio, result);
     }
+}
+
+static void take_from_queue(struct endpoint *endpoint, struct exchange *exchange)
+{
+    TAILQ_REMOVE(&endpoint->queue, exchange, link);
+    exchange->state = EXCHANGE_NONE;
+}
+
+static void take_from_open(struct endpoint *endpoint, struct exchange *exchange, exchange_state state)
+{
+    TAILQ_REMOVE(bucket_of(endpoint, exchange->id), exchange, link);
+    exchange->state = state;
+}
+
+static void refuse(struct endpoint *endpoint, struct exchange *exchange, int result)
+{
+    take_from_queue(endpoint, exchange);
+    parcel_free(TAKE(exchange->parcel));
+    complete(exchange, result);
+}
+
+/* Nothing that was sent is answered any more, and nothing that waits is sent. */
+static void end_all(struct endpoint *endpoint, int result)
+{
+    struct exchange *exchange = NULL;
+    while ((exchange = TAILQ_FIRST(&endpoint->queue)) != NULL) {
+        refuse(endpoint, exchange, result);
+    }
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while ((exchange = TAILQ_FIRST(&endpoint->open[i])) != NULL) {
+            take_from_open(endpoint, exchange, EXCHANGE_LOST);
+            complete(exchange, result);
+        }
+    }
+}
+
+/* An answer with this ID would be for whom it is not meant, if another exchange had it. */
+static uint32_t new_id(struct endpoint *endpoint)
+{
+    for (;;) {
+        const uint32_t id = ID_BIT | endpoint->next_id++;
+        const struct exchange *other = NULL;
+        TAILQ_FOREACH(other, bucket_of(endpoint, id), link)
+        {
+            if (other->id == id) {
+                break;
+            }
+        }
+        if (other == NULL) {
+            return id;
+        }
+    }
+}
+
+/* Gives the link what it takes. */
+static void push(struct endpoint *endpoint)
+{
+    struct exchange *exchange = NULL;
+    if (endpoint->current == NULL) {
+        return;
+    }
+    while (link_ready(endpoint->current) && (exchange = TAILQ_FIRST(&endpoint->queue)) != NULL) {
+        struct parcel *request = TAKE(exchange->parcel);
+        take_from_queue(endpoint, exchange);
+        exchange->state = EXCHANGE_OPEN;
+        exchange->id = request->id = new_id(endpoint);
+        TAILQ_INSERT_TAIL(bucket_of(endpoint, exchange->id), exchange, link);
+        link_put(endpoint->current, request);
+        complete(exchange, 0);
+    }
+    link_flush(endpoint->current);
 }
 
 /*
- * Of the settings the first one matters most: nng would send a request again by itself, and it would be done twice
- * without anybody knowing.
+ * These are called by nng, perhaps when the operation has just completed and its exchange does something else. So they
+ * look for it where it must be, and use nothing of it before it is found.
  */
-static int configure(struct endpoint_socket *of)
+static void cancel_send(nng_aio *aio, void *context, int result)
 {
-    const nng_socket socket = of->socket;
-    const int results[] = {
-        nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE),
-        nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, of->endpoint->options.max_reply),
-        nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS),
-        nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS),
-        nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, on_pipe, of),
-        nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, on_pipe, of),
-    };
-    for (size_t i = 0; i < COF_COUNT(results); i++) {
-        if (results[i] != 0) {
-            return results[i];
+    struct endpoint *endpoint = context;
+    struct exchange *exchange = NULL;
+    lock(endpoint);
+    TAILQ_FOREACH(exchange, &endpoint->queue, link)
+    {
+        if (exchange->aio == aio) {
+            break;
         }
     }
-    return 0;
+    if (exchange != NULL) {
+        refuse(endpoint, exchange, result);
+        endpoint->refusals += result == NNG_ETIMEDOUT;
+    }
+    if (endpoint->refusals >= ENDPOINT_REFUSALS && endpoint->current != NULL) {
+        link_end(endpoint->current);
+    }
+    unlock(endpoint);
 }
 
-static int dial(struct endpoint_socket *of)
+static struct exchange *find_open(struct endpoint *endpoint, const nng_aio *aio)
 {
-    const int rv = nng_dialer_create(&of->dialer, of->socket, of->endpoint->address);
-    if (rv != 0) {
-        return rv;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        struct exchange *exchange = NULL;
+        TAILQ_FOREACH(exchange, &endpoint->open[i], link)
+        {
+            if (exchange->aio == aio) {
+                return exchange;
+            }
+        }
     }
-    /* Not every transport has it. */
-    (void) nng_dialer_set_bool(of->dialer, NNG_OPT_TCP_KEEPALIVE, true);
-    return nng_dialer_start(of->dialer, NNG_FLAG_NONBLOCK);
+    return NULL;
 }
 
-static int start(struct endpoint_socket *socket)
+static void cancel_receive(nng_aio *aio, void *context, int result)
 {
-    int rv = nng_req0_open(&socket->socket);
-    if (rv != 0) {
-        return rv;
+    struct endpoint *endpoint = context;
+    lock(endpoint);
+    struct exchange *exchange = find_open(endpoint, aio);
+    if (exchange != NULL) {
+        take_from_open(endpoint, exchange, EXCHANGE_NONE);
+        complete(exchange, result);
     }
-    socket->opened = true;
-    rv = configure(socket);
-    return rv != 0 ? rv : dial(socket);
+    unlock(endpoint);
 }
 
-/* A socket that connects becomes the one in use; one that cannot be made leaves things as they were. */
-static int add_socket(struct endpoint *endpoint)
+/* --- Connections ---------------------------------------------------------------------------------------------- */
+
+static void tell_quiet(struct endpoint *endpoint)
 {
-    struct endpoint_socket *former = atomic_load(&endpoint->current);
-    struct endpoint_socket *added = calloc(1, sizeof *added);
-    if (added == NULL) {
-        return NNG_ENOMEM;
+    if (endpoint->closing) {
+        (void) pthread_cond_signal(&endpoint->quiet);
     }
-    added->endpoint = endpoint;
-    added->dialled_us = cof_clock_monotonic(&cof_system_clock);
-    endpoint->sockets[endpoint->socket_count++] = added;
-    atomic_store(&endpoint->current, added);
-    const int rv = start(added);
-    if (rv != 0) {
-        atomic_store(&endpoint->current, former);
-    }
-    return rv;
 }
+
+static void dial(struct endpoint *endpoint)
+{
+    endpoint->dialling = true;
+    nng_stream_dialer_dial(endpoint->dialer, endpoint->dial);
+}
+
+/* The pauses grow until an answer comes, so that a server that ends every connection is not kept busy by them. */
+static void dial_later(struct endpoint *endpoint)
+{
+    const uint32_t least = endpoint->delay_ms / 2;
+    const uint32_t delay = least + nng_random() % (least + 1);
+    endpoint->delay_ms = endpoint->delay_ms * 2 < RECONNECT_MAX_MS ? endpoint->delay_ms * 2 : RECONNECT_MAX_MS;
+    endpoint->pausing = true;
+    nng_sleep_aio((nng_duration) delay, endpoint->pause);
+}
+
+static void on_pause(void *context)
+{
+    struct endpoint *endpoint = context;
+    lock(endpoint);
+    endpoint->pausing = false;
+    if (!endpoint->closing) {
+        dial(endpoint);
+    }
+    tell_quiet(endpoint);
+    unlock(endpoint);
+}
+
+static void on_greeted(void *owner)
+{
+    struct endpoint *endpoint = owner;
+    atomic_store(&endpoint->connected, true);
+    endpoint->options.connected(endpoint->options.context);
+}
+
+static void on_progress(void *owner)
+{
+    struct endpoint *endpoint = owner;
+    endpoint->refusals = 0;
+    push(endpoint);
+}
+
+static void on_arrived(struct parcel *reply, void *owner)
+{
+    struct endpoint *endpoint = owner;
+    struct exchange *exchange = NULL;
+    endpoint->delay_ms = RECONNECT_MIN_MS;
+    TAILQ_FOREACH(exchange, bucket_of(endpoint, reply->id), link)
+    {
+        if (exchange->id == reply->id) {
+            break;
+        }
+    }
+    if (exchange == NULL) {
+        parcel_free(reply);
+        return;
+    }
+    take_from_open(endpoint, exchange, EXCHANGE_ANSWERED);
+    exchange->parcel = reply;
+    complete(exchange, 0);
+}
+
+static void on_ended(void *owner)
+{
+    struct endpoint *endpoint = owner;
+    endpoint->current = NULL;
+    endpoint->refusals = 0;
+    atomic_store(&endpoint->connected, false);
+    end_all(endpoint, endpoint->closing ? NNG_ECLOSED : NNG_ECONNRESET);
+    if (!endpoint->closing) {
+        dial_later(endpoint);
+    }
+}
+
+static void on_gone(void *owner)
+{
+    struct endpoint *endpoint = owner;
+    endpoint->links--;
+    tell_quiet(endpoint);
+}
+
+static const struct link_events events = {on_greeted, on_progress, on_arrived, on_ended, on_gone};
+
+static void use_stream(struct endpoint *endpoint, nng_stream *stream)
+{
+    const struct link_options options = {.events = &events,
+                                         .owner = endpoint,
+                                         .lock = &endpoint->lock,
+                                         .ipc = endpoint->ipc,
+                                         .max_reply = endpoint->options.max_reply};
+    endpoint->current = link_new(&options, stream);
+    if (endpoint->current == NULL) {
+        dial_later(endpoint);
+        return;
+    }
+    endpoint->links++;
+}
+
+static void on_dialled(void *context)
+{
+    struct endpoint *endpoint = context;
+    const bool dialled = nng_aio_result(endpoint->dial) == 0;
+    nng_stream *stream = dialled ? nng_aio_get_output(endpoint->dial, 0) : NULL;
+    lock(endpoint);
+    endpoint->dialling = false;
+    if (endpoint->closing) {
+        if (dialled) {
+            nng_stream_free(stream);
+        }
+    } else if (dialled) {
+        use_stream(endpoint, stream);
+    } else {
+        dial_later(endpoint);
+    }
+    tell_quiet(endpoint);
+    unlock(endpoint);
+}
+
+/* --- Life ----------------------------------------------------------------------------------------------------- */
 
 static cof_code out_of_memory(struct cof_error *err)
 {
     return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "the process has no memory left for a connection");
 }
 
-static void discard(struct endpoint **endpoint)
+static cof_code make_dialer(struct endpoint *endpoint, struct cof_error *err)
 {
-    if (*endpoint != NULL) {
-        if (endpoint_close(*endpoint)) {
-            endpoint_free(*endpoint);
-        }
-    }
-}
-
-cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint, struct cof_error *err)
-{
-    AUTO(discard) struct endpoint *endpoint = calloc(1, sizeof *endpoint);
-    if (endpoint == NULL) {
-        return out_of_memory(err);
-    }
-    endpoint->options = *options;
-    (void) pthread_mutex_init(&endpoint->lock, NULL);
-    (void) pthread_cond_init(&endpoint->nobody_inside, NULL);
-    endpoint->address = nng_strdup(options->address);
-    if (endpoint->address == NULL) {
-        return out_of_memory(err);
-    }
-    const int rv = add_socket(endpoint);
+    const int rv = nng_stream_dialer_alloc(&endpoint->dialer, endpoint->address);
     if (rv == NNG_ENOMEM) {
         return out_of_memory(err);
     }
@@ -154,58 +340,67 @@ cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **
                               "the address %s cannot be dialled: %s; correct it", endpoint->address,
                               nng_strerror(rv));
     }
+    /* Not every transport has it. */
+    (void) nng_stream_dialer_set_bool(endpoint->dialer, NNG_OPT_TCP_KEEPALIVE, true);
+    return COF_OK;
+}
+
+static struct endpoint *make(const struct endpoint_options *options)
+{
+    struct endpoint *endpoint = calloc(1, sizeof *endpoint);
+    if (endpoint == NULL) {
+        return NULL;
+    }
+    endpoint->options = *options;
+    (void) pthread_mutex_init(&endpoint->lock, NULL);
+    (void) pthread_cond_init(&endpoint->quiet, NULL);
+    TAILQ_INIT(&endpoint->queue);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        TAILQ_INIT(&endpoint->open[i]);
+    }
+    endpoint->ipc = strncmp(options->address, "ipc:", 4) == 0;
+    endpoint->delay_ms = RECONNECT_MIN_MS;
+    endpoint->next_id = nng_random();
+    return endpoint;
+}
+
+static void discard(struct endpoint **endpoint)
+{
+    endpoint_free(*endpoint);
+}
+
+cof_code endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint, struct cof_error *err)
+{
+    AUTO(discard) struct endpoint *endpoint = make(options);
+    if (endpoint == NULL) {
+        return out_of_memory(err);
+    }
+    endpoint->address = nng_strdup(options->address);
+    if (endpoint->address == NULL || nng_aio_alloc(&endpoint->dial, on_dialled, endpoint) != 0 ||
+        nng_aio_alloc(&endpoint->pause, on_pause, endpoint) != 0) {
+        return out_of_memory(err);
+    }
+    TRY(make_dialer(endpoint, err));
+    lock(endpoint);
+    dial(endpoint);
+    unlock(endpoint);
     *ret_endpoint = TAKE(endpoint);
     return COF_OK;
 }
 
-/*
- * Whoever calls a function of a context is inside meanwhile. nng 1.5.2 takes a context from its socket before it takes
- * the context apart, so a thread on its way out of nng_ctx_send would find that nng_close has freed the socket. So the
- * socket is closed when nobody is inside, and nobody gets in any more.
- */
-static bool enter(struct endpoint *endpoint, struct endpoint_socket *socket)
+void endpoint_close(struct endpoint *endpoint)
 {
-    (void) pthread_mutex_lock(&endpoint->lock);
-    const bool open = !endpoint->closing;
-    socket->inside += open;
-    (void) pthread_mutex_unlock(&endpoint->lock);
-    return open;
-}
-
-static void leave(struct endpoint *endpoint, struct endpoint_socket *socket)
-{
-    (void) pthread_mutex_lock(&endpoint->lock);
-    socket->inside--;
-    if (endpoint->closing && socket->inside == 0) {
-        (void) pthread_cond_signal(&endpoint->nobody_inside);
-    }
-    (void) pthread_mutex_unlock(&endpoint->lock);
-}
-
-/* No socket is added any more, and nobody is in a function of one. */
-static void shut_doors(struct endpoint *endpoint)
-{
-    (void) pthread_mutex_lock(&endpoint->lock);
+    lock(endpoint);
     endpoint->closing = true;
-    for (size_t i = 0; i < endpoint->socket_count; i++) {
-        while (endpoint->sockets[i]->inside > 0) {
-            (void) pthread_cond_wait(&endpoint->nobody_inside, &endpoint->lock);
-        }
+    nng_stream_dialer_close(endpoint->dialer);
+    nng_aio_cancel(endpoint->pause);
+    if (endpoint->current != NULL) {
+        link_end(endpoint->current);
     }
-    (void) pthread_mutex_unlock(&endpoint->lock);
-}
-
-/* One that does not end will not be the only one: nng takes them apart in a single thread. */
-bool endpoint_close(struct endpoint *endpoint)
-{
-    bool closed = true;
-    shut_doors(endpoint);
-    for (size_t i = endpoint->socket_count; i-- > 0 && closed;) {
-        struct endpoint_socket *socket = endpoint->sockets[i];
-        closed = !socket->opened || socket_close(socket->socket);
-        socket->opened = socket->opened && !closed;
+    while (endpoint->dialling || endpoint->pausing || endpoint->links > 0) {
+        (void) pthread_cond_wait(&endpoint->quiet, &endpoint->lock);
     }
-    return closed;
+    unlock(endpoint);
 }
 
 void endpoint_free(struct endpoint *endpoint)
@@ -213,11 +408,14 @@ void endpoint_free(struct endpoint *endpoint)
     if (endpoint == NULL) {
         return;
     }
-    for (size_t i = 0; i < endpoint->socket_count; i++) {
-        free(endpoint->sockets[i]);
+    /* These wait for the callback that told us that all is quiet. */
+    nng_aio_free(endpoint->dial);
+    nng_aio_free(endpoint->pause);
+    if (endpoint->dialer != NULL) {
+        nng_stream_dialer_free(endpoint->dialer);
     }
     nng_strfree(endpoint->address);
-    (void) pthread_cond_destroy(&endpoint->nobody_inside);
+    (void) pthread_cond_destroy(&endpoint->quiet);
     (void) pthread_mutex_destroy(&endpoint->lock);
     free(endpoint);
 }
@@ -229,137 +427,61 @@ const char *endpoint_address(const struct endpoint *endpoint)
 
 bool endpoint_connected(const struct endpoint *endpoint)
 {
-    return atomic_load(&atomic_load(&endpoint->current)->connections) > 0;
+    return atomic_load(&endpoint->connected);
 }
 
-/* An idle context, if there is one. The lock is held. */
-static bool take_idle(struct endpoint_socket *socket, nng_ctx *ret_context)
-{
-    if (socket->idle_count == 0) {
-        return false;
-    }
-    *ret_context = socket->idle[--socket->idle_count];
-    return true;
-}
+/* --- Operations ----------------------------------------------------------------------------------------------- */
 
-int endpoint_context_take(struct endpoint *endpoint, struct endpoint_context *ret_context)
+bool endpoint_send(struct endpoint *endpoint, struct exchange *exchange, struct parcel *request, nng_aio *aio)
 {
-    struct endpoint_socket *socket = atomic_load(&endpoint->current);
-    ret_context->socket = socket;
-    if (!enter(endpoint, socket)) {
-        return NNG_ECLOSED;
+    lock(endpoint);
+    const bool begun = !endpoint->closing && nng_aio_begin(aio);
+    if (!begun) {
+        parcel_free(request);
+    } else if (!endpoint_connected(endpoint)) {
+        parcel_free(request);
+        nng_aio_finish(aio, NNG_ECONNRESET);
+    } else {
+        exchange->state = EXCHANGE_QUEUED;
+        exchange->parcel = request;
+        exchange->aio = aio;
+        TAILQ_INSERT_TAIL(&endpoint->queue, exchange, link);
+        nng_aio_defer(aio, cancel_send, endpoint);
+        push(endpoint);
     }
-    (void) pthread_mutex_lock(&endpoint->lock);
-    const bool idle = take_idle(socket, &ret_context->context);
-    (void) pthread_mutex_unlock(&endpoint->lock);
-    const int rv = idle ? 0 : nng_ctx_open(&ret_context->context, socket->socket);
-    leave(endpoint, socket);
-    return rv;
-}
-
-/* Whether the context was put among the idle ones. */
-static bool keep_idle(struct endpoint *endpoint, const struct endpoint_context *context)
-{
-    struct endpoint_socket *socket = context->socket;
-    (void) pthread_mutex_lock(&endpoint->lock);
-    const bool kept = socket->idle_count < IDLE_CONTEXTS;
-    if (kept) {
-        socket->idle[socket->idle_count++] = context->context;
-    }
-    socket->refusals = 0;
-    (void) pthread_mutex_unlock(&endpoint->lock);
-    return kept;
-}
-
-void endpoint_context_give(struct endpoint *endpoint, const struct endpoint_context *context, bool answered)
-{
-    /* A socket that is being closed takes its contexts with it. */
-    if (!enter(endpoint, context->socket)) {
-        return;
-    }
-    if (!answered || !keep_idle(endpoint, context)) {
-        (void) nng_ctx_close(context->context);
-    }
-    leave(endpoint, context->socket);
-}
-
-bool endpoint_send(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio)
-{
-    struct endpoint_socket *socket = context->socket;
-    if (!enter(endpoint, socket)) {
-        return false;
-    }
-    nng_ctx_send(context->context, aio);
-    /* The call, and the context in it, may be somebody else's by now. */
-    leave(endpoint, socket);
-    return true;
-}
-
-bool endpoint_receive(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio)
-{
-    struct endpoint_socket *socket = context->socket;
-    if (!enter(endpoint, socket)) {
-        return false;
-    }
-    nng_ctx_recv(context->context, aio);
-    /* The call, and the context in it, may be somebody else's by now. */
-    leave(endpoint, socket);
-    return true;
-}
-
-/* A thread of its own: closing a dialer waits for nng's threads, of which the caller of endpoint_revive may be one. */
-static void *redial(void *context)
-{
-    struct endpoint_socket *socket = context;
-    (void) nng_dialer_close(socket->dialer);
-    (void) dial(socket);
-    leave(socket->endpoint, socket);
-    return NULL;
-}
-
-/* Whether the caller is to redial, and is inside for that. */
-static bool begin_redial(struct endpoint *endpoint, struct endpoint_socket *socket)
-{
-    const int64_t now = cof_clock_monotonic(&cof_system_clock);
-    (void) pthread_mutex_lock(&endpoint->lock);
-    const bool begun = !endpoint->closing && atomic_load(&socket->connections) == 0 &&
-                       now - socket->dialled_us >= (int64_t) ENDPOINT_REDIAL_MS * 1000;
-    if (begun) {
-        socket->dialled_us = now;
-        socket->inside++;
-    }
-    (void) pthread_mutex_unlock(&endpoint->lock);
+    /* The call, and the exchange in it, may be somebody else's by now. */
+    unlock(endpoint);
     return begun;
 }
 
-void endpoint_revive(struct endpoint *endpoint)
+bool endpoint_receive(struct endpoint *endpoint, struct exchange *exchange, nng_aio *aio)
 {
-    struct endpoint_socket *socket = atomic_load(&endpoint->current);
-    pthread_t thread;
-    if (!begin_redial(endpoint, socket)) {
-        return;
+    lock(endpoint);
+    const bool begun = !endpoint->closing && nng_aio_begin(aio);
+    if (begun && exchange->state == EXCHANGE_OPEN) {
+        exchange->aio = aio;
+        nng_aio_defer(aio, cancel_receive, endpoint);
+    } else if (begun) {
+        nng_aio_finish(aio, exchange->state == EXCHANGE_ANSWERED ? 0 : NNG_ECONNRESET);
     }
-    if (pthread_create(&thread, NULL, redial, socket) != 0) {
-        leave(endpoint, socket);
-        return;
-    }
-    (void) pthread_detach(thread);
+    /* The call, and the exchange in it, may be somebody else's by now. */
+    unlock(endpoint);
+    return begun;
 }
 
-/* A socket without a connection is connecting, and takes nothing for that reason. */
-static bool is_stuck(const struct endpoint *endpoint, const struct endpoint_socket *socket)
+struct parcel *endpoint_take_answer(struct exchange *exchange)
 {
-    return socket == atomic_load(&endpoint->current) && atomic_load(&socket->connections) > 0 &&
-           socket->refusals >= ENDPOINT_REFUSALS;
+    return TAKE(exchange->parcel);
 }
 
-void endpoint_refused(struct endpoint *endpoint, const struct endpoint_context *context)
+void endpoint_forget(struct endpoint *endpoint, struct exchange *exchange)
 {
-    struct endpoint_socket *socket = context->socket;
-    (void) pthread_mutex_lock(&endpoint->lock);
-    socket->refusals++;
-    if (is_stuck(endpoint, socket) && !endpoint->closing && endpoint->socket_count < ENDPOINT_SOCKETS) {
-        (void) add_socket(endpoint);
+    lock(endpoint);
+    assert(exchange->aio == NULL);
+    if (exchange->state == EXCHANGE_OPEN) {
+        take_from_open(endpoint, exchange, EXCHANGE_NONE);
     }
-    (void) pthread_mutex_unlock(&endpoint->lock);
+    parcel_free(TAKE(exchange->parcel));
+    exchange->state = EXCHANGE_NONE;
+    unlock(endpoint);
 }

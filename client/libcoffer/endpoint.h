@@ -2,40 +2,50 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 
 #include <nng/nng.h>
 
+#include "client/libcoffer/parcel.h"
 #include "common/error.h"
 
 /*
- * One address: a REQ socket that connects, and connects again, by itself, and its contexts. Thread-safe.
+ * One address: a connection that is made, and made again, by itself, and the requests on it. Thread-safe.
  *
- * nng 1.5.2 can lose the end of a connection (client/libcoffer/socket.h). Then the socket is connected for ever, sends nothing, and
- * never connects again. So a socket to which nothing can be given while nothing comes from it is replaced by a new one;
- * the old one stays beside it until the endpoint is closed, and there are ENDPOINT_SOCKETS at most.
+ * A connection to which nothing can be given while nothing comes from it is closed, and another one is made: a server
+ * that hangs, or a network that lost the end of it, would otherwise be taken for one that answers late.
  */
 
 struct endpoint;
-struct endpoint_socket;
 
-enum {
-    ENDPOINT_SOCKETS = 4,
-    /* Requests in a row that a socket did not take, and nothing received meanwhile, after which it is replaced. */
-    ENDPOINT_REFUSALS = 3,
-    ENDPOINT_REDIAL_MS = 2000,
-};
+/* Requests in a row that a connection did not take, and not a byte moved meanwhile, after which it is closed. */
+enum { ENDPOINT_REFUSALS = 3 };
 
-/* A context, and the socket that it is of. */
-struct endpoint_context {
-    struct endpoint_socket *socket;
-    nng_ctx context;
+typedef enum exchange_state {
+    EXCHANGE_NONE,
+    EXCHANGE_QUEUED,   /* waits for the connection's turn */
+    EXCHANGE_OPEN,     /* the request is on its way */
+    EXCHANGE_ANSWERED, /* the answer is in `parcel` */
+    EXCHANGE_LOST,     /* the connection has ended */
+} exchange_state;
+
+/* A request and its answer. Zeroed memory is one that is not used. Of the endpoint, but for what is said below. */
+struct exchange {
+    exchange_state state;
+    nng_aio *aio;          /* of the operation that runs */
+    struct parcel *parcel; /* the request until it is on its way; later the answer */
+    uint32_t id;
+    TAILQ_ENTRY(exchange) link;
 };
 
 struct endpoint_options {
     const char *address;
-    size_t max_reply; /* bytes of the largest message that is received */
-    /* Told on a thread of nng when the first connection is there and when the last one is gone. Must not block. */
-    void (*changed)(struct endpoint *endpoint, bool connected, void *context);
+    size_t max_reply; /* bytes of the largest frame that is received */
+    /*
+     * Told on a thread of nng when there is a connection, with a lock of the endpoint: it must not block, and call
+     * nothing here but endpoint_connected.
+     */
+    void (*connected)(void *context);
     void *context;
 };
 
@@ -43,32 +53,29 @@ struct endpoint_options {
 COF_CODE endpoint_new(const struct endpoint_options *options, struct endpoint **ret_endpoint,
                       struct cof_error *err);
 
-/*
- * Ends everything that runs on the socket with NNG_ECLOSED; no `changed` is running or called afterwards. False: the
- * socket is still being closed (client/libcoffer/socket.h), and the endpoint and what `changed` uses must stay.
- */
-bool endpoint_close(struct endpoint *endpoint);
-/* Frees a closed endpoint. NULL is allowed. */
+/* Ends everything that runs here with NNG_ECLOSED, and waits for it; `connected` is not called afterwards. */
+void endpoint_close(struct endpoint *endpoint);
+/* Frees a closed endpoint. The aios of its operations must be gone already. NULL is allowed. */
 void endpoint_free(struct endpoint *endpoint);
 
 const char *endpoint_address(const struct endpoint *endpoint);
 bool endpoint_connected(const struct endpoint *endpoint);
 
-/* A context on which nothing is running. 0, or an error of nng. */
-int endpoint_context_take(struct endpoint *endpoint, struct endpoint_context *ret_context);
-/* Takes it back. One with a request that was not answered is closed, which makes nng forget the request. */
-void endpoint_context_give(struct endpoint *endpoint, const struct endpoint_context *context, bool answered);
-
-/* nng_ctx_send and nng_ctx_recv. False, and nothing is begun, if the endpoint is being closed. */
-bool endpoint_send(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio);
-bool endpoint_receive(struct endpoint *endpoint, const struct endpoint_context *context, nng_aio *aio);
+/*
+ * Takes over the request, and completes the aio when it is on its way: 0, NNG_ETIMEDOUT if the connection did not take
+ * it in time, NNG_ECONNRESET if there is none. After a failure nothing of it was sent. The aio has a time-out of at
+ * least a millisecond. False, and nothing is begun, if the endpoint is being closed.
+ */
+bool endpoint_send(struct endpoint *endpoint, struct exchange *exchange, struct parcel *request, nng_aio *aio);
 
 /*
- * Dials again if there has been no connection for ENDPOINT_REDIAL_MS. A dialer of nng 1.5.2 gives up for ever when its
- * peer takes a connection and closes it at once, as a proxy without its server does (EPIPE becomes NNG_ECLOSED, which it
- * takes for its own end).
+ * Completes the aio when the answer is there: 0, NNG_ETIMEDOUT, or NNG_ECONNRESET if the connection was lost. Its
+ * time-out and the result as above.
  */
-void endpoint_revive(struct endpoint *endpoint);
+bool endpoint_receive(struct endpoint *endpoint, struct exchange *exchange, nng_aio *aio);
 
-/* The socket of the context did not take a request in time. */
-void endpoint_refused(struct endpoint *endpoint, const struct endpoint_context *context);
+/* The answer after an endpoint_receive that succeeded, for the caller to free. */
+struct parcel *endpoint_take_answer(struct exchange *exchange);
+
+/* Forgets an exchange on which no operation runs; an answer to it that comes later is dropped. */
+void endpoint_forget(struct endpoint *endpoint, struct exchange *exchange);

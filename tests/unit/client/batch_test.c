@@ -492,8 +492,7 @@ static void request_refused_because_of_one_call_is_asked_one_by_one(void)
 
 static void request_that_costs_its_connection_again_and_again_is_asked_one_by_one(void)
 {
-    /* Late enough for the other answers to be out: nng 1.5.2 may never take apart a connection that is closed while it
-     * sends (client/libcoffer/socket.h), and does not connect again then. */
+    /* Late enough for the other answers to be out: who loses the connection as often as the poisoned call ends as it does. */
     STAGE(PATIENT, .held = 1, .to_poison = {.action = SCRIPT_DROP, .delay_ms = 100});
     start_around_poison(&stage);
     CHECK_INT(reason_of(&stage, 5), COFFER_REASON_NOT_CONNECTED);

@@ -38,6 +38,7 @@ struct play {
     size_t count;
     pthread_mutex_t lock;
     struct seen seen[SEEN];
+    unsigned noted;
 };
 
 static void copy(struct cof_slice text, char to[64])
@@ -68,6 +69,21 @@ static void note(struct seen *seen, const struct cof_request_frame *request)
     copy_metadata(request, "own", seen->own);
 }
 
+/* The first request, as soon as the server has seen it: no answer to it need have come. */
+static struct seen first_seen(struct play *play)
+{
+    for (;;) {
+        (void) pthread_mutex_lock(&play->lock);
+        const bool noted = play->noted > 0;
+        const struct seen seen = play->seen[0];
+        (void) pthread_mutex_unlock(&play->lock);
+        if (noted) {
+            return seen;
+        }
+        nng_msleep(1);
+    }
+}
+
 /* Success sends the request's payload back. */
 static void answer(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                    void *context)
@@ -76,6 +92,7 @@ static void answer(const struct cof_request_frame *request, unsigned number, str
     if (number < SEEN) {
         (void) pthread_mutex_lock(&play->lock);
         note(&play->seen[number], request);
+        play->noted++;
         (void) pthread_mutex_unlock(&play->lock);
     }
     if (play->count > 0) {
@@ -326,7 +343,7 @@ static void silence_ends_at_the_deadline(void)
     CHECK_CONTAINS(coffer_error_message(error), "did not answer " METHOD " within 150 ms");
     CHECK_INT(strlen(coffer_error_request_id(error)), 36);
     CHECK_INT(scripted_server_requests(stage.server), 1);
-    CHECK(stage.play->seen[0].timeout_ms <= 150);
+    CHECK(first_seen(stage.play).timeout_ms <= 150);
 }
 
 static void request_over_the_limit_is_not_sent(void)
@@ -557,7 +574,8 @@ static void server_that_is_silent_costs_no_call_that_another_can_answer(void)
         CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
         CHECK(scripted_server_requests(pair.servers[0]) <= 1);
         if (scripted_server_requests(pair.servers[0]) == 1) {
-            CHECK_BYTES(pair.plays[0].seen[0].id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
+            const struct seen seen = first_seen(&pair.plays[0]);
+            CHECK_BYTES(seen.id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
             CHECK_INT(pair.plays[1].seen[0].attempt, 1);
         }
     }
@@ -609,7 +627,8 @@ static void lost_connection_goes_on_at_the_next_address_with_the_same_id(void)
         CHECK_INT(call_pair(&pair, &reason), COFFER_OK);
         CHECK_INT(scripted_server_requests(pair.servers[1]), 1);
         if (scripted_server_requests(pair.servers[0]) == 1) {
-            CHECK_BYTES(pair.plays[0].seen[0].id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
+            const struct seen seen = first_seen(&pair.plays[0]);
+            CHECK_BYTES(seen.id, pair.plays[1].seen[0].id, COF_FRAME_REQUEST_ID);
         }
     }
 }

@@ -1,7 +1,8 @@
-#include <arpa/inet.h>
+#include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,80 +13,82 @@
 #include <coffer/rpc.h>
 
 #include "client/libcoffer/endpoint.h"
-#include "common/encode.h"
 #include "common/frame.h"
 #include "tests/support/test.h"
 #include "tests/unit/client/scripted_server.h"
+#include "tests/unit/client/sp_socket.h"
 
-/*
- * Connections that take nothing and never end, as nng leaves them behind when it loses the end of one: here a server
- * that accepts and does not read. And connections that are closed at once. Plain sockets, for no nng server does that.
- */
+/* Connections that take nothing and never end, as a server that hangs has them, and connections that end at once. */
+
+#define METHOD "test.v1.TestService/Echo"
 
 enum {
-    GREETING = 8,
-    LENGTH = 8,
-    SP_ID = 4,
     MESSAGE_MAX = 2 << 20,
     LARGE = 1000 << 10, /* more than the kernel takes for somebody who does not read */
     SMALL_BUFFER = 4096,
+    DEAF_KEPT = 16,
+    ANSWER = 100 << 10, /* takes several reads */
 };
 
 struct plain_server {
     int listener;
-    char address[64];
+    char address[SP_ADDRESS];
     unsigned rude; /* connections, the first ones, that are closed before a greeting */
     unsigned deaf; /* those behind them, on which nothing is read */
+    int deaf_fds[DEAF_KEPT];
+    size_t payload;  /* bytes in an answer */
+    atomic_uint cut; /* answers, the first ones, in the middle of which their connection ends */
     atomic_uint accepted;
+    atomic_uint answered;
 };
 
 /* One connection, served by a thread of its own. */
 struct served {
+    struct plain_server *server;
     int fd;
-    uint8_t message[MESSAGE_MAX];
+    uint8_t frame[MESSAGE_MAX];
 };
 
-static bool read_all(int fd, uint8_t *to, size_t len)
+static bool read_request(struct served *served, uint8_t id[SP_ID], struct cof_request_frame *request)
 {
-    while (len > 0) {
-        const ssize_t got = recv(fd, to, len, 0);
-        if (got <= 0) {
-            return false;
-        }
-        to += got;
-        len -= (size_t) got;
+    static _Thread_local struct cof_error err;
+    size_t size = 0;
+    return sp_read_header(served->fd, false, id, &size) && size <= MESSAGE_MAX &&
+           sp_read(served->fd, served->frame, size) &&
+           cof_request_frame_decode(cof_slice_of(served->frame, size), request, &err) == COF_OK;
+}
+
+/* Whether this answer is one of those that are cut. */
+static bool take_cut(struct plain_server *server)
+{
+    unsigned left = atomic_load(&server->cut);
+    while (left > 0 && !atomic_compare_exchange_weak(&server->cut, &left, left - 1)) {
     }
-    return true;
+    return left > 0;
 }
 
-static bool greet(int fd)
-{
-    static const uint8_t greeting[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
-    uint8_t theirs[GREETING];
-    return send(fd, greeting, sizeof greeting, MSG_NOSIGNAL) == GREETING && read_all(fd, theirs, sizeof theirs);
-}
-
-/* Answers a request with success and no payload. */
+/* Answers a request with success and a payload of zeros. */
 static bool answer(struct served *served)
 {
-    uint8_t *message = served->message;
+    static const uint8_t payload[ANSWER];
+    static _Thread_local uint8_t reply[ANSWER + 256];
     struct cof_request_frame request = {0};
-    static _Thread_local struct cof_error err;
-    if (!read_all(served->fd, message, LENGTH)) {
+    uint8_t id[SP_ID];
+    if (!read_request(served, id, &request)) {
         return false;
     }
-    const uint64_t len = cof_get_u64(message);
-    if (len < SP_ID || len > MESSAGE_MAX || !read_all(served->fd, message, len) ||
-        cof_request_frame_decode(cof_slice_of(message + SP_ID, len - SP_ID), &request, &err) != COF_OK) {
-        return false;
-    }
-    uint8_t reply[256];
-    const struct cof_response_frame frame = {.revision = COF_FRAME_REVISION, .request_id = request.request_id};
+    const struct cof_response_frame frame = {.revision = COF_FRAME_REVISION,
+                                             .request_id = request.request_id,
+                                             .payload = cof_slice_of(payload, served->server->payload)};
     const size_t size = cof_response_frame_size(&frame);
-    cof_put_u64(reply, SP_ID + size);
-    memcpy(reply + LENGTH, message, SP_ID);
-    (void) cof_response_frame_encode(&frame, reply + LENGTH + SP_ID);
-    return send(served->fd, reply, LENGTH + SP_ID + size, MSG_NOSIGNAL) > 0;
+    const size_t header = sp_put_header(reply, false, id, size);
+    (void) cof_response_frame_encode(&frame, reply + header);
+    if (take_cut(served->server)) {
+        (void) sp_write(served->fd, reply, (header + size) / 2);
+        return false;
+    }
+    (void) atomic_fetch_add(&served->server->answered, 1);
+    return sp_write(served->fd, reply, header + size);
 }
 
 static void *serve(void *context)
@@ -98,53 +101,55 @@ static void *serve(void *context)
     return NULL;
 }
 
+static void serve_in_thread(struct plain_server *server, int fd)
+{
+    pthread_t thread;
+    struct served *served = calloc(1, sizeof *served);
+    if (served == NULL) {
+        abort();
+    }
+    served->server = server;
+    served->fd = fd;
+    if (pthread_create(&thread, NULL, serve, served) != 0 || pthread_detach(thread) != 0) {
+        abort();
+    }
+}
+
 static void *accept_all(void *context)
 {
     struct plain_server *server = context;
-    for (;;) {
-        pthread_t thread;
+    for (unsigned number = 0;; number++) {
         const int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             return NULL;
         }
-        const unsigned number = atomic_fetch_add(&server->accepted, 1);
         if (number < server->rude) {
             (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
             (void) close(fd);
-            continue;
+        } else if (!sp_greet(fd)) {
+            (void) close(fd);
+        } else if (number - server->rude < server->deaf) {
+            /* It stays open until the process ends. */
+            server->deaf_fds[(number - server->rude) % DEAF_KEPT] = fd;
+        } else {
+            serve_in_thread(server, fd);
         }
-        if (!greet(fd) || number - server->rude < server->deaf) {
-            continue; /* it stays open until the process ends */
-        }
-        struct served *served = calloc(1, sizeof *served);
-        if (served == NULL) {
-            abort();
-        }
-        served->fd = fd;
-        if (pthread_create(&thread, NULL, serve, served) != 0 || pthread_detach(thread) != 0) {
-            abort();
-        }
+        (void) atomic_fetch_add(&server->accepted, 1);
     }
 }
 
 /* It serves until the process ends. */
 static void start_server(struct plain_server *server, unsigned rude, unsigned deaf)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
     const int buffer = SMALL_BUFFER;
     pthread_t thread;
     server->rude = rude;
     server->deaf = deaf;
-    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    server->listener = sp_listen(NULL, server->address);
     (void) setsockopt(server->listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
-    if (bind(server->listener, (const struct sockaddr *) &address, size) != 0 ||
-        listen(server->listener, SOMAXCONN) != 0 ||
-        getsockname(server->listener, (struct sockaddr *) &address, &size) != 0 ||
-        pthread_create(&thread, NULL, accept_all, server) != 0 || pthread_detach(thread) != 0) {
+    if (pthread_create(&thread, NULL, accept_all, server) != 0 || pthread_detach(thread) != 0) {
         abort();
     }
-    (void) snprintf(server->address, sizeof server->address, "tcp://127.0.0.1:%d", ntohs(address.sin_port));
 }
 
 static coffer_status call(coffer_client *client, size_t length, uint32_t timeout_ms)
@@ -153,8 +158,7 @@ static coffer_status call(coffer_client *client, size_t length, uint32_t timeout
     coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
     coffer_reply *reply = NULL;
     options.timeout_ms = timeout_ms;
-    const coffer_status status =
-        coffer_call(client, "test.v1.TestService/Echo", payload, length, &options, &reply, NULL);
+    const coffer_status status = coffer_call(client, METHOD, payload, length, &options, &reply, NULL);
     coffer_reply_free(reply);
     return status;
 }
@@ -182,7 +186,7 @@ static void wait_for_connections(struct plain_server *server, unsigned count)
     }
 }
 
-static void socket_that_takes_nothing_is_replaced(void)
+static void connection_that_takes_nothing_is_replaced(void)
 {
     enum { FILLERS = 8 };
     static struct plain_server server;
@@ -203,22 +207,39 @@ static void socket_that_takes_nothing_is_replaced(void)
     CHECK_INT(accepted, 2);
 }
 
-static void sockets_are_replaced_a_few_times_only(void)
+/* What is left in the buffers is read first. */
+static bool has_ended(int fd)
 {
-    enum { FILLERS = 24 };
+    uint8_t bytes[2048];
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    while (poll(&ready, 1, 60000) == 1) {
+        if (recv(fd, bytes, sizeof bytes, 0) <= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void connections_that_are_replaced_are_closed(void)
+{
+    enum { FILLERS = 24, REPLACED = 3 };
     static struct plain_server server;
     pthread_t fillers[FILLERS];
+    unsigned ended = 0;
     start_server(&server, 0, 1000);
     coffer_client *client = scripted_client(server.address, "connect_timeout=1min");
     fill(client, fillers, FILLERS);
-    wait_for_connections(&server, ENDPOINT_SOCKETS);
-    const coffer_status status = call(client, LARGE, 6000);
+    wait_for_connections(&server, REPLACED + 1);
+    for (unsigned i = 0; i < REPLACED; i++) {
+        ended += has_ended(server.deaf_fds[i]);
+    }
+    const coffer_status status = call(client, LARGE, 3000);
     coffer_client_close(client);
     for (size_t i = 0; i < FILLERS; i++) {
         (void) pthread_join(fillers[i], NULL);
     }
+    CHECK_INT(ended, REPLACED);
     CHECK(status != COFFER_OK);
-    CHECK_INT(atomic_load(&server.accepted), ENDPOINT_SOCKETS);
 }
 
 static void connections_closed_at_once_do_not_end_the_dialling(void)
@@ -232,5 +253,81 @@ static void connections_closed_at_once_do_not_end_the_dialling(void)
     CHECK_INT(atomic_load(&server.accepted), 9);
 }
 
-TEST_MAIN(TEST(connections_closed_at_once_do_not_end_the_dialling), TEST(socket_that_takes_nothing_is_replaced),
-          TEST(sockets_are_replaced_a_few_times_only))
+/* With those that nng opens for itself when it is first used. */
+static unsigned count_descriptors(void)
+{
+    unsigned count = 0;
+    coffer_client_close(scripted_client("ipc:///nonexistent/coffer.sock", ""));
+    DIR *directory = opendir("/proc/self/fd");
+    if (directory == NULL) {
+        abort();
+    }
+    while (readdir(directory) != NULL) {
+        count++;
+    }
+    (void) closedir(directory);
+    return count;
+}
+
+/* Descriptors are closed by threads of nng, a little later. */
+static bool descriptors_come_down_to(unsigned count)
+{
+    bool down = count_descriptors() <= count;
+    for (int i = 0; i < 12000 && !down; i++) {
+        nng_msleep(5);
+        down = count_descriptors() <= count;
+    }
+    return down;
+}
+
+static void drop_end(coffer_reply *reply, coffer_error *error, void *context)
+{
+    (void) atomic_fetch_add((atomic_uint *) context, 1);
+    coffer_reply_free(reply);
+    coffer_error_free(error);
+}
+
+static void closing_while_answers_come_gives_everything_back(void)
+{
+    enum { CLIENTS = 200, CALLS = 8 };
+    static struct plain_server server = {.payload = ANSWER};
+    static atomic_uint ends;
+    start_server(&server, 0, 0);
+    const unsigned descriptors = count_descriptors();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        coffer_client *client = scripted_client(server.address, "timeout=1h");
+        const unsigned answered = atomic_load(&server.answered);
+        for (unsigned k = 0; k < CALLS; k++) {
+            CHECK_INT(coffer_call_start(client, METHOD, "x", 1, NULL, drop_end, &ends, NULL), COFFER_OK);
+        }
+        while (atomic_load(&server.answered) < answered + 1 + i % CALLS) {
+            (void) sched_yield();
+        }
+        coffer_client_close(client);
+    }
+    CHECK_INT(atomic_load(&ends), CLIENTS * CALLS);
+    CHECK(descriptors_come_down_to(descriptors));
+}
+
+static void connections_that_end_in_an_answer_are_made_again(void)
+{
+    enum { CUT = 12 };
+    static struct plain_server server = {.payload = ANSWER, .cut = CUT};
+    start_server(&server, 0, 0);
+    const unsigned descriptors = count_descriptors();
+    coffer_client *client = scripted_client(server.address, "connect_timeout=1min");
+    unsigned failed = 0;
+    while (call(client, 10, 120000) != COFFER_OK) {
+        failed++;
+    }
+    const coffer_status status = call(client, 10, 120000);
+    coffer_client_close(client);
+    CHECK_INT(status, COFFER_OK);
+    CHECK_INT(failed, CUT / 4);
+    CHECK_INT(atomic_load(&server.accepted), CUT + 1);
+    CHECK(descriptors_come_down_to(descriptors));
+}
+
+TEST_MAIN(TEST(connections_closed_at_once_do_not_end_the_dialling), TEST(connection_that_takes_nothing_is_replaced),
+          TEST(connections_that_are_replaced_are_closed), TEST(closing_while_answers_come_gives_everything_back),
+          TEST(connections_that_end_in_an_answer_are_made_again))

@@ -3,11 +3,6 @@
 #include "tests/support/test.h"
 #include "tests/unit/client/scripted_server.h"
 
-/*
- * A program of its own: the server here is closed on in the middle of an answer, after which nng 1.5.2 may take apart no
- * connection of the process any more (client/libcoffer/socket.h), neither the server's nor a client's.
- */
-
 static void answer_too_much(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                             void *context)
 {

@@ -1,67 +1,97 @@
 #include "tests/unit/client/scripted_server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include <nng/nng.h>
-#include <nng/protocol/reqrep0/rep.h>
 #include <nng/supplemental/util/platform.h>
 
 #include <coffer/coffer.h>
 #include <coffer/v1/resolve.pb-c.h>
 
-#include "client/libcoffer/socket.h"
+#include "tests/unit/client/sp_socket.h"
 
 enum {
     THREADS_MAX = 16,
     VALUE_SIZE = 400,
     OVERSIZE = (4 << 20) + 4096,
-    SEND_MS = 5000,
-    LOOK_MS = 50,
+    SEND_SECONDS = 5,
 };
 
-/* One thread, with what it receives and sends by. */
-struct attendant {
+/* A client's, with the thread that reads from it. */
+struct connection {
+    STAILQ_ENTRY(connection) link;
     struct scripted_server *server;
     pthread_t thread;
-    nng_ctx context;
-    nng_aio *aio;
+    pthread_mutex_t writing;
+    int fd;
 };
 
+/* A request that waits for its turn. */
+struct job {
+    STAILQ_ENTRY(job) link;
+    struct connection *connection;
+    uint8_t id[SP_ID];
+    size_t size;
+    uint8_t frame[];
+};
+
+STAILQ_HEAD(connections, connection);
+STAILQ_HEAD(jobs, job);
+
 struct scripted_server {
-    nng_socket socket;
-    char address[128];
+    int listener;
+    char address[SP_ADDRESS];
+    bool ipc;
     script_answer answer;
     void *context;
     unsigned thread_count;
-    struct attendant attendants[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    pthread_t acceptor;
     atomic_uint requests;
-    atomic_bool stopping;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stopping;
+    struct jobs jobs;
+    struct connections connections;
 };
 
-static void give_up(const char *what, int rv)
+struct answer {
+    size_t size;
+    uint8_t *frame;
+};
+
+static void give_up(const char *what)
 {
-    fprintf(stderr, "scripted server: %s: %s\n", what, nng_strerror(rv));
+    fprintf(stderr, "scripted server: %s\n", what);
     exit(2);
 }
 
-static void must(const char *what, int rv)
+static void *memory(size_t size)
 {
-    if (rv != 0) {
-        give_up(what, rv);
+    void *bytes = calloc(1, size);
+    if (bytes == NULL) {
+        give_up("no memory");
     }
+    return bytes;
 }
 
-static nng_msg *message_of(const uint8_t *bytes, size_t len)
+static struct answer answer_of(const uint8_t *bytes, size_t size)
 {
-    nng_msg *message = NULL;
-    must("message", nng_msg_alloc(&message, len));
+    struct answer answer = {size, memory(size + 1)};
     if (bytes != NULL) {
-        memcpy(nng_msg_body(message), bytes, len);
+        memcpy(answer.frame, bytes, size);
     }
-    return message;
+    return answer;
 }
 
 static void put_error(const struct script_reply *reply, struct cof_response_frame *frame, uint8_t *details)
@@ -76,7 +106,7 @@ static void put_error(const struct script_reply *reply, struct cof_response_fram
     (void) cof_error_details(&err, frame, details, COF_ERROR_DETAILS_SIZE);
 }
 
-static nng_msg *frame_message(const struct cof_request_frame *request, const struct script_reply *reply)
+static struct answer frame_answer(const struct cof_request_frame *request, const struct script_reply *reply)
 {
     static const uint8_t other_id[COF_FRAME_REQUEST_ID] = {1, 2, 3};
     static _Thread_local uint8_t details[COF_ERROR_DETAILS_SIZE];
@@ -93,138 +123,216 @@ static nng_msg *frame_message(const struct cof_request_frame *request, const str
     if (reply->action == SCRIPT_WITHOUT_ID) {
         frame.request_id.len = 0;
     }
-    nng_msg *message = message_of(NULL, cof_response_frame_size(&frame));
-    (void) cof_response_frame_encode(&frame, nng_msg_body(message));
-    return message;
+    const struct answer answer = answer_of(NULL, cof_response_frame_size(&frame));
+    (void) cof_response_frame_encode(&frame, answer.frame);
+    return answer;
 }
 
-/* The answer; NULL: none. */
-static nng_msg *make_answer(nng_msg *received, const struct cof_request_frame *request,
-                            const struct script_reply *reply)
+/* The answer; without a frame there is none. */
+static struct answer make_answer(const struct job *job, const struct cof_request_frame *request,
+                                 const struct script_reply *reply)
 {
     static const uint8_t garbage[] = {0xff, 0xff, 0xff, 0xff, 0xff};
+    const struct answer none = {0};
     switch (reply->action) {
     case SCRIPT_ANSWER:
     case SCRIPT_OTHER_ID:
     case SCRIPT_WITHOUT_ID:
-        return frame_message(request, reply);
+        return frame_answer(request, reply);
     case SCRIPT_DROP:
-        (void) nng_pipe_close(nng_msg_get_pipe(received));
-        return NULL;
+        (void) shutdown(job->connection->fd, SHUT_RDWR);
+        return none;
     case SCRIPT_SILENT:
-        return NULL;
+        return none;
     case SCRIPT_GARBAGE:
-        return message_of(garbage, sizeof garbage);
+        return answer_of(garbage, sizeof garbage);
     case SCRIPT_OVERSIZE:
-        return message_of(NULL, OVERSIZE);
+        return answer_of(NULL, OVERSIZE);
     }
-    return NULL;
+    return none;
 }
 
-static nng_msg *handle(struct scripted_server *server, nng_msg *received)
+static void send_answer(const struct job *job, const struct answer *answer)
+{
+    struct connection *connection = job->connection;
+    uint8_t header[SP_HEADER_MOST];
+    const size_t len = sp_put_header(header, connection->server->ipc, job->id, answer->size);
+    (void) pthread_mutex_lock(&connection->writing);
+    /* A client that does not take it, or not in time, gets no more of what would have no beginning. */
+    if (!sp_write(connection->fd, header, len) || !sp_write(connection->fd, answer->frame, answer->size)) {
+        (void) shutdown(connection->fd, SHUT_RDWR);
+    }
+    (void) pthread_mutex_unlock(&connection->writing);
+}
+
+static void handle(struct scripted_server *server, const struct job *job)
 {
     static _Thread_local struct cof_error err;
     struct cof_request_frame request = {0};
     struct script_reply reply = {0};
-    const struct cof_slice bytes = cof_slice_of(nng_msg_body(received), nng_msg_len(received));
-    if (cof_request_frame_decode(bytes, &request, &err) != COF_OK) {
-        fprintf(stderr, "scripted server: %s\n", err.message);
-        exit(2);
+    if (cof_request_frame_decode(cof_slice_of(job->frame, job->size), &request, &err) != COF_OK) {
+        give_up(err.message);
     }
     server->answer(&request, atomic_fetch_add(&server->requests, 1), &reply, server->context);
     nng_msleep((nng_duration) reply.delay_ms);
-    nng_msg *answer = make_answer(received, &request, &reply);
+    const struct answer answer = make_answer(job, &request, &reply);
     free(reply.payload);
-    return answer;
+    if (answer.frame != NULL) {
+        send_answer(job, &answer);
+    }
+    free(answer.frame);
 }
 
-static int serve_one(struct scripted_server *server, nng_ctx context, nng_aio *aio)
+/* The next request; NULL: the server stops. */
+static struct job *take_job(struct scripted_server *server)
 {
-    nng_aio_set_timeout(aio, LOOK_MS);
-    nng_ctx_recv(context, aio);
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio) != 0) {
-        return nng_aio_result(aio);
+    (void) pthread_mutex_lock(&server->lock);
+    while (STAILQ_EMPTY(&server->jobs) && !server->stopping) {
+        (void) pthread_cond_wait(&server->changed, &server->lock);
     }
-    nng_msg *received = nng_aio_get_msg(aio);
-    nng_msg *answer = handle(server, received);
-    nng_msg_free(received);
-    if (answer == NULL) {
-        return 0;
+    struct job *job = server->stopping ? NULL : STAILQ_FIRST(&server->jobs);
+    if (job != NULL) {
+        STAILQ_REMOVE_HEAD(&server->jobs, link);
     }
-    nng_aio_set_msg(aio, answer);
-    nng_aio_set_timeout(aio, SEND_MS);
-    nng_ctx_send(context, aio);
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio) != 0) {
-        nng_msg_free(answer);
-    }
-    return 0;
+    (void) pthread_mutex_unlock(&server->lock);
+    return job;
 }
 
 static void *serve(void *argument)
 {
-    const struct attendant *attendant = argument;
-    int rv = 0;
-    while ((rv == 0 || rv == NNG_ETIMEDOUT) && !atomic_load(&attendant->server->stopping)) {
-        rv = serve_one(attendant->server, attendant->context, attendant->aio);
+    struct scripted_server *server = argument;
+    struct job *job = NULL;
+    while ((job = take_job(server)) != NULL) {
+        handle(server, job);
+        free(job);
     }
     return NULL;
 }
 
-static void attend(struct scripted_server *server, struct attendant *attendant)
+static struct job *read_job(struct connection *connection)
 {
-    attendant->server = server;
-    must("context", nng_ctx_open(&attendant->context, server->socket));
-    must("aio", nng_aio_alloc(&attendant->aio, NULL, NULL));
-    if (pthread_create(&attendant->thread, NULL, serve, attendant) != 0) {
-        give_up("thread", NNG_ENOMEM);
+    uint8_t id[SP_ID];
+    size_t size = 0;
+    if (!sp_read_header(connection->fd, connection->server->ipc, id, &size)) {
+        return NULL;
+    }
+    struct job *job = memory(sizeof *job + size);
+    job->connection = connection;
+    job->size = size;
+    memcpy(job->id, id, sizeof id);
+    if (!sp_read(connection->fd, job->frame, size)) {
+        free(job);
+        return NULL;
+    }
+    return job;
+}
+
+static void *read_requests(void *argument)
+{
+    struct connection *connection = argument;
+    struct scripted_server *server = connection->server;
+    struct job *job = sp_greet(connection->fd) ? read_job(connection) : NULL;
+    while (job != NULL) {
+        (void) pthread_mutex_lock(&server->lock);
+        STAILQ_INSERT_TAIL(&server->jobs, job, link);
+        (void) pthread_cond_signal(&server->changed);
+        (void) pthread_mutex_unlock(&server->lock);
+        job = read_job(connection);
+    }
+    (void) shutdown(connection->fd, SHUT_RDWR);
+    return NULL;
+}
+
+static void start(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    if (pthread_create(thread, NULL, run, argument) != 0) {
+        give_up("no thread");
     }
 }
 
-static void listen_on(struct scripted_server *server, const char *address)
+/* Descriptors stay until the server ends: an answer that comes late must not go to somebody else. */
+static void *accept_all(void *argument)
 {
-    nng_listener listener;
-    int port = 0;
-    must("open", nng_rep0_open(&server->socket));
-    must("listen", nng_listen(server->socket, address == NULL ? "tcp://127.0.0.1:0" : address, &listener, 0));
-    if (address != NULL) {
-        (void) snprintf(server->address, sizeof server->address, "%s", address);
-        return;
+    struct scripted_server *server = argument;
+    const struct timeval patience = {.tv_sec = SEND_SECONDS};
+    int fd = -1;
+    while ((fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        struct connection *connection = memory(sizeof *connection);
+        connection->server = server;
+        connection->fd = fd;
+        (void) pthread_mutex_init(&connection->writing, NULL);
+        (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        STAILQ_INSERT_TAIL(&server->connections, connection, link);
+        start(&connection->thread, read_requests, connection);
     }
-    must("port", nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port));
-    (void) snprintf(server->address, sizeof server->address, "tcp://127.0.0.1:%d", port);
+    return NULL;
 }
 
 struct scripted_server *scripted_server_new(const char *address, unsigned threads, script_answer answer,
                                             void *context)
 {
-    struct scripted_server *server = calloc(1, sizeof *server);
-    if (server == NULL || threads > THREADS_MAX) {
-        give_up("start", NNG_ENOMEM);
+    struct scripted_server *server = memory(sizeof *server);
+    if (threads > THREADS_MAX) {
+        give_up("too many threads");
     }
     server->answer = answer;
     server->context = context;
     server->thread_count = threads;
-    listen_on(server, address);
+    (void) pthread_mutex_init(&server->lock, NULL);
+    (void) pthread_cond_init(&server->changed, NULL);
+    STAILQ_INIT(&server->jobs);
+    STAILQ_INIT(&server->connections);
+    server->listener = sp_listen(address, server->address);
+    server->ipc = sp_is_ipc(server->address);
     for (unsigned i = 0; i < threads; i++) {
-        attend(server, &server->attendants[i]);
+        start(&server->threads[i], serve, server);
     }
+    start(&server->acceptor, accept_all, server);
     return server;
+}
+
+/* Requests that are being answered get their answer; the others get none. */
+static void stop(struct scripted_server *server)
+{
+    struct connection *connection = NULL;
+    (void) pthread_mutex_lock(&server->lock);
+    server->stopping = true;
+    (void) pthread_cond_broadcast(&server->changed);
+    (void) pthread_mutex_unlock(&server->lock);
+    for (unsigned i = 0; i < server->thread_count; i++) {
+        (void) pthread_join(server->threads[i], NULL);
+    }
+    (void) shutdown(server->listener, SHUT_RDWR);
+    (void) pthread_join(server->acceptor, NULL);
+    (void) close(server->listener);
+    STAILQ_FOREACH(connection, &server->connections, link)
+    {
+        (void) shutdown(connection->fd, SHUT_RDWR);
+        (void) pthread_join(connection->thread, NULL);
+    }
 }
 
 void scripted_server_free(struct scripted_server *server)
 {
+    struct connection *connection = NULL;
+    struct job *job = NULL;
     if (server == NULL) {
         return;
     }
-    /* No thread may still be in a function of a context when the socket is closed (nng 1.5.2). */
-    atomic_store(&server->stopping, true);
-    for (unsigned i = 0; i < server->thread_count; i++) {
-        (void) pthread_join(server->attendants[i].thread, NULL);
-        nng_aio_free(server->attendants[i].aio);
+    stop(server);
+    while ((job = STAILQ_FIRST(&server->jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(&server->jobs, link);
+        free(job);
     }
-    (void) socket_close(server->socket);
+    while ((connection = STAILQ_FIRST(&server->connections)) != NULL) {
+        STAILQ_REMOVE_HEAD(&server->connections, link);
+        (void) close(connection->fd);
+        (void) pthread_mutex_destroy(&connection->writing);
+        free(connection);
+    }
+    (void) pthread_cond_destroy(&server->changed);
+    (void) pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
@@ -248,7 +356,7 @@ void script_reply_message(struct script_reply *reply, const ProtobufCMessage *me
     reply->payload_len = protobuf_c_message_get_packed_size(message);
     reply->payload = malloc(reply->payload_len + 1);
     if (reply->payload == NULL) {
-        give_up("payload", NNG_ENOMEM);
+        give_up("no memory");
     }
     (void) protobuf_c_message_pack(message, reply->payload);
 }
@@ -353,7 +461,7 @@ void script_resolve(const struct cof_request_frame *request, unsigned number, st
     struct resolved_item *items = calloc(pairs + 1, sizeof *items);
     Coffer__V1__ResolveResult **results = calloc(pairs + 1, sizeof *results);
     if (asked == NULL || items == NULL || results == NULL) {
-        give_up("resolve", NNG_ENOMEM);
+        give_up("no memory");
     }
     coffer__v1__resolve_response__init(&response);
     response.n_results = resolve_all(asked, items, results);

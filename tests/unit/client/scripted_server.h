@@ -10,7 +10,10 @@
 #include "common/error.h"
 #include "common/frame.h"
 
-/* A REP socket in threads of its own that does with each request what a script says. */
+/*
+ * A server in threads of its own that does with each request what a script says. It speaks on plain sockets, since nng's
+ * can be stopped for ever by a connection that ends (docs/decisions/0009-connections.md), and such ends are scripted.
+ */
 
 struct scripted_server;
 

@@ -79,9 +79,10 @@ static void search_plainly(const struct mask_forms *forms, struct cof_slice text
     uint8_t *covered = calloc(text.len + 1, 1);
     MUST(covered != NULL);
     for (size_t i = 0; i < forms->count; i++) {
-        for (size_t at = 0; at + forms->forms[i].len <= text.len; at++) {
-            if (memcmp(text.data + at, forms->forms[i].data, forms->forms[i].len) == 0) {
-                memset(covered + at, 1, forms->forms[i].len);
+        const struct cof_slice form = forms->forms[i];
+        for (size_t at = 0; at + form.len <= text.len; at++) {
+            if (text.data[at] == form.data[0] && memcmp(text.data + at, form.data, form.len) == 0) {
+                memset(covered + at, 1, form.len);
             }
         }
     }
@@ -114,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {.rest = {data, size}};
     struct cof_slice values[VALUES_MAX];
-    struct cof_pool *pool = NULL;
+    static struct cof_pool *pool;
     struct cof_arena arena;
     struct cof_error err;
     struct mask_forms forms = {0};
@@ -125,12 +126,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < input.count; i++) {
         values[i] = cof_slice_of(input.values[i].data, input.values[i].length);
     }
-    MUST(cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &pool, &err) == COF_OK);
+    MUST(pool != NULL || cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &pool, &err) == COF_OK);
     cof_arena_init(&arena, pool, SIZE_MAX);
     MUST(mask_forms_make(values, input.count, &arena, &forms, &err) == COF_OK);
     MUST(forms.count == 0 || (forms.shortest >= MASK_VALUE_MIN && forms.longest >= forms.shortest));
     compare(&input, &forms);
     cof_arena_reset(&arena);
-    cof_pool_free(pool);
     return 0;
 }

@@ -63,6 +63,7 @@ static void fill_service(struct server_core *core)
     core->service.limits.default_timeout_ms = settings->limits_default_timeout;
     core->service.limits.in_flight_per_peer = settings->limits_in_flight_per_peer;
     core->service.limits.in_flight_per_token = settings->limits_in_flight_per_token;
+    core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
 }
 
 static cof_code open_keys(struct server_core *core, struct cof_error *err)

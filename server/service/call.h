@@ -35,6 +35,7 @@ struct service_limits {
     uint32_t default_timeout_ms;
     uint32_t in_flight_per_peer;
     uint32_t in_flight_per_token;
+    uint32_t waiting_per_workspace;
 };
 
 extern const struct service_limits service_default_limits;

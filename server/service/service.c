@@ -24,6 +24,7 @@ const struct service_limits service_default_limits = {
     .default_timeout_ms = 10 * 1000,
     .in_flight_per_peer = 4096,
     .in_flight_per_token = 4096,
+    .waiting_per_workspace = 1024,
 };
 
 cof_code call_check_deadline(struct call *call)

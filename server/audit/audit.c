@@ -100,6 +100,9 @@ void audit_fail(struct audit *audit, const struct cof_error *err)
     if (audit->next != NULL) {
         retire(audit, TAKE(audit->next));
     }
+    for (struct segment_file *file = audit->retired; file != NULL; file = file->next) {
+        file->lost = true;
+    }
     audit->lost = audit->sequence;
     atomic_store(&audit->writable, false);
     (void) pthread_cond_signal(&audit->keeper_wake);

@@ -33,13 +33,15 @@ static void take_round(struct audit *audit, struct round *round)
     round->sequence = audit->sequence;
 }
 
+/* What is lost is synced as well as it goes: it must not take the segment with it that is written by now. */
 static COF_CODE sync_retired(struct segment_file *file, struct cof_error *err)
 {
     cof_code code = COF_OK;
     while (file != NULL) {
         struct segment_file *next = file->next;
         if (file->offset > 0 && code == COF_OK) {
-            code = segment_file_sync(file, err);
+            const cof_code synced = segment_file_sync(file, err);
+            code = file->lost ? COF_OK : synced;
         }
         segment_file_free(file);
         file = next;

@@ -17,6 +17,7 @@ struct segment_file {
     size_t prepared; /* bytes whose pages were had in advance */
     uint64_t number;
     bool closed; /* the closing record is written */
+    bool lost;   /* nobody counts on its being on the disk any more */
     struct log_key *key;
     uint8_t wrapped[WRAPPED_KEY_SIZE];
 };

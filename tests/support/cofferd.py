@@ -34,10 +34,10 @@ def wait_for(condition, what, seconds=PATIENCE):
 class Server:
     """A cofferd process. Its log is in `log`."""
 
-    def __init__(self, arguments, environment, log, ready):
+    def __init__(self, arguments, environment, log, ready, program=COFFERD):
         self.log = log
         self.output = open(log, "ab")
-        self.process = subprocess.Popen([COFFERD, *arguments], stdout=self.output, stderr=self.output,
+        self.process = subprocess.Popen([program, *arguments], stdout=self.output, stderr=self.output,
                                         env={**os.environ, **environment})
         self.ready = ready
 
@@ -91,7 +91,7 @@ class Dev:
     def sql(self, statement):
         return subprocess.run([*self.psql(), "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
 
-    def more(self, name, **environment):
+    def more(self, name, program=COFFERD, **environment):
         """One more server on the same database, on a socket of its own."""
         path = self.directory / f"{name}.sock"
         settings = {
@@ -101,7 +101,8 @@ class Dev:
             "COFFERD_SERVER__STATE_DIR": str(self.directory / f"{name}.state"),
             **environment,
         }
-        server = Server(["serve"], settings, self.directory / f"{name}.log", lambda: answers(f"ipc://{path}"))
+        server = Server(["serve"], settings, self.directory / f"{name}.log", lambda: answers(f"ipc://{path}"),
+                        program)
         server.address = f"ipc://{path}"
         self.extra.append(server)
         return server.wait()

@@ -326,6 +326,58 @@ class Unwritable(unittest.TestCase):
         self.assertEqual(audit(self.dev, "verify", self.dev.directory / "small.state").returncode, 0)
 
 
+class FailingDisk(unittest.TestCase):
+    """The log can be written, but not brought to the disk; every resolve must be there before its answer."""
+
+    PROGRAM = cofferd.BUILD / "tests" / "integration" / "server" / "cofferd_failing_disk"
+
+    def setUp(self):
+        self.dev = cofferd.Dev()
+        self.addCleanup(self.dev.close)
+        self.fails = self.dev.directory / "disk-fails"
+        self.server = self.dev.more("disk", self.PROGRAM, TEST_DISK_FAILS=str(self.fails), COFFERD_AUDIT__RESOLVE="durable",
+                                    COFFERD_AUDIT__SEGMENT="256KiB")
+        self.connection = self.dev.connect(self.server.address)
+        self.addCleanup(self.connection.close)
+        self.connection.call(SECRET + "CreateSecret", {"name": "s", "environment": "prod", "values": values(K=CANARY)},
+                             token=self.dev.admin)
+
+    def ask(self):
+        item = {"environments": ["prod"], "references": references("s.K")}
+        return self.connection.call(context.RESOLVE, {"items": [item]}, token=self.dev.admin)
+
+    def readiness(self):
+        return self.connection.call(HEALTH, {"service": "readiness"}).message["status"]
+
+    def logged(self):
+        lines = [json.loads(line) for line in self.server.log.read_text().splitlines()]
+        return [(line["msg"], line.get("native")) for line in lines if line.get("event") == "audit"]
+
+    def test_sync_that_fails_releases_nothing_and_the_server_recovers_by_itself(self):
+        answers = [self.ask()]
+        self.assertEqual(answers[0].code, 0)
+        self.fails.touch()
+        for _ in range(20):
+            answer = self.ask()
+            self.assertEqual((answer.code, answer.reason), (14, "AUDIT_UNAVAILABLE"), answer)
+            self.assertNotIn(CANARY, answer.payload)
+            self.assertGreater(answer.retry_ms, 0)
+        cofferd.wait_for(lambda: self.readiness() == "NOT_SERVING", "the server says that it is ready")
+        self.assertIn(("the audit log cannot be written; nothing is released", "EIO"), self.logged())
+        self.fails.unlink()
+
+        def recovered():
+            answers.append(self.ask())
+            return answers[-1].code == 0
+        cofferd.wait_for(recovered, "the log is not written again")
+        self.assertEqual(self.readiness(), "SERVING")
+        self.assertIn(("the audit log can be written again", None), self.logged())
+        state = self.dev.directory / "disk.state"
+        recorded = {r.get("request_id") for r in export(self.dev, state)}
+        self.assertLessEqual({uuid_of(a) for a in answers if a.code == 0}, recorded)
+        self.assertEqual(audit(self.dev, "verify", state).returncode, 0)
+
+
 class Durable(unittest.TestCase):
     def setUp(self):
         self.dev = cofferd.Dev()

@@ -58,7 +58,7 @@ static int lock_memory(const struct cof_pool *pool)
     return errno == ENOSYS && mlock(pool->memory, size) == 0;
 }
 
-static cof_code map_memory(struct cof_pool *pool, struct cof_error *err)
+static cof_code map_memory(struct cof_pool *pool, cof_lock_mode mode, struct cof_error *err)
 {
     const size_t page = page_size();
     const size_t size = (size_t) pool->count * COF_ARENA_CHUNK;
@@ -74,7 +74,7 @@ static cof_code map_memory(struct cof_pool *pool, struct cof_error *err)
     }
     (void) madvise(pool->memory, size, MADV_DONTDUMP);
     (void) madvise(pool->memory, size, MADV_WIPEONFORK);
-    pool->locked = lock_memory(pool);
+    pool->locked = mode != COF_LOCK_NONE && lock_memory(pool);
     return COF_OK;
 }
 
@@ -114,7 +114,7 @@ static cof_code build_slots(struct cof_pool *pool, size_t chunks, struct cof_err
 static cof_code build_pool(struct cof_pool *pool, size_t bytes, cof_lock_mode mode, struct cof_error *err)
 {
     TRY(build_slots(pool, bytes / COF_ARENA_CHUNK + (bytes % COF_ARENA_CHUNK != 0), err));
-    TRY(map_memory(pool, err));
+    TRY(map_memory(pool, mode, err));
     if (mode == COF_LOCK_REQUIRED && !pool->locked) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
                         "%zu bytes of memory cannot be locked; raise the limit (LimitMEMLOCK, ulimit -l), make the "

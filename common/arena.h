@@ -23,6 +23,7 @@ struct cof_pool;
 typedef enum cof_lock_mode {
     COF_LOCK_REQUIRED,    /* cof_pool_new fails */
     COF_LOCK_BEST_EFFORT, /* the pool works, and cof_pool_locked says false */
+    COF_LOCK_NONE,        /* for what is no secret: not tried */
 } cof_lock_mode;
 
 /*

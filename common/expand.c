@@ -9,20 +9,33 @@ enum { PATH_SIZE = 256, MESSAGE_SIZE = 1200 };
 
 /* --- Faults --------------------------------------------------------------------------------------------------- */
 
-/* `inner` is the place in the text itself; `about` what is meant, such as a reference, or empty. */
-static void add_fault(const struct cof_expansion *expansion, struct cof_place inner, cof_reason reason,
-                      const char *about, const char *problem)
+/* What is to be told of a text. */
+struct telling {
+    struct cof_place place; /* in the text itself */
+    cof_reason reason;
+    const char *about; /* what is meant, such as a reference; empty: the place says it */
+    const char *problem;
+    bool withheld;
+};
+
+static void add_fault(const struct cof_expansion *expansion, const struct telling *telling)
 {
     const struct cof_where *where = expansion->where;
-    const struct cof_place place = where == NULL ? inner : where->place;
+    const struct cof_place place = where == NULL ? telling->place : where->place;
     char path[PATH_SIZE] = "";
     char message[MESSAGE_SIZE];
     if (where != NULL) {
         where->write_path(where->context, path, sizeof path);
     }
     (void) snprintf(message, sizeof message, "line %u, column %u: %s%s%s%s%s", place.line, place.column, path,
-                    path[0] == '\0' ? "" : ": ", about, about[0] == '\0' ? "" : ": ", problem);
-    cof_fault_list_add(expansion->faults, &(struct cof_fault){reason, place, path, message});
+                    path[0] == '\0' ? "" : ": ", telling->about, telling->about[0] == '\0' ? "" : ": ",
+                    telling->problem);
+    const struct cof_fault fault = {telling->reason, place, path, message};
+    if (telling->withheld) {
+        cof_fault_list_withhold(expansion->faults, &fault);
+    } else {
+        cof_fault_list_add(expansion->faults, &fault);
+    }
 }
 
 /* The scanner has checked its length. */
@@ -34,9 +47,10 @@ static void copy_name(struct cof_slice name, char *to, size_t size)
 }
 
 static void add_reference_fault(const struct cof_expansion *expansion, const struct cof_template *template,
-                                const struct cof_operand *operand, cof_reason reason, const char *problem)
+                                const struct cof_operand *operand, const struct telling *telling)
 {
-    const struct cof_place place = cof_place_behind(
+    struct telling told = *telling;
+    told.place = cof_place_behind(
         cof_slice_of(template->text.data - template->place.offset, template->place.offset + template->text.len),
         template->place, template->place.offset + operand->offset);
     char about[sizeof "SECRETS.." + COF_SECRET_NAME_MAX + COF_KEY_NAME_MAX];
@@ -45,7 +59,23 @@ static void add_reference_fault(const struct cof_expansion *expansion, const str
     copy_name(operand->name, name, sizeof name);
     copy_name(operand->key, key, sizeof key);
     (void) snprintf(about, sizeof about, "SECRETS.%s.%s", name, key);
-    add_fault(expansion, place, reason, about, problem);
+    told.about = about;
+    add_fault(expansion, &told);
+}
+
+void cof_text_fault(const struct cof_expansion *expansion, struct cof_place place, cof_reason reason,
+                    const char *problem)
+{
+    add_fault(expansion, &(struct telling){.place = place, .reason = reason, .about = "", .problem = problem});
+}
+
+/* What became of a reference is an error. */
+static void add_found_fault(const struct cof_expansion *expansion, const struct cof_template *template,
+                            const struct cof_operand *operand, const struct cof_found *found)
+{
+    const struct telling telling = {
+        .reason = found->reason, .problem = found->message, .withheld = found->kind == COF_FOUND_WITHHELD};
+    add_reference_fault(expansion, template, operand, &telling);
 }
 
 /* What the scanner refuses. Within a document its place is one in the string, and told as such. */
@@ -82,10 +112,11 @@ static step take_found(const struct cof_expansion *expansion, const struct cof_t
     switch (found.kind) {
     case COF_FOUND_VALUE:
         if (expansion->where != NULL && !cof_sink_accepts(found.value)) {
-            add_reference_fault(
-                expansion, template, operand, COF_REASON_VALUE_NOT_TEXT,
-                "the value is not UTF-8 and cannot stand in a document; store it as text, in base64 "
-                "for example");
+            found.reason = COF_REASON_VALUE_NOT_TEXT;
+            found.message =
+                "the value is not UTF-8 and cannot stand in a document; store it as text, in base64 for "
+                "example";
+            add_found_fault(expansion, template, operand, &found);
             return STEP_FAILED;
         }
         *value = (struct cof_value){.bytes = found.value};
@@ -99,9 +130,10 @@ static step take_found(const struct cof_expansion *expansion, const struct cof_t
         }
         break;
     case COF_FOUND_FAILED:
+    case COF_FOUND_WITHHELD:
         break;
     }
-    add_reference_fault(expansion, template, operand, found.reason, found.message);
+    add_found_fault(expansion, template, operand, &found);
     return STEP_FAILED;
 }
 
@@ -148,8 +180,8 @@ static void check_references(const struct cof_expansion *expansion, const struct
     while (cof_operand_next(&scan, &operand)) {
         struct cof_found found = {.kind = COF_FOUND_ABSENT};
         expansion->lookup->find(expansion->lookup->context, operand.name, operand.key, &found);
-        if (found.kind == COF_FOUND_MISSING || found.kind == COF_FOUND_FAILED) {
-            add_reference_fault(expansion, template, &operand, found.reason, found.message);
+        if (found.kind != COF_FOUND_VALUE && found.kind != COF_FOUND_ABSENT) {
+            add_found_fault(expansion, template, &operand, &found);
         }
     }
 }
@@ -178,9 +210,9 @@ static void put_value(struct writing *writing, const struct cof_template *templa
         return;
     }
     if (value.null) {
-        add_fault(writing->expansion, template->place, COF_REASON_VALUE_ABSENT, "",
-                  "this expression is null and stands within other text; write || '' behind its last reference, or "
-                  "another default");
+        cof_text_fault(writing->expansion, template->place, COF_REASON_VALUE_ABSENT,
+                       "this expression is null and stands within other text; write || '' behind its last "
+                       "reference, or another default");
         return;
     }
     copy_until(writing, template->place.offset);
@@ -263,12 +295,6 @@ bool cof_text_refers(struct cof_slice text)
     bool found;
     cof_template_scan_init(&scan, text);
     return cof_template_next(&scan, &template, &found, &err) != COF_OK || found;
-}
-
-void cof_text_fault(const struct cof_expansion *expansion, struct cof_place place, cof_reason reason,
-                    const char *problem)
-{
-    add_fault(expansion, place, reason, "", problem);
 }
 
 static cof_code write_text(const struct cof_expansion *expansion, struct cof_slice text, struct cof_sink *sink,

@@ -15,13 +15,14 @@ typedef enum cof_found_kind {
     COF_FOUND_VALUE,
     COF_FOUND_ABSENT, /* declared optional, and missing: null */
     COF_FOUND_MISSING, /* there is no such secret, key or connection: an error, unless something stands behind `||` */
-    COF_FOUND_FAILED, /* any other outcome: always an error */
+    COF_FOUND_FAILED,   /* any other outcome: always an error */
+    COF_FOUND_WITHHELD, /* not told, because something else failed: an error that is worth telling if it is alone */
 } cof_found_kind;
 
 struct cof_found {
     cof_found_kind kind;
     struct cof_slice value; /* of COF_FOUND_VALUE; borrowed */
-    cof_reason reason;      /* of COF_FOUND_MISSING and COF_FOUND_FAILED */
+    cof_reason reason;      /* of the kinds that are errors */
     const char *message;    /* the same; borrowed until the next look-up */
 };
 

@@ -25,12 +25,18 @@ static bool make_room(struct cof_fault_list *list)
     return true;
 }
 
+static bool copy_fault(const struct cof_fault_list *list, const struct cof_fault *fault, struct cof_fault *ret_copy)
+{
+    *ret_copy = *fault;
+    ret_copy->path = cof_arena_text(list->arena, cof_slice_text(fault->path == NULL ? "" : fault->path));
+    ret_copy->message = cof_arena_text(list->arena, cof_slice_text(fault->message));
+    return ret_copy->path != NULL && ret_copy->message != NULL;
+}
+
 static bool append(struct cof_fault_list *list, const struct cof_fault *fault)
 {
-    struct cof_fault copy = *fault;
-    copy.path = cof_arena_text(list->arena, cof_slice_text(fault->path == NULL ? "" : fault->path));
-    copy.message = cof_arena_text(list->arena, cof_slice_text(fault->message));
-    if (copy.path == NULL || copy.message == NULL || !make_room(list)) {
+    struct cof_fault copy;
+    if (!copy_fault(list, fault, &copy) || !make_room(list)) {
         return false;
     }
     list->items[list->count++] = copy;
@@ -45,15 +51,23 @@ void cof_fault_list_add(struct cof_fault_list *list, const struct cof_fault *fau
     }
 }
 
+void cof_fault_list_withhold(struct cof_fault_list *list, const struct cof_fault *fault)
+{
+    if (!list->withheld && !copy_fault(list, fault, &list->spare)) {
+        list->exhausted = true;
+    }
+    list->withheld = true;
+}
+
 cof_code cof_fault_list_check(const struct cof_fault_list *list, struct cof_error *err)
 {
     if (list->exhausted) {
         return cof_arena_exhausted(err);
     }
-    if (list->total == 0) {
+    if (list->total == 0 && !list->withheld) {
         return COF_OK;
     }
-    const struct cof_fault *first = &list->items[0];
+    const struct cof_fault *first = list->total == 0 ? &list->spare : &list->items[0];
     cof_ignore(cof_fail(err, first->reason, "%s", first->message));
     cof_ignore(cof_error_fact(err, "line", "%u", first->place.line));
     cof_ignore(cof_error_fact(err, "column", "%u", first->place.column));

@@ -21,13 +21,18 @@ struct cof_fault_list {
     size_t count;
     size_t room;
     size_t total;
-    bool exhausted; /* no memory was left for one */
+    bool exhausted;         /* no memory was left for one */
+    bool withheld;          /* there is one that counts only if there is no other */
+    struct cof_fault spare; /* the first of those */
 };
 
 void cof_fault_list_init(struct cof_fault_list *list, struct cof_arena *arena);
 
 /* Adds a fault; its texts are copied. A `path` of NULL is empty. */
 void cof_fault_list_add(struct cof_fault_list *list, const struct cof_fault *fault);
+
+/* The same for what follows from another fault, most likely one in the list: it is told only if there is no other. */
+void cof_fault_list_withhold(struct cof_fault_list *list, const struct cof_fault *fault);
 
 /* COF_OK if there is none. Otherwise the first one's reason and message, and how many there are (fact `faults`); or
  * OUT_OF_MEMORY. */

@@ -97,6 +97,15 @@ cof_code cof_references_add_template(struct cof_references *references, const st
     return COF_OK;
 }
 
+bool cof_references_find(struct cof_references *references, struct cof_slice name, struct cof_slice key,
+                         size_t *ret_index)
+{
+    const struct cof_operand operand = {.kind = COF_OPERAND_REFERENCE, .name = name, .key = key};
+    const uint16_t slot = *find_slot(references, &operand);
+    *ret_index = slot == 0 ? 0 : (size_t) slot - 1;
+    return slot != 0;
+}
+
 size_t cof_references_count(const struct cof_references *references)
 {
     return references->count;

@@ -30,5 +30,9 @@ COF_CODE cof_references_add(struct cof_references *references, const struct cof_
 COF_CODE cof_references_add_template(struct cof_references *references, const struct cof_template *template,
                                      struct cof_error *err);
 
+/* Whether it is in the list, and where. */
+bool cof_references_find(struct cof_references *references, struct cof_slice name, struct cof_slice key,
+                         size_t *ret_index);
+
 size_t cof_references_count(const struct cof_references *references);
 const struct cof_reference *cof_references_at(const struct cof_references *references, size_t index);

@@ -3,9 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <coffer/template.h>
+
 struct coffer_error {
     struct cof_error err;
     char request_id[COF_UUID_TEXT];
+    struct cof_fault *faults; /* from malloc, as their texts are */
+    size_t fault_count;
 };
 
 /* Handed out where there is no memory for another; never freed and never written. */
@@ -24,6 +28,8 @@ coffer_error *failure_new(const struct cof_error *err, const struct cof_uuid *re
     }
     error->err = *err;
     error->request_id[0] = '\0';
+    error->faults = NULL;
+    error->fault_count = 0;
     if (request_id != NULL) {
         cof_uuid_format(request_id, error->request_id);
     }
@@ -38,11 +44,90 @@ coffer_status failure_tell(const struct cof_error *err, const struct cof_uuid *r
     return (coffer_status) err->code;
 }
 
+static void free_faults(coffer_error *error)
+{
+    for (size_t i = 0; i < error->fault_count; i++) {
+        free((void *) (uintptr_t) error->faults[i].path);
+        free((void *) (uintptr_t) error->faults[i].message);
+    }
+    free(error->faults);
+}
+
+/* As many as there is memory for: the error itself is told in any case. */
+static void copy_faults(coffer_error *error, const struct cof_fault_list *list)
+{
+    error->faults = calloc(list->count + 1, sizeof *error->faults);
+    for (size_t i = 0; error->faults != NULL && i < list->count; i++) {
+        struct cof_fault *fault = &error->faults[i];
+        *fault = list->items[i];
+        fault->path = strdup(list->items[i].path);
+        fault->message = strdup(list->items[i].message);
+        error->fault_count++;
+        if (fault->path == NULL || fault->message == NULL) {
+            free_faults(error);
+            error->faults = NULL;
+            error->fault_count = 0;
+        }
+    }
+}
+
+coffer_status failure_tell_faults(const struct cof_error *err, const struct cof_fault_list *faults,
+                                  coffer_error **ret_error)
+{
+    const coffer_status status = failure_tell(err, NULL, ret_error);
+    if (ret_error != NULL && *ret_error != NULL && *ret_error != &no_memory) {
+        copy_faults(*ret_error, faults);
+    }
+    return status;
+}
+
 void coffer_error_free(coffer_error *error)
 {
-    if (error != &no_memory) {
+    if (error != NULL && error != &no_memory) {
+        free_faults(error);
         free(error);
     }
+}
+
+/* NULL if there is no such fault. */
+static const struct cof_fault *fault_at(const coffer_error *error, size_t index)
+{
+    return error != NULL && index < error->fault_count ? &error->faults[index] : NULL;
+}
+
+size_t coffer_error_fault_count(const coffer_error *error)
+{
+    return error == NULL ? 0 : error->fault_count;
+}
+
+coffer_reason coffer_error_fault_reason(const coffer_error *error, size_t index)
+{
+    const struct cof_fault *fault = fault_at(error, index);
+    return fault == NULL ? COFFER_REASON_NONE : (coffer_reason) fault->reason;
+}
+
+uint32_t coffer_error_fault_line(const coffer_error *error, size_t index)
+{
+    const struct cof_fault *fault = fault_at(error, index);
+    return fault == NULL ? 0 : fault->place.line;
+}
+
+uint32_t coffer_error_fault_column(const coffer_error *error, size_t index)
+{
+    const struct cof_fault *fault = fault_at(error, index);
+    return fault == NULL ? 0 : fault->place.column;
+}
+
+const char *coffer_error_fault_path(const coffer_error *error, size_t index)
+{
+    const struct cof_fault *fault = fault_at(error, index);
+    return fault == NULL ? "" : fault->path;
+}
+
+const char *coffer_error_fault_message(const coffer_error *error, size_t index)
+{
+    const struct cof_fault *fault = fault_at(error, index);
+    return fault == NULL ? "" : fault->message;
 }
 
 coffer_status coffer_error_status(const coffer_error *error)

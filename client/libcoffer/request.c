@@ -91,6 +91,10 @@ coffer_request *coffer_request_new(void)
 void coffer_request_free(coffer_request *request)
 {
     if (request != NULL) {
+        for (size_t i = 0; i < request->fallback_count; i++) {
+            coffer__v1__secret_reference__free_unpacked(request->fallbacks[i].reference, NULL);
+        }
+        free(request->fallbacks);
         coffer__v1__resolve_request__free_unpacked(request->message, NULL);
         free(request);
     }
@@ -220,6 +224,27 @@ void coffer_request_add_reference(coffer_request *request, const char *secret, c
     item->references[item->n_references++] = reference;
 }
 
+void request_add_fallback(coffer_request *request, const char *secret, const char *key)
+{
+    enum { FIRST_ROOM = 8 };
+    if (!usable(request) || !check_reference(request, secret, key)) {
+        return;
+    }
+    const size_t count = request->fallback_count;
+    const bool full = count == 0 || (count >= FIRST_ROOM && (count & (count - 1)) == 0);
+    const size_t room = count == 0 ? FIRST_ROOM : 2 * count;
+    struct fallback *fallbacks = full ? realloc(request->fallbacks, room * sizeof *fallbacks) : request->fallbacks;
+    if (fallbacks != NULL) {
+        request->fallbacks = fallbacks;
+    }
+    Coffer__V1__SecretReference *reference = fallbacks == NULL ? NULL : reference_new(secret, key);
+    if (reference == NULL) {
+        no_memory(&request->err);
+        return;
+    }
+    fallbacks[request->fallback_count++] = (struct fallback){request->message->n_items - 1, reference};
+}
+
 void coffer_request_set_run(coffer_request *request, const char *workflow_id, const char *run_id,
                             const char *action)
 {
@@ -338,6 +363,16 @@ static cof_code pack(const Coffer__V1__ResolveRequest *message, struct packed_re
     return COF_OK;
 }
 
+static bool has_fallback(const coffer_request *request, size_t item)
+{
+    for (size_t i = 0; i < request->fallback_count; i++) {
+        if (request->fallbacks[i].item == item) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static cof_code check(const coffer_request *request, struct cof_error *err)
 {
     if (request->err.code != COF_OK) {
@@ -345,7 +380,7 @@ static cof_code check(const coffer_request *request, struct cof_error *err)
         return err->code;
     }
     for (size_t i = 0; i < request->message->n_items; i++) {
-        if (request->message->items[i]->n_references == 0) {
+        if (request->message->items[i]->n_references == 0 && !has_fallback(request, i)) {
             char field[FIELD_SIZE];
             (void) snprintf(field, sizeof field, "items[%zu].references", i);
             return cof_fail_field(err, COF_REASON_FIELD_REQUIRED, field,
@@ -356,32 +391,90 @@ static cof_code check(const coffer_request *request, struct cof_error *err)
     return COF_OK;
 }
 
-/* A flat copy of the items, in which the client's defaults can stand without touching the caller's request. */
+/* A flat copy of the items, in which the client's defaults can stand without touching the caller's request; behind
+ * them there is room for one more for each reference that may be missing. */
 struct flat_copy {
     Coffer__V1__ResolveRequest message;
     Coffer__V1__ResolveItem *items;
     Coffer__V1__ResolveItem **pointers;
+    Coffer__V1__SecretReference **references; /* of the items that are added, one each */
+    struct packed_item *origins;
 };
 
 static void flat_copy_done(struct flat_copy *copy)
 {
     free(copy->items);
     free(copy->pointers);
+    free(copy->references);
+    free(copy->origins);
+}
+
+static cof_code flat_copy_init(const coffer_request *request, struct flat_copy *copy, struct cof_error *err)
+{
+    const size_t most = request->message->n_items + request->fallback_count;
+    copy->message = *request->message;
+    copy->items = calloc(most, sizeof *copy->items);
+    copy->pointers = calloc(most, sizeof *copy->pointers);
+    copy->references = calloc(request->fallback_count + 1, sizeof *copy->references);
+    copy->origins = calloc(most, sizeof *copy->origins);
+    if (copy->items == NULL || copy->pointers == NULL || copy->references == NULL || copy->origins == NULL) {
+        no_memory(err);
+        return err->code;
+    }
+    for (size_t i = 0; i < request->message->n_items; i++) {
+        copy->origins[i].owner = i;
+    }
+    for (size_t i = 0; i < most; i++) {
+        copy->pointers[i] = &copy->items[i];
+    }
+    copy->message.items = copy->pointers;
+    return COF_OK;
+}
+
+static bool same_reference(const Coffer__V1__SecretReference *a, const Coffer__V1__SecretReference *b)
+{
+    return strcmp(a->name, b->name) == 0 && strcmp(a->key, b->key) == 0;
+}
+
+/* Whether the item, or one that was added for it, asks for the reference already. */
+static bool is_asked_for(const struct flat_copy *copy, const struct fallback *fallback)
+{
+    for (size_t i = 0; i < copy->message.n_items; i++) {
+        const Coffer__V1__ResolveItem *item = &copy->items[i];
+        for (size_t k = 0; copy->origins[i].owner == fallback->item && k < item->n_references; k++) {
+            if (same_reference(item->references[k], fallback->reference)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* An item that asks for nothing else takes the first such reference itself. A preflight asks for no more, for it
+ * would count as failures what may be missing. */
+static void add_fallback(struct flat_copy *copy, const struct fallback *fallback, size_t index)
+{
+    size_t at = fallback->item;
+    if (is_asked_for(copy, fallback) || (copy->message.validate_only && copy->items[at].n_references > 0)) {
+        return;
+    }
+    if (copy->items[at].n_references > 0) {
+        at = copy->message.n_items++;
+        copy->items[at] = copy->items[fallback->item];
+    }
+    copy->references[index] = fallback->reference;
+    copy->items[at].references = &copy->references[index];
+    copy->items[at].n_references = 1;
+    copy->origins[at] = (struct packed_item){fallback->item, true};
 }
 
 cof_code request_pack(const coffer_request *request, char *workspace, char *environment,
                       struct packed_request *ret_packed, struct cof_error *err)
 {
     TRY(check(request, err));
-    const size_t count = request->message->n_items;
-    AUTO(flat_copy_done)
-    struct flat_copy copy = {*request->message, calloc(count, sizeof *copy.items),
-                             calloc(count, sizeof *copy.pointers)};
-    if (copy.items == NULL || copy.pointers == NULL) {
-        no_memory(err);
-        return err->code;
-    }
-    for (size_t i = 0; i < count; i++) {
+    AUTO(flat_copy_done) struct flat_copy copy = {.items = NULL};
+    TRY(flat_copy_init(request, &copy, err));
+    for (size_t i = 0; i < request->message->n_items; i++) {
         Coffer__V1__ResolveItem *item = &copy.items[i];
         *item = *request->message->items[i];
         if (item->workspace[0] == '\0') {
@@ -391,10 +484,13 @@ cof_code request_pack(const coffer_request *request, char *workspace, char *envi
             item->environments = &environment;
             item->n_environments = 1;
         }
-        copy.pointers[i] = item;
     }
-    copy.message.items = copy.pointers;
-    return pack(&copy.message, ret_packed, err);
+    for (size_t i = 0; i < request->fallback_count; i++) {
+        add_fallback(&copy, &request->fallbacks[i], i);
+    }
+    TRY(pack(&copy.message, ret_packed, err));
+    ret_packed->origins = TAKE(copy.origins);
+    return COF_OK;
 }
 
 /* Takes the unmarked environments out of an item; returns how many pairs are left. */
@@ -457,7 +553,9 @@ cof_code request_pack_part(const struct packed_request *whole, const bool *marke
 void packed_request_done(struct packed_request *packed)
 {
     free(packed->bytes);
+    free(packed->origins);
     packed->bytes = NULL;
+    packed->origins = NULL;
 }
 
 void pair_walk_init(struct pair_walk *walk, const struct packed_request *request)

@@ -17,11 +17,28 @@ enum {
     REQUEST_TRACEPARENT_MAX = 128,
 };
 
+/* A reference that may be missing, since something stands behind its `||`. */
+struct fallback {
+    size_t item;
+    Coffer__V1__SecretReference *reference;
+};
+
 struct coffer_request {
     Coffer__V1__ResolveRequest *message; /* all of it from malloc, as protobuf-c frees it */
-    uint32_t timeout_ms;                 /* 0: the client's */
+    struct fallback *fallbacks;
+    size_t fallback_count;
+    uint32_t timeout_ms; /* 0: the client's */
     char traceparent[REQUEST_TRACEPARENT_MAX + 1];
     struct cof_error err; /* the first failure */
+};
+
+/*
+ * Where an item of a serialized request comes from. A reference that may be missing is an item of its own, behind
+ * those of the caller: a server answers an item all or nothing.
+ */
+struct packed_item {
+    size_t owner;  /* index of the caller's item */
+    bool may_fail; /* what it asks for may be missing */
 };
 
 /* A serialized request. */
@@ -29,8 +46,9 @@ struct packed_request {
     uint8_t *bytes; /* from malloc */
     size_t len;
     size_t items;
-    size_t pairs;  /* items x environments: so many results come back */
-    size_t values; /* references x environments of all items */
+    struct packed_item *origins; /* of the items, from malloc; NULL in a part of another request */
+    size_t pairs;                /* items x environments: so many results come back */
+    size_t values;               /* references x environments of all items */
     bool validate_only;
 };
 
@@ -46,6 +64,9 @@ COF_CODE request_pack_part(const struct packed_request *whole, const bool *marke
                            struct packed_request *ret_packed, struct cof_error *err);
 
 void packed_request_done(struct packed_request *packed);
+
+/* Adds a reference that may be missing to the last item. */
+void request_add_fallback(coffer_request *request, const char *secret, const char *key);
 
 /* One item in one environment, as the result to it must name them. */
 struct request_pair {

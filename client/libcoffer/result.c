@@ -173,6 +173,21 @@ static cof_code check_order(const coffer_result *result, const struct packed_req
     return COF_OK;
 }
 
+/* The items that were added stand behind the caller's own. */
+static void take_origins(coffer_result *result, const struct packed_request *request)
+{
+    result->told = 0;
+    for (size_t i = 0; i < result->count; i++) {
+        coffer_item *item = &result->items[i];
+        item->owner = item->index;
+        if (request->origins != NULL && item->index < request->items) {
+            item->owner = request->origins[item->index].owner;
+            item->may_fail = request->origins[item->index].may_fail;
+        }
+        result->told += item->owner == item->index;
+    }
+}
+
 cof_code result_take(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
                      struct cof_error *err)
 {
@@ -192,6 +207,7 @@ cof_code result_take(coffer_result *result, struct cof_slice payload, const stru
         result->would_resolve = response->counts->resolved;
         result->would_fail = response->counts->failed;
     }
+    take_origins(result, request);
     return request->validate_only ? COF_OK : check_order(result, request, err);
 }
 
@@ -206,6 +222,7 @@ cof_code result_take_parts(coffer_result *result, const struct result_parts *par
         TRY(unpack_result(result, parts->parts[i], &result->items[i].wire, err));
         result->items[i].index = result->items[i].wire->item_index - parts->first_item;
     }
+    take_origins(result, request);
     return check_order(result, request, err);
 }
 
@@ -271,6 +288,23 @@ static cof_code refuse(coffer_result *result, coffer_item *item, coffer_outcome 
                          "success; use a newer libcoffer",
                          (int) outcome, coffer_outcome_name(outcome));
     return item->message == NULL ? memory_exhausted(err) : COF_OK;
+}
+
+static bool is_missing(coffer_outcome outcome)
+{
+    return outcome == COFFER_OUTCOME_SECRET_NOT_FOUND || outcome == COFFER_OUTCOME_KEY_NOT_FOUND ||
+           outcome == COFFER_OUTCOME_CONNECTION_NOT_FOUND;
+}
+
+/* What may be missing and is, is no failure of the item. */
+static void excuse(coffer_item *item)
+{
+    if (item->may_fail && item->status != COFFER_OK && is_missing(item->outcome)) {
+        item->status = COFFER_OK;
+        item->outcome = COFFER_OUTCOME_ABSENT;
+        item->message = "";
+        item->retry_after_ms = 0;
+    }
 }
 
 /* Success is only what the library understands as success in all of its parts. */
@@ -352,7 +386,8 @@ cof_code result_finish(coffer_result *result, struct cof_error *err)
 {
     for (size_t i = 0; i < result->count; i++) {
         TRY(judge(result, &result->items[i], err));
-        result->failed += result->items[i].status != COFFER_OK;
+        excuse(&result->items[i]);
+        result->failed += i < result->told && result->items[i].status != COFFER_OK;
     }
     return make_masks(result, err);
 }
@@ -383,7 +418,7 @@ bool coffer_outcome_ok(coffer_outcome outcome)
 
 size_t coffer_result_count(const coffer_result *result)
 {
-    return result->count;
+    return result->told;
 }
 
 size_t coffer_result_failed(const coffer_result *result)
@@ -393,7 +428,7 @@ size_t coffer_result_failed(const coffer_result *result)
 
 const coffer_item *coffer_result_item(const coffer_result *result, size_t index)
 {
-    return index < result->count ? &result->items[index] : NULL;
+    return index < result->told ? &result->items[index] : NULL;
 }
 
 size_t coffer_result_mask_count(const coffer_result *result)

@@ -12,7 +12,9 @@
 
 struct coffer_item {
     const Coffer__V1__ResolveResult *wire;
-    size_t index;         /* of the item in the caller's request */
+    size_t index;         /* of the item in the request that was sent */
+    size_t owner;         /* of the item in the caller's request */
+    bool may_fail;        /* what it asks for may be missing */
     coffer_status status; /* the verdict: what the server says, if the library understands all of it */
     coffer_outcome outcome;
     const char *message;
@@ -24,6 +26,7 @@ struct coffer_result {
     struct cof_arena arena; /* everything below lies in it */
     coffer_item *items;
     size_t count;
+    size_t told; /* those before the items that were added for references that may be missing */
     size_t failed;
     coffer_bytes *masks;
     size_t mask_count;

@@ -2,6 +2,7 @@
 
 #include <coffer/mask.h>
 #include <coffer/rpc.h>
+#include <coffer/template.h>
 #include <coffer/version.h>
 #include <coffer/view.h>
 

@@ -9,7 +9,7 @@
 
 enum {
     ALIVE = 0x6d61736b,   /* stands in memory that a forked child finds wiped */
-    ROOM_FOR_HEADERS = 6, /* chunks beyond what the pieces of an arena add up to */
+    ROOM_FOR_HEADERS = 7, /* chunks beyond what the pieces of an arena add up to */
 };
 
 static const char mask_text[] = "***";

@@ -4,7 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOT = 0, BYTES = 256, PAIRS = 65536 };
+enum {
+    ROOT = 0,
+    BYTES = 256,
+    PAIRS = 65536,
+    BEGINNING = 4, /* bytes */
+    BEGINNING_BITS = 18,
+    BEGINNINGS = (1 << BEGINNING_BITS) / 8,
+};
+
+_Static_assert((int) BEGINNING <= (int) MASK_VALUE_MIN, "every form has a whole beginning");
 
 /* --- Size ----------------------------------------------------------------------------------------------------- */
 
@@ -41,7 +50,7 @@ bool automaton_fits(const struct mask_forms *forms)
 size_t automaton_room(const struct mask_forms *forms)
 {
     return count_nodes(forms) * sizeof(struct automaton_node) + forms->count * sizeof(struct automaton_branch) +
-           BYTES * sizeof(uint32_t) + PAIRS;
+           BYTES * sizeof(uint32_t) + PAIRS + BEGINNINGS;
 }
 
 /* --- Steps ---------------------------------------------------------------------------------------------------- */
@@ -101,9 +110,24 @@ uint32_t automaton_step(const struct automaton *automaton, uint32_t node, uint8_
     return automaton->root[byte];
 }
 
+/* The bit of four bytes. */
+static uint32_t bit_of(const uint8_t *bytes)
+{
+    uint32_t four;
+    memcpy(&four, bytes, BEGINNING);
+    return four * UINT32_C(0x9e3779b1) >> (32 - BEGINNING_BITS);
+}
+
+static bool may_begin(const struct automaton *automaton, const uint8_t *bytes)
+{
+    const uint32_t bit = bit_of(bytes);
+    return (automaton->beginnings[bit / 8] >> bit % 8 & 1) != 0;
+}
+
 /*
  * Looks at the two bytes that end a window as wide as the shortest form is long. If they stand in no window of a
- * form, or only further to the left, no form begins before the window has moved there.
+ * form, or only further to the left, no form begins before the window has moved there. Of many forms all pairs
+ * stand everywhere; then it is the first four bytes that tell.
  */
 size_t automaton_skip(const struct automaton *automaton, struct cof_slice text, size_t at)
 {
@@ -113,7 +137,7 @@ size_t automaton_skip(const struct automaton *automaton, struct cof_slice text, 
         const size_t shift = automaton->shifts[pair[0] << 8 | pair[1]];
         if (shift > 0) {
             at += shift;
-        } else if (automaton->root[text.data[at]] == ROOT) {
+        } else if (!may_begin(automaton, text.data + at)) {
             at++;
         } else {
             return at;
@@ -201,12 +225,14 @@ static void link_nodes(struct automaton *automaton, struct queue *queue)
     assert(queue->last + 1 == automaton->node_count);
 }
 
-static void fill_shifts(struct automaton *automaton, const struct mask_forms *forms)
+static void fill_tables(struct automaton *automaton, const struct mask_forms *forms)
 {
     const size_t window = automaton->window;
     memset(automaton->shifts, (int) window - 1, PAIRS);
     for (size_t i = 0; i < forms->count; i++) {
         const uint8_t *form = forms->forms[i].data;
+        const uint32_t bit = bit_of(form);
+        automaton->beginnings[bit / 8] |= (uint8_t) (1 << bit % 8);
         for (size_t at = 0; at + 2 <= window; at++) {
             uint8_t *shift = &automaton->shifts[form[at] << 8 | form[at + 1]];
             const uint8_t here = (uint8_t) (window - 2 - at);
@@ -237,7 +263,7 @@ static cof_code build(struct automaton *automaton, const struct mask_forms *form
         qsort(automaton->branches, automaton->branch_count, sizeof *automaton->branches, by_parent);
     }
     link_nodes(automaton, &queue);
-    fill_shifts(automaton, forms);
+    fill_tables(automaton, forms);
     return COF_OK;
 }
 
@@ -250,10 +276,12 @@ cof_code automaton_make(const struct mask_forms *forms, struct cof_arena *arena,
         .branches = cof_arena_array(arena, forms->count, sizeof *made.branches),
         .root = cof_arena_array(arena, BYTES, sizeof *made.root),
         .shifts = cof_arena_alloc(arena, PAIRS),
+        .beginnings = cof_arena_alloc(arena, BEGINNINGS),
         .window =
             forms->count == 0 || forms->shortest > AUTOMATON_WINDOW_MAX ? AUTOMATON_WINDOW_MAX : forms->shortest,
     };
-    if (made.nodes == NULL || made.branches == NULL || made.root == NULL || made.shifts == NULL) {
+    if (made.nodes == NULL || made.branches == NULL || made.root == NULL || made.shifts == NULL ||
+        made.beginnings == NULL) {
         return cof_arena_exhausted(err);
     }
     TRY(build(&made, forms, nodes, err));

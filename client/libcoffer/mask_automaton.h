@@ -38,9 +38,10 @@ struct automaton {
     uint32_t node_count;
     struct automaton_branch *branches; /* by parent, then by the child's label */
     uint32_t branch_count;
-    uint32_t *root;  /* 256: the root's children; 0: none */
-    uint8_t *shifts; /* 65,536: by how much a form can begin later, if these two bytes end the window */
-    size_t window;   /* bytes that every form has at least, 2 to AUTOMATON_WINDOW_MAX */
+    uint32_t *root;      /* 256: the root's children; 0: none */
+    uint8_t *shifts;     /* 65,536: by how much a form can begin later, if these two bytes end the window */
+    uint8_t *beginnings; /* a bit for each hash of four bytes: whether a form begins with some of it */
+    size_t window;       /* bytes that every form has at least, MASK_VALUE_MIN to AUTOMATON_WINDOW_MAX */
 };
 
 /* Whether that many forms are too many: more than AUTOMATON_NODES_MAX bytes. */
@@ -56,5 +57,5 @@ COF_CODE automaton_make(const struct mask_forms *forms, struct cof_arena *arena,
 /* The node after one more byte. */
 uint32_t automaton_step(const struct automaton *automaton, uint32_t node, uint8_t byte);
 
-/* At the root: the first index from `at` on at which a form may begin, or the end of the text. */
+/* At the root: an index from `at` on before which no form begins; the last few bytes of a text are not looked at. */
 size_t automaton_skip(const struct automaton *automaton, struct cof_slice text, size_t at);

@@ -399,7 +399,7 @@ static bool next_reference(const struct source *source, size_t *at, struct cof_o
     if (!find_reference(source, *at, &token)) {
         return false;
     }
-    *ret_operand = (struct cof_operand){.offset = token.at, .last = true};
+    *ret_operand = (struct cof_operand){.offset = token.at, .last = true, .alone = true};
     *at = behind(&token);
     return read_reference(source, ret_operand, at, &flaw);
 }
@@ -407,11 +407,13 @@ static bool next_reference(const struct source *source, size_t *at, struct cof_o
 bool cof_operand_next(struct cof_operand_scan *scan, struct cof_operand *ret_operand)
 {
     const struct source source = inside_of(scan->template.text);
+    const bool first = scan->at == 0;
     struct cof_operand operand;
     const bool found =
         scan->at < source.text.len && (scan->template.evaluated ? read_operand(&source, &scan->at, &operand)
                                                                 : next_reference(&source, &scan->at, &operand));
     if (found) {
+        operand.alone = operand.alone || (first && operand.last);
         operand.offset += OPENING;
         *ret_operand = operand;
     }

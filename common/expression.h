@@ -68,6 +68,7 @@ struct cof_operand {
     struct cof_slice literal; /* as written, without its quotes */
     size_t offset;            /* in the template's text */
     bool last;                /* nothing can take its place: the last of `||`, or not evaluated here */
+    bool alone;               /* it is needed whatever became of others: no other operand, or not evaluated here */
 };
 
 /* Goes through a template that cof_template_next has given. */

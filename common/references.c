@@ -65,6 +65,7 @@ static cof_code append(struct cof_references *references, const struct cof_opera
         .name = cof_slice_of(name, operand->name.len),
         .key = cof_slice_of(key, operand->key.len),
         .required = operand->last,
+        .unconditional = operand->alone,
     };
     return COF_OK;
 }
@@ -76,6 +77,7 @@ cof_code cof_references_add(struct cof_references *references, const struct cof_
     uint16_t *slot = find_slot(references, reference);
     if (*slot != 0) {
         references->items[*slot - 1].required |= reference->last;
+        references->items[*slot - 1].unconditional |= reference->alone;
         return COF_OK;
     }
     TRY(append(references, reference, err));

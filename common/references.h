@@ -15,6 +15,9 @@ struct cof_reference {
     /* Something needs it: it is the last of a `||`, or stands in an expression that is not evaluated here. Without
      * that it may be missing. Wherever one mention needs it, it is needed. */
     bool required;
+    /* Something needs it whatever became of others: it stands alone, or in an expression that is not evaluated here.
+     * Without that an operand before it may make it unnecessary. */
+    bool unconditional;
 };
 
 struct cof_references;

@@ -17,7 +17,7 @@ enum {
     REQUEST_TRACEPARENT_MAX = 128,
 };
 
-/* A reference that may be missing, since something stands behind its `||`. */
+/* A reference of a `||`, which may be missing or not be needed at all. */
 struct fallback {
     size_t item;
     Coffer__V1__SecretReference *reference;
@@ -33,8 +33,8 @@ struct coffer_request {
 };
 
 /*
- * Where an item of a serialized request comes from. A reference that may be missing is an item of its own, behind
- * those of the caller: a server answers an item all or nothing.
+ * Where an item of a serialized request comes from. A reference of a `||` is an item of its own, behind those of the
+ * caller: a server answers an item all or nothing.
  */
 struct packed_item {
     size_t owner;  /* index of the caller's item */
@@ -65,7 +65,7 @@ COF_CODE request_pack_part(const struct packed_request *whole, const bool *marke
 
 void packed_request_done(struct packed_request *packed);
 
-/* Adds a reference that may be missing to the last item. */
+/* Adds a reference of a `||` to the last item. */
 void request_add_fallback(coffer_request *request, const char *secret, const char *key);
 
 /* One item in one environment, as the result to it must name them. */

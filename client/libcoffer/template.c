@@ -173,7 +173,7 @@ void coffer_request_add_template(coffer_request *request, const coffer_template 
     for (size_t i = 0; i < coffer_template_reference_count(parsed); i++) {
         const char *secret = coffer_template_reference_secret(parsed, i);
         const char *key = coffer_template_reference_key(parsed, i);
-        if (coffer_template_reference_required(parsed, i)) {
+        if (cof_references_at(parsed->references, i)->unconditional) {
             coffer_request_add_reference(request, secret, key);
         } else {
             request_add_fallback(request, secret, key);

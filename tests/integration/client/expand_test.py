@@ -73,6 +73,8 @@ class ExpandTest(context.ServerTest):
         text = b"${{ SECRETS.none.KEY || SECRETS.token.NONE || SECRETS.empty.KEY || SECRETS.token.KEY }} ${{ SECRETS.none.X || 'x' }}"
         self.assertEqual(self.expand("text", text), b"t-prod x")
         self.assertEqual(self.expand("json", b'["${{ SECRETS.none.KEY || None }}"]'), b"[null]")
+        self.assertEqual(self.expand("text", b"${{ SECRETS.token.KEY || SECRETS.none.KEY }}:${{ SECRETS.token.KEY }}"),
+                         b"t-prod:t-prod")
 
     def test_everything_that_is_wrong_is_told_at_once(self):
         told = self.expand("yaml", b"a: ${{ SECRETS.none.KEY }}\nb:\n  - x ${{ SECRETS.token.NONE }}\nc: ${{ SECRETS.token.KEY }}\n", code=1)

@@ -221,6 +221,33 @@ static void refusal_is_an_error_even_where_something_may_be_missing(void)
                "line 1, column 5: SECRETS.denied.A: it is not permitted; ask for a grant");
 }
 
+static void reference_that_is_not_needed_does_not_fail_anything(void)
+{
+    STAGE();
+    CHECK_INT(
+        parse(&stage, COFFER_TEMPLATE_TEXT,
+              "${{ SECRETS.a.K || SECRETS.missing.K }} ${{ SECRETS.b.K || SECRETS.denied.K }} ${{ SECRETS.c.K }}"),
+        COFFER_OK);
+    CHECK(coffer_template_reference_required(stage.parsed, 1));
+    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_TEXT(seen, "c|a|missing|b|denied");
+    CHECK_INT(coffer_result_failed(stage.result), 0);
+    CHECK_INT(expand(&stage, 0), COFFER_OK);
+    CHECK(is(&stage, "default/a/K default/b/K default/c/K"));
+}
+
+static void last_operand_that_is_needed_and_missing_is_an_error(void)
+{
+    STAGE();
+    CHECK_INT(
+        parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.missing.A || SECRETS.missing.B }} ${{ SECRETS.c.K }}"),
+        COFFER_OK);
+    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(expand(&stage, 0), COFFER_NOT_FOUND);
+    CHECK_INT(coffer_error_fault_count(stage.error), 1);
+    CHECK_CONTAINS(coffer_error_message(stage.error), "SECRETS.missing.B: there is no such secret");
+}
+
 static void reference_that_is_needed_elsewhere_is_asked_for_once(void)
 {
     STAGE();
@@ -357,6 +384,8 @@ TEST_MAIN(TEST(text_is_read_resolved_and_expanded), TEST(documents_are_expanded_
           TEST(yaml_is_expanded), TEST(reference_that_may_be_missing_does_not_fail_the_item),
           TEST(item_that_asks_only_for_what_may_be_missing_is_resolved),
           TEST(refusal_is_an_error_even_where_something_may_be_missing),
+          TEST(reference_that_is_not_needed_does_not_fail_anything),
+          TEST(last_operand_that_is_needed_and_missing_is_an_error),
           TEST(reference_that_is_needed_elsewhere_is_asked_for_once),
           TEST(all_missing_references_are_told_with_their_places), TEST(item_that_failed_elsewhere_gives_no_text),
           TEST(template_that_was_not_asked_for_is_refused), TEST(value_that_is_no_text_stays_out_of_documents),

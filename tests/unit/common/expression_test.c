@@ -158,6 +158,7 @@ static void references_are_gathered_once_each_up_to_their_limit(void)
     CHECK_OK(add_many(references, COF_REFERENCES_MAX / 2, &err), &err);
     CHECK_INT(cof_references_count(references), COF_REFERENCES_MAX);
     CHECK(!cof_references_at(references, 0)->required && cof_references_at(references, 1)->required);
+    CHECK(!cof_references_at(references, 1)->unconditional);
     struct scanned scanned;
     begin(&scanned, "${{ SECRETS.one.MORE }}");
     CHECK_OK(next(&scanned), &scanned.err);
@@ -165,7 +166,7 @@ static void references_are_gathered_once_each_up_to_their_limit(void)
     begin(&scanned, "${{ SECRETS.name_7.K }}");
     CHECK_OK(next(&scanned), &scanned.err);
     CHECK_OK(cof_references_add_template(references, &scanned.template, &err), &err);
-    CHECK(cof_references_at(references, 14)->required);
+    CHECK(cof_references_at(references, 14)->required && cof_references_at(references, 14)->unconditional);
     cof_arena_reset(&arena);
     cof_pool_free(pool);
 }

@@ -76,8 +76,9 @@ COFFER_API bool coffer_template_reference_required(const coffer_template *parsed
 
 /*
  * Adds the references to the last item of the request. Several templates may be added to one item, and other
- * references with them. A reference that may be missing is sent as an item of its own, which no result shows: if it
- * is missing, the item is resolved without it. So it may come from a state that is a moment newer than the item's.
+ * references with them. A reference of a `||` may be missing, or not be needed at all: it is sent as an item of its
+ * own, which no result shows, and whatever becomes of it, the item is resolved without it. So it may come from a state
+ * that is a moment newer than the item's. A preflight (coffer_request_set_validate_only) does not ask for it.
  */
 COFFER_API void coffer_request_add_template(coffer_request *request, const coffer_template *parsed);
 

@@ -106,7 +106,8 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->malformed = false;
     ticket->request = NULL;
     ticket->token_failed = false;
-    ticket->prefetch_queued = false;
+    ticket->token_from = NULL;
+    ticket->prefetch_from = NULL;
     ticket->token_rows = NULL;
     ticket->frame = (struct cof_request_frame){0};
     ticket->call = (struct call){
@@ -137,7 +138,7 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
         return;
     }
     rows_free(ticket->token_rows);
-    rows_free(ticket->call.prefetched);
+    rows_free(ticket->call.prefetch.read.rows);
     cof_arena_reset(&ticket->arena);
     if (ticket->counted) {
         token_limit_leave(dispatch->token_limit, &ticket->token.id);

@@ -56,10 +56,9 @@ static const ProtobufCServiceDescriptor *const services[] = {
 };
 
 static cof_code prefetch_resolve(struct call *call, const ProtobufCMessage *request,
-                                 const struct cof_uuid *workspace, bool *ret_queued)
+                                 const struct cof_uuid *workspace)
 {
-    return resolve_prefetch(call, (const Coffer__V1__ResolveRequest *) (const void *) request, workspace,
-                            ret_queued);
+    return resolve_prefetch(call, (const Coffer__V1__ResolveRequest *) (const void *) request, workspace);
 }
 
 static uint32_t hash_of(struct cof_slice name)

@@ -30,8 +30,9 @@ typedef enum method_audit {
 } method_audit;
 
 typedef cof_code method_handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
+/* Says in call->prefetch what the call will read; `workspace` is the token's. */
 typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request,
-                                 const struct cof_uuid *workspace, bool *ret_queued);
+                                 const struct cof_uuid *workspace);
 
 struct method {
     const char *service;

@@ -41,9 +41,9 @@ struct ticket {
     struct caller caller;
     ProtobufCMessage *request;
     /* While a worker has it. */
-    bool token_queued;
-    bool token_failed; /* perhaps for another call's sake */
-    bool prefetch_queued;
+    bool token_failed;            /* perhaps for another call's sake */
+    struct ticket *token_from;    /* whose read of the token is this one's too; itself: its own */
+    struct ticket *prefetch_from; /* the same of the secrets; NULL: they were not read */
     struct rows *token_rows;
     int64_t queue_us;
     /* While the answer is kept. */

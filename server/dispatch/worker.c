@@ -2,95 +2,20 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "common/wire.h"
-#include "server/dispatch/ticket.h"
+#include "server/dispatch/reading.h"
 
 /*
- * A worker: one thread, one database session. It takes several waiting calls at once and sends the reads of their
- * tokens, and where a method has one its prefetch, as one group: one message each way, and one transaction that ends.
- * If something in it fails, those that were behind it are read once more, each alone, so that one call's failure spares
- * the others. Then it runs the calls one by one.
+ * A worker: one thread, one database session. It takes several waiting calls at once, reads what they need before they
+ * can run as one group (reading.h), and then runs them one by one.
  */
 
-enum { BATCH_MAX = 16, PING_TIME_US = 2000000 };
+enum { BATCH_MAX = READING_CALLS_MAX, PING_TIME_US = 2000000 };
 
 struct worker {
     struct dispatch *dispatch;
     struct session *session;
     pthread_t thread;
 };
-
-static cof_code queue_prefetch(struct ticket *ticket)
-{
-    const struct method *method = ticket->method;
-    if (method->prefetch == NULL) {
-        return COF_OK;
-    }
-    if (ticket->request == NULL) {
-        TRY(cof_wire_unpack(method->request, ticket->frame.payload, &ticket->arena, &ticket->request,
-                            &ticket->err));
-    }
-    return method->prefetch(&ticket->call, ticket->request, &ticket->token.workspace, &ticket->prefetch_queued);
-}
-
-static void queue_ticket(struct worker *worker, struct ticket *ticket)
-{
-    ticket->call.session = worker->session;
-    ticket->prefetch_queued = false;
-    ticket->token_failed = false;
-    ticket->token_queued =
-        ticket->err.code == COF_OK && caller_queue(worker->session, &ticket->token, &ticket->err) == COF_OK;
-    if (ticket->token_queued) {
-        cof_ignore(queue_prefetch(ticket));
-    }
-}
-
-/* A prefetch that fails is no failure of the call: its handler reads for itself. */
-static void collect(struct worker *worker, struct ticket *ticket)
-{
-    struct cof_error err;
-    if (!ticket->token_queued) {
-        return;
-    }
-    ticket->token_failed = session_next(worker->session, &ticket->token_rows, &err) != COF_OK;
-    if (ticket->token_failed && ticket->err.code == COF_OK) {
-        ticket->err = err;
-    }
-    if (ticket->prefetch_queued) {
-        cof_ignore(session_next(worker->session, &ticket->call.prefetched, &err));
-    }
-}
-
-static void read_group(struct worker *worker, struct ticket *const *tickets, size_t count)
-{
-    struct cof_error err;
-    for (size_t i = 0; i < count; i++) {
-        queue_ticket(worker, tickets[i]);
-    }
-    /* Where this fails, so do the results. */
-    cof_ignore(session_sync(worker->session, &err));
-    for (size_t i = 0; i < count; i++) {
-        collect(worker, tickets[i]);
-    }
-    session_reset(worker->session);
-}
-
-/* Whether the failure can be somebody else's: no connection and no time are everybody's. */
-static bool worth_reading_alone(const struct ticket *ticket)
-{
-    return ticket->token_failed && ticket->err.reason != COF_REASON_DATABASE_UNAVAILABLE &&
-           ticket->err.reason != COF_REASON_DEADLINE_EXCEEDED;
-}
-
-static void read_alone(struct worker *worker, struct ticket *const *tickets, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (worth_reading_alone(tickets[i])) {
-            cof_error_clear(&tickets[i]->err);
-            read_group(worker, &tickets[i], 1);
-        }
-    }
-}
 
 static cof_code authenticate(struct ticket *ticket)
 {
@@ -158,10 +83,7 @@ static void run_batch(struct worker *worker, struct ticket *const *tickets, size
 {
     set_batch_deadline(worker, tickets, count);
     if (any_in_time(tickets, count) && connected(worker, tickets, count)) {
-        read_group(worker, tickets, count);
-        if (count > 1) {
-            read_alone(worker, tickets, count);
-        }
+        reading_run(worker->session, tickets, count);
     }
     for (size_t i = 0; i < count; i++) {
         run(worker, tickets[i]);

@@ -11,6 +11,7 @@
 #include "common/token.h"
 #include "common/uuid.h"
 #include "server/crypto/keyring.h"
+#include "server/service/secret_read.h"
 #include "server/store/session.h"
 
 /* One request on its way through the service: all that travels with it. */
@@ -69,6 +70,13 @@ struct call_wait {
     int64_t until_us; /* monotonic: the call goes on then in any case */
 };
 
+/* Secrets that the method will ask for, read while the caller is still being authenticated; the method may take them. */
+struct call_prefetch {
+    struct cof_uuid workspace;
+    struct secret_addresses addresses; /* none: nothing is read ahead */
+    struct secret_read read;
+};
+
 struct call {
     struct service *service;
     struct session *session;
@@ -82,9 +90,9 @@ struct call {
     int64_t received_us;      /* monotonic */
     int64_t deadline_us;      /* monotonic */
     const char *peer;         /* transport and address, for the audit trail */
-    struct rows *prefetched;  /* what the method's prefetch queued, if it did; the method may take it */
-    uint32_t waits;           /* how often the call has waited already; it began anew each time */
-    struct call_wait wait;    /* what the handler that failed would wait for; see call_wait_for_revision */
+    struct call_prefetch prefetch;
+    uint32_t waits;        /* how often the call has waited already; it began anew each time */
+    struct call_wait wait; /* what the handler that failed would wait for; see call_wait_for_revision */
     /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
     struct cof_uuid written_workspace;
     uint64_t written_revision;

@@ -228,7 +228,7 @@ static cof_code queue_workspace(struct creation *creation)
     TRY(session_queue(call->session, STATEMENT_DIRECTORY_INSERT, directory, COF_COUNT(directory), call->err));
     TRY(session_queue(call->session, STATEMENT_KEY_INSERT, key, COF_COUNT(key), call->err));
     TRY(session_queue(call->session, STATEMENT_REVISION_INSERT, revision, COF_COUNT(revision), call->err));
-    return row_queue(&workspace_row_type, &creation->workspace, call->session, STATEMENT_WORKSPACE_INSERT,
+    return row_queue(&workspace_row_type, &creation->workspace, NULL, call->session, STATEMENT_WORKSPACE_INSERT,
                      call->arena, call->err);
 }
 
@@ -242,9 +242,10 @@ static cof_code store(struct creation *creation, const struct root_key *root)
     TRY(session_begin(session, call->err));
     TRY(queue_instance(creation, root));
     TRY(queue_workspace(creation));
-    TRY(row_queue(&principal_row_type, &creation->admin, session, STATEMENT_PRINCIPAL_INSERT, call->arena,
+    TRY(row_queue(&principal_row_type, &creation->admin, NULL, session, STATEMENT_PRINCIPAL_INSERT, call->arena,
                   call->err));
-    TRY(row_queue(&token_row_type, &creation->token, session, STATEMENT_TOKEN_INSERT, call->arena, call->err));
+    TRY(row_queue(&token_row_type, &creation->token, NULL, session, STATEMENT_TOKEN_INSERT, call->arena,
+                  call->err));
     TRY(session_commit(session, call->err));
     TRY(session_sync(session, call->err));
     for (int i = 0; i < CREATION_RESULTS; i++) {

@@ -33,7 +33,7 @@ struct work {
 static void free_plans(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
-        rows_free(work->plans[i].rows);
+        rows_free(work->plans[i].read.rows);
     }
 }
 
@@ -76,7 +76,7 @@ static cof_code collect_rows(struct work *work)
     struct call *call = work->call;
     for (size_t i = 0; i < work->plan_count; i++) {
         struct plan *plan = &work->plans[i];
-        if (plan->queued && session_next(call->session, &plan->rows, call->err) != COF_OK) {
+        if (plan->queued && session_next(call->session, &plan->read.rows, call->err) != COF_OK) {
             TRY(plan_fail(call, plan));
         }
     }
@@ -101,8 +101,9 @@ static cof_code take_plans(struct work *work)
 static cof_code read_all(struct work *work)
 {
     struct call *call = work->call;
-    if (call->prefetched != NULL) {
-        work->plans[0].rows = TAKE(call->prefetched);
+    if (call->prefetch.read.rows != NULL) {
+        work->plans[0].read = call->prefetch.read;
+        call->prefetch.read.rows = NULL;
         return take_plans(work);
     }
     TRY(queue_plans(work));
@@ -346,22 +347,18 @@ static bool small(const Coffer__V1__ResolveRequest *request)
 }
 
 cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
-                          const struct cof_uuid *workspace, bool *ret_queued)
+                          const struct cof_uuid *workspace)
 {
-    *ret_queued = false;
     if (!small(request)) {
         return COF_OK;
     }
-    struct cof_slice environment = cof_slice_text("default");
-    struct plan plan = {
-        .item = request->items[0], .workspace = *workspace, .environments = &environment, .environment_count = 1};
-    if (plan.item->workspace[0] != '\0' && !cof_uuid_parse(cof_slice_text(plan.item->workspace), &plan.workspace)) {
+    struct call_prefetch *prefetch = &call->prefetch;
+    const Coffer__V1__ResolveItem *item = request->items[0];
+    prefetch->workspace = *workspace;
+    if (item->workspace[0] != '\0' && !cof_uuid_parse(cof_slice_text(item->workspace), &prefetch->workspace)) {
         return COF_OK;
     }
-    if (plan.item->n_environments == 1 && plan.item->environments[0][0] != '\0') {
-        environment = cof_slice_text(plan.item->environments[0]);
-    }
-    TRY(plan_queue(call, &plan));
-    *ret_queued = true;
-    return COF_OK;
+    struct plan plan = {.item = item};
+    TRY(plan_environments(call, &plan));
+    return plan_addresses(call, &plan, &prefetch->addresses);
 }

@@ -15,9 +15,9 @@ COF_CODE resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
                  Coffer__V1__ResolveResponse *response);
 
 /*
- * Queues the statement of a small request while the caller is still being authenticated, so that both are answered
- * in one round trip; `ret_queued` says whether it did. What the statement finds is looked at only after the caller
+ * Says which secrets a small request will need (call->prefetch), so that they are read in the round trip that
+ * authenticates the caller, and together with those of other calls. What was found is looked at only after the caller
  * turned out to be permitted. `workspace` is the token's.
  */
 COF_CODE resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
-                          const struct cof_uuid *workspace, bool *ret_queued);
+                          const struct cof_uuid *workspace);

@@ -115,7 +115,7 @@ static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *i
     return COF_OK;
 }
 
-static cof_code read_environments(struct call *call, struct plan *plan)
+cof_code plan_environments(struct call *call, struct plan *plan)
 {
     const Coffer__V1__ResolveItem *item = plan->item;
     plan->environment_count = item->n_environments == 0 ? 1 : item->n_environments;
@@ -151,7 +151,7 @@ static cof_code check_item(struct call *call, struct plan *plan)
 cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan)
 {
     *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
-    TRY(read_environments(call, ret_plan));
+    TRY(plan_environments(call, ret_plan));
     return check_item(call, ret_plan) == COF_OK ? COF_OK : plan_fail(call, ret_plan);
 }
 
@@ -205,43 +205,27 @@ static cof_code distinct_names(struct call *call, const Coffer__V1__ResolveItem 
     return COF_OK;
 }
 
-static cof_code array_param(struct call *call, const struct distinct *texts, struct param *ret_param)
+cof_code plan_addresses(struct call *call, const struct plan *plan, struct secret_addresses *ret_addresses)
 {
-    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(texts->items, texts->count));
-    if (place == NULL) {
-        return cof_arena_exhausted(call->err);
+    struct distinct environments = {0};
+    struct distinct names = {0};
+    TRY(distinct_environments(call, plan, &environments));
+    TRY(distinct_names(call, plan->item, &names));
+    TRY(secret_addresses_new(call->arena, environments.count * names.count, ret_addresses, call->err));
+    for (size_t i = 0; i < environments.count; i++) {
+        for (size_t k = 0; k < names.count; k++) {
+            secret_addresses_add(ret_addresses, environments.items[i], names.items[k]);
+        }
     }
-    *ret_param = param_text_array(texts->items, texts->count, place);
     return COF_OK;
-}
-
-static cof_code queue_one(struct call *call, const struct plan *plan, struct cof_slice environment,
-                          struct cof_slice name)
-{
-    const struct param params[] = {param_uuid(&plan->workspace), param_text(environment), param_text(name)};
-    return session_queue(call->session, STATEMENT_RESOLVE_ONE, params, COF_COUNT(params), call->err);
-}
-
-static cof_code queue_several(struct call *call, const struct plan *plan, const struct distinct *environments,
-                              const struct distinct *names)
-{
-    struct param params[] = {param_uuid(&plan->workspace), param_null(), param_null()};
-    TRY(array_param(call, environments, &params[1]));
-    TRY(array_param(call, names, &params[2]));
-    return session_queue(call->session, STATEMENT_RESOLVE, params, COF_COUNT(params), call->err);
 }
 
 cof_code plan_queue(struct call *call, struct plan *plan)
 {
-    struct distinct environments;
-    struct distinct names;
-    TRY(distinct_environments(call, plan, &environments));
-    TRY(distinct_names(call, plan->item, &names));
-    if (environments.count == 1 && names.count == 1) {
-        TRY(queue_one(call, plan, environments.items[0], names.items[0]));
-    } else {
-        TRY(queue_several(call, plan, &environments, &names));
-    }
+    struct secret_addresses addresses;
+    TRY(plan_addresses(call, plan, &addresses));
+    TRY(secret_read_queue(call->session, &plan->workspace, &addresses, call->arena, call->err));
+    plan->read.count = addresses.count;
     plan->queued = true;
     return COF_OK;
 }
@@ -265,14 +249,12 @@ static struct cof_slice bytes_or_none(const struct rows *rows, size_t row, size_
 
 static cof_code take_row(struct call *call, struct plan *plan, size_t index)
 {
-    const size_t columns = secret_row_type.count;
+    const struct rows *rows = plan->read.rows;
+    const size_t keys = SECRET_READ_SECRET + secret_row_type.count;
     struct found *found = &plan->found[plan->found_count];
-    if (rows_null(plan->rows, index, 1)) {
-        return COF_OK; /* nothing was found: the row holds the revision only */
-    }
-    TRY(row_read(&secret_row_type, plan->rows, index, 1, call->arena, &found->row, call->err));
-    found->sealed.keys = bytes_or_none(plan->rows, index, 1 + columns);
-    found->sealed.blob = bytes_or_none(plan->rows, index, 2 + columns);
+    TRY(row_read(&secret_row_type, rows, index, SECRET_READ_SECRET, call->arena, &found->row, call->err));
+    found->sealed.keys = bytes_or_none(rows, index, keys);
+    found->sealed.blob = bytes_or_none(rows, index, keys + 1);
     plan->found_count++;
     return COF_OK;
 }
@@ -286,23 +268,35 @@ cof_code plan_not_reached(struct call *call)
 
 static cof_code check_revision(struct call *call, struct plan *plan)
 {
-    if (rows_count(plan->rows) == 0) {
+    if (rows_count(plan->read.rows) == 0) {
         return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
-    plan->revision = (uint64_t) rows_i64(plan->rows, 0, 0);
+    plan->revision = (uint64_t) rows_i64(plan->read.rows, 0, SECRET_READ_REVISION);
     return plan->revision < plan->min_revision ? plan_not_reached(call) : COF_OK;
+}
+
+static size_t count_found(const struct secret_read *read)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < rows_count(read->rows); i++) {
+        count += secret_read_has(read, i);
+    }
+    return count;
 }
 
 cof_code plan_take(struct call *call, struct plan *plan)
 {
     TRY(check_revision(call, plan));
-    plan->found = cof_arena_array(call->arena, rows_count(plan->rows), sizeof *plan->found);
+    const size_t rows = rows_count(plan->read.rows);
+    plan->found = cof_arena_array(call->arena, count_found(&plan->read), sizeof *plan->found);
     if (plan->found == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    for (size_t i = 0; i < rows_count(plan->rows); i++) {
-        TRY(take_row(call, plan, i));
+    for (size_t i = 0; i < rows; i++) {
+        if (secret_read_has(&plan->read, i)) {
+            TRY(take_row(call, plan, i));
+        }
     }
     if (plan->found_count > 1) {
         qsort(plan->found, plan->found_count, sizeof *plan->found, by_address);

@@ -27,7 +27,7 @@ struct plan {
     outcome failed; /* RESOLVED: none */
     const char *failed_message;
     /* What was read. */
-    struct rows *rows;
+    struct secret_read read;
     bool queued;
     uint64_t revision;
     struct found *found; /* sorted by environment and name */
@@ -39,6 +39,12 @@ COF_CODE plan_check_request(struct call *call, const Coffer__V1__ResolveRequest 
 
 /* Checks one item; a failure that is the item's own stands in the plan. */
 COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan);
+
+/* The environments that the item names, the default where it names none. */
+COF_CODE plan_environments(struct call *call, struct plan *plan);
+
+/* Every secret that the item asks for, each once. */
+COF_CODE plan_addresses(struct call *call, const struct plan *plan, struct secret_addresses *ret_addresses);
 
 /* Queues the statement of an item; the sync is the caller's. */
 COF_CODE plan_queue(struct call *call, struct plan *plan);

@@ -13,7 +13,7 @@
 
 enum { DESCRIPTION_MAX = 1000, TAGS_MAX = 50, TAG_MAX = 100 };
 
-/* Columns behind those of the secret in SECRET_GET; in SECRET_LIST the second one says whether the blob is missing.
+/* Columns behind those of the secret in SECRET_GET and SECRET_LOCK; in SECRET_LIST the second one says whether the blob is missing.
  */
 #define KEYS_COLUMN (secret_row_type.count)
 #define BLOB_COLUMN (secret_row_type.count + 1)
@@ -86,19 +86,13 @@ static cof_code record_keys(struct call *call, Coffer__Audit__V1__Object *object
     return COF_OK;
 }
 
-static cof_code queue_version(struct call *call, struct write *write, const struct secret_row *row,
-                              const struct sealed_version *sealed)
+/* A version's values, behind the columns of the secret's row. */
+static struct row_more more_of(const struct call *call, const struct sealed_version *sealed)
 {
-    const struct param params[] = {
-        param_uuid(&row->workspace_id),
-        param_uuid(&row->secret_id),
-        param_i64(row->version),
-        param_text(sealed->keys),
-        param_text(sealed->blob),
-        param_time(row->update_time),
-        param_uuid(&call->caller->principal),
+    return (struct row_more){
+        .params = {param_text(sealed->keys), param_text(sealed->blob), param_uuid(&call->caller->principal)},
+        .count = 3,
     };
-    return write_queue(call, write, STATEMENT_VERSION_INSERT, params, COF_COUNT(params));
 }
 
 /* --- Create --------------------------------------------------------------------------------------------------- */
@@ -282,8 +276,9 @@ static cof_code decide_create(struct call *call, void *context)
 static cof_code apply_create(struct call *call, void *context)
 {
     struct creation *creation = context;
-    TRY(write_queue_row(call, &creation->write, STATEMENT_SECRET_INSERT, &secret_row_type, &creation->row));
-    return queue_version(call, &creation->write, &creation->row, &creation->sealed);
+    const struct row_more more = more_of(call, &creation->sealed);
+    return write_queue_row_and(call, &creation->write, STATEMENT_SECRET_INSERT, &secret_row_type, &creation->row,
+                               &more);
 }
 
 static cof_code conflict_create(struct call *call, void *context)
@@ -491,23 +486,19 @@ struct change {
     struct secret_row row;
     struct sealed_version sealed;
     bool damaged;
-    int64_t old_version;
     Coffer__V1__Secret **answer_secret;
 };
 
 static cof_code look_change(struct call *call, void *context)
 {
     const struct change *change = context;
-    /* Two statements: the second one sees what was committed while the first one waited for the lock. */
-    TRY(queue_by_address(call, change->address, STATEMENT_SECRET_LOCK));
-    return queue_by_address(call, change->address, STATEMENT_SECRET_GET);
+    return queue_by_address(call, change->address, STATEMENT_SECRET_LOCK);
 }
 
 /* Takes the locked row. A damaged one is remembered as such: it can be overwritten whole or deleted, nothing else.
  */
 static cof_code take_locked(struct call *call, struct change *change, struct rows **ret_rows)
 {
-    TRY(session_next(call->session, NULL, call->err)); /* the lock */
     TRY(session_next(call->session, ret_rows, call->err));
     if (rows_count(*ret_rows) == 0) {
         return not_found(call, change->address);
@@ -516,7 +507,6 @@ static cof_code take_locked(struct call *call, struct change *change, struct row
     TRY(row_keep(&secret_row_type, call->arena, &change->row, call->err));
     const cof_code code = guard_check_row(call, &secret_row_type, &change->row.workspace_id, &change->row);
     change->damaged = code == COF_DATA_LOSS;
-    change->old_version = change->row.version;
     return change->damaged ? COF_OK : code;
 }
 
@@ -579,22 +569,12 @@ static cof_code decide_update(struct call *call, void *context)
     return record_change(call, change);
 }
 
-static cof_code queue_close(struct call *call, struct change *change)
-{
-    const struct param params[] = {
-        param_uuid(&change->row.workspace_id),
-        param_uuid(&change->row.secret_id),
-        param_i64(change->old_version),
-    };
-    return write_queue(call, &change->write, STATEMENT_VERSION_CLOSE, params, COF_COUNT(params));
-}
-
 static cof_code apply_update(struct call *call, void *context)
 {
     struct change *change = context;
-    TRY(write_queue_row(call, &change->write, STATEMENT_SECRET_UPDATE, &secret_row_type, &change->row));
-    TRY(queue_close(call, change));
-    return queue_version(call, &change->write, &change->row, &change->sealed);
+    const struct row_more more = more_of(call, &change->sealed);
+    return write_queue_row_and(call, &change->write, STATEMENT_SECRET_UPDATE_VALUES, &secret_row_type, &change->row,
+                               &more);
 }
 
 static cof_code check_removals(struct call *call, size_t count)

@@ -313,6 +313,9 @@ cof_code values_keys(struct call *call, struct cof_slice keys, Coffer__V1__Secre
     if (messages == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    if (keys.len == 0) {
+        return corrupted(call, "the list of keys is empty");
+    }
     while (keys.len > 0) {
         struct clear_key key;
         if (!take_clear_key(&keys, &key)) {

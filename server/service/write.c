@@ -32,7 +32,7 @@ struct attempt {
 static cof_code queue_record(struct attempt *attempt)
 {
     struct call *call = attempt->call;
-    const struct param key[] = {
+    const struct param params[] = {
         param_uuid(&attempt->write->workspace),
         param_uuid(&call->caller->principal),
         param_uuid(&call->request_id),
@@ -40,8 +40,18 @@ static cof_code queue_record(struct attempt *attempt)
         param_text(cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST)),
         param_time(call_now(call)),
     };
-    TRY(session_queue(call->session, STATEMENT_REQUEST_INSERT, key, COF_COUNT(key), call->err));
-    return session_queue(call->session, STATEMENT_REQUEST_GET, key, 3, call->err);
+    return session_queue(call->session, STATEMENT_REQUEST_INSERT, params, COF_COUNT(params), call->err);
+}
+
+static cof_code queue_record_read(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    const struct param key[] = {
+        param_uuid(&attempt->write->workspace),
+        param_uuid(&call->caller->principal),
+        param_uuid(&call->request_id),
+    };
+    return session_queue(call->session, STATEMENT_REQUEST_GET, key, COF_COUNT(key), call->err);
 }
 
 static struct blob_address answer_address(const struct attempt *attempt)
@@ -97,26 +107,37 @@ static cof_code replay(struct attempt *attempt, const struct rows *record)
     return COF_OK;
 }
 
-/* Finds out whether this request was committed before. */
-static cof_code take_record(struct attempt *attempt)
+static cof_code check_record(struct attempt *attempt, const struct rows *record)
 {
     struct call *call = attempt->call;
-    AUTO(rows_cleanup) struct rows *record = NULL;
-    TRY(session_next(call->session, NULL, call->err)); /* begin */
-    TRY(session_next(call->session, NULL, call->err)); /* the record's insert */
-    TRY(session_next(call->session, &record, call->err));
-    if (rows_count(record) != 1) {
+    if (rows_count(record) != 1 || rows_null(record, 0, 2)) {
         return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL, "the request's record is not there");
     }
     if (!cof_slice_equal(rows_bytes(record, 0, 0), cof_slice_text(call->method)) ||
         !cof_slice_equal(rows_bytes(record, 0, 1), cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST))) {
         return reused(call);
     }
-    if (rows_null(record, 0, 2)) {
-        return COF_OK;
+    return COF_OK;
+}
+
+/* Answers a request that was committed before, in a transaction that is rolled back. */
+static cof_code repeat(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    const struct write *write = attempt->write;
+    AUTO(rows_cleanup) struct rows *record = NULL;
+    session_reset(call->session);
+    TRY(session_begin(call->session, call->err));
+    TRY(queue_record_read(attempt));
+    if (write->recheck != NULL && write->look != NULL) {
+        TRY(write->look(call, write->context));
     }
-    if (attempt->write->recheck != NULL) {
-        TRY(attempt->write->recheck(call, attempt->write->context));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, NULL, call->err)); /* begin */
+    TRY(session_next(call->session, &record, call->err));
+    TRY(check_record(attempt, record));
+    if (write->recheck != NULL) {
+        TRY(write->recheck(call, write->context));
     }
     return replay(attempt, record);
 }
@@ -148,38 +169,29 @@ static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_recor
     return cof_wire_pack(&record.base, call->arena, ret_record, call->err);
 }
 
-static cof_code queue_change(struct attempt *attempt)
-{
-    struct call *call = attempt->call;
-    struct cof_slice record;
-    TRY(pack_record(attempt, &record));
-    const struct param params[] = {
-        param_uuid(&attempt->write->workspace),
-        param_time(call_now(call)),
-        param_text(
-            cof_slice_of(attempt->write->object_ids, attempt->write->object_count * sizeof(struct cof_uuid))),
-        param_text(record),
-    };
-    return session_queue(call->session, STATEMENT_CHANGE_INSERT, params, COF_COUNT(params), call->err);
-}
-
 /* --- The two pipelines ---------------------------------------------------------------------------------------- */
 
-static cof_code queue_outcome(struct attempt *attempt, struct cof_slice packed)
+static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
 {
     struct call *call = attempt->call;
+    const struct write *write = attempt->write;
     const struct blob_address address = answer_address(attempt);
+    struct cof_slice record;
     uint8_t *sealed = cof_arena_alloc(call->arena, packed.len + BLOB_OVERHEAD);
     if (sealed == NULL) {
         return cof_arena_exhausted(call->err);
     }
     TRY(keyring_seal(call->service->keyring, &address, packed, sealed, call->err));
+    TRY(pack_record(attempt, &record));
     const struct param params[] = {
-        param_uuid(&attempt->write->workspace),
+        param_uuid(&write->workspace),
         param_uuid(&call->caller->principal),
         param_uuid(&call->request_id),
         param_text(cof_slice_of(sealed, packed.len + BLOB_OVERHEAD)),
-        attempt->write->token_revision == 0 ? param_null() : param_i64(attempt->write->token_revision),
+        write->token_revision == 0 ? param_null() : param_i64(write->token_revision),
+        param_time(call_now(call)),
+        param_text(cof_slice_of(write->object_ids, write->object_count * sizeof(struct cof_uuid))),
+        param_text(record),
     };
     return session_queue(call->session, STATEMENT_REQUEST_FINISH, params, COF_COUNT(params), call->err);
 }
@@ -187,29 +199,26 @@ static cof_code queue_outcome(struct attempt *attempt, struct cof_slice packed)
 static cof_code first_pipeline(struct attempt *attempt)
 {
     struct call *call = attempt->call;
-    struct write *write = attempt->write;
+    const struct write *write = attempt->write;
+    AUTO(rows_cleanup) struct rows *record = NULL;
     TRY(session_begin(call->session, call->err));
     TRY(queue_record(attempt));
     if (write->look != NULL) {
         TRY(write->look(call, write->context));
     }
     TRY(session_sync(call->session, call->err));
-    TRY(take_record(attempt));
-    if (attempt->replay) {
-        return COF_OK;
-    }
-    return write->decide(call, write->context);
+    TRY(session_next(call->session, NULL, call->err)); /* begin */
+    TRY(session_next(call->session, &record, call->err));
+    /* Nothing was inserted: the record is there, of a transaction that was committed. */
+    return rows_affected(record) == 0 ? repeat(attempt) : write->decide(call, write->context);
 }
 
 static cof_code queue_second(struct attempt *attempt, struct cof_slice packed)
 {
     struct call *call = attempt->call;
-    const struct param workspace[] = {param_uuid(&attempt->write->workspace)};
-    TRY(session_queue(call->session, STATEMENT_REVISION_RAISE, workspace, 1, call->err));
+    TRY(queue_finish(attempt, packed));
     attempt->write->applied = 0;
     TRY(attempt->write->apply(call, attempt->write->context));
-    TRY(queue_change(attempt));
-    TRY(queue_outcome(attempt, packed));
     TRY(session_commit(call->session, call->err));
     return session_sync(call->session, call->err);
 }
@@ -223,8 +232,8 @@ static cof_code take_second(struct attempt *attempt, uint64_t *ret_revision)
         return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
-    /* What `apply` queued, the audit record, the request's outcome and the commit. */
-    for (size_t i = 0; i < attempt->write->applied + 3; i++) {
+    /* What `apply` queued, and the commit. */
+    for (size_t i = 0; i < attempt->write->applied + 1; i++) {
         TRY(session_next(call->session, NULL, call->err));
     }
     *ret_revision = (uint64_t) rows_i64(raised, 0, 0);
@@ -341,11 +350,17 @@ cof_code write_queue(struct call *call, struct write *write, statement id, const
     return session_queue(call->session, id, params, count, call->err);
 }
 
+cof_code write_queue_row_and(struct call *call, struct write *write, statement id, const struct row_type *type,
+                             const void *row, const struct row_more *more)
+{
+    write->applied++;
+    return row_queue(type, row, more, call->session, id, call->arena, call->err);
+}
+
 cof_code write_queue_row(struct call *call, struct write *write, statement id, const struct row_type *type,
                          const void *row)
 {
-    write->applied++;
-    return row_queue(type, row, call->session, id, call->arena, call->err);
+    return write_queue_row_and(call, write, id, type, row, NULL);
 }
 
 cof_code write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,

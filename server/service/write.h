@@ -11,7 +11,8 @@
  *
  *   first:  begin, the request's record, then what `look` queues (reads and locks)
  *           `decide` takes the results of `look`, checks, prepares rows and the answer
- *   second: the workspace's revision is raised, then what `apply` queues, then audit, the request's outcome, commit
+ *   second: the workspace's revision is raised, with the audit record and the request's outcome, then what `apply`
+ *           queues, then commit
  *
  * A repeat of a committed request is answered with the first answer. A serialization failure or a lost connection
  * runs the steps again, so they must leave nothing behind but memory in the arena.
@@ -49,6 +50,9 @@ COF_CODE write_queue(struct call *call, struct write *write, statement id, const
                      size_t count);
 COF_CODE write_queue_row(struct call *call, struct write *write, statement id, const struct row_type *type,
                          const void *row);
+/* With parameters behind those of the row. */
+COF_CODE write_queue_row_and(struct call *call, struct write *write, statement id, const struct row_type *type,
+                             const void *row, const struct row_more *more);
 
 /* Adds what the write is about to the audit record. `kind` is static; the keys are borrowed. */
 COF_CODE write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,

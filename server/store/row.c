@@ -239,14 +239,18 @@ cof_code row_keep(const struct row_type *type, struct cof_arena *arena, void *ro
     return COF_OK;
 }
 
-cof_code row_queue(const struct row_type *type, const void *row, struct session *session, statement id,
-                   struct cof_arena *arena, struct cof_error *err)
+cof_code row_queue(const struct row_type *type, const void *row, const struct row_more *more,
+                   struct session *session, statement id, struct cof_arena *arena, struct cof_error *err)
 {
-    struct param params[ROW_COLUMNS_MAX];
+    struct param params[ROW_COLUMNS_MAX + COF_COUNT(more->params)];
+    const size_t more_count = more == NULL ? 0 : more->count;
     for (size_t i = 0; i < type->count; i++) {
         TRY(bind_cell(&type->columns[i], field_of(row, &type->columns[i]), arena, &params[i], err));
     }
-    return session_queue(session, id, params, type->count, err);
+    for (size_t i = 0; i < more_count; i++) {
+        params[type->count + i] = more->params[i];
+    }
+    return session_queue(session, id, params, type->count + more_count, err);
 }
 
 cof_code row_mac_input(const struct row_type *type, const void *row, struct cof_arena *arena,

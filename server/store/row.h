@@ -165,9 +165,15 @@ COF_CODE row_read(const struct row_type *type, const struct rows *rows, size_t i
 /* Copies the texts of a row into the arena, so that it can outlive the rows that it was read from. */
 COF_CODE row_keep(const struct row_type *type, struct cof_arena *arena, void *row, struct cof_error *err);
 
-/* Queues a statement whose parameters are all columns of the row, in their order. */
-COF_CODE row_queue(const struct row_type *type, const void *row, struct session *session, statement id,
-                   struct cof_arena *arena, struct cof_error *err);
+/* Parameters behind those of a row's columns. */
+struct row_more {
+    struct param params[4];
+    size_t count;
+};
+
+/* Queues a statement whose parameters are all columns of the row, in their order, and then `more`; NULL: no more. */
+COF_CODE row_queue(const struct row_type *type, const void *row, const struct row_more *more,
+                   struct session *session, statement id, struct cof_arena *arena, struct cof_error *err);
 
 /* What the MAC of a row covers: the table's name and every column before mac_generation, each with its length. */
 COF_CODE row_mac_input(const struct row_type *type, const void *row, struct cof_arena *arena,

@@ -28,6 +28,7 @@ enum {
     NUMBER_TEXT_SIZE = 16,
     HOST_SIZE = 256,
     UNEXPECTED_EMPTY_RESULTS = 4,
+    PLANS_US = 10000000,       /* how old a plan may become */
     ENTRIES_PER_STATEMENT = 2, /* its preparation and itself */
 };
 
@@ -36,6 +37,7 @@ enum {
     CONTROL_BEGIN = STATEMENT_COUNT,
     CONTROL_COMMIT,
     CONTROL_ROLLBACK,
+    CONTROL_DISCARD_PLANS,
     PREPARED_COUNT,
 };
 
@@ -48,6 +50,7 @@ static const struct control controls[] = {
     {"BEGIN", "begin isolation level read committed"},
     {"COMMIT", "commit"},
     {"ROLLBACK", "rollback"},
+    {"DISCARD_PLANS", "discard plans"},
 };
 _Static_assert(COF_COUNT(controls) == PREPARED_COUNT - STATEMENT_COUNT, "one row for each control statement");
 
@@ -69,6 +72,8 @@ struct session {
     bool lost;             /* `failure` says why; everything fails until the session is reset */
     bool in_doubt;
     int64_t deadline_us;
+    int64_t plans_us;  /* since when there are plans */
+    unsigned connects; /* of all sessions, when this one failed to */
     struct cof_error failure;
     char sqlstate[NUMBER_TEXT_SIZE]; /* of the last failure */
     char constraint[IDENTIFIER_SIZE];
@@ -77,6 +82,7 @@ struct session {
 
 struct rows {
     PGresult *result;
+    atomic_uint owners;
 };
 
 /* The parameters of one statement as libpq takes them. */
@@ -654,10 +660,15 @@ static uint64_t chance(void)
     return getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t) sizeof number ? number : 0;
 }
 
+static unsigned connects(const struct session *session)
+{
+    return session->options.connects == NULL ? 0 : atomic_load(session->options.connects);
+}
+
 static cof_code connect_session(struct session *session, struct cof_error *err)
 {
     const uint32_t remaining_ms = backoff_remaining_ms(&session->backoff, now_us(session));
-    if (remaining_ms > 0) {
+    if (remaining_ms > 0 && connects(session) == session->connects) {
         cof_ignore(fail_unavailable(err, NULL));
         cof_ignore(cof_note(err, "waiting before the next connect; the last: %s", session->connect_error));
         return cof_error_retry_after(err, remaining_ms);
@@ -668,9 +679,13 @@ static cof_code connect_session(struct session *session, struct cof_error *err)
         return code; /* the caller had too little time, which says nothing of the database */
     }
     if (code != COF_OK) {
+        session->connects = connects(session);
         return cof_error_retry_after(err, backoff_failed(&session->backoff, now_us(session), chance()));
     }
     backoff_succeeded(&session->backoff);
+    if (session->options.connects != NULL) {
+        (void) atomic_fetch_add(session->options.connects, 1);
+    }
     return COF_OK;
 }
 
@@ -789,6 +804,20 @@ void session_free(struct session *session)
     free(session);
 }
 
+/* A plan that PostgreSQL made while a table was empty serves badly once it is full, and nothing but new statistics, which
+ * may be minutes away, would end it. */
+static cof_code renew_plans(struct session *session, struct cof_error *err)
+{
+    const int64_t now = now_us(session);
+    if (now - session->plans_us < PLANS_US) {
+        return COF_OK;
+    }
+    session->plans_us = now;
+    TRY(queue_control(session, CONTROL_DISCARD_PLANS, err));
+    TRY(session_sync(session, err));
+    return session_next(session, NULL, err);
+}
+
 cof_code session_ready(struct session *session, struct cof_error *err)
 {
     if (session->lost) {
@@ -797,7 +826,14 @@ cof_code session_ready(struct session *session, struct cof_error *err)
     if (session->connection != NULL && idle(session) && !alive(session)) {
         drop(session);
     }
-    return session->connection == NULL ? connect_session(session, err) : COF_OK;
+    if (session->connection != NULL && idle(session) && renew_plans(session, err) != COF_OK) {
+        session_reset(session);
+    }
+    if (session->connection == NULL) {
+        session->plans_us = now_us(session);
+        return connect_session(session, err);
+    }
+    return COF_OK;
 }
 
 void session_deadline(struct session *session, int64_t monotonic_us)
@@ -870,6 +906,7 @@ static cof_code finish(struct session *session, unsigned id, cof_code code, PGre
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "no memory for rows of the database");
     }
     rows->result = TAKE(*result);
+    atomic_init(&rows->owners, 1);
     *ret_rows = rows;
     return COF_OK;
 }
@@ -953,9 +990,15 @@ bool session_ping(const char *conninfo)
     return PQpingParams(keywords, values, 1) == PQPING_OK;
 }
 
+struct rows *rows_share(struct rows *rows)
+{
+    (void) atomic_fetch_add_explicit(&rows->owners, 1, memory_order_relaxed);
+    return rows;
+}
+
 void rows_free(struct rows *rows)
 {
-    if (rows == NULL) {
+    if (rows == NULL || atomic_fetch_sub_explicit(&rows->owners, 1, memory_order_acq_rel) > 1) {
         return;
     }
     PQclear(rows->result);

@@ -78,6 +78,9 @@ struct session_options {
      * that it queues. Its failure is the failure to connect. */
     cof_code (*on_connect)(struct session *session, void *context, struct cof_error *err);
     void *context;
+    /* How often any session of the process has connected; NULL: this one is by itself. A success of another one ends
+     * this one's waiting after a failure: the database is back. */
+    atomic_uint *connects;
     const atomic_bool
         *give_up; /* once true, nothing is waited for any more, as if all time were over; may be NULL */
 };
@@ -152,6 +155,8 @@ COF_CODE session_script(struct session *session, const char *sql, struct cof_err
 /* Whether a server accepts connections there; waits two seconds at most for each host. */
 bool session_ping(const char *conninfo);
 
+/* One more owner of the rows, on any thread; they go with the last one. */
+struct rows *rows_share(struct rows *rows);
 void rows_free(struct rows *rows);
 static inline void rows_cleanup(struct rows **rows)
 {

@@ -49,6 +49,8 @@ create table environment (
     primary key (workspace_id, name)
 );
 
+-- The values of the current version lie in the secret's row: one look-up finds them. Its MAC covers the columns before
+-- it; keys and blob are authenticated by the blob itself, whose address is (workspace, secret, version).
 create table secret (
     workspace_id uuid not null,
     secret_id uuid not null,
@@ -67,25 +69,31 @@ create table secret (
     delete_time timestamptz,
     mac_generation int not null,
     mac bytea not null,
+    keys bytea not null,
+    blob bytea,
+    from_revision bigint not null,
+    value_time timestamptz not null,
+    value_principal_id uuid not null,
     primary key (workspace_id, secret_id)
-);
+) with (fillfactor = 80);
 
 -- State 1 is active: a deleted secret's name can be used again.
 create unique index secret_address on secret (workspace_id, environment, name) where state = 1;
 create index secret_by_name on secret (workspace_id, name, environment, secret_id);
 
+-- Former versions, moved here by the write that makes the next one. There is no foreign key: rows come only from a row
+-- of `secret` that is locked, and are never changed.
 create table secret_version (
     workspace_id uuid not null,
     secret_id uuid not null,
     version bigint not null check (version > 0),
     from_revision bigint not null,
-    to_revision bigint,
+    to_revision bigint not null,
     keys bytea not null,
     blob bytea,
     create_time timestamptz not null,
     principal_id uuid not null,
-    primary key (workspace_id, secret_id, version),
-    foreign key (workspace_id, secret_id) references secret (workspace_id, secret_id)
+    primary key (workspace_id, secret_id, version)
 );
 
 create table principal (
@@ -141,9 +149,10 @@ create table request (
     revision bigint,
     create_time timestamptz not null,
     primary key (workspace_id, principal_id, request_id)
-);
+) with (fillfactor = 80);
 
-create index request_age on request (workspace_id, create_time);
+-- Rows are inserted in the order of time, and found by it only to be purged.
+create index request_age on request using brin (create_time);
 
 -- One row for each committed write: the change that caches apply, and its audit record.
 create table change (

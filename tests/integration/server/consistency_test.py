@@ -218,8 +218,8 @@ class Consistency(context.AccessTest):
                             for i in range(5)]
         revisions = [token_parts(message["consistency_token"])[1] for message in written]
         uid = made["secret"]["uid"]
-        rows = self.sql(f"select version, from_revision, coalesce(to_revision, 0) from secret_version where secret_id ="
-                        f" '{uid}' order by version").splitlines()
+        rows = self.sql(f"select version, from_revision, to_revision from secret_version where secret_id = '{uid}' union"
+                        f" all select version, from_revision, 0 from secret where secret_id = '{uid}' order by 1").splitlines()
         expected = [f"{i + 1}|{revision}|{(revisions + [0])[i + 1]}" for i, revision in enumerate(revisions)]
         self.assertEqual(rows, expected)
 
@@ -232,8 +232,7 @@ class Consistency(context.AccessTest):
             f"select transaction_id, encode(objects, 'hex'), encode(record, 'hex') from change where workspace_id ="
             f" '{self.dev.workspace}' and revision = {revision}").split("|")
         transactions = {self.sql(query) for query in (
-            f"select xmin from secret_version where secret_id = '{uid}' and version = 2",
-            # The version before was closed.
+            # The version before was kept.
             f"select xmin from secret_version where secret_id = '{uid}' and version = 1",
             f"select xmin from secret where secret_id = '{uid}'",
             f"select xmin from request where request_id = '{request_id.hex()}'",

@@ -111,8 +111,9 @@ class ExactlyOnce(context.ServerTest):
             item = {"environments": [environment], "references": [{"name": name, "key": key} for key in last]}
             result = self.call(RESOLVE, {"items": [item]}).message["results"][0]
             self.assertEqual({pair["key"]: pair["value"] for pair in result["secrets"][0]["values"]}, last)
-            stored = self.sql(f"select count(*), count(distinct from_revision), max(version) from secret_version where"
-                              f" secret_id = '{secret['uid']}'")
+            stored = self.sql("select count(*), count(distinct from_revision), max(version) from (select secret_id, version,"
+                              " from_revision from secret union all select secret_id, version, from_revision from"
+                              f" secret_version) v where secret_id = '{secret['uid']}'")
             self.assertEqual(stored, f"{each}|{each}|{each}")
 
     @staticmethod

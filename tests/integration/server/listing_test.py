@@ -141,13 +141,13 @@ class Listing(context.ServerTest):
     DAMAGES = {
         "row": "update secret set description = 'changed' where secret_id = '{uid}'",
         "mac": "update secret set mac = decode(repeat('00', 32), 'hex') where secret_id = '{uid}'",
-        "blob": "update secret_version set blob = set_byte(blob, 40, get_byte(blob, 40) # 1) where secret_id = '{uid}'",
-        "cut": "update secret_version set blob = substr(blob, 1, 20) where secret_id = '{uid}'",
-        "no-blob": "update secret_version set blob = null where secret_id = '{uid}'",
-        "keys": "update secret_version set keys = keys || '\\x00' where secret_id = '{uid}'",
+        "blob": "update secret set blob = set_byte(blob, 40, get_byte(blob, 40) # 1) where secret_id = '{uid}'",
+        "cut": "update secret set blob = substr(blob, 1, 20) where secret_id = '{uid}'",
+        "no-blob": "update secret set blob = null where secret_id = '{uid}'",
+        "keys": "update secret set keys = keys || '\\x00' where secret_id = '{uid}'",
         "version": "update secret set version = 7 where secret_id = '{uid}'",
-        "no-version": "delete from secret_version where secret_id = '{uid}'",
-        "generation": "update secret_version set blob = set_byte(blob, 4, 9) where secret_id = '{uid}'",
+        "no-keys": "update secret set keys = '' where secret_id = '{uid}'",
+        "generation": "update secret set blob = set_byte(blob, 4, 9) where secret_id = '{uid}'",
     }
 
     def damaged(self, environment):

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "common/arena.h"
+#include "common/slice.h"
+#include "common/uuid.h"
+#include "server/store/session.h"
+
+/*
+ * Secrets of one workspace, read by their addresses: one statement, one snapshot. Calls that come at the same time are
+ * read together (server/dispatch/reading.c): each has a range of the statement's addresses.
+ */
+
+/* Two lists of the same length. */
+struct secret_addresses {
+    struct cof_slice *environments;
+    struct cof_slice *names;
+    size_t count;
+};
+
+/* What was found for some of a statement's addresses. */
+struct secret_read {
+    struct rows *rows; /* a share of them; NULL: nothing was read */
+    size_t first;      /* index among the statement's addresses */
+    size_t count;
+};
+
+/* Columns of the rows; those of the secret begin at SECRET_READ_SECRET, behind them are its keys and its blob. */
+enum { SECRET_READ_REVISION, SECRET_READ_PLACE, SECRET_READ_SECRET };
+
+/* Room for so many addresses. */
+COF_CODE secret_addresses_new(struct cof_arena *arena, size_t capacity, struct secret_addresses *ret_addresses,
+                              struct cof_error *err);
+
+/* Adds one; the slices are borrowed. There must be room. */
+void secret_addresses_add(struct secret_addresses *addresses, struct cof_slice environment, struct cof_slice name);
+
+/* Queues the statement; the sync is the caller's. */
+COF_CODE secret_read_queue(struct session *session, const struct cof_uuid *workspace,
+                           const struct secret_addresses *addresses, struct cof_arena *arena,
+                           struct cof_error *err);
+
+/* Whether the row belongs to the range and has a secret. */
+bool secret_read_has(const struct secret_read *read, size_t row);

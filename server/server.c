@@ -31,7 +31,8 @@ struct server_core {
     struct root_key *root; /* the keyring takes over another copy */
     struct keyring *keyring;
     struct service service;
-    atomic_bool give_up; /* the time for calls under way is over */
+    atomic_bool give_up;  /* the time for calls under way is over */
+    atomic_uint connects; /* to the database, of all sessions */
     struct session *session;
     bool has_instance;
 };
@@ -47,6 +48,7 @@ static struct session_options session_options_of(struct server_core *core)
         .backoff_max_ms = core->settings->database_backoff_max,
         .on_connect = instance_on_connect,
         .context = &core->service,
+        .connects = &core->connects,
         .give_up = &core->give_up,
     };
 }

@@ -255,6 +255,30 @@ static void wrong_password_and_connection_string_are_not_shown(void)
     CHECK(strstr(err.message, "hunter2") == NULL && strstr(err.trail, "hunter2") == NULL);
 }
 
+/* Whether the session waits now because it could not connect before. */
+static bool waits_to_connect(struct session *session, struct cof_error *err)
+{
+    return session_ready(session, err) != COF_OK && strstr(err->trail, "waiting before the next connect") != NULL;
+}
+
+static void session_that_waits_to_connect_tries_at_once_when_another_one_has_connected(void)
+{
+    struct cof_error err;
+    atomic_uint connects = 0;
+    struct session_options options = fixture_options();
+    options.connects = &connects;
+    AUTO(session_cleanup) struct session *other = fixture_session_with(&options);
+    options.conninfo = "host=/nowhere user=u dbname=db";
+    AUTO(session_cleanup) struct session *session = fixture_session_with(&options);
+    bool waits = false;
+    for (int i = 0; i < 100 && !waits; i++) {
+        waits = waits_to_connect(session, &err);
+    }
+    CHECK(waits);
+    CHECK_OK(session_ready(other, &err), &err);
+    CHECK(!waits_to_connect(session, &err));
+}
+
 /* Accepts connections into its queue and never answers. */
 static int silent_server(char *port, size_t size)
 {
@@ -371,6 +395,7 @@ int main(int argc, char **argv)
         TEST(hook_runs_once_on_every_new_connection),
         TEST(failing_hook_is_the_failure_to_connect),
         TEST(wrong_password_and_connection_string_are_not_shown),
+        TEST(session_that_waits_to_connect_tries_at_once_when_another_one_has_connected),
         TEST(silent_server_ends_in_the_connect_timeout),
         TEST(silent_host_does_not_keep_the_session_from_the_next_host),
         TEST(stopped_server_fails_fast_and_is_found_again_after_its_restart),

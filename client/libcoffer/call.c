@@ -251,6 +251,10 @@ static void on_sent(struct call *call, int rv)
         }
         return;
     }
+    if (rv == NNG_ETIMEDOUT && ms_until(call, call->deadline_us) == 0) {
+        finish_late(call);
+        return;
+    }
     channel_blame(call->channel, call->endpoint);
     cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED,
                         "the connection to %s was lost before a request was sent; %s",

@@ -9,6 +9,8 @@
 #include <coffer/coffer.h>
 
 #include "client/libcoffer/batch.h"
+#include "client/libcoffer/call_state.h"
+#include "client/libcoffer/client.h"
 #include "tests/support/test.h"
 #include "tests/unit/client/scripted_server.h"
 
@@ -162,6 +164,10 @@ static void stage_open(struct stage *stage, const struct rules *rules, const cha
     (void) pthread_cond_init(&stage->ends->changed, NULL);
     stage->server = scripted_server_new(NULL, SERVERS, answer, stage->play);
     stage->client = scripted_client(scripted_server_address(stage->server), settings);
+    /* The time of some calls is short. */
+    while (channel_connected(stage->client->channel) == 0) {
+        nng_msleep(1);
+    }
 }
 
 static void stage_done(struct stage *stage)

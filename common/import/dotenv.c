@@ -81,8 +81,8 @@ static bool find_quote(struct cof_slice rest, uint8_t quote, size_t *ret_length)
 /* Takes a character or an escape; returns false for an escape that is not known. */
 static bool take_character(struct cof_import_source *source, uint8_t quote, uint8_t *ret_byte)
 {
-    static const char escapes[] = "nrt\\\"$";
-    static const char meanings[] = "\n\r\t\\\"$";
+    static const char escapes[] = "nrt\\\"$`";
+    static const char meanings[] = "\n\r\t\\\"$`";
     const struct cof_slice rest = cof_import_source_rest(source);
     if (rest.len > 1 && rest.data[0] == '\r' && rest.data[1] == '\n') {
         (void) cof_import_source_take(source, 1); /* lines inside of values end in LF */
@@ -119,7 +119,7 @@ static cof_code read_quoted(struct cof_import_source *source, struct cof_slice *
             return cof_import_refuse(
                 source->err, source->at,
                 "an escape that is not known; known in double quotes are \\n \\r \\t \\\\ \\\" "
-                "\\$, and a backslash is written \\\\");
+                "\\$ \\`, and a backslash is written \\\\");
         }
         count++;
     }
@@ -253,6 +253,7 @@ static bool has(struct cof_slice value, uint8_t byte)
     return value.len > 0 && memchr(value.data, byte, value.len) != NULL;
 }
 
+/* A shell that reads the file must find nothing to replace or to run here either. */
 static void put_double_quoted(struct cof_sink *sink, struct cof_slice value)
 {
     put(sink, "\"");
@@ -261,7 +262,7 @@ static void put_double_quoted(struct cof_sink *sink, struct cof_slice value)
         if (byte == '\r') {
             put(sink, "\\r");
         } else {
-            put(sink, byte == '"' || byte == '\\' || byte == '$' ? "\\" : "");
+            put(sink, strchr("\"\\$`", byte) != NULL ? "\\" : "");
             cof_sink_put_raw(sink, cof_slice_of(&byte, 1));
         }
     }

@@ -16,7 +16,7 @@ struct format {
 };
 
 static const struct format formats[] = {
-#define FORMAT(NAME, name, flat, read, write, meaning) [COF_IMPORT_##NAME] = {name, flat, read, write},
+#define FORMAT(NAME, name, flat, read, write) [COF_IMPORT_##NAME] = {name, flat, read, write},
 #include "common/import/format.def"
 #undef FORMAT
 };

@@ -24,7 +24,7 @@ enum {
 };
 
 typedef enum cof_import_format {
-#define FORMAT(NAME, name, flat, read, write, meaning) COF_IMPORT_##NAME,
+#define FORMAT(NAME, name, flat, read, write) COF_IMPORT_##NAME,
 #include "common/import/format.def"
 #undef FORMAT
 } cof_import_format;

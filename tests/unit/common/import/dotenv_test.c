@@ -60,9 +60,9 @@ static void single_quotes_keep_everything(void)
     refuses("A='it\\'s'", "line 1, column 8: more text behind the closing quote");
 }
 
-static void double_quotes_know_six_escapes(void)
+static void double_quotes_know_seven_escapes(void)
 {
-    gives("A=\"a\\nb\\rc\\td\\\\e\\\"f\\$g\"", "1:1 app.A=a\\x0ab\\x0dc\\x09d\\e\"f$g");
+    gives("A=\"a\\nb\\rc\\td\\\\e\\\"f\\$g\\`\"", "1:1 app.A=a\\x0ab\\x0dc\\x09d\\e\"f$g`");
     refuses("A=\"C:\\dir\"", "line 1, column 6: an escape that is not known");
     refuses("A=\"one\ntwo\\x41\"", "line 2, column 4: an escape that is not known");
     refuses("A=\"one\\\ntwo\"", "line 1, column 7: an escape that is not known");
@@ -229,7 +229,7 @@ TEST_MAIN(TEST(lines_become_keys_of_the_secret_that_was_named),
           TEST(comments_and_blanks_around_things_mean_nothing),
           TEST(hash_without_a_blank_before_it_belongs_to_the_value), TEST(export_before_a_key_means_nothing),
           TEST(value_without_quotes_is_taken_as_it_stands), TEST(dollars_and_braces_are_never_replaced),
-          TEST(single_quotes_keep_everything), TEST(double_quotes_know_six_escapes),
+          TEST(single_quotes_keep_everything), TEST(double_quotes_know_seven_escapes),
           TEST(double_quotes_reach_over_lines), TEST(lines_may_end_in_cr_lf), TEST(byte_order_mark_is_passed_over),
           TEST(columns_count_characters), TEST(nul_is_refused), TEST(open_quote_is_told_where_it_begins),
           TEST(text_behind_a_closing_quote_is_refused), TEST(backquotes_are_refused),

@@ -1,9 +1,12 @@
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/name.h"
 #include "tests/unit/common/import/reading.h"
 
-enum { ENTRIES = 24, VALUE = 80, ROUNDS = 200 };
+enum { ENTRIES = 24, VALUE = 80, ROUNDS = 200, SHELLS = 40 };
 
 /* What is written is read again by the reader of the same format. */
 struct round {
@@ -75,7 +78,7 @@ static void dotenv_quotes_what_others_would_read_otherwise(void)
         {.secret = slice("s"), .key = slice("B"), .value = slice("https://host/a=b,c")},
         {.secret = slice("s"), .key = slice("C"), .value = slice("")},
         {.secret = slice("s"), .key = slice("D"), .value = slice("$a `b` \"c\" \\n #d")},
-        {.secret = slice("s"), .key = slice("E"), .value = slice("it's $5 \"\\\"\r\n")},
+        {.secret = slice("s"), .key = slice("E"), .value = slice("it's $5 `id` \"\\\"\r\n")},
         {.secret = slice("t"), .key = slice("F"), .value = slice("one\ntwo\n")},
     };
     reading_init(&reading);
@@ -85,7 +88,7 @@ static void dotenv_quotes_what_others_would_read_otherwise(void)
                      "B=https://host/a=b,c\n"
                      "C=''\n"
                      "D='$a `b` \"c\" \\n #d'\n"
-                     "E=\"it's \\$5 \\\"\\\\\\\"\\r\n\"\n"
+                     "E=\"it's \\$5 \\`id\\` \\\"\\\\\\\"\\r\n\"\n"
                      "F='one\ntwo\n'\n");
     reading_done(&reading);
 }
@@ -288,6 +291,87 @@ static void any_text_comes_back_from_dotenv(void)
     check_rounds(COF_IMPORT_DOTENV, true);
 }
 
+/* --- A shell -------------------------------------------------------------------------------------------------- */
+
+enum { SCRIPT = 512, OUTPUT = ENTRIES * (VALUE + 1) };
+
+/* Has a shell read the file and print the value of every key that there may be, each with a NUL behind it. */
+static void run_shell(int file, int output)
+{
+    char script[SCRIPT];
+    size_t used = (size_t) snprintf(script, sizeof script, ". /proc/self/fd/%d; printf '%%s\\0'", file);
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        used += (size_t) snprintf(script + used, sizeof script - used, " \"$K%02u\"", i);
+    }
+    (void) dup2(output, STDOUT_FILENO);
+    (void) execl("/bin/sh", "sh", "-c", script, (char *) NULL);
+    _exit(127);
+}
+
+/* What the shell prints; 0: it failed. */
+static size_t read_by_shell(struct cof_slice text, char output[OUTPUT])
+{
+    const int file = memfd_create("dotenv", 0);
+    int ends[2];
+    int status = -1;
+    size_t length = 0;
+    if (file < 0 || write(file, text.data, text.len) != (ssize_t) text.len || pipe(ends) != 0) {
+        return 0;
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+        run_shell(file, ends[1]);
+    }
+    (void) close(ends[1]);
+    for (ssize_t got = 1; got > 0; length += got > 0 ? (size_t) got : 0) {
+        got = read(ends[0], output + length, OUTPUT - length);
+    }
+    (void) close(ends[0]);
+    (void) close(file);
+    return waitpid(child, &status, 0) == child && status == 0 ? length : 0;
+}
+
+/* A shell knows no escape for a carriage return, so there is none. */
+static void fill_for_shell(struct round *round, uint64_t *state)
+{
+    fill(round, state, true);
+    for (size_t i = 0; i < round->list.count; i++) {
+        for (size_t k = 0; k < round->entries[i].value.len; k++) {
+            round->values[i][k] = round->values[i][k] == '\r' ? '\'' : round->values[i][k];
+        }
+    }
+}
+
+static void check_shell(struct round *round)
+{
+    static char output[OUTPUT];
+    struct cof_slice file = {NULL, 0};
+    CHECK_OK(write_list(&round->reading, COF_IMPORT_DOTENV, round->entries, round->list.count, &file),
+             &round->reading.err);
+    const size_t length = read_by_shell(file, output);
+    size_t at = 0;
+    for (size_t i = 0; i < round->list.count; i++) {
+        const struct cof_slice value = round->entries[i].value;
+        CHECK(at + value.len < length);
+        CHECK(cof_slice_equal(cof_slice_of(output + at, value.len), value));
+        CHECK_INT(output[at + value.len], 0);
+        at += value.len + 1;
+    }
+}
+
+static void shell_reads_what_was_written_and_runs_nothing(void)
+{
+    static struct round round;
+    uint64_t state = test_seed();
+    const int failures = test_failures;
+    reading_init(&round.reading);
+    for (int i = 0; i < SHELLS && test_failures == failures; i++) {
+        fill_for_shell(&round, &state);
+        check_shell(&round);
+    }
+    reading_done(&round.reading);
+}
+
 /* Each byte and character alone, and between others. */
 static void every_byte_comes_back(void)
 {
@@ -347,5 +431,6 @@ TEST_MAIN(TEST(json_is_sorted_and_has_base64_for_what_is_no_text),
           TEST(dotenv_cannot_hold_one_key_of_two_secrets), TEST(names_that_coffer_does_not_allow_are_not_written),
           TEST(formats_of_others_are_only_read), TEST(memory_that_ends_is_told),
           TEST(any_bytes_come_back_from_json), TEST(any_bytes_come_back_from_yaml),
-          TEST(any_text_comes_back_from_dotenv), TEST(every_byte_comes_back),
-          TEST(longest_names_and_largest_values_come_back), TEST(empty_list_is_an_empty_file))
+          TEST(any_text_comes_back_from_dotenv), TEST(shell_reads_what_was_written_and_runs_nothing),
+          TEST(every_byte_comes_back), TEST(longest_names_and_largest_values_come_back),
+          TEST(empty_list_is_an_empty_file))

@@ -34,7 +34,7 @@ struct secret_facts {
 /*
  * Checks values of a type, sorted by key as values_read leaves them, and returns what is to be stored: PEM with LF as
  * line ends and one at the end, IDs without white space around them. Values of CUSTOM are returned as they are, with no
- * facts. `now` is in seconds since 1970.
+ * facts. `now` is in seconds since 1970; `values` and `ret_values` may be the same.
  *
  * Fails with FIELD_INVALID or FIELD_REQUIRED; the field is "values.<KEY>", and the message never has anything of a
  * value. NOT_AVAILABLE for a type that is not known. Everything returned lies in the arena or in the values given.

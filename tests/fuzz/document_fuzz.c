@@ -147,6 +147,44 @@ static void compare_yaml(struct cof_slice before, struct cof_slice after, struct
     yaml_parser_delete(&parsers[1]);
 }
 
+/* --- Rules ---------------------------------------------------------------------------------------------------- */
+
+static struct cof_value expand_under(struct cof_document document, cof_path_rule rule, struct cof_arena *arena)
+{
+    struct cof_path_rules *rules = NULL;
+    struct cof_fault_list faults;
+    struct cof_value value;
+    struct cof_error err;
+    cof_fault_list_init(&faults, arena);
+    MUST(cof_path_rules_new(arena, &rules, &err) == COF_OK);
+    MUST(cof_path_rules_add(rules, rule, cof_slice_text("**"), &err) == COF_OK);
+    document.rules = rules;
+    /* Keys that are all redacted can become equal; nothing else can go wrong with a document that was expanded. */
+    if (cof_document_expand(&document, &lookup, &faults, arena, &value, &err) != COF_OK) {
+        MUST(rule == COF_PATH_REDACTED && err.reason == COF_REASON_DOCUMENT_KEY_CONFLICT);
+        value.bytes = cof_slice_of(NULL, 0);
+    }
+    return value;
+}
+
+/* What is excluded stays to the byte; where all is redacted no reference is left. */
+static void check_rules(const struct cof_document *document, struct cof_arena *arena)
+{
+    struct cof_references *references = NULL;
+    struct cof_fault_list faults;
+    struct cof_error err;
+    const struct cof_value same = expand_under(*document, COF_PATH_EXCLUDED, arena);
+    const struct cof_value redacted = expand_under(*document, COF_PATH_REDACTED, arena);
+    const struct cof_document again = {.kind = document->kind, .text = redacted.bytes};
+    MUST(cof_slice_equal(same.bytes, document->text));
+    if (redacted.bytes.data != NULL && redacted.bytes.len <= COF_TEXT_MAX) {
+        cof_fault_list_init(&faults, arena);
+        MUST(cof_references_new(arena, &references, &err) == COF_OK);
+        MUST(cof_document_references(&again, references, &faults, arena, &err) == COF_OK);
+        MUST(cof_references_count(references) == 0);
+    }
+}
+
 /* --- Both ----------------------------------------------------------------------------------------------------- */
 
 static void check(const struct cof_document *document, struct cof_arena *arena)
@@ -169,6 +207,7 @@ static void check(const struct cof_document *document, struct cof_arena *arena)
     } else {
         compare_yaml(document->text, value.bytes, arena);
     }
+    check_rules(document, arena);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -89,6 +89,73 @@ static void places_in_lists_are_numbers(void)
     CHECK(matches("steps.10", "steps/#10"));
 }
 
+/* The same question, answered by trying everything. `steps` and `way` hold one letter for each step; `@` is `**`. */
+static bool matches_slowly(const char *steps, const char *way)
+{
+    if (*steps == '\0') {
+        return true;
+    }
+    if (*steps == '@' && matches_slowly(steps + 1, way)) {
+        return true;
+    }
+    if (*way == '\0') {
+        return false;
+    }
+    if (*steps == '@') {
+        return matches_slowly(steps, way + 1);
+    }
+    return (*steps == '*' || *steps == *way) && matches_slowly(steps + 1, way + 1);
+}
+
+/* At least `least` of these letters. */
+static void random_letters(uint64_t *state, const char *from, size_t least, size_t most, char *to)
+{
+    const size_t count = least + test_random(state) % (most - least + 1);
+    for (size_t i = 0; i < count; i++) {
+        to[i] = from[test_random(state) % strlen(from)];
+    }
+    to[count] = '\0';
+}
+
+/* Writes the letters as a pattern or a way. */
+static void spread(const char *letters, char joint, char *to)
+{
+    for (; *letters != '\0'; letters++) {
+        *to++ = *letters == '@' ? '*' : *letters;
+        if (*letters == '@') {
+            *to++ = '*';
+        }
+        if (letters[1] != '\0') {
+            *to++ = joint;
+        }
+    }
+    *to = '\0';
+}
+
+static void random_patterns_match_what_trying_everything_says(void)
+{
+    enum { STEPS = 7, ROUNDS = 20000 };
+    uint64_t state = test_seed();
+    size_t matched = 0;
+    for (size_t i = 0; i < ROUNDS; i++) {
+        char steps[STEPS + 1];
+        char way[STEPS + 1];
+        char pattern[3 * STEPS + 1];
+        char path[2 * STEPS + 1];
+        random_letters(&state, "ab*@", 1, STEPS, steps);
+        random_letters(&state, "ab", 0, STEPS, way);
+        spread(steps, '.', pattern);
+        spread(way, '/', path);
+        const bool expected = matches_slowly(steps, way);
+        matched += expected;
+        if (matches(pattern, path) != expected) {
+            fprintf(stderr, "%s and %s\n", pattern, path);
+        }
+        CHECK(matches(pattern, path) == expected);
+    }
+    CHECK(matched > ROUNDS / 10 && matched < ROUNDS - ROUNDS / 10);
+}
+
 static void keys_in_quotes_may_hold_anything(void)
 {
     CHECK(matches("headers['x.y']", "headers/x.y"));
@@ -180,7 +247,7 @@ static void paths_are_written_as_patterns_name_them(void)
 }
 
 TEST_MAIN(TEST(pattern_matches_its_path_and_all_below), TEST(star_is_one_step_and_two_are_any_number),
-          TEST(places_in_lists_are_numbers), TEST(keys_in_quotes_may_hold_anything),
-          TEST(exclusion_wins_over_redaction), TEST(going_up_leaves_no_trace),
-          TEST(wrong_patterns_are_refused_with_the_place), TEST(patterns_have_limits),
-          TEST(paths_are_written_as_patterns_name_them))
+          TEST(places_in_lists_are_numbers), TEST(random_patterns_match_what_trying_everything_says),
+          TEST(keys_in_quotes_may_hold_anything), TEST(exclusion_wins_over_redaction),
+          TEST(going_up_leaves_no_trace), TEST(wrong_patterns_are_refused_with_the_place),
+          TEST(patterns_have_limits), TEST(paths_are_written_as_patterns_name_them))

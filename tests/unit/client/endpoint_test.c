@@ -123,18 +123,22 @@ static void *accept_all(void *context)
         if (fd < 0) {
             return NULL;
         }
-        if (number < server->rude) {
+        const bool rude = number < server->rude;
+        const bool deaf = !rude && number - server->rude < server->deaf;
+        if (rude) {
             (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+        }
+        const bool greeted = !rude && sp_greet(fd);
+        if (!greeted) {
             (void) close(fd);
-        } else if (!sp_greet(fd)) {
-            (void) close(fd);
-        } else if (number - server->rude < server->deaf) {
+        } else if (deaf) {
             /* It stays open until the process ends. */
             server->deaf_fds[(number - server->rude) % DEAF_KEPT] = fd;
-        } else {
-            serve_in_thread(server, fd);
         }
         (void) atomic_fetch_add(&server->accepted, 1);
+        if (greeted && !deaf) {
+            serve_in_thread(server, fd);
+        }
     }
 }
 

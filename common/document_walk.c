@@ -103,7 +103,9 @@ static cof_expanded replace(struct cof_walk *walk, const struct cof_walk_string 
     const struct cof_slice before =
         cof_slice_of(walk->document->text.data + walk->copied, string->begin - walk->copied);
     const size_t used = walk->sink.used;
+    const char *space = string->leading ? " " : "";
     cof_sink_put_raw(&walk->sink, before);
+    cof_sink_put_raw(&walk->sink, cof_slice_text(space));
     cof_sink_put_raw(&walk->sink, cof_slice_text("\""));
     const cof_expanded expanded = write_text(walk, string, walk->encoding, &walk->sink);
     switch (expanded) {
@@ -116,6 +118,7 @@ static cof_expanded replace(struct cof_walk *walk, const struct cof_walk_string 
     case COF_EXPANDED_NULL:
         walk->sink.used = used;
         cof_sink_put_raw(&walk->sink, before);
+        cof_sink_put_raw(&walk->sink, cof_slice_text(space));
         cof_sink_put_raw(&walk->sink, cof_slice_text("null"));
         break;
     }

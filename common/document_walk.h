@@ -22,6 +22,7 @@ struct cof_walk_string {
     bool typed;       /* a tag says what it is, so it cannot become null */
     bool alias;       /* stands for another node; has no text */
     const char *flaw; /* why nothing can be put into it; NULL: something can */
+    bool leading;     /* a space has to stand before what takes its place */
 };
 
 struct cof_walk_key;

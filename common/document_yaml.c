@@ -79,6 +79,16 @@ static size_t without_last_lines(struct cof_slice text, size_t begin, size_t end
     return end;
 }
 
+/* Whether nothing but white space stands before it in its line. */
+static bool is_first_in_line(struct cof_slice text, size_t at, size_t column)
+{
+    size_t blanks = 0;
+    while (blanks < at && (text.data[at - blanks - 1] == ' ' || text.data[at - blanks - 1] == '\t')) {
+        blanks++;
+    }
+    return blanks == column;
+}
+
 static void find_bytes(struct reader *reader, const yaml_event_t *event, struct cof_walk_string *string)
 {
     const struct cof_slice text = reader->walk->document->text;
@@ -90,6 +100,8 @@ static void find_bytes(struct reader *reader, const yaml_event_t *event, struct 
         string->begin = skip_properties(text, string->begin, string->end);
     }
     if (style == YAML_LITERAL_SCALAR_STYLE || style == YAML_FOLDED_SCALAR_STYLE) {
+        /* libyaml takes block scalars that are not indented below their key. Any other scalar there would be a key. */
+        string->leading = !decorated && is_first_in_line(text, string->begin, event->start_mark.column);
         string->end = without_last_lines(text, string->begin, string->end);
     }
 }

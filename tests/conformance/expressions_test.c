@@ -2,6 +2,7 @@
 
 #include "common/expand.h"
 #include "common/references.h"
+#include "tests/conformance/given.h"
 #include "tests/support/json_tree.h"
 #include "tests/support/test.h"
 
@@ -130,49 +131,6 @@ static void check_references(struct run *run)
 
 /* --- Values ---------------------------------------------------------------------------------------------------- */
 
-static cof_reason reason_of(struct cof_slice name)
-{
-    static const cof_reason reasons[] = {
-#define REASON(name, number, code, meaning, next) COF_REASON_##name,
-#include "common/reason.def"
-#undef REASON
-    };
-    for (size_t i = 0; i < COF_COUNT(reasons); i++) {
-        if (cof_slice_equal(name, cof_slice_text(cof_reason_name(reasons[i])))) {
-            return reasons[i];
-        }
-    }
-    abort();
-}
-
-static bool not_found(cof_reason reason)
-{
-    return reason == COF_REASON_SECRET_NOT_FOUND || reason == COF_REASON_KEY_NOT_FOUND ||
-           reason == COF_REASON_CONNECTION_NOT_FOUND;
-}
-
-static void find(void *context, struct cof_slice name, struct cof_slice key, struct cof_found *ret_found)
-{
-    const struct json_node *given = context;
-    *ret_found =
-        (struct cof_found){.kind = COF_FOUND_MISSING, .reason = COF_REASON_SECRET_NOT_FOUND, .message = "-"};
-    for (const struct json_node *node = given->first; node != NULL; node = node->next) {
-        const struct cof_slice outcome = json_element(node, 2)->text;
-        if (!text_is(name, node->first) || !text_is(key, node->first->next)) {
-            continue;
-        }
-        if (cof_slice_equal(outcome, cof_slice_text("RESOLVED"))) {
-            *ret_found = (struct cof_found){.kind = COF_FOUND_VALUE, .value = json_element(node, 3)->text};
-        } else if (cof_slice_equal(outcome, cof_slice_text("ABSENT"))) {
-            *ret_found = (struct cof_found){.kind = COF_FOUND_ABSENT};
-        } else {
-            ret_found->reason = reason_of(outcome);
-            ret_found->kind = not_found(ret_found->reason) ? COF_FOUND_MISSING : COF_FOUND_FAILED;
-        }
-        return;
-    }
-}
-
 static void check_faults(struct run *run, const struct cof_fault_list *faults)
 {
     const struct json_node *expected = json_member(run->item, "faults");
@@ -190,7 +148,7 @@ static void check_value(struct run *run)
 {
     const struct json_node *given = json_member(run->item, "given");
     const struct json_node *expected = json_member(run->item, "value");
-    struct cof_lookup lookup = {find, (void *) (uintptr_t) given};
+    struct cof_lookup lookup = {given_find, (void *) (uintptr_t) given};
     struct cof_fault_list faults;
     struct cof_value value;
     struct cof_error err;

@@ -198,6 +198,14 @@ static void yaml_substitutes_scalars_of_every_style(void)
              "\"F\": null\n"));
 }
 
+static void yaml_block_scalar_that_begins_a_line_does_not_become_a_key(void)
+{
+    CHECK_OK(
+        expand(COF_DOCUMENT_YAML, "a:\n|\n  ${{ SECRETS.there.A }}\nb:\n  c:\n  |\n   ${{ SECRETS.there.B }}\n"),
+        &err);
+    CHECK(is("a:\n \"A\"\nb:\n  c:\n   \"B\"\n"));
+}
+
 static void yaml_escapes_what_must_be_escaped(void)
 {
     CHECK_OK(expand(COF_DOCUMENT_YAML, "- ${{ SECRETS.nasty.K }}\n"), &err);
@@ -343,9 +351,9 @@ TEST_MAIN(TEST(json_keeps_every_byte_outside_of_what_changes), TEST(json_substit
           TEST(all_faults_of_a_document_are_told_with_line_and_path),
           TEST(half_of_a_surrogate_pair_beside_a_reference_is_refused),
           TEST(yaml_keeps_every_byte_outside_of_what_changes), TEST(yaml_substitutes_scalars_of_every_style),
-          TEST(yaml_escapes_what_must_be_escaped), TEST(yaml_tags_and_anchors_stay),
-          TEST(yaml_refuses_what_it_cannot_keep), TEST(yaml_with_complex_keys_is_walked),
-          TEST(excluded_parts_stay_and_their_references_are_not_resolved),
+          TEST(yaml_escapes_what_must_be_escaped), TEST(yaml_block_scalar_that_begins_a_line_does_not_become_a_key),
+          TEST(yaml_tags_and_anchors_stay), TEST(yaml_refuses_what_it_cannot_keep),
+          TEST(yaml_with_complex_keys_is_walked), TEST(excluded_parts_stay_and_their_references_are_not_resolved),
           TEST(redacted_parts_show_stars_and_their_references_are_not_resolved),
           TEST(rule_for_an_entry_holds_for_its_key),
           TEST(references_of_a_document_are_gathered_from_values_and_keys),

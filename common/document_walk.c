@@ -215,6 +215,13 @@ static cof_code new_text(struct cof_walk *walk, const struct cof_walk_string *ke
     return COF_OK;
 }
 
+static size_t written_length(struct cof_slice text)
+{
+    struct cof_sink sink = {0};
+    cof_sink_put(&sink, COF_ENCODING_YAML, text);
+    return sink.used;
+}
+
 static cof_code measure_key(struct cof_walk *walk, const struct cof_walk_string *string)
 {
     struct cof_walk_key key = {.place = string->place};
@@ -230,9 +237,10 @@ static cof_code measure_key(struct cof_walk *walk, const struct cof_walk_string 
         TRY(new_text(walk, string, &key.text));
         key.changed = true;
     }
-    if (key.changed && walk->document->kind == COF_DOCUMENT_YAML && key.text.len > YAML_KEY_MAX) {
+    if (key.changed && walk->document->kind == COF_DOCUMENT_YAML && written_length(key.text) > YAML_KEY_MAX) {
         add_fault(walk, string, COF_REASON_DOCUMENT_INVALID,
-                  "this key would have more than 1000 bytes, which YAML does not take for a key; make it shorter");
+                  "this key would have more than 1000 bytes, with its escapes, which YAML does not take for a key; "
+                  "make it shorter");
     }
     walk->frames[walk->depth - 1].changed |= key.changed;
     return add_key(walk, &key);

@@ -39,20 +39,49 @@ static size_t offset_of(struct reader *reader, size_t character)
     return reader->at;
 }
 
+/* What libyaml takes for the end of a line: LF, CR, NEL, LS, PS. */
+static const char *const line_ends[] = {"\n", "\r", "\xC2\x85", "\xE2\x80\xA8", "\xE2\x80\xA9"};
+
+/* Bytes of the line's end that the text begins with; 0: none. */
+static size_t line_end_length(struct cof_slice text)
+{
+    for (size_t i = 0; i < COF_COUNT(line_ends); i++) {
+        const struct cof_slice line_end = cof_slice_text(line_ends[i]);
+        if (cof_slice_starts_with(text, line_end)) {
+            return line_end.len;
+        }
+    }
+    return 0;
+}
+
 static bool blank(uint8_t byte)
 {
-    return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
+    return byte == ' ' || byte == '\t';
+}
+
+/* Bytes of white space, a line's end included, that the text begins with; 0: none. */
+static size_t space_length(struct cof_slice text)
+{
+    return text.len > 0 && blank(text.data[0]) ? 1 : line_end_length(text);
+}
+
+static struct cof_slice part(struct cof_slice text, size_t begin, size_t end)
+{
+    return cof_slice_of(text.data + begin, end - begin);
 }
 
 /* Behind white space and comments. */
 static size_t skip_blank(struct cof_slice text, size_t at, size_t end)
 {
-    while (at < end && (blank(text.data[at]) || text.data[at] == '#')) {
-        const bool comment = text.data[at] == '#';
-        at++;
-        while (comment && at < end && text.data[at] != '\n' && text.data[at] != '\r') {
-            at++;
+    bool comment = false;
+    while (at < end) {
+        const struct cof_slice rest = part(text, at, end);
+        const size_t space = space_length(rest);
+        comment = (comment || rest.data[0] == '#') && line_end_length(rest) == 0;
+        if (space == 0 && !comment) {
+            return at;
         }
+        at += space > 0 ? space : 1;
     }
     return at;
 }
@@ -61,7 +90,7 @@ static size_t skip_blank(struct cof_slice text, size_t at, size_t end)
 static size_t skip_properties(struct cof_slice text, size_t at, size_t end)
 {
     while (at < end && (text.data[at] == '!' || text.data[at] == '&')) {
-        while (at < end && !blank(text.data[at])) {
+        while (at < end && space_length(part(text, at, end)) == 0) {
             at++;
         }
         at = skip_blank(text, at, end);
@@ -73,17 +102,20 @@ static size_t skip_properties(struct cof_slice text, size_t at, size_t end)
  * from what follows. */
 static size_t without_last_lines(struct cof_slice text, size_t begin, size_t end)
 {
-    while (end > begin && blank(text.data[end - 1])) {
-        end--;
+    size_t last = end;
+    for (size_t at = begin; at < end;) {
+        const size_t space = space_length(part(text, at, end));
+        last = space == 0 ? end : last == end ? at : last;
+        at += space == 0 ? 1 : space;
     }
-    return end;
+    return last;
 }
 
 /* Whether nothing but white space stands before it in its line. */
 static bool is_first_in_line(struct cof_slice text, size_t at, size_t column)
 {
     size_t blanks = 0;
-    while (blanks < at && (text.data[at - blanks - 1] == ' ' || text.data[at - blanks - 1] == '\t')) {
+    while (blanks < at && blank(text.data[at - blanks - 1])) {
         blanks++;
     }
     return blanks == column;

@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <coffer/template.h>
@@ -353,6 +354,63 @@ static void parts_are_excluded_and_redacted(void)
     CHECK(is(&stage, "{\"a\": \"${{ SECRETS.missing.A }}\", \"b\": \"***\", \"c\": \"default/c/K\"}"));
 }
 
+/* One thread's share of the test below. */
+struct share {
+    struct stage *stage;
+    size_t index;
+    int failed;
+};
+
+static void *expand_often(void *context)
+{
+    enum { ROUNDS = 200 };
+    struct share *share = context;
+    coffer_result *result = NULL;
+    char expected[64];
+    (void) snprintf(expected, sizeof expected, "env-%zu/a/K!", share->index);
+    if (coffer_resolve(share->stage->client, share->stage->request, &result, NULL) != COFFER_OK) {
+        share->failed = ROUNDS;
+        return NULL;
+    }
+    for (int i = 0; i < ROUNDS; i++) {
+        coffer_text *text = NULL;
+        if (coffer_template_expand(share->stage->parsed, result, share->index, &text, NULL) != COFFER_OK) {
+            share->failed++;
+            continue;
+        }
+        const coffer_bytes bytes = coffer_text_bytes(text);
+        share->failed += bytes.length != strlen(expected) || memcmp(bytes.data, expected, bytes.length) != 0;
+        coffer_text_free(text);
+    }
+    coffer_result_free(result);
+    return NULL;
+}
+
+static void threads_share_a_template(void)
+{
+    enum { THREADS = 4 };
+    STAGE();
+    pthread_t threads[THREADS];
+    struct share shares[THREADS];
+    for (size_t i = 0; i < THREADS; i++) {
+        char name[16];
+        (void) snprintf(name, sizeof name, "env-%zu", i);
+        coffer_request_add_environment(stage.request, name);
+    }
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.a.K }}!"), COFFER_OK);
+    coffer_request_add_template(stage.request, stage.parsed);
+    for (size_t i = 0; i < THREADS; i++) {
+        shares[i] = (struct share){&stage, i, 0};
+        CHECK_INT(pthread_create(&threads[i], NULL, expand_often, &shares[i]), 0);
+    }
+    int failed = 0;
+    for (size_t i = 0; i < THREADS; i++) {
+        (void) pthread_join(threads[i], NULL);
+        failed += shares[i].failed;
+    }
+    CHECK_INT(failed, 0);
+}
+
 static void wrong_settings_are_refused(void)
 {
     static const char *const wrong[] = {"a..b"};
@@ -390,4 +448,4 @@ TEST_MAIN(TEST(text_is_read_resolved_and_expanded), TEST(documents_are_expanded_
           TEST(all_missing_references_are_told_with_their_places), TEST(item_that_failed_elsewhere_gives_no_text),
           TEST(template_that_was_not_asked_for_is_refused), TEST(value_that_is_no_text_stays_out_of_documents),
           TEST(all_mistakes_of_a_text_are_told_when_it_is_read), TEST(parts_are_excluded_and_redacted),
-          TEST(wrong_settings_are_refused))
+          TEST(threads_share_a_template), TEST(wrong_settings_are_refused))

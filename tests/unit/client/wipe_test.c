@@ -8,6 +8,7 @@
 
 #include <coffer/mask.h>
 #include <coffer/rpc.h>
+#include <coffer/template.h>
 #include <coffer/v1/resolve.pb-c.h>
 
 #include "common/secret.h"
@@ -169,6 +170,27 @@ static void values_are_gone_after_the_result_is_freed(void)
     }
 }
 
+static void values_are_gone_after_an_expanded_text_is_freed(void)
+{
+    static const char source[] = "x ${{ SECRETS.none.KEY || SECRETS.slack.KEY }} y ${{ SECRETS.slack.KEY }}";
+    AUTO(scripted_client_cleanup) coffer_client *client = scripted_client(server_address(), "");
+    coffer_request *request = coffer_request_new();
+    coffer_template *parsed = NULL;
+    coffer_result *result = NULL;
+    coffer_text *text = NULL;
+    CHECK_INT(coffer_template_new(COFFER_TEMPLATE_TEXT, source, strlen(source), NULL, &parsed, NULL), COFFER_OK);
+    coffer_request_add_template(request, parsed);
+    CHECK_INT(coffer_resolve(client, request, &result, NULL), COFFER_OK);
+    CHECK_INT(coffer_template_expand(parsed, result, 0, &text, NULL), COFFER_OK);
+    coffer_template_free(parsed);
+    coffer_request_free(request);
+    CHECK_INT(coffer_text_bytes(text).length, sizeof "x  y " - 1 + (size_t) 2 * CANARY);
+    coffer_result_free(result);
+    CHECK_INT(count_canaries(), 2);
+    coffer_text_free(text);
+    CHECK_INT(count_canaries(), 0);
+}
+
 static void *resolve_some(void *client)
 {
     intptr_t failed = 0;
@@ -319,7 +341,7 @@ static void sent_payload_of_a_call_is_gone_from_the_librarys_memory(void)
     CHECK_INT(count_canaries(), 0);
 }
 
-TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed),
+TEST_MAIN(TEST(values_are_gone_after_the_result_is_freed), TEST(values_are_gone_after_an_expanded_text_is_freed),
           TEST(values_of_calls_that_travelled_together_are_gone_when_all_are_freed),
           TEST(forms_and_what_a_stream_kept_back_are_gone_when_they_are_freed),
           TEST(payload_is_gone_after_the_reply_is_freed), TEST(message_is_gone_after_the_closure),

@@ -30,6 +30,8 @@ static void find(void *context, struct cof_slice name, struct cof_slice key, str
         *ret_found = (struct cof_found){
             .kind = COF_FOUND_VALUE,
             .value = cof_slice_text("a\"b\\c\n\t\x01: # ${{ SECRETS.there.K }} \xC3\xA9\xE2\x80\xA8")};
+    } else if (cof_slice_equal(name, cof_slice_text("nul"))) {
+        *ret_found = (struct cof_found){.kind = COF_FOUND_VALUE, .value = cof_slice_of("a\0b", 3)};
     } else if (cof_slice_equal(name, cof_slice_text("binary"))) {
         *ret_found = (struct cof_found){.kind = COF_FOUND_VALUE, .value = cof_slice_text("\xFF")};
     } else if (cof_slice_equal(name, cof_slice_text("large"))) {
@@ -164,6 +166,14 @@ static void all_faults_of_a_document_are_told_with_line_and_path(void)
     CHECK_TEXT(faults.items[3].path, "['${{ SECRETS.missing.L }}']");
 }
 
+static void value_with_a_nul_is_text(void)
+{
+    CHECK_OK(expand(COF_DOCUMENT_JSON, "[\"${{ SECRETS.nul.K }}\"]"), &err);
+    CHECK(is("[\"a\\u0000b\"]"));
+    CHECK_OK(expand(COF_DOCUMENT_YAML, "- ${{ SECRETS.nul.K }}\n"), &err);
+    CHECK(is("- \"a\\u0000b\"\n"));
+}
+
 static void half_of_a_surrogate_pair_beside_a_reference_is_refused(void)
 {
     CHECK_FAILS(expand(COF_DOCUMENT_JSON, "[\"\\ud83d ${{ SECRETS.there.K }}\"]"), &err, DOCUMENT_INVALID);
@@ -204,6 +214,17 @@ static void yaml_block_scalar_that_begins_a_line_does_not_become_a_key(void)
         expand(COF_DOCUMENT_YAML, "a:\n|\n  ${{ SECRETS.there.A }}\nb:\n  c:\n  |\n   ${{ SECRETS.there.B }}\n"),
         &err);
     CHECK(is("a:\n \"A\"\nb:\n  c:\n   \"B\"\n"));
+}
+
+static void yaml_lines_end_as_libyaml_sees_it(void)
+{
+    CHECK_OK(expand(COF_DOCUMENT_YAML, "a: |\n x ${{ SECRETS.there.A }}\xE2\x80\xA9"
+                                       "b: !t # why\xC2\x85 ${{ SECRETS.there.B }}\xE2\x80\xA8"
+                                       "c: |\r\n x ${{ SECRETS.there.C }}\r\n\r\nd: 1\r\n"),
+             &err);
+    CHECK(is("a: \"x A\\u2029\"\xE2\x80\xA9"
+             "b: !t # why\xC2\x85 \"B\"\xE2\x80\xA8"
+             "c: \"x C\\n\"\r\n\r\nd: 1\r\n"));
 }
 
 static void yaml_escapes_what_must_be_escaped(void)
@@ -348,12 +369,13 @@ TEST_MAIN(TEST(json_keeps_every_byte_outside_of_what_changes), TEST(json_substit
           TEST(json_escapes_what_must_be_escaped), TEST(json_keys_that_become_equal_are_errors_that_name_them),
           TEST(key_that_becomes_null_is_an_error_that_names_it),
           TEST(value_that_is_not_utf8_cannot_go_into_a_document),
-          TEST(all_faults_of_a_document_are_told_with_line_and_path),
+          TEST(all_faults_of_a_document_are_told_with_line_and_path), TEST(value_with_a_nul_is_text),
           TEST(half_of_a_surrogate_pair_beside_a_reference_is_refused),
           TEST(yaml_keeps_every_byte_outside_of_what_changes), TEST(yaml_substitutes_scalars_of_every_style),
-          TEST(yaml_escapes_what_must_be_escaped), TEST(yaml_block_scalar_that_begins_a_line_does_not_become_a_key),
-          TEST(yaml_tags_and_anchors_stay), TEST(yaml_refuses_what_it_cannot_keep),
-          TEST(yaml_with_complex_keys_is_walked), TEST(excluded_parts_stay_and_their_references_are_not_resolved),
+          TEST(yaml_escapes_what_must_be_escaped), TEST(yaml_lines_end_as_libyaml_sees_it),
+          TEST(yaml_block_scalar_that_begins_a_line_does_not_become_a_key), TEST(yaml_tags_and_anchors_stay),
+          TEST(yaml_refuses_what_it_cannot_keep), TEST(yaml_with_complex_keys_is_walked),
+          TEST(excluded_parts_stay_and_their_references_are_not_resolved),
           TEST(redacted_parts_show_stars_and_their_references_are_not_resolved),
           TEST(rule_for_an_entry_holds_for_its_key),
           TEST(references_of_a_document_are_gathered_from_values_and_keys),

@@ -74,7 +74,7 @@ static size_t put_escape(struct cof_sink *sink, cof_encoding encoding, struct co
         cof_sink_put_raw(sink, cof_slice_of(escape, sizeof escape));
         return 1;
     }
-    if (byte < ' ' || byte == 0x7F) {
+    if (byte < ' ' || (byte == 0x7F && encoding == COF_ENCODING_YAML)) {
         put_code_unit(sink, byte);
         return 1;
     }

@@ -270,6 +270,20 @@ static bool has_flag(const void *address, const char *flag)
     return found;
 }
 
+static void pool_for_what_is_no_secret_is_not_locked(void)
+{
+    AUTO(free_pool) struct cof_pool *pool = NULL;
+    struct cof_arena arena;
+    struct cof_error err;
+    CHECK_OK(cof_pool_new(POOL, COF_LOCK_NONE, &pool, &err), &err);
+    CHECK(!cof_pool_locked(pool));
+    cof_arena_init(&arena, pool, POOL);
+    const uint8_t *memory = cof_arena_alloc(&arena, 1);
+    CHECK(memory != NULL);
+    CHECK(!has_flag(memory, " lo "));
+    cof_arena_reset(&arena);
+}
+
 static void pool_is_kept_out_of_core_files_and_locked(void)
 {
     AUTO(free_pool) struct cof_pool *pool = new_pool(POOL);
@@ -415,6 +429,6 @@ TEST_MAIN(TEST(memory_is_aligned_and_zero_also_when_used_again), TEST(reset_wipe
           TEST(sizes_that_overflow_return_null), TEST(texts_are_copied_with_a_nul_behind_them),
           TEST(failure_of_an_arena_is_out_of_memory), TEST(pool_of_no_or_of_impossible_size_is_refused),
           TEST(write_beyond_either_end_of_the_pool_faults), TEST(child_of_a_fork_finds_nothing),
-          TEST(pool_is_kept_out_of_core_files_and_locked),
+          TEST(pool_is_kept_out_of_core_files_and_locked), TEST(pool_for_what_is_no_secret_is_not_locked),
           TEST(memory_that_cannot_be_locked_is_refused_only_where_it_must_be),
           TEST(random_arenas_never_share_memory), TEST(threads_share_a_pool))

@@ -168,8 +168,9 @@ static void all_faults_of_a_document_are_told_with_line_and_path(void)
 
 static void value_with_a_nul_is_text(void)
 {
-    CHECK_OK(expand(COF_DOCUMENT_JSON, "[\"${{ SECRETS.nul.K }}\"]"), &err);
-    CHECK(is("[\"a\\u0000b\"]"));
+    CHECK_OK(expand(COF_DOCUMENT_JSON, "[\"\x7F${{ SECRETS.nul.K }}\"]"), &err);
+    CHECK(is("[\"\x7F"
+             "a\\u0000b\"]"));
     CHECK_OK(expand(COF_DOCUMENT_YAML, "- ${{ SECRETS.nul.K }}\n"), &err);
     CHECK(is("- \"a\\u0000b\"\n"));
 }

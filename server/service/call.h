@@ -11,7 +11,6 @@
 #include "common/token.h"
 #include "common/uuid.h"
 #include "server/crypto/keyring.h"
-#include "server/service/networks.h"
 #include "server/service/secret_read.h"
 #include "server/store/session.h"
 
@@ -27,6 +26,7 @@ struct service_limits {
     uint32_t value_bytes;
     uint32_t secret_bytes;
     uint32_t keys_per_secret;
+    uint32_t versions_kept; /* of a secret, the current one among them */
     uint32_t page_size_max;
     uint32_t page_size_default;
     uint32_t request_age_max_s;   /* 23 h */
@@ -91,7 +91,6 @@ struct call {
     int64_t received_us;      /* monotonic */
     int64_t deadline_us;      /* monotonic */
     const char *peer;         /* transport and address, for the audit trail */
-    struct call_peer from;    /* the same, for limits of accounts to networks */
     struct call_prefetch prefetch;
     uint32_t waits;        /* how often the call has waited already; it began anew each time */
     struct call_wait wait; /* what the handler that failed would wait for; see call_wait_for_revision */

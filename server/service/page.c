@@ -14,7 +14,7 @@ uint32_t page_size(const struct call *call, uint32_t asked)
     return asked < limits->page_size_max ? asked : limits->page_size_max;
 }
 
-static cof_code invalid(struct call *call)
+cof_code page_invalid(struct call *call)
 {
     return cof_fail_field(call->err, COF_REASON_PAGE_TOKEN_INVALID, "page_token", "%s; %s",
                           cof_reason_meaning(COF_REASON_PAGE_TOKEN_INVALID),
@@ -52,7 +52,7 @@ cof_code page_read(struct call *call, page_list list, const char *token, struct 
     if (size < PAGE_HEADER || size > PAGE_POSITION_MAX ||
         !cof_base64url_decode(cof_slice_of(token, text_length), bytes, size) || bytes[0] != PAGE_FORMAT ||
         bytes[1] != list || !read_parts(cof_slice_of(bytes + PAGE_HEADER, size - PAGE_HEADER), ret_position)) {
-        return invalid(call);
+        return page_invalid(call);
     }
     return COF_OK;
 }

@@ -14,6 +14,8 @@ typedef enum page_list {
     PAGE_ACCOUNTS = 4,
     PAGE_TOKENS = 5,
     PAGE_RESOLVE = 6,
+    PAGE_VERSIONS = 7,
+    PAGE_COMPARISON = 8,
 } page_list;
 
 enum { PAGE_PARTS = 3, PAGE_POSITION_MAX = 512 };
@@ -27,6 +29,9 @@ uint32_t page_size(const struct call *call, uint32_t asked);
 
 /* Reads a page token; empty text is the beginning. PAGE_TOKEN_INVALID for a token of another list. */
 COF_CODE page_read(struct call *call, page_list list, const char *token, struct page_position *ret_position);
+
+/* The failure PAGE_TOKEN_INVALID, for a position that a list cannot have. */
+COF_CODE page_invalid(struct call *call);
 
 /* Makes the token for what follows this position. */
 COF_CODE page_make(struct call *call, page_list list, const struct page_position *position, char **ret_token);

@@ -16,3 +16,21 @@ COF_CODE secret_update_values(struct call *call, const Coffer__V1__UpdateSecretV
                               Coffer__V1__UpdateSecretValuesResponse *response);
 COF_CODE secret_delete(struct call *call, const Coffer__V1__DeleteSecretRequest *request,
                        Coffer__V1__DeleteSecretResponse *response);
+COF_CODE secret_update(struct call *call, const Coffer__V1__UpdateSecretRequest *request,
+                       Coffer__V1__UpdateSecretResponse *response);
+COF_CODE secret_rename(struct call *call, const Coffer__V1__RenameSecretRequest *request,
+                       Coffer__V1__RenameSecretResponse *response);
+COF_CODE secret_restore(struct call *call, const Coffer__V1__RestoreSecretRequest *request,
+                        Coffer__V1__RestoreSecretResponse *response);
+COF_CODE secret_list_versions(struct call *call, const Coffer__V1__ListSecretVersionsRequest *request,
+                              Coffer__V1__ListSecretVersionsResponse *response);
+COF_CODE secret_roll_back(struct call *call, const Coffer__V1__RollBackSecretRequest *request,
+                          Coffer__V1__RollBackSecretResponse *response);
+COF_CODE secret_destroy_version(struct call *call, const Coffer__V1__DestroySecretVersionRequest *request,
+                                Coffer__V1__DestroySecretVersionResponse *response);
+COF_CODE secret_copy(struct call *call, const Coffer__V1__CopySecretRequest *request,
+                     Coffer__V1__CopySecretResponse *response);
+COF_CODE secret_compare(struct call *call, const Coffer__V1__CompareEnvironmentsRequest *request,
+                        Coffer__V1__CompareEnvironmentsResponse *response);
+COF_CODE secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest *request,
+                       Coffer__V1__RevealSecretResponse *response);

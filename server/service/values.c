@@ -328,27 +328,38 @@ cof_code values_keys(struct call *call, struct cof_slice keys, Coffer__V1__Secre
     return COF_OK;
 }
 
+cof_code values_list_keys(struct call *call, const struct values *values, struct cof_slice *ret_keys)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < values->count; i++) {
+        size += 2 + values->items[i].key.len + 5;
+    }
+    uint8_t *keys = cof_arena_alloc(call->arena, size);
+    if (keys == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    encode_keys(values, keys);
+    *ret_keys = cof_slice_of(keys, size);
+    return COF_OK;
+}
+
 cof_code values_seal(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *secret,
                      uint64_t version, const struct values *values, struct sealed_version *ret_sealed)
 {
     const struct blob_address address = {BLOB_SECRET_VERSION, *workspace, *secret, version};
     size_t map_size = 0;
-    size_t keys_size = 0;
     for (size_t i = 0; i < values->count; i++) {
         map_size += 2 + values->items[i].key.len + 4 + values->items[i].bytes.len;
-        keys_size += 2 + values->items[i].key.len + 5;
     }
+    TRY(values_list_keys(call, values, &ret_sealed->keys));
     uint8_t *map = cof_arena_alloc(call->arena, map_size);
-    uint8_t *keys = cof_arena_alloc(call->arena, keys_size);
     uint8_t *blob = cof_arena_alloc(call->arena, map_size + BLOB_OVERHEAD);
-    if (map == NULL || keys == NULL || blob == NULL) {
+    if (map == NULL || blob == NULL) {
         return cof_arena_exhausted(call->err);
     }
     encode_map(values, map);
-    encode_keys(values, keys);
     TRY(keyring_seal(call->service->keyring, &address, cof_slice_of(map, map_size), blob, call->err));
-    *ret_sealed =
-        (struct sealed_version){cof_slice_of(keys, keys_size), cof_slice_of(blob, map_size + BLOB_OVERHEAD)};
+    ret_sealed->blob = cof_slice_of(blob, map_size + BLOB_OVERHEAD);
     return COF_OK;
 }
 

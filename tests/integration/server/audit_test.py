@@ -113,6 +113,15 @@ class Audit(context.ServerTest):
         record, = self.records_of(self.call(TOKEN + "GetCaller"))
         self.assertIn("service_account", [o["kind"] for o in record["objects"]])
 
+    def test_reveal_leaves_which_keys_of_which_version_it_showed(self):
+        place = {"name": "slack", "environment": "stage"}
+        self.call(SECRET + "UpdateSecretValues", {**place, "replace": {"values": values(NEW=CANARY)}})
+        record, = self.records_of(self.call(SECRET + "RevealSecret", {**place, "version": 1, "keys": ["BOT"]}))
+        thing, = record["objects"]
+        self.assertEqual((record["method"], thing["name"], thing["version"], thing["keys"]),
+                         (SECRET + "RevealSecret", "slack", 1, ["BOT"]))
+        self.call(SECRET + "RollBackSecret", {**place, "version": 1})
+
     def test_refusals_leave_who_asked_for_what(self):
         record, = self.records_of(self.call(SECRET + "GetSecret", {"name": "nothere", "environment": "prod"}))
         self.assertEqual((record["code"], record["reason"], record["objects"][0]["name"]),

@@ -27,7 +27,6 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 NOT_GIVEN = {
     "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
     "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
-    "TOKEN_ENDED": "no method rotates tokens yet",
     "WORKSPACE_DISABLED": "no method disables a workspace yet",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
@@ -41,6 +40,9 @@ NOT_GIVEN = {
     "REPLY_INVALID": "the client library's own",
     "CLIENT_CLOSED": "the client library's own",
     "CONFIG_INVALID": "at start, see the tests of the settings",
+    **dict.fromkeys(("TEXT_TOO_LARGE", "EXPRESSION_TOO_LONG", "TOO_MANY_REFERENCES", "DOCUMENT_TOO_DEEP",
+                     "DOCUMENT_INVALID", "DOCUMENT_KEY_CONFLICT", "VALUE_NOT_TEXT", "VALUE_ABSENT", "FILE_INVALID"),
+                    "texts, documents and files are read by clients only"),
 }
 # Reasons that stand in the answer of a Resolve, as outcomes.
 AS_OUTCOMES = {
@@ -236,13 +238,6 @@ class Reasons(context.ServerTest):
     def permission_denied(self):
         return self.call(SECRET + "GetSecret", {"name": "there", "environment": "prod"}, token=self.dev.executor)
 
-    def account_needed(self):
-        return self.call(ACCOUNT + "DeleteServiceAccount", {"name": "admin"})
-
-    def network_denied(self):
-        self.account("elsewhere", [{"permissions": ["resolve"]}], networks=["192.0.2.0/24"])
-        return self.call(CALLER, token=self.issue("elsewhere").message["secret_text"])
-
     def workspace_required(self):
         return self.call(ACCOUNT + "ListServiceAccounts", token=self.dev.system)
 
@@ -289,6 +284,16 @@ class Reasons(context.ServerTest):
 
     def uid_mismatch(self):
         return self.update(replace={"values": values(K=PLANTED)}, expected_uid=NOBODY)
+
+    def version_not_found(self):
+        return self.call(SECRET + "RollBackSecret", {"name": "there", "environment": "prod", "version": 1 << 40})
+
+    def version_destroyed(self):
+        place = {"name": "lost", "environment": "prod"}
+        self.call(SECRET + "CreateSecret", {**place, "values": values(K=PLANTED)})
+        self.call(SECRET + "UpdateSecretValues", {**place, "replace": {"values": values(K=PLANTED)}})
+        self.call(SECRET + "DestroySecretVersion", {**place, "version": 1})
+        return self.call(SECRET + "RevealSecret", {**place, "version": 1})
 
     def environment_not_found(self):
         return self.call(ENVIRONMENT + "DeleteEnvironment", {"name": "missing"})

@@ -46,9 +46,13 @@ ACROSS = {
 # Defaults of columns: every other value in a row comes from the server.
 DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
 # Values for parameters that are compared with no column: the beginning of a list, no filter.
-ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "null", "bigint": "1"}
+ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "null", "bigint": "1",
+            "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
-PARAMETERS = {("REQUEST_FINISH", 5): "null"}
+PARAMETERS = {
+    ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
+    ("SECRET_COMPARE", 2): "'prod'", ("VERSION_LIST", 3): "9",
+}
 LIMIT = "1000"
 
 

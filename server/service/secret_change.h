@@ -1,0 +1,80 @@
+#pragma once
+
+#include "server/service/authorize.h"
+#include "server/service/secret_view.h"
+#include "server/service/write.h"
+
+/*
+ * What the methods of SecretService share: secrets by their address, and the change of one secret that exists.
+ *
+ * A change locks the secret's row, checks what the caller expects of it, and writes it anew, with or without new values.
+ */
+
+/* What SECRET_GET and SECRET_LOCK have behind the columns of the row. */
+enum secret_column { SECRET_KEYS, SECRET_BLOB, SECRET_VALUE_TIME, SECRET_VALUE_PRINCIPAL };
+size_t secret_column_at(enum secret_column column);
+
+/* Queues a statement whose parameters are a secret's address. */
+COF_CODE secret_queue(struct call *call, const struct address *address, statement id);
+
+/* The version in a row of such a statement; it borrows from the rows. */
+struct sealed_version secret_sealed_of(const struct rows *rows, size_t index);
+
+COF_CODE secret_not_found(struct call *call, const struct address *address);
+COF_CODE secret_exists(struct call *call, const struct address *address);
+COF_CODE secret_name_reserved(struct call *call, const char *field);
+
+/* Metadata as requests bring it. */
+COF_CODE secret_read_tags(struct call *call, char *const *tags, size_t count, struct row_texts *ret_tags);
+COF_CODE secret_read_description(struct call *call, const char *description, struct cof_slice *ret_description);
+COF_CODE secret_read_expire_time(struct call *call, const Google__Protobuf__Timestamp *time, int64_t *ret_time);
+
+/* Adds the secret to the audit record, with the names of its values' keys. */
+COF_CODE secret_record(struct call *call, struct write *write, const struct secret_row *row,
+                       const struct values *values);
+
+/* Queues that the environment is there and stays, and takes the results: `look` and `decide` of what puts a secret into
+ * it. A strict workspace has only the environments that somebody created. */
+COF_CODE secret_place_queue(struct call *call, const struct address *address);
+COF_CODE secret_place_take(struct call *call, const struct address *address);
+
+/* Parameters behind those of the row in statements that write values. */
+struct row_more secret_more_of(const struct call *call, const struct sealed_version *sealed);
+
+/* --- Changes --- */
+
+/* Empty, 0: not checked. */
+struct secret_guards {
+    const char *expected_uid;
+    const char *etag;
+    uint64_t expected_version;
+};
+
+struct secret_change {
+    struct write write;
+    const struct address *address;
+    struct secret_guards guards;
+    struct secret_row row; /* as it was locked, later as it becomes */
+    bool damaged;          /* it failed its integrity check: it can be overwritten whole or deleted, nothing else */
+    bool new_values;
+    struct sealed_version sealed; /* of the new values */
+    Coffer__V1__Secret **answer;
+};
+
+/* Queues the lock. */
+COF_CODE secret_change_look(struct call *call, const struct secret_change *change);
+
+/* Takes the locked row and checks the guards. `ret_rows` has the version, too. */
+COF_CODE secret_change_take(struct call *call, struct secret_change *change, struct rows **ret_rows);
+
+/* The same, and fails with CORRUPTED for a damaged row. */
+COF_CODE secret_change_take_whole(struct call *call, struct secret_change *change, struct rows **ret_rows);
+
+/* Makes the next version: the row, the sealed values, the answer, the audit record. */
+COF_CODE secret_change_values(struct call *call, struct secret_change *change, const struct values *values);
+
+/* The row has new metadata: seals it, and makes the answer, with these keys, and the audit record. */
+COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, struct cof_slice keys);
+
+/* Queues what `values` or `metadata` made. */
+COF_CODE secret_change_apply(struct call *call, struct secret_change *change);

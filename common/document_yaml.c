@@ -112,13 +112,18 @@ static size_t without_last_lines(struct cof_slice text, size_t begin, size_t end
 }
 
 /* Whether nothing but white space stands before it in its line. */
-static bool is_first_in_line(struct cof_slice text, size_t at, size_t column)
+static bool is_first_in_line(struct cof_slice text, size_t at)
 {
-    size_t blanks = 0;
-    while (blanks < at && blank(text.data[at - blanks - 1])) {
-        blanks++;
+    while (at > 0 && blank(text.data[at - 1])) {
+        at--;
     }
-    return blanks == column;
+    for (size_t i = 0; i < COF_COUNT(line_ends); i++) {
+        const size_t length = strlen(line_ends[i]);
+        if (at >= length && memcmp(text.data + at - length, line_ends[i], length) == 0) {
+            return true;
+        }
+    }
+    return at == 0;
 }
 
 static void find_bytes(struct reader *reader, const yaml_event_t *event, struct cof_walk_string *string)
@@ -133,7 +138,7 @@ static void find_bytes(struct reader *reader, const yaml_event_t *event, struct 
     }
     if (style == YAML_LITERAL_SCALAR_STYLE || style == YAML_FOLDED_SCALAR_STYLE) {
         /* libyaml takes block scalars that are not indented below their key. Any other scalar there would be a key. */
-        string->leading = !decorated && is_first_in_line(text, string->begin, event->start_mark.column);
+        string->leading = is_first_in_line(text, string->begin);
         string->end = without_last_lines(text, string->begin, string->end);
     }
 }

@@ -211,10 +211,10 @@ static void yaml_substitutes_scalars_of_every_style(void)
 
 static void yaml_block_scalar_that_begins_a_line_does_not_become_a_key(void)
 {
-    CHECK_OK(
-        expand(COF_DOCUMENT_YAML, "a:\n|\n  ${{ SECRETS.there.A }}\nb:\n  c:\n  |\n   ${{ SECRETS.there.B }}\n"),
-        &err);
-    CHECK(is("a:\n \"A\"\nb:\n  c:\n   \"B\"\n"));
+    CHECK_OK(expand(COF_DOCUMENT_YAML, "a:\n|\n  ${{ SECRETS.there.A }}\nb:\n  c:\n  |\n   ${{ SECRETS.there.B "
+                                       "}}\nd: !t\n|\n  ${{ SECRETS.there.C }}\n"),
+             &err);
+    CHECK(is("a:\n \"A\"\nb:\n  c:\n   \"B\"\nd: !t\n \"C\"\n"));
 }
 
 static void yaml_lines_end_as_libyaml_sees_it(void)

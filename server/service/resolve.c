@@ -53,6 +53,16 @@ static cof_code make_plans(struct work *work)
     return COF_OK;
 }
 
+/* References of expressions are known only once the expressions were read. */
+static cof_code check_pairs(const struct work *work)
+{
+    uint64_t pairs = 0;
+    for (size_t i = 0; i < work->plan_count; i++) {
+        pairs += (uint64_t) work->plans[i].asked.count * work->plans[i].environment_count;
+    }
+    return work->request->validate_only ? COF_OK : plan_check_pairs(work->call, pairs);
+}
+
 static bool item_failed(const struct plan *plan)
 {
     return plan->failed != OUTCOME(RESOLVED);
@@ -172,13 +182,13 @@ static cof_code deferred(struct work *work, const struct plan *plan, size_t envi
                              "the answer has no room left for this result; ask for it again", ret_result);
 }
 
-static cof_code suggest(struct work *work, const struct plan *plan, Coffer__V1__ResolveResult *result)
+static cof_code suggest(struct work *work, const struct building *building)
 {
-    if (result->n_faults == 0 || work->suggested == SUGGEST_RESULTS) {
+    if (building->result->status->code == COF_OK || work->suggested == SUGGEST_RESULTS) {
         return COF_OK;
     }
     work->suggested++;
-    return result_suggest(work->call, plan, result);
+    return result_suggest(building);
 }
 
 static cof_code build(struct work *work, struct plan *plan, size_t environment,
@@ -195,8 +205,10 @@ static cof_code build(struct work *work, struct plan *plan, size_t environment,
     if (out_of_time(work, plan)) {
         return plain(work, plan, environment, OUTCOME(DEADLINE_EXCEEDED), ret_result);
     }
-    TRY(result_build(call, plan, environment, !work->request->validate_only, ret_result));
-    return suggest(work, plan, *ret_result);
+    struct building building;
+    TRY(result_build(call, plan, environment, !work->request->validate_only, &building));
+    *ret_result = building.result;
+    return suggest(work, &building);
 }
 
 /* A result that does not fit behind the others is asked for again; one that fits into no answer never is. */
@@ -311,6 +323,7 @@ static cof_code run(struct work *work)
 {
     size_t results = 0;
     TRY(make_plans(work));
+    TRY(check_pairs(work));
     TRY(read_all(work));
     if (must_wait(work)) {
         return plan_not_reached(work->call);
@@ -342,8 +355,8 @@ cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
 static bool small(const Coffer__V1__ResolveRequest *request)
 {
     const Coffer__V1__ResolveItem *item = request->n_items == 1 ? request->items[0] : NULL;
-    return item != NULL && item->n_references > 0 && item->n_references <= PREFETCH_REFERENCES &&
-           item->n_environments <= 1 && item->n_expressions == 0 && item->n_declarations == 0;
+    return item != NULL && item->n_environments <= 1 && item->n_expressions == 0 &&
+           asked_least(item) <= PREFETCH_REFERENCES && asked_least(item) > 0;
 }
 
 cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
@@ -360,5 +373,6 @@ cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *r
     }
     struct plan plan = {.item = item};
     TRY(plan_environments(call, &plan));
+    TRY(asked_read(call, item, 0, &plan.asked));
     return plan_addresses(call, &plan, &prefetch->addresses);
 }

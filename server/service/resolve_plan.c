@@ -12,31 +12,29 @@ enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
 
 /* --- The request as a whole ----------------------------------------------------------------------------------- */
 
-static cof_code too_many(struct call *call, const char *field, const char *what, uint64_t count, uint32_t limit)
-{
-    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, field,
-                          "%s: %" PRIu64 " %s, at most %u are allowed; "
-                          "split the request",
-                          field, count, what, limit);
-}
-
 static cof_code check_item_counts(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
                                   uint64_t *pairs)
 {
     const struct service_limits *limits = &call->service->limits;
-    const size_t references = item->n_references + item->n_expressions;
+    const size_t references = asked_least(item);
     const size_t environments = item->n_environments == 0 ? 1 : item->n_environments;
     char field[COF_ERROR_FIELD_SIZE];
     (void) snprintf(field, sizeof field, "items[%zu].references", index);
     if (references > limits->references_per_item) {
-        return too_many(call, field, "references", references, limits->references_per_item);
+        return asked_too_many(call, field, "references", references, limits->references_per_item);
     }
     (void) snprintf(field, sizeof field, "items[%zu].environments", index);
     if (environments > limits->environments_per_item) {
-        return too_many(call, field, "environments", environments, limits->environments_per_item);
+        return asked_too_many(call, field, "environments", environments, limits->environments_per_item);
     }
     *pairs += references * environments;
     return COF_OK;
+}
+
+cof_code plan_check_pairs(struct call *call, uint64_t pairs)
+{
+    const uint32_t limit = call->service->limits.pairs_per_resolve;
+    return pairs > limit ? asked_too_many(call, "items", "references x environments", pairs, limit) : COF_OK;
 }
 
 cof_code plan_check_request(struct call *call, const Coffer__V1__ResolveRequest *request)
@@ -47,15 +45,12 @@ cof_code plan_check_request(struct call *call, const Coffer__V1__ResolveRequest 
         return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "items", "items is empty; ask for something");
     }
     if (request->n_items > limits->items_per_resolve) {
-        return too_many(call, "items", "items", request->n_items, limits->items_per_resolve);
+        return asked_too_many(call, "items", "items", request->n_items, limits->items_per_resolve);
     }
     for (size_t i = 0; i < request->n_items; i++) {
         TRY(check_item_counts(call, request->items[i], i, &pairs));
     }
-    if (!request->validate_only && pairs > limits->pairs_per_resolve) {
-        return too_many(call, "items", "references x environments", pairs, limits->pairs_per_resolve);
-    }
-    return COF_OK;
+    return request->validate_only ? COF_OK : plan_check_pairs(call, pairs);
 }
 
 /* --- One item ------------------------------------------------------------------------------------------------- */
@@ -84,9 +79,8 @@ static cof_code check_not_offered(struct call *call, const Coffer__V1__ResolveIt
         const char *field;
         bool used;
     } fields[] = {
-        {"expressions", item->n_expressions > 0},          {"action", item->action[0] != '\0'},
-        {"declarations", item->n_declarations > 0},        {"oauth_declarations", item->n_oauth_declarations > 0},
-        {"environment_view", item->environment_view != 0},
+        {"action", item->action[0] != '\0'},
+        {"oauth_declarations", item->n_oauth_declarations > 0},
     };
     for (size_t i = 0; i < COF_COUNT(fields); i++) {
         if (fields[i].used) {
@@ -108,9 +102,9 @@ static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *i
         TRY(check_short(call, "run.action", item->run->action, RUN_FIELD_MAX));
     }
     TRY(check_not_offered(call, item));
-    if (item->n_references == 0) {
+    if (asked_least(item) == 0) {
         return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "references",
-                              "references is empty; name what is needed");
+                              "references, expressions and declarations are empty; name what is needed");
     }
     return COF_OK;
 }
@@ -152,6 +146,7 @@ cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint3
 {
     *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
     TRY(plan_environments(call, ret_plan));
+    TRY(asked_read(call, item, index, &ret_plan->asked));
     return check_item(call, ret_plan) == COF_OK ? COF_OK : plan_fail(call, ret_plan);
 }
 
@@ -191,17 +186,16 @@ static cof_code distinct_environments(struct call *call, const struct plan *plan
     return COF_OK;
 }
 
-static cof_code distinct_names(struct call *call, const Coffer__V1__ResolveItem *item,
-                               struct distinct *ret_distinct)
+static cof_code distinct_names(struct call *call, const struct asked *asked, struct distinct *ret_distinct)
 {
-    struct cof_slice *items = cof_arena_array(call->arena, item->n_references, sizeof *items);
+    struct cof_slice *items = cof_arena_array(call->arena, asked->count, sizeof *items);
     if (items == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    for (size_t i = 0; i < item->n_references; i++) {
-        items[i] = cof_slice_text(item->references[i]->name);
+    for (size_t i = 0; i < asked->count; i++) {
+        items[i] = cof_slice_text(asked->references[i]->name);
     }
-    *ret_distinct = (struct distinct){items, sort_unique(items, item->n_references)};
+    *ret_distinct = (struct distinct){items, sort_unique(items, asked->count)};
     return COF_OK;
 }
 
@@ -210,7 +204,7 @@ cof_code plan_addresses(struct call *call, const struct plan *plan, struct secre
     struct distinct environments = {0};
     struct distinct names = {0};
     TRY(distinct_environments(call, plan, &environments));
-    TRY(distinct_names(call, plan->item, &names));
+    TRY(distinct_names(call, &plan->asked, &names));
     TRY(secret_addresses_new(call->arena, environments.count * names.count, ret_addresses, call->err));
     for (size_t i = 0; i < environments.count; i++) {
         for (size_t k = 0; k < names.count; k++) {

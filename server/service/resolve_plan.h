@@ -3,6 +3,7 @@
 #include "server/service/authorize.h"
 #include "server/service/outcome.h"
 #include "server/service/resolve.h"
+#include "server/service/resolve_asked.h"
 #include "server/service/values.h"
 
 /* What one item of a Resolve asks for, checked, and what the store has of it. */
@@ -19,6 +20,7 @@ struct found {
 struct plan {
     const Coffer__V1__ResolveItem *item;
     uint32_t index;
+    struct asked asked;
     struct cof_uuid workspace;
     struct cof_slice *environments;
     size_t environment_count;
@@ -36,6 +38,9 @@ struct plan {
 
 /* Checks the limits of the request as a whole; a failure is the frame's. */
 COF_CODE plan_check_request(struct call *call, const Coffer__V1__ResolveRequest *request);
+
+/* The same for all references x environments of a request that returns values. */
+COF_CODE plan_check_pairs(struct call *call, uint64_t pairs);
 
 /* Checks one item; a failure that is the item's own stands in the plan. */
 COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan);

@@ -245,8 +245,7 @@ class Resolve(context.ServerTest):
 
     def test_fields_for_what_is_not_offered_are_refused_by_their_item(self):
         good = {"environments": ["prod"], "references": references("crowdstrike.EXTRA")}
-        fields = {"expressions": ["${{ SECRETS.a.B }}"], "action": "tools.slack", "declarations": [{"name": "slack"}],
-                  "oauth_declarations": [{"provider": "github"}], "environment_view": True}
+        fields = {"action": "tools.slack", "oauth_declarations": [{"provider": "github"}]}
         items = [{**good, field: value} for field, value in fields.items()] + [good]
         results = self.call(RESOLVE, {"items": items}).message["results"]
         for field, result in zip(fields, results):

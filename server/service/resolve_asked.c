@@ -1,0 +1,207 @@
+#include "server/service/resolve_asked.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "server/service/resolve_need.h"
+
+enum { REFERENCE_LEAST = sizeof "SECRETS.a.K" - 1 };
+
+cof_code asked_too_many(struct call *call, const char *field, const char *what, uint64_t count, uint32_t limit)
+{
+    return cof_fail_field(call->err, COF_REASON_LIMIT_EXCEEDED, field,
+                          "%s: %" PRIu64 " %s, at most %u are allowed; "
+                          "split the request",
+                          field, count, what, limit);
+}
+
+static size_t declared_count(const Coffer__V1__SecretDeclaration *declaration)
+{
+    const size_t keys = declaration->n_keys + declaration->n_optional_keys;
+    return keys == 0 ? 1 : keys;
+}
+
+size_t asked_least(const Coffer__V1__ResolveItem *item)
+{
+    size_t count = item->n_references + item->n_expressions;
+    for (size_t i = 0; i < item->n_declarations; i++) {
+        count += declared_count(item->declarations[i]);
+    }
+    return count;
+}
+
+/* --- The list ------------------------------------------------------------------------------------------------- */
+
+/* An item that is being read. */
+struct reading {
+    struct call *call;
+    const Coffer__V1__ResolveItem *item;
+    size_t index;
+    struct asked *asked;
+    size_t room;
+};
+
+static cof_code append(struct reading *reading, char *name, char *key)
+{
+    struct call *call = reading->call;
+    struct asked *asked = reading->asked;
+    const uint32_t limit = call->service->limits.references_per_item;
+    if (asked->count == limit) {
+        char field[COF_ERROR_FIELD_SIZE];
+        (void) snprintf(field, sizeof field, "items[%zu].expressions", reading->index);
+        return asked_too_many(call, field, "references or more", (uint64_t) limit + 1, limit);
+    }
+    assert(asked->count < reading->room);
+    Coffer__V1__SecretReference *reference = cof_arena_alloc(call->arena, sizeof *reference);
+    if (reference == NULL || name == NULL || key == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    coffer__v1__secret_reference__init(reference);
+    reference->name = name;
+    reference->key = key;
+    asked->references[asked->count++] = reference;
+    return COF_OK;
+}
+
+/* No expression has more references than fit into it, and a wrong one has one entry. */
+static size_t room_for(const Coffer__V1__ResolveItem *item, size_t limit)
+{
+    size_t room = asked_least(item);
+    for (size_t i = 0; i < item->n_expressions && room < limit; i++) {
+        room += strlen(item->expressions[i]) / REFERENCE_LEAST;
+    }
+    return room < limit ? room : limit;
+}
+
+static cof_code begin(struct reading *reading)
+{
+    struct call *call = reading->call;
+    struct asked *asked = reading->asked;
+    const Coffer__V1__ResolveItem *item = reading->item;
+    reading->room = room_for(item, call->service->limits.references_per_item);
+    asked->references = cof_arena_array(call->arena, reading->room, sizeof(Coffer__V1__SecretReference *));
+    asked->declarations = cof_arena_array(call->arena, item->n_declarations, sizeof *asked->declarations);
+    asked->expressions = cof_arena_array(call->arena, item->n_expressions, sizeof *asked->expressions);
+    if (asked->references == NULL || asked->declarations == NULL || asked->expressions == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    if (item->n_references > 0) {
+        memcpy(asked->references, item->references, item->n_references * sizeof *asked->references);
+    }
+    asked->count = item->n_references;
+    return COF_OK;
+}
+
+/* --- Declarations --------------------------------------------------------------------------------------------- */
+
+static cof_code append_keys(struct reading *reading, char *name, char **keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        TRY(append(reading, name, keys[i]));
+    }
+    return COF_OK;
+}
+
+static cof_code append_declaration(struct reading *reading, const Coffer__V1__SecretDeclaration *declaration)
+{
+    struct asked *asked = reading->asked;
+    asked->declarations[asked->declaration_count++] =
+        (struct asked_declaration){declaration, asked->count, declared_count(declaration)};
+    if (declaration->n_keys + declaration->n_optional_keys == 0) {
+        return append(reading, declaration->name, cof_arena_text(reading->call->arena, cof_slice_text("")));
+    }
+    TRY(append_keys(reading, declaration->name, declaration->keys, declaration->n_keys));
+    return append_keys(reading, declaration->name, declaration->optional_keys, declaration->n_optional_keys);
+}
+
+/* --- Expressions ---------------------------------------------------------------------------------------------- */
+
+static cof_code refuse(struct reading *reading, struct asked_expression *expression, const char *problem)
+{
+    struct cof_arena *arena = reading->call->arena;
+    const size_t number = (size_t) (expression - reading->asked->expressions);
+    expression->problem = cof_arena_format(arena, "expressions[%zu]: %s", number, problem);
+    expression->count = 1;
+    if (expression->problem == NULL) {
+        return cof_arena_exhausted(reading->call->err);
+    }
+    return append(reading, cof_arena_text(arena, cof_slice_text("")), cof_arena_text(arena, cof_slice_text("")));
+}
+
+static cof_code append_operands(struct reading *reading, struct asked_expression *expression)
+{
+    struct cof_arena *arena = reading->call->arena;
+    struct cof_operand_scan scan;
+    struct cof_operand operand;
+    cof_operand_scan_init(&scan, &expression->template);
+    while (cof_operand_next(&scan, &operand)) {
+        expression->ends_in_reference = operand.kind == COF_OPERAND_REFERENCE;
+        if (operand.kind == COF_OPERAND_REFERENCE) {
+            TRY(append(reading, cof_arena_text(arena, operand.name), cof_arena_text(arena, operand.key)));
+            expression->count++;
+        }
+    }
+    return COF_OK;
+}
+
+/* What holds no reference is left alone if it is written as one template. */
+static bool looks_like_template(struct cof_slice text)
+{
+    const char *space = " \t\r\n";
+    while (text.len > 0 && strchr(space, text.data[0]) != NULL) {
+        text = cof_slice_of(text.data + 1, text.len - 1);
+    }
+    while (text.len > 0 && strchr(space, text.data[text.len - 1]) != NULL) {
+        text.len--;
+    }
+    return text.len >= 5 && memcmp(text.data, "${{", 3) == 0 && memcmp(text.data + text.len - 2, "}}", 2) == 0;
+}
+
+#define HOW_TO_WRITE "write ${{ ... }}, each expression by itself"
+
+static cof_code append_expression(struct reading *reading, const char *written)
+{
+    const struct cof_slice text = cof_slice_text(written);
+    struct asked *asked = reading->asked;
+    struct asked_expression *expression = &asked->expressions[asked->expression_count++];
+    struct cof_template_scan scan;
+    struct cof_error problem;
+    bool found;
+    *expression = (struct asked_expression){.first = asked->count};
+    if (text.len > COF_EXPRESSION_MAX) {
+        return refuse(reading, expression, cof_reason_meaning(COF_REASON_EXPRESSION_TOO_LONG));
+    }
+    cof_error_clear(&problem);
+    cof_template_scan_init(&scan, text);
+    if (cof_template_next(&scan, &expression->template, &found, &problem) != COF_OK) {
+        return refuse(reading, expression, problem.message);
+    }
+    if (found && cof_template_is_whole(text, &expression->template)) {
+        return append_operands(reading, expression);
+    }
+    return !found && looks_like_template(text)
+               ? COF_OK
+               : refuse(reading, expression, "this is not one expression and nothing else; " HOW_TO_WRITE);
+}
+
+/* --- An item -------------------------------------------------------------------------------------------------- */
+
+cof_code asked_read(struct call *call, const Coffer__V1__ResolveItem *item, size_t index, struct asked *ret_asked)
+{
+    *ret_asked = (struct asked){
+        .references = item->references, .count = item->n_references, .before_expressions = item->n_references};
+    if (item->n_declarations == 0 && item->n_expressions == 0) {
+        return COF_OK;
+    }
+    struct reading reading = {.call = call, .item = item, .index = index, .asked = ret_asked};
+    TRY(begin(&reading));
+    for (size_t i = 0; i < item->n_declarations; i++) {
+        TRY(append_declaration(&reading, item->declarations[i]));
+    }
+    ret_asked->before_expressions = ret_asked->count;
+    for (size_t i = 0; i < item->n_expressions; i++) {
+        TRY(append_expression(&reading, item->expressions[i]));
+    }
+    return need_read(call, ret_asked);
+}

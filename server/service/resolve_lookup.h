@@ -1,0 +1,23 @@
+#pragma once
+
+#include "server/service/resolve_plan.h"
+
+/* One entry of an item's list in one environment: what became of it. */
+
+struct lookup {
+    const Coffer__V1__SecretReference *reference;
+    struct cof_slice name;
+    struct cof_slice key;
+    outcome outcome;
+    bool tolerated; /* it is missing, and another operand of its expression stands in for it */
+    struct found *found;
+    const struct value *value; /* that is handed out */
+    char *problem;             /* a message of its own; NULL: the outcome says it */
+};
+
+/* Looks up the entry of this index. */
+COF_CODE lookup_find(struct call *call, struct plan *plan, struct cof_slice environment, size_t index,
+                     struct lookup *ret_lookup);
+
+/* What went wrong, where, and what to do next; NULL if the memory is exhausted. */
+char *lookup_message(struct call *call, const struct lookup *lookup, struct cof_slice environment) COF_MUST_USE;

@@ -186,16 +186,19 @@ static cof_code distinct_environments(struct call *call, const struct plan *plan
     return COF_OK;
 }
 
+/* Where nothing is asked for, as by expressions without references, the state is read with a name that is none. */
 static cof_code distinct_names(struct call *call, const struct asked *asked, struct distinct *ret_distinct)
 {
-    struct cof_slice *items = cof_arena_array(call->arena, asked->count, sizeof *items);
+    const size_t count = asked->count == 0 ? 1 : asked->count;
+    struct cof_slice *items = cof_arena_array(call->arena, count, sizeof *items);
     if (items == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    items[0] = cof_slice_text("");
     for (size_t i = 0; i < asked->count; i++) {
         items[i] = cof_slice_text(asked->references[i]->name);
     }
-    *ret_distinct = (struct distinct){items, sort_unique(items, asked->count)};
+    *ret_distinct = (struct distinct){items, sort_unique(items, count)};
     return COF_OK;
 }
 

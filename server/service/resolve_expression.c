@@ -93,6 +93,9 @@ static cof_code evaluate(struct evaluation *evaluation, const struct asked_expre
     cof_fault_list_init(&faults, evaluation->call->arena);
     const bool has_value = cof_template_value(&expansion, &expression->template, &value);
     TRY(evaluation->code);
+    if (faults.exhausted) {
+        return cof_arena_exhausted(evaluation->call->err);
+    }
     skip(evaluation, expression->first + expression->count);
     tolerate(evaluation, expression->first, has_value);
     if (has_value) {

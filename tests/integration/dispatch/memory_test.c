@@ -536,6 +536,63 @@ static size_t resolve_missing_key(unsigned round, uint8_t *to)
     return build_resolve(name, key, 1, false, to);
 }
 
+static Coffer__V1__SecretDeclaration declaration_of(char *name, char **keys, char **optional_keys)
+{
+    Coffer__V1__SecretDeclaration declaration;
+    coffer__v1__secret_declaration__init(&declaration);
+    declaration.name = name;
+    declaration.keys = keys;
+    declaration.n_keys = keys != NULL;
+    declaration.optional_keys = optional_keys;
+    declaration.n_optional_keys = optional_keys != NULL;
+    return declaration;
+}
+
+/* With expressions that succeed, or with everything that can be wrong. */
+static size_t build_declared(bool wrong, uint8_t *to)
+{
+    char name[] = "n0";
+    char right_text[] = "${{ SECRETS.n00.KEY || SECRETS.n0.KEY || SECRETS.n0.OTHER }}";
+    char engine_text[] = "${{ FN.x(SECRETS.n0.KEY) }}";
+    char missing_expression[] = "${{ SECRETS.n00.KEY || SECRETS.n0.KEYS }}";
+    char invalid_text[] = "${{ SECRETS.n0 }}";
+    char *keys[] = {key_text};
+    char *others[] = {missing_text};
+    char *right[] = {right_text, engine_text};
+    char *bad[] = {missing_expression, invalid_text};
+    Coffer__V1__SecretDeclaration some[] = {
+        declaration_of(name, keys, others), declaration_of(name, NULL, wrong ? others : keys),
+        declaration_of(name, NULL, NULL), declaration_of(account_text, keys, NULL)};
+    Coffer__V1__SecretDeclaration *declarations[] = {&some[0], &some[1], &some[2], &some[3]};
+    Coffer__V1__ResolveRequest request;
+    Coffer__V1__ResolveItem item;
+    Coffer__V1__ResolveItem *items[] = {&item};
+    coffer__v1__resolve_request__init(&request);
+    coffer__v1__resolve_item__init(&item);
+    item.environments = environments_texts;
+    item.n_environments = 1;
+    item.declarations = declarations;
+    item.n_declarations = wrong ? 4 : 3;
+    item.expressions = wrong ? bad : right;
+    item.n_expressions = 2;
+    item.environment_view = true;
+    request.items = items;
+    request.n_items = 1;
+    return pack(&request.base, to);
+}
+
+static size_t resolve_declared(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_declared(false, to);
+}
+
+static size_t resolve_declared_wrong(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_declared(true, to);
+}
+
 static size_t resolve_check(unsigned round, uint8_t *to)
 {
     (void) round;
@@ -673,6 +730,9 @@ SCENARIO(resolve_of_one_item_without_memory, NULL, false, {RESOLVE, resolve_one,
 SCENARIO(resolve_of_many_items_without_memory, NULL, false, {RESOLVE, resolve_many, false})
 SCENARIO(resolve_of_a_missing_secret_without_memory, NULL, false, {RESOLVE, resolve_missing_secret, false})
 SCENARIO(resolve_of_a_missing_key_without_memory, NULL, false, {RESOLVE, resolve_missing_key, false})
+SCENARIO(resolve_of_declarations_and_expressions_without_memory, NULL, false, {RESOLVE, resolve_declared, false})
+SCENARIO(resolve_of_what_is_declared_and_missing_without_memory, NULL, false,
+         {RESOLVE, resolve_declared_wrong, false})
 SCENARIO(preflight_without_memory, NULL, false, {RESOLVE, resolve_check, false})
 SCENARIO(creating_an_environment_without_memory, NULL, true,
          {ENVIRONMENT "CreateEnvironment", create_environment, false})
@@ -857,6 +917,8 @@ int main(int argc, char **argv)
         TEST(resolve_of_many_items_without_memory),
         TEST(resolve_of_a_missing_secret_without_memory),
         TEST(resolve_of_a_missing_key_without_memory),
+        TEST(resolve_of_declarations_and_expressions_without_memory),
+        TEST(resolve_of_what_is_declared_and_missing_without_memory),
         TEST(preflight_without_memory),
         TEST(creating_an_environment_without_memory),
         TEST(deleting_an_environment_without_memory),

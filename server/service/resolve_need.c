@@ -107,9 +107,9 @@ cof_code need_read(struct call *call, struct asked *asked)
 
 void need_apply(uint8_t needs, struct lookup *lookup)
 {
-    if (lookup->outcome == OUTCOME(SECRET_NOT_FOUND) && (needs & NEED_SECRET_OPTIONAL) != 0) {
-        lookup->outcome = OUTCOME(ABSENT);
-    } else if (lookup->outcome == OUTCOME(KEY_NOT_FOUND) && (needs & NEED_KEY_OPTIONAL) != 0) {
+    const bool absent = (lookup->outcome == OUTCOME(SECRET_NOT_FOUND) && (needs & NEED_SECRET_OPTIONAL) != 0) ||
+                        (lookup->outcome == OUTCOME(KEY_NOT_FOUND) && (needs & NEED_KEY_OPTIONAL) != 0);
+    if (absent) {
         lookup->outcome = OUTCOME(ABSENT);
     } else if (lookup->value != NULL && (needs & NEED_KEY_FILLED) != 0 && values_blank(lookup->value->bytes)) {
         lookup->outcome = OUTCOME(KEY_EMPTY);

@@ -73,6 +73,9 @@ void cof_text_fault(const struct cof_expansion *expansion, struct cof_place plac
 static void add_found_fault(const struct cof_expansion *expansion, const struct cof_template *template,
                             const struct cof_operand *operand, const struct cof_found *found)
 {
+    if (expansion->faults == NULL) {
+        return;
+    }
     const struct telling telling = {
         .reason = found->reason, .problem = found->message, .withheld = found->kind == COF_FOUND_WITHHELD};
     add_reference_fault(expansion, template, operand, &telling);
@@ -164,6 +167,21 @@ bool cof_template_value(const struct cof_expansion *expansion, const struct cof_
     cof_operand_scan_init(&scan, template);
     while (taken == STEP_NEXT && cof_operand_next(&scan, &operand)) {
         taken = take_operand(expansion, template, &operand, &value);
+    }
+    if (taken == STEP_TAKEN) {
+        *ret_value = value;
+    }
+    return taken == STEP_TAKEN;
+}
+
+bool cof_operands_value(const struct cof_expansion *expansion, const struct cof_template *template,
+                        const struct cof_operand *operands, size_t count, struct cof_value *ret_value)
+{
+    struct cof_value value = {.null = true};
+    step taken = STEP_NEXT;
+    assert(template->evaluated);
+    for (size_t i = 0; i < count && taken == STEP_NEXT; i++) {
+        taken = take_operand(expansion, template, &operands[i], &value);
     }
     if (taken == STEP_TAKEN) {
         *ret_value = value;

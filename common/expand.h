@@ -41,7 +41,7 @@ struct cof_where {
 
 struct cof_expansion {
     const struct cof_lookup *lookup;
-    struct cof_fault_list *faults;
+    struct cof_fault_list *faults; /* NULL: the look-up knows all that is to be told */
     const struct cof_where *where; /* NULL: the text stands by itself, and values may be any bytes */
     cof_encoding encoding;
 };
@@ -58,6 +58,11 @@ struct cof_value {
  */
 bool cof_template_value(const struct cof_expansion *expansion, const struct cof_template *template,
                         struct cof_value *ret_value);
+
+/* The same for operands that were read before, of those that decide: the ones behind a literal that is not empty may be
+ * left out, and so may `None` and empty literals that are not the last operand. */
+bool cof_operands_value(const struct cof_expansion *expansion, const struct cof_template *template,
+                        const struct cof_operand *operands, size_t count, struct cof_value *ret_value);
 
 /* What became of a text. */
 typedef enum cof_expanded {

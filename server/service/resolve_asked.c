@@ -129,6 +129,38 @@ static cof_code refuse(struct reading *reading, struct asked_expression *express
     return append(reading, cof_arena_text(arena, cof_slice_text("")), cof_arena_text(arena, cof_slice_text("")));
 }
 
+/* Whether an operand can decide the value: it is looked up, or it is what is left. */
+static bool decides(const struct cof_operand *operand)
+{
+    return operand->kind == COF_OPERAND_REFERENCE || operand->literal.len > 0 || operand->last;
+}
+
+static bool ends(const struct cof_operand *operand)
+{
+    return operand->last || (operand->kind == COF_OPERAND_LITERAL && operand->literal.len > 0);
+}
+
+static cof_code keep_operands(struct reading *reading, struct asked_expression *expression)
+{
+    struct cof_operand_scan scan;
+    struct cof_operand operand;
+    bool open = expression->template.evaluated;
+    /* A literal at the end is one more than there are references. */
+    expression->operands =
+        cof_arena_array(reading->call->arena, expression->count + 1, sizeof *expression->operands);
+    if (expression->operands == NULL) {
+        return cof_arena_exhausted(reading->call->err);
+    }
+    cof_operand_scan_init(&scan, &expression->template);
+    while (open && cof_operand_next(&scan, &operand)) {
+        if (decides(&operand)) {
+            expression->operands[expression->operand_count++] = operand;
+        }
+        open = !ends(&operand);
+    }
+    return COF_OK;
+}
+
 static cof_code append_operands(struct reading *reading, struct asked_expression *expression)
 {
     struct cof_arena *arena = reading->call->arena;
@@ -136,13 +168,12 @@ static cof_code append_operands(struct reading *reading, struct asked_expression
     struct cof_operand operand;
     cof_operand_scan_init(&scan, &expression->template);
     while (cof_operand_next(&scan, &operand)) {
-        expression->ends_in_reference = operand.kind == COF_OPERAND_REFERENCE;
         if (operand.kind == COF_OPERAND_REFERENCE) {
             TRY(append(reading, cof_arena_text(arena, operand.name), cof_arena_text(arena, operand.key)));
             expression->count++;
         }
     }
-    return COF_OK;
+    return keep_operands(reading, expression);
 }
 
 /* What holds no reference is left alone if it is written as one template. */

@@ -29,11 +29,16 @@ struct asked_declaration {
     size_t count;
 };
 
+/*
+ * Expressions are read once, and evaluated in each environment. Of one that is evaluated the operands are kept that can
+ * decide its value: references, up to the first literal that is not empty, and the last one.
+ */
 struct asked_expression {
     char *problem;                /* NULL: it is written as it must be */
     struct cof_template template; /* of one that holds a reference */
-    bool ends_in_reference;       /* its last operand is one */
-    size_t first;                 /* its references in the list */
+    struct cof_operand *operands; /* of one that is evaluated */
+    size_t operand_count;
+    size_t first; /* its references in the list */
     size_t count;
 };
 

@@ -64,12 +64,13 @@ static void tolerate(struct evaluation *evaluation, size_t first, bool has_value
     }
 }
 
-static void set_value(const struct evaluation *evaluation, const struct asked_expression *expression,
-                      const struct cof_value *value, Coffer__V1__ExpressionResult *result)
+static void set_value(const struct asked_expression *expression, const struct cof_value *value,
+                      Coffer__V1__ExpressionResult *result)
 {
-    const size_t end = expression->first + expression->count;
+    /* Null is the value of the last operand only. */
     if (value->null) {
-        const bool of_reference = expression->ends_in_reference && evaluation->next == end;
+        const struct cof_operand *last = &expression->operands[expression->operand_count - 1];
+        const bool of_reference = last->kind == COF_OPERAND_REFERENCE;
         result->outcome = of_reference ? OUTCOME(ABSENT) : OUTCOME(RESOLVED);
         result->result_case = COFFER__V1__EXPRESSION_RESULT__RESULT_NULL_VALUE;
         result->null_value = 1;
@@ -85,21 +86,16 @@ static void set_value(const struct evaluation *evaluation, const struct asked_ex
 static cof_code evaluate(struct evaluation *evaluation, const struct asked_expression *expression,
                          Coffer__V1__ExpressionResult *result)
 {
-    /* The faults say less than the lookups do. */
-    struct cof_fault_list faults;
     const struct cof_lookup lookup = {.find = find, .context = evaluation};
-    const struct cof_expansion expansion = {.lookup = &lookup, .faults = &faults};
+    const struct cof_expansion expansion = {.lookup = &lookup};
     struct cof_value value;
-    cof_fault_list_init(&faults, evaluation->call->arena);
-    const bool has_value = cof_template_value(&expansion, &expression->template, &value);
+    const bool has_value = cof_operands_value(&expansion, &expression->template, expression->operands,
+                                              expression->operand_count, &value);
     TRY(evaluation->code);
-    if (faults.exhausted) {
-        return cof_arena_exhausted(evaluation->call->err);
-    }
     skip(evaluation, expression->first + expression->count);
     tolerate(evaluation, expression->first, has_value);
     if (has_value) {
-        set_value(evaluation, expression, &value, result);
+        set_value(expression, &value, result);
     } else {
         result->outcome = evaluation->lookups[evaluation->next - 1].outcome;
     }

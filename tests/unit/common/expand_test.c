@@ -157,7 +157,43 @@ static void text_that_outgrows_the_memory_is_out_of_memory(void)
     cof_pool_free(small);
 }
 
-TEST_MAIN(TEST(operands_behind_the_one_taken_are_not_looked_up),
+/* Scans a text that is one template, and evaluates its operands from a list, without faults. */
+static bool evaluate_list(const char *text)
+{
+    static const struct cof_lookup lookup = {find, NULL};
+    const struct cof_expansion expansion = {.lookup = &lookup};
+    struct cof_operand operands[8];
+    struct cof_template_scan scan;
+    struct cof_operand_scan places;
+    struct cof_template template;
+    bool found;
+    size_t count = 0;
+    begin();
+    cof_template_scan_init(&scan, cof_slice_text(text));
+    if (cof_template_next(&scan, &template, &found, &err) != COF_OK || !found) {
+        return false;
+    }
+    cof_operand_scan_init(&places, &template);
+    while (count < COF_COUNT(operands) && cof_operand_next(&places, &operands[count])) {
+        count++;
+    }
+    return cof_operands_value(&expansion, &template, operands, count, &value);
+}
+
+static void operands_that_were_read_before_are_worth_the_same(void)
+{
+    CHECK(evaluate_list("${{ SECRETS.missing.A || SECRETS.empty.B || SECRETS.there.C || SECRETS.denied.D }}") &&
+          is("C"));
+    CHECK_TEXT(asked, "A B C ");
+    CHECK(evaluate_list("${{ SECRETS.missing.A || None || 'x' || SECRETS.there.B }}") && is("x"));
+    CHECK(evaluate_list("${{ SECRETS.missing.A || SECRETS.absent.B }}") && value.null);
+    CHECK(!evaluate_list("${{ '' || SECRETS.missing.A }}"));
+    CHECK(!evaluate_list("${{ SECRETS.denied.A || 'x' }}"));
+    CHECK_INT(faults.total, 0);
+}
+
+TEST_MAIN(TEST(operands_that_were_read_before_are_worth_the_same),
+          TEST(operands_behind_the_one_taken_are_not_looked_up),
           TEST(only_what_is_not_there_or_empty_falls_through), TEST(last_operand_decides_if_none_is_there),
           TEST(absent_value_is_null_by_itself_and_an_error_within_text),
           TEST(expressions_of_the_engine_stay_and_their_references_are_looked_up), TEST(all_faults_are_told),

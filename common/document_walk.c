@@ -94,7 +94,7 @@ static cof_expanded write_text(const struct cof_walk *walk, const struct cof_wal
         cof_sink_put_raw(sink, cof_slice_text("***"));
         return COF_EXPANDED_TEXT;
     }
-    return is_barred(walk, string) ? COF_EXPANDED_SAME : cof_text_write(&expansion, string->text, sink);
+    return cof_text_write(&expansion, string->text, sink);
 }
 
 /* Writes the document up to a string and then what it becomes, unless it stays as it is. */
@@ -103,6 +103,10 @@ static cof_expanded replace(struct cof_walk *walk, const struct cof_walk_string 
     const struct cof_slice before =
         cof_slice_of(walk->document->text.data + walk->copied, string->begin - walk->copied);
     const size_t used = walk->sink.used;
+    const bool redacted = cof_path_rule_here(walk->path) == COF_PATH_REDACTED;
+    if (!redacted && is_barred(walk, string)) {
+        return COF_EXPANDED_SAME;
+    }
     const char *space = string->leading ? " " : "";
     cof_sink_put_raw(&walk->sink, before);
     cof_sink_put_raw(&walk->sink, cof_slice_text(space));

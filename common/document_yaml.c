@@ -86,11 +86,19 @@ static size_t skip_blank(struct cof_slice text, size_t at, size_t end)
     return at;
 }
 
-/* An event begins at the tag and the anchor of its scalar, which stay. */
+static bool in_anchor(uint8_t byte)
+{
+    return (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
+           byte == '_' || byte == '-';
+}
+
+/* An event begins at the tag and the anchor of its scalar, which stay. A scalar can follow an anchor at once. */
 static size_t skip_properties(struct cof_slice text, size_t at, size_t end)
 {
     while (at < end && (text.data[at] == '!' || text.data[at] == '&')) {
-        while (at < end && space_length(part(text, at, end)) == 0) {
+        const bool anchor = text.data[at] == '&';
+        at++;
+        while (at < end && (anchor ? in_anchor(text.data[at]) : space_length(part(text, at, end)) == 0)) {
             at++;
         }
         at = skip_blank(text, at, end);
@@ -134,11 +142,13 @@ static void find_bytes(struct reader *reader, const yaml_event_t *event, struct 
     string->begin = offset_of(reader, event->start_mark.index);
     string->end = offset_of(reader, event->end_mark.index);
     if (decorated) {
+        const size_t properties = string->begin;
         string->begin = skip_properties(text, string->begin, string->end);
+        string->leading = string->begin > properties && in_anchor(text.data[string->begin - 1]);
     }
     if (style == YAML_LITERAL_SCALAR_STYLE || style == YAML_FOLDED_SCALAR_STYLE) {
         /* libyaml takes block scalars that are not indented below their key. Any other scalar there would be a key. */
-        string->leading = is_first_in_line(text, string->begin);
+        string->leading = string->leading || is_first_in_line(text, string->begin);
         string->end = without_last_lines(text, string->begin, string->end);
     }
 }
@@ -153,7 +163,22 @@ static bool holds_opening(struct cof_slice text)
     return false;
 }
 
-static void read_scalar(struct reader *reader, const yaml_event_t *event, struct cof_walk_string *string)
+/* Whatever libyaml's marks say, nothing is written where no scalar is. */
+static cof_code check_bytes(const struct reader *reader, struct cof_walk_string *string)
+{
+    if (string->begin < string->end) {
+        return COF_OK;
+    }
+    if (cof_text_refers(string->text)) {
+        return cof_fail(reader->walk->err, COF_REASON_DOCUMENT_INVALID,
+                        "line %u, column %u: where this text begins cannot be told; write it in double quotes",
+                        string->place.line, string->place.column);
+    }
+    string->text = cof_slice_of(NULL, 0);
+    return COF_OK;
+}
+
+static cof_code read_scalar(struct reader *reader, const yaml_event_t *event, struct cof_walk_string *string)
 {
     *string = (struct cof_walk_string){
         .text = cof_slice_of(event->data.scalar.value, event->data.scalar.length),
@@ -163,7 +188,9 @@ static void read_scalar(struct reader *reader, const yaml_event_t *event, struct
     if (holds_opening(string->text)) {
         find_bytes(reader, event, string);
         string->place.offset = string->begin;
+        return check_bytes(reader, string);
     }
+    return COF_OK;
 }
 
 /* --- Events --------------------------------------------------------------------------------------------------- */
@@ -181,7 +208,7 @@ static cof_code take_scalar(struct reader *reader, const yaml_event_t *event)
 {
     struct cof_walk_string string;
     const bool key = take_turn(reader);
-    read_scalar(reader, event, &string);
+    TRY(read_scalar(reader, event, &string));
     return key ? cof_walk_take_key(reader->walk, &string) : cof_walk_take_string(reader->walk, &string);
 }
 

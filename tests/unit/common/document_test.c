@@ -217,6 +217,12 @@ static void yaml_block_scalar_that_begins_a_line_does_not_become_a_key(void)
     CHECK(is("a:\n \"A\"\nb:\n  c:\n   \"B\"\nd: !t\n \"C\"\n"));
 }
 
+static void yaml_scalar_that_follows_its_anchor_at_once_is_parted_from_it(void)
+{
+    CHECK_OK(expand(COF_DOCUMENT_YAML, "a: &x:${{ SECRETS.there.A }}\nb: &y:1${{"), &err);
+    CHECK(is("a: &x \":A\"\nb: &y:1${{"));
+}
+
 static void yaml_lines_end_as_libyaml_sees_it(void)
 {
     CHECK_OK(expand(COF_DOCUMENT_YAML, "a: |\n x ${{ SECRETS.there.A }}\xE2\x80\xA9"
@@ -374,6 +380,7 @@ TEST_MAIN(TEST(json_keeps_every_byte_outside_of_what_changes), TEST(json_substit
           TEST(half_of_a_surrogate_pair_beside_a_reference_is_refused),
           TEST(yaml_keeps_every_byte_outside_of_what_changes), TEST(yaml_substitutes_scalars_of_every_style),
           TEST(yaml_escapes_what_must_be_escaped), TEST(yaml_lines_end_as_libyaml_sees_it),
+          TEST(yaml_scalar_that_follows_its_anchor_at_once_is_parted_from_it),
           TEST(yaml_block_scalar_that_begins_a_line_does_not_become_a_key), TEST(yaml_tags_and_anchors_stay),
           TEST(yaml_refuses_what_it_cannot_keep), TEST(yaml_with_complex_keys_is_walked),
           TEST(excluded_parts_stay_and_their_references_are_not_resolved),

@@ -3,7 +3,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/wire.h"
 #include "server/service/guard.h"
+#include "server/service/secret_types.h"
 #include "server/service/text.h"
 
 enum { DESCRIPTION_MAX = 1000, TAGS_MAX = 50, TAG_MAX = 100 };
@@ -277,9 +279,73 @@ static cof_code seal(struct call *call, struct secret_change *change)
     return guard_seal_row(call, &secret_row_type, &change->row.workspace_id, &change->row);
 }
 
-cof_code secret_change_values(struct call *call, struct secret_change *change, const struct values *values)
+/* What is stored of them is the message that answers show; nothing at all for a secret without any. */
+static cof_code pack_facts(struct call *call, const struct secret_facts *facts, struct cof_slice *ret_packed)
+{
+    Coffer__V1__SecretFacts message;
+    Google__Protobuf__Timestamp expire_time;
+    coffer__v1__secret_facts__init(&message);
+    google__protobuf__timestamp__init(&expire_time);
+    message.key_type = text_of(call->arena, cof_slice_text(facts->key_type));
+    message.key_bits = facts->key_bits;
+    message.fingerprint = text_of(call->arena, cof_slice_text(facts->fingerprint));
+    message.subject = text_of(call->arena, cof_slice_text(facts->subject));
+    message.issuer = text_of(call->arena, cof_slice_text(facts->issuer));
+    message.certificates = facts->certificates;
+    if (facts->certificates > 0) {
+        expire_time.seconds = facts->not_after;
+        message.certificate_expire_time = &expire_time;
+    }
+    if (message.key_type == NULL || message.fingerprint == NULL || message.subject == NULL ||
+        message.issuer == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    return cof_wire_pack(&message.base, call->arena, ret_packed, call->err);
+}
+
+static cof_code keep_warnings(struct call *call, const struct secret_facts *facts,
+                              struct secret_warnings *ret_warnings)
+{
+    ret_warnings->items = cof_arena_array(call->arena, facts->warning_count, sizeof *ret_warnings->items);
+    ret_warnings->count = facts->warning_count;
+    if (ret_warnings->items == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < facts->warning_count; i++) {
+        ret_warnings->items[i] = text_of(call->arena, cof_slice_text(facts->warnings[i]));
+        if (ret_warnings->items[i] == NULL) {
+            return cof_arena_exhausted(call->err);
+        }
+    }
+    return COF_OK;
+}
+
+cof_code secret_typed(struct call *call, struct secret_row *row, bool damaged, struct values *values,
+                      struct secret_warnings *ret_warnings)
+{
+    struct values checked;
+    struct secret_facts facts;
+    const int64_t now = call_now(call) / 1000000;
+    const Coffer__V1__SecretType type = (Coffer__V1__SecretType) row->type;
+    const cof_code code = secret_type_check(type, values, now, call->arena, &checked, &facts, call->err);
+    if (code != COF_OK && !damaged) {
+        return code;
+    }
+    if (code != COF_OK) {
+        cof_error_clear(call->err);
+        row->type = COFFER__V1__SECRET_TYPE__SECRET_TYPE_CUSTOM;
+        return secret_typed(call, row, false, values, ret_warnings);
+    }
+    *values = checked;
+    TRY(values_check(call, values));
+    TRY(keep_warnings(call, &facts, ret_warnings));
+    return pack_facts(call, &facts, &row->facts);
+}
+
+cof_code secret_change_values(struct call *call, struct secret_change *change, struct values *values)
 {
     struct secret_row *row = &change->row;
+    TRY(secret_typed(call, row, change->damaged, values, &change->warnings));
     row->version++;
     row->environment = address_environment(change->address);
     row->name = address_name(change->address);

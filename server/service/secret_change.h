@@ -50,6 +50,12 @@ struct secret_guards {
     uint64_t expected_version;
 };
 
+/* As answers have them; empty for most secrets. */
+struct secret_warnings {
+    char **items;
+    size_t count;
+};
+
 struct secret_change {
     struct write write;
     const struct address *address;
@@ -57,7 +63,8 @@ struct secret_change {
     struct secret_row row; /* as it was locked, later as it becomes */
     bool damaged;          /* it failed its integrity check: it can be overwritten whole or deleted, nothing else */
     bool new_values;
-    struct sealed_version sealed; /* of the new values */
+    struct sealed_version sealed;    /* of the new values */
+    struct secret_warnings warnings; /* about the new values */
     Coffer__V1__Secret **answer;
 };
 
@@ -70,8 +77,15 @@ COF_CODE secret_change_take(struct call *call, struct secret_change *change, str
 /* The same, and fails with CORRUPTED for a damaged row. */
 COF_CODE secret_change_take_whole(struct call *call, struct secret_change *change, struct rows **ret_rows);
 
-/* Makes the next version: the row, the sealed values, the answer, the audit record. */
-COF_CODE secret_change_values(struct call *call, struct secret_change *change, const struct values *values);
+/*
+ * Values as the secret's type wants them (secret_types.h), within the limits; `row->facts` becomes what is known of them.
+ * A damaged row may have lost its type: if the values are not of it, the secret is of the type custom from now on.
+ */
+COF_CODE secret_typed(struct call *call, struct secret_row *row, bool damaged, struct values *values,
+                      struct secret_warnings *ret_warnings);
+
+/* Makes the next version of values, typed first: the row, the sealed values, the answer, the audit record. */
+COF_CODE secret_change_values(struct call *call, struct secret_change *change, struct values *values);
 
 /* The row has new metadata: seals it, and makes the answer, with these keys, and the audit record. */
 COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, struct cof_slice keys);

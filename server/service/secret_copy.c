@@ -36,7 +36,7 @@ static cof_code take_source(struct call *call, const struct copy *copy, struct s
 
 /* A new secret with what is about the source. */
 static cof_code make_target(struct call *call, struct copy *copy, const struct secret_row *source,
-                            const struct values *values)
+                            struct values *values)
 {
     struct secret_change *change = &copy->change;
     change->row = *source;

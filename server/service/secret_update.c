@@ -9,6 +9,7 @@
 struct update {
     struct secret_change change;
     const Coffer__V1__UpdateSecretValuesRequest *request;
+    Coffer__V1__UpdateSecretValuesResponse *response;
     struct values sent;
 };
 
@@ -40,8 +41,10 @@ static cof_code decide_update(struct call *call, void *context)
         TRY(secret_change_take_whole(call, &update->change, &rows));
         TRY(patched(call, update, rows, &values));
     }
-    TRY(values_check(call, &values));
-    return secret_change_values(call, &update->change, &values);
+    TRY(secret_change_values(call, &update->change, &values));
+    update->response->warnings = update->change.warnings.items;
+    update->response->n_warnings = update->change.warnings.count;
+    return COF_OK;
 }
 
 static cof_code apply_update(struct call *call, void *context)
@@ -84,7 +87,7 @@ static cof_code read_sent(struct call *call, struct update *update)
 cof_code secret_update_values(struct call *call, const Coffer__V1__UpdateSecretValuesRequest *request,
                               Coffer__V1__UpdateSecretValuesResponse *response)
 {
-    struct update update = {.request = request};
+    struct update update = {.request = request, .response = response};
     struct secret_change *change = &update.change;
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
                          &change->address));
@@ -129,7 +132,6 @@ static cof_code decide_rollback(struct call *call, void *context)
                               "version %" PRIu64 " is the current one; name an older one", rollback->version);
     }
     TRY(secret_version_open(call, &change->row, rollback->version, former, &values));
-    TRY(values_check(call, &values));
     return secret_change_values(call, change, &values);
 }
 

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "common/wire.h"
 #include "server/service/text.h"
 
 static cof_code fill_identity(struct call *call, const struct secret_row *row, Coffer__V1__Secret *message)
@@ -47,6 +48,17 @@ static cof_code fill_tags(struct call *call, const struct secret_row *row, Coffe
     return COF_OK;
 }
 
+static cof_code fill_facts(struct call *call, const struct secret_row *row, Coffer__V1__Secret *message)
+{
+    ProtobufCMessage *facts;
+    if (row->facts.len == 0) {
+        return COF_OK;
+    }
+    TRY(cof_wire_unpack(&coffer__v1__secret_facts__descriptor, row->facts, call->arena, &facts, call->err));
+    message->facts = (Coffer__V1__SecretFacts *) (void *) facts;
+    return COF_OK;
+}
+
 static cof_code new_message(struct call *call, const struct secret_row *row, Coffer__V1__Secret **ret_message)
 {
     Coffer__V1__Secret *message = cof_arena_alloc(call->arena, sizeof *message);
@@ -79,6 +91,7 @@ cof_code secret_message(struct call *call, const struct secret_row *row, struct 
                                                  : COFFER__V1__SECRET_STATE__SECRET_STATE_DELETED;
     message->version = (uint64_t) row->version;
     message->description = text_of(call->arena, row->description);
+    TRY(fill_facts(call, row, message));
     message->block_when_expired = row->block_when_expired;
     *ret_message = message;
     return message->description == NULL ? cof_arena_exhausted(call->err) : COF_OK;

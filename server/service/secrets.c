@@ -19,17 +19,6 @@ struct creation {
     Coffer__V1__CreateSecretResponse *response;
 };
 
-static cof_code read_type(struct call *call, Coffer__V1__SecretType type, int32_t *ret_type)
-{
-    if (type != COFFER__V1__SECRET_TYPE__SECRET_TYPE_UNSPECIFIED &&
-        type != COFFER__V1__SECRET_TYPE__SECRET_TYPE_CUSTOM) {
-        return cof_fail_field(call->err, COF_REASON_NOT_AVAILABLE, "type",
-                              "this server stores secrets of the type custom only; leave the type empty");
-    }
-    *ret_type = COFFER__V1__SECRET_TYPE__SECRET_TYPE_CUSTOM;
-    return COF_OK;
-}
-
 static cof_code read_creation(struct call *call, struct creation *creation)
 {
     const Coffer__V1__CreateSecretRequest *request = creation->request;
@@ -37,12 +26,18 @@ static cof_code read_creation(struct call *call, struct creation *creation)
     if (cof_name_reserved(cof_slice_text(request->name))) {
         return secret_name_reserved(call, "name");
     }
-    TRY(read_type(call, request->type, &row->type));
+    row->type = request->type == COFFER__V1__SECRET_TYPE__SECRET_TYPE_UNSPECIFIED
+                    ? COFFER__V1__SECRET_TYPE__SECRET_TYPE_CUSTOM
+                    : (int32_t) request->type;
     TRY(secret_read_description(call, request->description, &row->description));
     TRY(secret_read_tags(call, request->tags, request->n_tags, &row->tags));
     TRY(secret_read_expire_time(call, request->expire_time, &row->expire_time));
+    struct secret_warnings warnings = {0};
     TRY(values_read(call, request->values, request->n_values, "values", &creation->values));
-    return values_check(call, &creation->values);
+    TRY(secret_typed(call, row, false, &creation->values, &warnings));
+    creation->response->warnings = warnings.items;
+    creation->response->n_warnings = warnings.count;
+    return COF_OK;
 }
 
 static cof_code look_create(struct call *call, void *context)

@@ -59,6 +59,7 @@ struct row_texts {
     COLUMN(secret, TIME, create_time)         \
     COLUMN(secret, TIME, update_time)         \
     COLUMN(secret, TIME_OR_NULL, delete_time) \
+    COLUMN(secret, BYTES, facts)              \
     COLUMN(secret, I32, mac_generation)       \
     COLUMN(secret, BYTES, mac)
 

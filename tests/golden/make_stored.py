@@ -62,7 +62,7 @@ def emit_secret(state, tags, times):
     emit_row("secret", workspace_id=numbered("workspace", 16), secret_id=numbered("secret", 16), environment=b"prod",
              name=b"slack", type=1, state=state, version=2**40, metadata_version=1, description="ü".encode(), tags=tags,
              expire_time=times, block_when_expired=times is not None, create_time=MICROSECONDS,
-             update_time=MICROSECONDS + 1, delete_time=times)
+             update_time=MICROSECONDS + 1, delete_time=times, facts=b"" if times is None else numbered("facts", 30))
 
 
 def main():

@@ -67,6 +67,7 @@ create table secret (
     create_time timestamptz not null,
     update_time timestamptz not null,
     delete_time timestamptz,
+    facts bytea not null,
     mac_generation int not null,
     mac bytea not null,
     keys bytea not null,

@@ -14,7 +14,7 @@ create function poisoned(name text) returns text language plpgsql cost 100000 as
 $$ begin if name = 'poison' then raise exception 'poisoned'; end if; return name; end $$;
 alter table secret rename to secret_rows;
 create view secret as select workspace_id, secret_id, environment, poisoned(name) as name, type, state, version,
-  metadata_version, description, tags, expire_time, block_when_expired, create_time, update_time, delete_time,
+  metadata_version, description, tags, expire_time, block_when_expired, create_time, update_time, delete_time, facts,
   mac_generation, mac, keys, blob, from_revision, value_time, value_principal_id from secret_rows;
 """
 

@@ -2,7 +2,10 @@
 """The life of a secret: metadata, names, versions, deletion and return, copies, comparison, and values shown."""
 
 import os
+import pathlib
 import random
+import subprocess
+import tempfile
 import unittest
 
 import context
@@ -483,6 +486,97 @@ class Reveal(LifecycleTest):
         item = {"environments": ["prod"], "references": [{"name": "equal", "key": "A"}]}
         result = self.call(RESOLVE, {"items": [item]}).message["results"][0]
         self.assertEqual(self.revealed("equal")["A"], self.value(result, "equal", "A"))
+
+
+class Types(LifecycleTest):
+    """Structured secrets; the keys are made here, for this run."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with tempfile.TemporaryDirectory() as folder:
+            cls.folder = pathlib.Path(folder)
+            for name, options in (("plain", ["-N", ""]), ("locked", ["-N", "a passphrase"])):
+                cls.run_program("ssh-keygen", "-q", "-t", "ed25519", "-C", "test", *options, "-f", f"{folder}/{name}")
+            cls.fingerprint = cls.run_program("ssh-keygen", "-l", "-f", f"{folder}/plain.pub").split()[1]
+            for name, days in (("good", "30"), ("other", "30")):
+                cls.run_program("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                                "-subj", f"/CN={name}.example", "-days", days, "-keyout", f"{folder}/{name}.key",
+                                "-out", f"{folder}/{name}.pem")
+            cls.files = {path.name: path.read_bytes() for path in cls.folder.iterdir()}
+
+    @staticmethod
+    def run_program(*arguments):
+        return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+
+    def store(self, name, kind, **pairs):
+        return self.call(SECRET + "CreateSecret", {"name": name, "environment": "prod", "type": "SECRET_TYPE_" + kind,
+                                                   "values": values(**pairs)})
+
+    def test_ssh_key_is_stored_with_its_facts_and_unix_line_ends(self):
+        key = self.files["plain"]
+        answer = self.store("deploy", "SSH_KEY", PRIVATE_KEY=key.strip().replace(b"\n", b"\r\n"))
+        self.assertEqual(answer.code, 0, answer)
+        facts = answer.message["secret"]["facts"]
+        self.assertEqual((facts["key_type"], facts["fingerprint"]), ("ed25519", self.fingerprint))
+        self.assertEqual(self.held("deploy", "PRIVATE_KEY"), key)
+        self.assertEqual(self.get("deploy")["facts"], facts)
+        listed = self.call(SECRET + "ListSecrets", {"types": ["SECRET_TYPE_SSH_KEY"], "name_prefix": "dep"}).message["secrets"]
+        self.assertEqual([(secret["name"], secret["facts"]) for secret in listed], [("deploy", facts)])
+
+    def test_certificate_is_stored_with_its_key_only_if_they_belong_together(self):
+        good = {"TLS_CERTIFICATE": self.files["good.pem"], "TLS_PRIVATE_KEY": self.files["good.key"]}
+        answer = self.store("edge", "MTLS", **good)
+        self.assertEqual(answer.code, 0, answer)
+        facts = answer.message["secret"]["facts"]
+        self.assertIn("good.example", facts["subject"])
+        self.assertGreater(facts["certificate_expire_time"]["seconds"], self.now_ms() // 1000)
+        answer = self.store("edge2", "MTLS", **{**good, "TLS_PRIVATE_KEY": self.files["other.key"]})
+        self.assertEqual((answer.reason, answer.fields), ("FIELD_INVALID", ["values.TLS_CERTIFICATE"]))
+        self.assertNotIn(b"PRIVATE KEY-----", answer.payload)
+
+    def test_values_are_checked_whole_whenever_they_change(self):
+        self.assertEqual(self.store("chain", "MTLS", TLS_CERTIFICATE=self.files["good.pem"],
+                                    TLS_PRIVATE_KEY=self.files["good.key"]).code, 0)
+        place = {"name": "chain", "environment": "prod"}
+        for change in ({"patch": {"set": values(TLS_PRIVATE_KEY=self.files["other.key"])}},
+                       {"patch": {"set": values(MORE=b"x")}}, {"patch": {"remove": ["TLS_PRIVATE_KEY"]}},
+                       {"replace": {"values": values(KEY=b"v")}}):
+            self.assertEqual(self.call(SECRET + "UpdateSecretValues", {**place, **change}).code, 3, change.keys())
+        both = values(TLS_CERTIFICATE=self.files["other.pem"], TLS_PRIVATE_KEY=self.files["other.key"])
+        changed = self.call(SECRET + "UpdateSecretValues", {**place, "patch": {"set": both}}).message["secret"]
+        self.assertIn("other.example", changed["facts"]["subject"])
+        back = self.done("RollBackSecret", "chain", version=1)
+        self.assertIn("good.example", back["facts"]["subject"])
+        copy = self.done("CopySecret", "chain", target_environment="stage")
+        self.assertEqual((copy["type"], copy["facts"]), ("SECRET_TYPE_MTLS", back["facts"]))
+
+    def test_wrong_keys_encrypted_keys_and_unknown_types_are_refused(self):
+        for kind, pairs, field in (
+                ("SSH_KEY", {"PRIVATE_KEY": self.files["locked"]}, "values.PRIVATE_KEY"),
+                ("SSH_KEY", {"PRIVATE_KEY": b"no key"}, "values.PRIVATE_KEY"),
+                ("SSH_KEY", {"KEY": self.files["plain"]}, None), ("SSH_KEY", {"PRIVATE_KEY": self.files["plain"], "X": b""}, None),
+                ("CA_CERT", {"CA_CERTIFICATE": self.files["good.key"]}, "values.CA_CERTIFICATE"),
+                ("GITHUB_APP", {"GITHUB_APP_ID": b"abc", "GITHUB_APP_PRIVATE_KEY": b"x"}, None)):
+            answer = self.store("refused", kind, **pairs)
+            self.assertEqual(answer.code, 3, (kind, answer))
+            if field is not None:
+                self.assertEqual(answer.fields, [field])
+        answer = self.call(SECRET + "CreateSecret", {"name": "refused", "type": 77, "values": values(K=b"v")})
+        self.assertEqual(answer.fields, ["type"])
+
+    def test_damaged_structured_secret_is_overwritten_whole_with_any_values(self):
+        for name, pairs, kind in (("harmed1", {"PRIVATE_KEY": self.files["plain"]}, "SSH_KEY"), ("harmed2", {"K": b"v"}, "CUSTOM")):
+            uid = self.store(name, "SSH_KEY", PRIVATE_KEY=self.files["plain"]).message["secret"]["uid"]
+            self.sql(f"update secret set tags = array['x'] where secret_id = '{uid}'")
+            after = self.replace(name, **pairs)
+            self.assertEqual((after["type"], after["state"]), ("SECRET_TYPE_" + kind, "SECRET_STATE_ACTIVE"))
+
+    def test_secret_of_another_type_is_no_target_of_a_copy(self):
+        self.store("typed", "SSH_KEY", PRIVATE_KEY=self.files["plain"])
+        self.create("typed", "stage")
+        answer = self.ask("CopySecret", "typed", target_environment="stage", overwrite=True)
+        self.assertEqual(answer.reason, "SECRET_EXISTS")
 
 
 if __name__ == "__main__":

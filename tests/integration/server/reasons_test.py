@@ -195,7 +195,7 @@ class Reasons(context.ServerTest):
         return answer
 
     def not_available(self):
-        return self.call(SECRET + "CreateSecret", {"name": "k", "type": "SECRET_TYPE_SSH_KEY", "values": values(K=PLANTED)})
+        return self.call(SECRET + "CreateSecret", {"name": "k", "type": 77, "values": values(K=PLANTED)})
 
     def service_unknown(self):
         return self.connection.call("grpc.health.v1.Health/Check", {"service": "nothing"})

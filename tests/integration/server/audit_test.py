@@ -96,6 +96,16 @@ class Audit(context.ServerTest):
         self.assertEqual(record["objects"][0]["reason"], "PERMISSION_DENIED")
         self.assertNotIn("uid", record["objects"][0])
 
+    def test_expressions_and_declarations_leave_what_was_handed_out_and_nothing_of_what_was_not_needed(self):
+        item = {"environments": ["prod"], "declarations": [{"name": "slack", "keys": ["BOT"]}, {"name": "x", "optional": True}],
+                "expressions": ["${{ SECRETS.gone.KEY || SECRETS.slack.BOT || SECRETS.slack.APP }}", "${{ 'literal' || SECRETS.slack.APP }}"]}
+        answer = self.call(context.RESOLVE, {"items": [item]})
+        record, = self.records_of(answer)
+        self.assertEqual(record.get("code", 0), 0)
+        self.assertEqual([(o["name"], o["keys"], o.get("reason", "")) for o in record["objects"]],
+                         [("slack", ["BOT"], ""), ("gone", ["KEY"], "SECRET_NOT_FOUND")])
+        self.assertNotIn("literal", json.dumps(record))
+
     def test_preflight_leaves_that_it_released_nothing(self):
         item = {"environments": ["prod"], "references": references("slack.BOT")}
         answer = self.call(context.RESOLVE, {"items": [item], "validate_only": True})

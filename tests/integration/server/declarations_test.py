@@ -230,6 +230,15 @@ class Declarations(context.AccessTest):
                  and self.value(r, "tenant_role", "ROLE") == f"role of {r['environment']}".encode()]
         self.assertEqual(len(right), 199)
 
+    def test_calls_that_come_together_get_what_each_of_them_declared(self):
+        """They are read by one statement, if they come close enough to each other."""
+        declarations = [declared("full", "A", "Z"), declared("none", "K", optional=True)]
+        for _ in range(5):
+            answers = self.together(8, RESOLVE, {"items": [{"environments": ["prod"], "declarations": declarations}]})
+            results = [answer.message["results"][0] for answer in answers]
+            self.assertEqual([short(r["outcomes"]) for r in results], [["RESOLVED", "ABSENT", "ABSENT"]] * 8)
+            self.assertEqual([given(r) for r in results], [{"full": ["A"]}] * 8)
+
     def test_1000_declared_keys_pass_and_1001_are_refused(self):
         self.store("wide", "wide", **{f"K{i:02}": b"%d" % i for i in range(100)})
         keys = " ".join(f"K{i:02}" for i in range(100))

@@ -93,6 +93,18 @@ static struct ticket *take_free(struct dispatch *dispatch)
     return ticket;
 }
 
+static struct call_peer peer_of(const struct exchange_peer *peer)
+{
+    struct call_peer from = {
+        .has_address = peer->has_ip,
+        .local = strcmp(peer->transport, "ipc") == 0,
+        .has_uid = peer->has_uid,
+        .uid = peer->uid,
+    };
+    memcpy(from.address, peer->ip, sizeof from.address);
+    return from;
+}
+
 static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exchange *exchange)
 {
     ticket_set_state(ticket, TICKET_ADMITTING);
@@ -115,6 +127,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
         .arena = &ticket->arena,
         .err = &ticket->err,
         .peer = exchange->peer.address,
+        .from = peer_of(&exchange->peer),
         .received_us = exchange->received_us,
         .deadline_us = exchange->received_us,
     };

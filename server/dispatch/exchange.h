@@ -20,6 +20,8 @@ struct exchange_peer {
     uint32_t connection;   /* the same for all requests of one connection */
     bool has_uid;          /* ipc only */
     uint32_t uid;
+    bool has_ip;                      /* tcp only */
+    uint8_t ip[16];                   /* IPv6, or IPv4 in its mapped form */
     char address[EXCHANGE_PEER_TEXT]; /* "127.0.0.1:4711", "pid 123" */
 };
 

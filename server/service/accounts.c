@@ -3,18 +3,35 @@
 #include <inttypes.h>
 
 #include "common/name.h"
+#include "server/service/account_fields.h"
 #include "server/service/authorize.h"
 #include "server/service/guard.h"
+#include "server/service/issuer.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
 #include "server/service/write.h"
-
-enum { DESCRIPTION_MAX = 1000 };
 
 cof_code account_not_found(struct call *call, struct cof_slice name)
 {
     return cof_fail(call->err, COF_REASON_ACCOUNT_NOT_FOUND, "there is no service account \"%.*s\"; %s",
                     (int) name.len, (const char *) name.data, cof_reason_next_step(COF_REASON_ACCOUNT_NOT_FOUND));
+}
+
+static cof_code network_texts(struct call *call, const struct row_texts *networks,
+                              Coffer__V1__ServiceAccount *message)
+{
+    message->networks = cof_arena_array(call->arena, networks->count, sizeof *message->networks);
+    if (message->networks == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < networks->count; i++) {
+        message->networks[i] = text_of(call->arena, networks->items[i]);
+        if (message->networks[i] == NULL) {
+            return cof_arena_exhausted(call->err);
+        }
+        message->n_networks++;
+    }
+    return COF_OK;
 }
 
 cof_code account_message(struct call *call, const struct principal_row *row,
@@ -33,12 +50,14 @@ cof_code account_message(struct call *call, const struct principal_row *row,
     message->disabled = row->disabled;
     message->expire_time = time_of(call->arena, row->expire_time);
     message->create_time = time_of(call->arena, row->create_time);
+    message->delete_time = time_of(call->arena, row->delete_time);
     message->etag = cof_arena_format(call->arena, "%" PRId64, row->metadata_version);
     if (message->workspace == NULL || message->name == NULL || message->uid == NULL ||
         message->description == NULL || message->create_time == NULL || message->etag == NULL) {
         return cof_arena_exhausted(call->err);
     }
     *ret_message = message;
+    TRY(network_texts(call, &row->networks, message));
     return rights_messages(row->grants, call->arena, &message->grants, &message->n_grants, call->err);
 }
 
@@ -49,8 +68,6 @@ struct creation {
     const Coffer__V1__CreateServiceAccountRequest *request;
     Coffer__V1__CreateServiceAccountResponse *response;
     struct principal_row row;
-    struct rule_set grants;
-    bool must_be_first; /* a system token may make the first account of a workspace, and no other */
 };
 
 static cof_code exists(struct call *call, const struct creation *creation)
@@ -75,7 +92,7 @@ static cof_code check_first(struct call *call, struct creation *creation)
 {
     AUTO(rows_cleanup) struct rows *count = NULL;
     TRY(session_next(call->session, &count, call->err));
-    if (creation->must_be_first && rows_i64(count, 0, 0) > 0) {
+    if (creation->row.bootstrap && rows_i64(count, 0, 0) > 0) {
         return cof_fail(
             call->err, COF_REASON_PERMISSION_DENIED,
             "a system token makes only the first account of a workspace, and this one has accounts; use a "
@@ -98,7 +115,6 @@ static cof_code decide_create(struct call *call, void *context)
     TRY(check_first(call, creation));
     row->principal_id = cof_uuid_random();
     row->create_time = call_now(call);
-    row->bootstrap = creation->must_be_first;
     TRY(guard_seal_row(call, &principal_row_type, &row->workspace_id, row));
     TRY(account_message(call, row, &creation->response->service_account));
     return write_object(call, &creation->write, "service_account", &row->principal_id, none, row->name, &object);
@@ -143,62 +159,21 @@ static cof_code read_kind(struct call *call, struct creation *creation)
     return wrong_kind(call, "there is no such kind of account");
 }
 
-/* Who may grant what (formats.md, `sys`): a system token makes fleet accounts and the first account of a workspace
- * with any grant; everybody else grants at most what the caller may do. */
-static cof_code check_grants(struct call *call, struct creation *creation)
-{
-    const struct caller *caller = call->caller;
-    const struct rule_set none = {NULL, 0};
-    creation->must_be_first =
-        caller->kind == COF_TOKEN_SYSTEM && creation->row.token_kind == (int32_t) COF_TOKEN_WORKSPACE;
-    if (creation->must_be_first ||
-        (caller->kind == COF_TOKEN_SYSTEM && creation->row.token_kind == (int32_t) COF_TOKEN_FLEET)) {
-        return COF_OK;
-    }
-    if (rights_within(&creation->grants, &none, &caller->grants, &caller->restrictions)) {
-        return COF_OK;
-    }
-    return cof_fail_field(call->err, COF_REASON_TOKEN_EXCEEDS_ISSUER, "grants", "%s; %s",
-                          cof_reason_meaning(COF_REASON_TOKEN_EXCEEDS_ISSUER),
-                          cof_reason_next_step(COF_REASON_TOKEN_EXCEEDS_ISSUER));
-}
-
-static cof_code read_rest(struct call *call, struct creation *creation)
-{
-    const Coffer__V1__CreateServiceAccountRequest *request = creation->request;
-    struct principal_row *row = &creation->row;
-    row->description = cof_slice_text(request->description);
-    if (row->description.len > DESCRIPTION_MAX) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "description",
-                              "description has %zu bytes; at most %d are allowed", row->description.len,
-                              DESCRIPTION_MAX);
-    }
-    if (!time_read(request->expire_time, &row->expire_time)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expire_time",
-                              "expire_time lies outside the years 1 to 9999");
-    }
-    if (request->n_networks > 0) {
-        return cof_fail_field(call->err, COF_REASON_NOT_AVAILABLE, "networks",
-                              "this server does not limit accounts to networks; leave the field empty");
-    }
-    row->kind = PRINCIPAL_SERVICE_ACCOUNT;
-    row->metadata_version = 1;
-    return COF_OK;
-}
-
 static cof_code read_creation(struct call *call, struct creation *creation)
 {
     const Coffer__V1__CreateServiceAccountRequest *request = creation->request;
     struct principal_row *row = &creation->row;
     TRY(read_kind(call, creation));
-    TRY(rights_read(request->grants, request->n_grants, (cof_token_kind) row->token_kind, "grants", call->arena,
-                    &creation->grants, call->err));
-    if (row->token_kind == (int32_t) COF_TOKEN_WORKSPACE) {
-        rights_confine(&creation->grants, &row->workspace_id);
-    }
-    TRY(check_grants(call, creation));
-    TRY(rights_pack(request->grants, request->n_grants, call->arena, &row->grants, call->err));
-    return read_rest(call, creation);
+    row->kind = PRINCIPAL_SERVICE_ACCOUNT;
+    row->metadata_version = 1;
+    row->delete_time = ROW_NO_TIME;
+    /* Of a workspace's accounts a system token makes the first one, and no other. */
+    row->bootstrap = call->caller->kind == COF_TOKEN_SYSTEM && row->token_kind == (int32_t) COF_TOKEN_WORKSPACE;
+    TRY(account_set_grants(call, request->grants, request->n_grants, row));
+    TRY(account_set_networks(call, request->networks, request->n_networks, row));
+    TRY(account_set_description(call, request->description, row));
+    TRY(account_set_expire_time(call, request->expire_time, row));
+    return issuer_check(call, row, NULL, "grants");
 }
 
 cof_code account_create(struct call *call, const Coffer__V1__CreateServiceAccountRequest *request,
@@ -223,32 +198,64 @@ cof_code account_create(struct call *call, const Coffer__V1__CreateServiceAccoun
 
 /* --- Get and list --------------------------------------------------------------------------------------------- */
 
+static cof_code queue_get(struct call *call, const struct address *address,
+                          const Coffer__V1__GetServiceAccountRequest *request)
+{
+    struct cof_uuid uid;
+    if (request->uid[0] != '\0' && !cof_uuid_parse(cof_slice_text(request->uid), &uid)) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "uid", "uid is no UUID in lower case");
+    }
+    const bool by_uid = request->uid[0] != '\0';
+    const struct param params[] = {
+        param_uuid(address_workspace(address)),
+        by_uid ? param_uuid(&uid) : param_text(cof_slice_text(request->name)),
+    };
+    TRY(session_queue(call->session, by_uid ? STATEMENT_PRINCIPAL_BY_ID : STATEMENT_PRINCIPAL_BY_NAME, params,
+                      COF_COUNT(params), call->err));
+    return session_sync(call->session, call->err);
+}
+
+static cof_code check_get(struct call *call, const Coffer__V1__GetServiceAccountRequest *request)
+{
+    if (request->uid[0] != '\0' && request->name[0] != '\0') {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "uid", "only one of name and uid can be given");
+    }
+    return request->uid[0] != '\0'
+               ? COF_OK
+               : cof_name_check(COF_NAME_ACCOUNT, cof_slice_text(request->name), "name", call->err);
+}
+
 cof_code account_get(struct call *call, const Coffer__V1__GetServiceAccountRequest *request,
                      Coffer__V1__GetServiceAccountResponse *response)
 {
     const struct address *address;
     struct principal_row row = {0};
     AUTO(rows_cleanup) struct rows *rows = NULL;
-    TRY(cof_name_check(COF_NAME_ACCOUNT, cof_slice_text(request->name), "name", call->err));
+    TRY(check_get(call, request));
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_ACCOUNT_READ, &address));
     TRY(guard_load_keys(call, address_workspace(address)));
-    const struct param params[] = {param_uuid(address_workspace(address)),
-                                   param_text(cof_slice_text(request->name))};
-    TRY(session_queue(call->session, STATEMENT_PRINCIPAL_BY_NAME, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
+    TRY(queue_get(call, address, request));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) == 0) {
-        return account_not_found(call, cof_slice_text(request->name));
+        return account_not_found(call, cof_slice_text(request->uid[0] != '\0' ? request->uid : request->name));
     }
     TRY(row_read(&principal_row_type, rows, 0, 0, call->arena, &row, call->err));
-    TRY(guard_check_row(call, &principal_row_type, &row.workspace_id, &row));
+    TRY(guard_check_row(call, &principal_row_type, address_workspace(address), &row));
     return account_message(call, &row, &response->service_account);
 }
 
-static cof_code queue_listing(struct call *call, const struct cof_uuid *workspace, struct cof_slice after,
-                              uint32_t size)
+static cof_code queue_listing(struct call *call, const struct cof_uuid *workspace,
+                              const struct page_position *after, bool deleted, uint32_t size)
 {
-    const struct param params[] = {param_uuid(workspace), param_text(after), param_i64(size)};
+    struct cof_uuid last = {{0}};
+    if (after->parts[1].len > 0 && !cof_uuid_parse(after->parts[1], &last)) {
+        return cof_fail_field(call->err, COF_REASON_PAGE_TOKEN_INVALID, "page_token", "%s; %s",
+                              cof_reason_meaning(COF_REASON_PAGE_TOKEN_INVALID),
+                              cof_reason_next_step(COF_REASON_PAGE_TOKEN_INVALID));
+    }
+    const struct param params[] = {
+        param_uuid(workspace), param_text(after->parts[0]), param_uuid(&last), param_bool(deleted), param_i64(size),
+    };
     TRY(session_queue(call->session, STATEMENT_PRINCIPAL_LIST, params, COF_COUNT(params), call->err));
     return session_sync(call->session, call->err);
 }
@@ -264,7 +271,7 @@ cof_code account_list(struct call *call, const Coffer__V1__ListServiceAccountsRe
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_ACCOUNT_READ, &address));
     TRY(page_read(call, PAGE_ACCOUNTS, request->page_token, &position));
     TRY(guard_load_keys(call, address_workspace(address)));
-    TRY(queue_listing(call, address_workspace(address), position.parts[0], size));
+    TRY(queue_listing(call, address_workspace(address), &position, request->show_deleted, size));
     TRY(session_next(call->session, &rows, call->err));
     response->service_accounts = cof_arena_array(call->arena, rows_count(rows), sizeof *response->service_accounts);
     if (response->service_accounts == NULL) {
@@ -279,5 +286,6 @@ cof_code account_list(struct call *call, const Coffer__V1__ListServiceAccountsRe
         return COF_OK;
     }
     position.parts[0] = row.name;
+    position.parts[1] = cof_slice_text(response->service_accounts[size - 1]->uid);
     return page_make(call, PAGE_ACCOUNTS, &position, &response->next_page_token);
 }

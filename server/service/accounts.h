@@ -14,6 +14,11 @@ COF_CODE account_get(struct call *call, const Coffer__V1__GetServiceAccountReque
 COF_CODE account_list(struct call *call, const Coffer__V1__ListServiceAccountsRequest *request,
                       Coffer__V1__ListServiceAccountsResponse *response);
 
+COF_CODE account_update(struct call *call, const Coffer__V1__UpdateServiceAccountRequest *request,
+                        Coffer__V1__UpdateServiceAccountResponse *response);
+COF_CODE account_delete(struct call *call, const Coffer__V1__DeleteServiceAccountRequest *request,
+                        Coffer__V1__DeleteServiceAccountResponse *response);
+
 /* The message of an account's row. */
 COF_CODE account_message(struct call *call, const struct principal_row *row,
                          Coffer__V1__ServiceAccount **ret_message);

@@ -11,6 +11,7 @@
 #include "common/token.h"
 #include "common/uuid.h"
 #include "server/crypto/keyring.h"
+#include "server/service/networks.h"
 #include "server/service/secret_read.h"
 #include "server/store/session.h"
 
@@ -91,6 +92,7 @@ struct call {
     int64_t received_us;      /* monotonic */
     int64_t deadline_us;      /* monotonic */
     const char *peer;         /* transport and address, for the audit trail */
+    struct call_peer from;    /* the same, for limits of accounts to networks */
     struct call_prefetch prefetch;
     uint32_t waits;        /* how often the call has waited already; it began anew each time */
     struct call_wait wait; /* what the handler that failed would wait for; see call_wait_for_revision */

@@ -19,20 +19,26 @@ static bool hash_fits(struct call *call, const struct cof_token *token, const st
     return cof_secret_equal(cof_slice_of(digest, sizeof digest), stored) && rows_count(rows) == 1;
 }
 
+cof_code caller_check_account(struct call *call, const struct principal_row *account)
+{
+    if (account->delete_time != ROW_NO_TIME) {
+        return refuse(call, COF_REASON_TOKEN_INVALID);
+    }
+    if (account->disabled || (account->expire_time != ROW_NO_TIME && account->expire_time <= call_now(call))) {
+        return refuse(call, COF_REASON_ACCOUNT_DISABLED);
+    }
+    return networks_permit(&account->networks, &call->from) ? COF_OK : refuse(call, COF_REASON_NETWORK_DENIED);
+}
+
 static cof_code check_state(struct call *call, const struct caller *caller)
 {
-    const int64_t now = call_now(call);
     if (caller->token.revoke_time != ROW_NO_TIME) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
     }
-    if (caller->token.expire_time != ROW_NO_TIME && caller->token.expire_time <= now) {
+    if (caller->token.expire_time != ROW_NO_TIME && caller->token.expire_time <= call_now(call)) {
         return refuse(call, COF_REASON_TOKEN_EXPIRED);
     }
-    if (caller->account.disabled ||
-        (caller->account.expire_time != ROW_NO_TIME && caller->account.expire_time <= now)) {
-        return refuse(call, COF_REASON_ACCOUNT_DISABLED);
-    }
-    return COF_OK;
+    return caller_check_account(call, &caller->account);
 }
 
 /* Dispatch has told nobody yet that the rows exist; a wrong MAC authorises nothing. */

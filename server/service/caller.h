@@ -22,10 +22,15 @@ COF_CODE caller_queue(struct session *session, const struct cof_token *token, st
 /*
  * Checks the token against its row: hash, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
  * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same
- * for unknown, wrong and revoked), TOKEN_EXPIRED, ACCOUNT_DISABLED or CORRUPTED. `rows` must outlive the caller.
+ * for unknown, wrong and revoked, and for all of a deleted account), TOKEN_EXPIRED, ACCOUNT_DISABLED, NETWORK_DENIED or
+ * CORRUPTED. `rows` must outlive the caller.
  */
 COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct rows *rows,
                      struct caller *ret_caller);
+
+/* Whether tokens of this account work now, and from where the call comes: fails with TOKEN_INVALID if it was deleted,
+ * ACCOUNT_DISABLED or NETWORK_DENIED. */
+COF_CODE caller_check_account(struct call *call, const struct principal_row *account);
 
 bool caller_permits(const struct caller *caller, const struct right *right);
 bool caller_permits_somewhere(const struct caller *caller, cof_permission permission,

@@ -178,6 +178,7 @@ static cof_code build_admin(struct creation *creation)
     row->bootstrap = true;
     row->expire_time = ROW_NO_TIME;
     row->create_time = call_now(call);
+    row->delete_time = ROW_NO_TIME;
     row->metadata_version = 1;
     TRY(system_grants(call, &row->grants));
     return guard_seal_row(call, &principal_row_type, &cof_uuid_zero, row);

@@ -5,6 +5,7 @@
 #include "server/service/accounts.h"
 #include "server/service/authorize.h"
 #include "server/service/guard.h"
+#include "server/service/issuer.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
 #include "server/service/token_new.h"
@@ -68,12 +69,6 @@ static cof_code look_issue(struct call *call, void *context)
     return session_queue(call->session, STATEMENT_PRINCIPAL_KEEP, params, COF_COUNT(params), call->err);
 }
 
-static cof_code exceeds(struct call *call, const char *why)
-{
-    return cof_fail(call->err, COF_REASON_TOKEN_EXCEEDS_ISSUER, "%s; %s", why,
-                    cof_reason_next_step(COF_REASON_TOKEN_EXCEEDS_ISSUER));
-}
-
 /* A token that ends hands out none that lives on. */
 static bool outlives(const struct issue *issue, const struct caller *caller)
 {
@@ -81,31 +76,18 @@ static bool outlives(const struct issue *issue, const struct caller *caller)
     return end != ROW_NO_TIME && (issue->row.expire_time == ROW_NO_TIME || issue->row.expire_time > end);
 }
 
-/* Who may hand out what: a system token for fleet accounts and for the first account of a workspace, which nobody
- * else could; everybody else within what the caller may do. */
+/* Within what the caller may do, and not for longer. A system token hands out what it cannot use itself, so its own end
+ * does not matter there. */
 static cof_code check_issuer(struct call *call, const struct issue *issue)
 {
     const struct caller *caller = call->caller;
-    struct rule_set grants;
-    const cof_token_kind kind = (cof_token_kind) issue->account.token_kind;
-    if (caller->kind == COF_TOKEN_SYSTEM && kind == COF_TOKEN_FLEET) {
-        return COF_OK;
-    }
-    if (caller->kind == COF_TOKEN_SYSTEM && kind == COF_TOKEN_WORKSPACE) {
-        return issue->account.bootstrap
-                   ? COF_OK
-                   : exceeds(call, "a system token issues tokens only for the first account of a workspace");
-    }
-    TRY(rights_unpack(issue->account.grants, kind, call->arena, &grants, call->err));
-    if (kind == COF_TOKEN_WORKSPACE) {
-        rights_confine(&grants, address_workspace(issue->address));
-    }
-    if (!rights_within(&grants, &issue->restrictions, &caller->grants, &caller->restrictions)) {
-        return exceeds(call, "the token would permit more than the caller may do");
-    }
-    if (outlives(issue, caller)) {
-        return exceeds(call,
-                       "the token would live longer than the one that it is issued with; set its expire_time");
+    const bool gives_away =
+        caller->kind == COF_TOKEN_SYSTEM && issue->account.token_kind != (int32_t) COF_TOKEN_SYSTEM;
+    TRY(issuer_check(call, &issue->account, &issue->restrictions, NULL));
+    if (!gives_away && outlives(issue, caller)) {
+        return cof_fail_field(
+            call->err, COF_REASON_TOKEN_EXCEEDS_ISSUER, "expire_time",
+            "the token would live longer than the one that it is issued with; set its expire_time");
     }
     return COF_OK;
 }

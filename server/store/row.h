@@ -76,6 +76,7 @@ struct row_texts {
     COLUMN(principal, BOOL, disabled)            \
     COLUMN(principal, TIME_OR_NULL, expire_time) \
     COLUMN(principal, TIME, create_time)         \
+    COLUMN(principal, TIME_OR_NULL, delete_time) \
     COLUMN(principal, I64, metadata_version)     \
     COLUMN(principal, I32, mac_generation)       \
     COLUMN(principal, BYTES, mac)

@@ -551,19 +551,36 @@ static void describe_ipc(nng_stream *stream, struct exchange_peer *peer)
     }
 }
 
+static void describe_ipv4(const nng_sockaddr_in *address, struct exchange_peer *peer)
+{
+    static const uint8_t mapped[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    char text[INET_ADDRSTRLEN] = "";
+    (void) inet_ntop(AF_INET, &address->sa_addr, text, sizeof text);
+    (void) snprintf(peer->address, sizeof peer->address, "%s:%u", text, ntohs(address->sa_port));
+    memcpy(peer->ip, mapped, sizeof mapped);
+    memcpy(peer->ip + sizeof mapped, &address->sa_addr, sizeof address->sa_addr);
+    peer->has_ip = true;
+}
+
+static void describe_ipv6(const nng_sockaddr_in6 *address, struct exchange_peer *peer)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+    (void) inet_ntop(AF_INET6, &address->sa_addr, text, sizeof text);
+    (void) snprintf(peer->address, sizeof peer->address, "[%s]:%u", text, ntohs(address->sa_port));
+    memcpy(peer->ip, address->sa_addr, sizeof peer->ip);
+    peer->has_ip = true;
+}
+
 static void describe(nng_stream *stream, const char *transport, struct exchange_peer *peer)
 {
     nng_sockaddr address;
-    char text[INET6_ADDRSTRLEN] = "";
     *peer = (struct exchange_peer){.transport = transport};
     if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) != 0 || address.s_family == NNG_AF_IPC) {
         describe_ipc(stream, peer);
     } else if (address.s_family == NNG_AF_INET) {
-        (void) inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof text);
-        (void) snprintf(peer->address, sizeof peer->address, "%s:%u", text, ntohs(address.s_in.sa_port));
+        describe_ipv4(&address.s_in, peer);
     } else if (address.s_family == NNG_AF_INET6) {
-        (void) inet_ntop(AF_INET6, &address.s_in6.sa_addr, text, sizeof text);
-        (void) snprintf(peer->address, sizeof peer->address, "[%s]:%u", text, ntohs(address.s_in6.sa_port));
+        describe_ipv6(&address.s_in6, peer);
     }
 }
 

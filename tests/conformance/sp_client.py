@@ -27,6 +27,7 @@ WELL_KNOWN = """
 package google.protobuf;
 message Timestamp { int64 seconds = 1; int32 nanos = 2; }
 message Duration { int64 seconds = 1; int32 nanos = 2; }
+message FieldMask { repeated string paths = 1; }
 message Any { string type_url = 1; bytes value = 2; }
 message FieldMask { repeated string paths = 1; }
 """

@@ -76,7 +76,8 @@ def main():
              strict_environments=False, disabled=True, create_time=MICROSECONDS)
     emit_row("principal", workspace_id=numbered("workspace", 16), principal_id=numbered("principal", 16), kind=1,
              token_kind=2, name=b"executor", description=b"", grants=numbered("grants", 40), networks=[b"10.0.0.0/8"],
-             bootstrap=True, disabled=False, expire_time=None, create_time=MICROSECONDS, metadata_version=7)
+             bootstrap=True, disabled=False, expire_time=None, create_time=MICROSECONDS,
+             delete_time=None, metadata_version=7)
     emit_row("token", workspace_id=numbered("workspace", 16), token_id=numbered("token", 16),
              principal_id=numbered("principal", 16), hash=numbered("hash", 32), narrowing_key=numbered("narrowing", 60),
              restrictions=b"", description=b"for a test", issuer_id=numbered("issuer", 16), create_time=MICROSECONDS,

@@ -110,13 +110,16 @@ create table principal (
     disabled bool not null,
     expire_time timestamptz,
     create_time timestamptz not null,
+    delete_time timestamptz,
     metadata_version bigint not null check (metadata_version > 0),
     mac_generation int not null,
     mac bytea not null,
     primary key (workspace_id, principal_id)
 );
 
-create unique index principal_name on principal (workspace_id, name);
+-- The row of a deleted account stays, for audit records name it, and its name can be used again.
+create unique index principal_name on principal (workspace_id, name) where delete_time is null;
+create index principal_by_name on principal (workspace_id, name, principal_id);
 
 create table token (
     workspace_id uuid not null,

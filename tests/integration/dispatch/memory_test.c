@@ -629,6 +629,31 @@ BUILD(list_accounts, Coffer__V1__ListServiceAccountsRequest, coffer__v1__list_se
     request.page_size = 1;
     (void) name;
 })
+BUILD(update_account, Coffer__V1__UpdateServiceAccountRequest, coffer__v1__update_service_account_request, {
+    static char mask_texts[][16] = {"description", "grants", "networks", "expire_time"};
+    static char network_texts[][24] = {"unix", "2001:db8::/32", "192.0.2.1", "unix:1000"};
+    Google__Protobuf__FieldMask mask;
+    Coffer__V1__Rule rule;
+    Coffer__V1__Rule *rules[] = {&rule};
+    char *paths[] = {mask_texts[0], mask_texts[1], mask_texts[2], mask_texts[3]};
+    char *networks[] = {network_texts[0], network_texts[1], network_texts[2], network_texts[3]};
+    google__protobuf__field_mask__init(&mask);
+    coffer__v1__rule__init(&rule);
+    mask.paths = paths;
+    mask.n_paths = 4;
+    rule.permissions = permission_texts;
+    rule.n_permissions = 1;
+    request.name = name;
+    request.update_mask = &mask;
+    request.description = name;
+    request.grants = rules;
+    request.n_grants = 1;
+    request.networks = networks;
+    request.n_networks = 4;
+    return pack(&request.base, to);
+})
+BUILD(delete_account, Coffer__V1__DeleteServiceAccountRequest, coffer__v1__delete_service_account_request,
+      { request.name = name; })
 BUILD(issue_token, Coffer__V1__IssueTokenRequest, coffer__v1__issue_token_request, {
     request.service_account = account_text;
     request.description = name;
@@ -656,6 +681,8 @@ BUILD(list_workspaces, Coffer__V1__ListWorkspacesRequest, coffer__v1__list_works
 static const struct step caller_step = {TOKEN "GetCaller", no_fields, false};
 static const struct step make_secret = {SECRET "CreateSecret", create_secret, false};
 static const struct step make_environment = {ENVIRONMENT "CreateEnvironment", create_environment, false};
+
+static const struct step make_account = {ACCOUNT "CreateServiceAccount", create_account, false};
 
 /* --- Scenarios ------------------------------------------------------------------------------------------------ */
 
@@ -743,6 +770,10 @@ SCENARIO(listing_environments_without_memory, NULL, false,
 SCENARIO(creating_an_account_without_memory, NULL, true, {ACCOUNT "CreateServiceAccount", create_account, false})
 SCENARIO(reading_an_account_without_memory, NULL, false, {ACCOUNT "GetServiceAccount", get_account, false})
 SCENARIO(listing_accounts_without_memory, NULL, false, {ACCOUNT "ListServiceAccounts", list_accounts, false})
+SCENARIO(changing_an_account_without_memory, &make_account, true,
+         {ACCOUNT "UpdateServiceAccount", update_account, false})
+SCENARIO(deleting_an_account_without_memory, &make_account, true,
+         {ACCOUNT "DeleteServiceAccount", delete_account, false})
 SCENARIO(issuing_a_token_without_memory, NULL, true, {TOKEN "IssueToken", issue_token, false})
 SCENARIO(listing_tokens_without_memory, NULL, false, {TOKEN "ListTokens", list_tokens, false})
 SCENARIO(creating_a_workspace_without_memory, NULL, true, {WORKSPACE "CreateWorkspace", create_workspace, true})
@@ -926,6 +957,8 @@ int main(int argc, char **argv)
         TEST(creating_an_account_without_memory),
         TEST(reading_an_account_without_memory),
         TEST(listing_accounts_without_memory),
+        TEST(changing_an_account_without_memory),
+        TEST(deleting_an_account_without_memory),
         TEST(issuing_a_token_without_memory),
         TEST(listing_tokens_without_memory),
         TEST(creating_a_workspace_without_memory),

@@ -124,6 +124,20 @@ class AccessTest(ServerTest):
         self.assertEqual(answer.code, 0, answer)
         return answer.message["secret_text"]
 
+    def update_account(self, name, token=None, workspace="", **changes):
+        """Changes the fields given, None: to nothing; `guards` are the request's etag and expected_uid."""
+        guards = changes.pop("guards", {})
+        given = {field: value for field, value in changes.items() if value is not None}
+        return self.call(ACCOUNT + "UpdateServiceAccount", {
+            "workspace": workspace, "name": name, "update_mask": {"paths": list(changes)}, **given, **guards}, token=token)
+
+    def delete_account(self, name, token=None, workspace="", **guards):
+        return self.call(ACCOUNT + "DeleteServiceAccount", {"workspace": workspace, "name": name, **guards}, token=token)
+
+    def works(self, token, connection=None):
+        """OK, or the reason why the token does not."""
+        return (connection or self.connection).call(TOKEN + "GetCaller", token=token).reason or "OK"
+
     def fleet(self, rules, **options):
         """A token of a new fleet account."""
         return self.token_for(rules, token=self.dev.system, workspace=SYSTEM, kind="TOKEN_KIND_FLEET", **options)

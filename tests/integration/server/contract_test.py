@@ -52,10 +52,13 @@ class Contract(context.ServerTest):
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})
         call("ServiceAccountService/ListServiceAccounts")
+        call("ServiceAccountService/UpdateServiceAccount", {
+            "name": environment, "update_mask": {"paths": ["description"]}, "description": "changed"})
         token = call("TokenService/IssueToken", {"service_account": environment})
         self.assertEqual(len(call("TokenService/ListTokens", {"service_account": environment})["tokens"]), 1)
         call("TokenService/GetCaller", {}, token["secret_text"])
         call("TokenService/RevokeToken", {"token_uid": token["token"]["uid"]})
+        call("ServiceAccountService/DeleteServiceAccount", {"name": environment})
         call("SecretService/DeleteSecret", {**place, "name": "copy"})
         call("SecretService/DeleteSecret", place)
         call("SecretService/RestoreSecret", place)

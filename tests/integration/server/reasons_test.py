@@ -27,6 +27,7 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 NOT_GIVEN = {
     "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
     "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
+    "TOKEN_ENDED": "no method rotates tokens yet",
     "WORKSPACE_DISABLED": "no method disables a workspace yet",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
@@ -237,6 +238,13 @@ class Reasons(context.ServerTest):
 
     def permission_denied(self):
         return self.call(SECRET + "GetSecret", {"name": "there", "environment": "prod"}, token=self.dev.executor)
+
+    def account_needed(self):
+        return self.call(ACCOUNT + "DeleteServiceAccount", {"name": "admin"})
+
+    def network_denied(self):
+        self.account("elsewhere", [{"permissions": ["resolve"]}], networks=["192.0.2.0/24"])
+        return self.call(CALLER, token=self.issue("elsewhere").message["secret_text"])
 
     def workspace_required(self):
         return self.call(ACCOUNT + "ListServiceAccounts", token=self.dev.system)

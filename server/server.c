@@ -12,6 +12,7 @@
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
 #include "server/jobs/confirm.h"
+#include "server/jobs/write_use.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
@@ -162,6 +163,10 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
                  (cof_log_level) settings->log_level, &cof_system_clock);
     TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
     TRY(open_keys(core, err));
+    core->service.token_use = token_use_new();
+    if (core->service.token_use == NULL) {
+        return cof_arena_exhausted(err);
+    }
     fill_service(core);
     return open_database(core, err);
 }
@@ -184,6 +189,7 @@ void server_core_free(struct server_core *core)
         return;
     }
     session_free(core->session);
+    token_use_free(core->service.token_use);
     keyring_free(core->keyring);
     root_key_free(core->root);
     cof_pool_free(core->pool);
@@ -269,6 +275,7 @@ struct server {
     struct audit *audit;
     struct dispatch *dispatch;
     struct confirm *confirm;
+    struct write_use *write_use;
     struct transport *transport;
 };
 
@@ -358,6 +365,18 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
     return dispatch_start(&options, &server->dispatch, err);
 }
 
+static cof_code start_write_use(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct write_use_options options = {
+        .log = &core->log,
+        .session = session_options_of(core),
+        .use = core->service.token_use,
+        .interval_ms = core->settings->tokens_use_interval,
+    };
+    return write_use_start(&options, &server->write_use, err);
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -372,7 +391,8 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .replaced = replaced,
         .context = server,
     };
-    return confirm_start(&options, &server->confirm, err);
+    TRY(confirm_start(&options, &server->confirm, err));
+    return start_write_use(server, err);
 }
 
 static cof_code start_transport(struct server *server, struct cof_error *err)
@@ -448,6 +468,7 @@ static void take_down(struct server *server)
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
     confirm_stop(server->confirm);
+    write_use_stop(server->write_use);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);

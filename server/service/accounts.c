@@ -225,6 +225,21 @@ static cof_code check_get(struct call *call, const Coffer__V1__GetServiceAccount
                : cof_name_check(COF_NAME_ACCOUNT, cof_slice_text(request->name), "name", call->err);
 }
 
+static cof_code read_last_use(struct call *call, const struct principal_row *row,
+                              Google__Protobuf__Timestamp **ret_time)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    const struct param params[] = {param_uuid(&row->workspace_id), param_uuid(&row->principal_id)};
+    TRY(session_queue(call->session, STATEMENT_TOKEN_LAST_USE, params, COF_COUNT(params), call->err));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &rows, call->err));
+    if (rows_null(rows, 0, 0)) {
+        return COF_OK;
+    }
+    *ret_time = time_of(call->arena, rows_time(rows, 0, 0));
+    return *ret_time == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
 cof_code account_get(struct call *call, const Coffer__V1__GetServiceAccountRequest *request,
                      Coffer__V1__GetServiceAccountResponse *response)
 {
@@ -241,7 +256,8 @@ cof_code account_get(struct call *call, const Coffer__V1__GetServiceAccountReque
     }
     TRY(row_read(&principal_row_type, rows, 0, 0, call->arena, &row, call->err));
     TRY(guard_check_row(call, &principal_row_type, address_workspace(address), &row));
-    return account_message(call, &row, &response->service_account);
+    TRY(account_message(call, &row, &response->service_account));
+    return read_last_use(call, &row, &response->service_account->last_use_time);
 }
 
 static cof_code queue_listing(struct call *call, const struct cof_uuid *workspace,

@@ -44,12 +44,14 @@ struct service_limits {
 extern const struct service_limits service_default_limits;
 
 struct audit;
+struct token_use;
 
 /* What all calls share. Constant while the server runs, but for what is atomic. */
 struct service {
     const struct cof_clock *clock;
     struct keyring *keyring;
-    struct audit *audit; /* of reads and refusals; NULL in commands that answer nobody */
+    struct audit *audit;         /* of reads and refusals; NULL in commands that answer nobody */
+    struct token_use *token_use; /* NULL: nobody writes it down */
     struct service_limits limits;
     _Atomic uint64_t epoch; /* of the database; set on every connect */
     _Atomic bool draining;

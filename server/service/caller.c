@@ -2,6 +2,7 @@
 
 #include "common/secret.h"
 #include "server/service/guard.h"
+#include "server/service/token_use.h"
 
 static cof_code refuse(struct call *call, cof_reason reason)
 {
@@ -84,7 +85,9 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
     ret_caller->kind = token->kind;
     TRY(check_rows(call, ret_caller));
     TRY(check_state(call, ret_caller));
-    return read_rights(call, ret_caller);
+    TRY(read_rights(call, ret_caller));
+    token_use_note(call->service->token_use, &token->workspace, &token->id, call_now(call));
+    return COF_OK;
 }
 
 bool caller_permits(const struct caller *caller, const struct right *right)

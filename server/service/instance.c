@@ -195,6 +195,7 @@ static cof_code build_token(struct creation *creation)
     row->create_time = call_now(call);
     row->expire_time = ROW_NO_TIME;
     row->revoke_time = ROW_NO_TIME;
+    row->successor_id = cof_uuid_zero;
     TRY(rights_pack(NULL, 0, call->arena, &row->restrictions, call->err));
     TRY(token_new(call, COF_TOKEN_SYSTEM, row, &creation->token_text));
     return guard_seal_row(call, &token_row_type, &cof_uuid_zero, row);

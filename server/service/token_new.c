@@ -1,6 +1,8 @@
 #include "server/service/token_new.h"
 
 #include "common/secret.h"
+#include "server/service/caller.h"
+#include "server/service/issuer.h"
 
 static const char narrowing_info[] = "coffer v1 narrowing";
 
@@ -44,4 +46,34 @@ cof_code token_new(struct call *call, cof_token_kind kind, struct token_row *row
     }
     cof_wipe(&token, sizeof token);
     return code;
+}
+
+/* A system token hands out what it cannot use itself, so its own end does not matter there. */
+int64_t token_issuer_end(const struct call *call, const struct principal_row *account)
+{
+    const bool gives_away =
+        call->caller->kind == COF_TOKEN_SYSTEM && account->token_kind != (int32_t) COF_TOKEN_SYSTEM;
+    return gives_away ? ROW_NO_TIME : call->caller->token.expire_time;
+}
+
+cof_code token_check_issuer(struct call *call, const struct principal_row *account,
+                            const struct rule_set *restrictions, int64_t expire_time)
+{
+    const int64_t end = token_issuer_end(call, account);
+    TRY(issuer_check(call, account, restrictions, NULL));
+    if (end == ROW_NO_TIME || (expire_time != ROW_NO_TIME && expire_time <= end)) {
+        return COF_OK;
+    }
+    return cof_fail(call->err, COF_REASON_TOKEN_EXCEEDS_ISSUER,
+                    "the token would live longer than the one that it is issued with; set its expire_time");
+}
+
+cof_code token_show(struct call *call, struct cof_slice text, ProtobufCBinaryData *ret_text)
+{
+    char *copy = cof_arena_text(call->arena, text);
+    if (copy == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *ret_text = (ProtobufCBinaryData){text.len, (uint8_t *) copy};
+    return COF_OK;
 }

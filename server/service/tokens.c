@@ -5,7 +5,6 @@
 #include "server/service/accounts.h"
 #include "server/service/authorize.h"
 #include "server/service/guard.h"
-#include "server/service/issuer.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
 #include "server/service/token_new.h"
@@ -13,8 +12,8 @@
 
 enum { DESCRIPTION_MAX = 255 };
 
-static cof_code token_message(struct call *call, const struct token_row *row, const struct principal_row *account,
-                              Coffer__V1__Token **ret_message)
+cof_code token_message(struct call *call, const struct token_row *row, const struct principal_row *account,
+                       int64_t use_time, Coffer__V1__Token **ret_message)
 {
     Coffer__V1__Token *message = cof_arena_alloc(call->arena, sizeof *message);
     if (message == NULL) {
@@ -30,8 +29,13 @@ static cof_code token_message(struct call *call, const struct token_row *row, co
     message->expire_time = time_of(call->arena, row->expire_time);
     message->revoke_time = time_of(call->arena, row->revoke_time);
     message->issuer_uid = text_of_uuid(call->arena, &row->issuer_id);
+    message->last_use_time = time_of(call->arena, use_time);
+    message->successor_uid = cof_uuid_equal(&row->successor_id, &cof_uuid_zero)
+                                 ? text_of(call->arena, (struct cof_slice){NULL, 0})
+                                 : text_of_uuid(call->arena, &row->successor_id);
     if (message->uid == NULL || message->workspace == NULL || message->service_account == NULL ||
-        message->description == NULL || message->create_time == NULL || message->issuer_uid == NULL) {
+        message->description == NULL || message->create_time == NULL || message->issuer_uid == NULL ||
+        message->successor_uid == NULL) {
         return cof_arena_exhausted(call->err);
     }
     *ret_message = message;
@@ -39,12 +43,18 @@ static cof_code token_message(struct call *call, const struct token_row *row, co
                            call->err);
 }
 
-static cof_code record(struct call *call, struct write *write, const struct token_row *row,
-                       const struct principal_row *account)
+cof_code token_record(struct call *call, struct write *write, const struct token_row *row,
+                      const struct principal_row *account)
 {
     Coffer__Audit__V1__Object *object;
     const struct cof_slice none = {NULL, 0};
     return write_object(call, write, "token", &row->token_id, none, account->name, &object);
+}
+
+cof_code token_not_found(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_TOKEN_NOT_FOUND, "there is no such token; %s",
+                    cof_reason_next_step(COF_REASON_TOKEN_NOT_FOUND));
 }
 
 /* --- Issue ---------------------------------------------------------------------------------------------------- */
@@ -69,29 +79,6 @@ static cof_code look_issue(struct call *call, void *context)
     return session_queue(call->session, STATEMENT_PRINCIPAL_KEEP, params, COF_COUNT(params), call->err);
 }
 
-/* A token that ends hands out none that lives on. */
-static bool outlives(const struct issue *issue, const struct caller *caller)
-{
-    const int64_t end = caller->token.expire_time;
-    return end != ROW_NO_TIME && (issue->row.expire_time == ROW_NO_TIME || issue->row.expire_time > end);
-}
-
-/* Within what the caller may do, and not for longer. A system token hands out what it cannot use itself, so its own end
- * does not matter there. */
-static cof_code check_issuer(struct call *call, const struct issue *issue)
-{
-    const struct caller *caller = call->caller;
-    const bool gives_away =
-        caller->kind == COF_TOKEN_SYSTEM && issue->account.token_kind != (int32_t) COF_TOKEN_SYSTEM;
-    TRY(issuer_check(call, &issue->account, &issue->restrictions, NULL));
-    if (!gives_away && outlives(issue, caller)) {
-        return cof_fail_field(
-            call->err, COF_REASON_TOKEN_EXCEEDS_ISSUER, "expire_time",
-            "the token would live longer than the one that it is issued with; set its expire_time");
-    }
-    return COF_OK;
-}
-
 static cof_code take_account(struct call *call, struct issue *issue, const struct rows *rows)
 {
     const Coffer__V1__IssueTokenRequest *request = issue->request;
@@ -102,7 +89,7 @@ static cof_code take_account(struct call *call, struct issue *issue, const struc
     TRY(guard_check_row(call, &principal_row_type, address_workspace(issue->address), &issue->account));
     TRY(rights_read(request->restrictions, request->n_restrictions, (cof_token_kind) issue->account.token_kind,
                     "restrictions", call->arena, &issue->restrictions, call->err));
-    return check_issuer(call, issue);
+    return token_check_issuer(call, &issue->account, &issue->restrictions, issue->row.expire_time);
 }
 
 static cof_code build_token(struct call *call, struct issue *issue)
@@ -116,15 +103,12 @@ static cof_code build_token(struct call *call, struct issue *issue)
     row->description = cof_slice_text(request->description);
     row->create_time = call_now(call);
     row->revoke_time = ROW_NO_TIME;
+    row->successor_id = cof_uuid_zero;
     TRY(rights_pack(request->restrictions, request->n_restrictions, call->arena, &row->restrictions, call->err));
     TRY(token_new(call, (cof_token_kind) issue->account.token_kind, row, &text));
     TRY(guard_seal_row(call, &token_row_type, &row->workspace_id, row));
-    issue->response->secret_text.data = (uint8_t *) cof_arena_text(call->arena, text);
-    issue->response->secret_text.len = text.len;
-    if (issue->response->secret_text.data == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    return token_message(call, row, &issue->account, &issue->response->token);
+    TRY(token_show(call, text, &issue->response->secret_text));
+    return token_message(call, row, &issue->account, ROW_NO_TIME, &issue->response->token);
 }
 
 static cof_code decide_issue(struct call *call, void *context)
@@ -134,7 +118,7 @@ static cof_code decide_issue(struct call *call, void *context)
     TRY(session_next(call->session, &rows, call->err));
     TRY(take_account(call, issue, rows));
     TRY(build_token(call, issue));
-    return record(call, &issue->write, &issue->row, &issue->account);
+    return token_record(call, &issue->write, &issue->row, &issue->account);
 }
 
 /* A token that was issued once is not shown again to a caller who could not issue it. */
@@ -202,10 +186,15 @@ static cof_code read_account(struct call *call, const struct address *address, c
     return row_keep(&principal_row_type, call->arena, ret_row, call->err);
 }
 
-static cof_code queue_listing(struct call *call, const struct principal_row *account, struct cof_slice after,
-                              uint32_t size)
+static cof_code queue_listing(struct call *call, const struct principal_row *account,
+                              const Coffer__V1__ListTokensRequest *request, struct cof_slice after, uint32_t size)
 {
     struct cof_uuid last = {{0}};
+    int64_t end_before;
+    if (!time_read(request->expire_before, &end_before)) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expire_before",
+                              "expire_before lies outside the years 1 to 9999");
+    }
     if (after.len > 0 && !cof_uuid_parse(after, &last)) {
         return cof_fail_field(call->err, COF_REASON_PAGE_TOKEN_INVALID, "page_token", "%s; %s",
                               cof_reason_meaning(COF_REASON_PAGE_TOKEN_INVALID),
@@ -215,6 +204,8 @@ static cof_code queue_listing(struct call *call, const struct principal_row *acc
         param_uuid(&account->workspace_id),
         param_uuid(&account->principal_id),
         param_uuid(&last),
+        request->active_only ? param_time(call_now(call)) : param_null(),
+        end_before == ROW_NO_TIME ? param_null() : param_time(end_before),
         param_i64(size),
     };
     TRY(session_queue(call->session, STATEMENT_TOKEN_LIST, params, COF_COUNT(params), call->err));
@@ -232,7 +223,9 @@ static cof_code fill_list(struct call *call, const struct principal_row *account
         struct token_row row = {0};
         TRY(row_read(&token_row_type, rows, i, 0, call->arena, &row, call->err));
         TRY(guard_check_row(call, &token_row_type, &account->workspace_id, &row));
-        TRY(token_message(call, &row, account, &response->tokens[response->n_tokens++]));
+        const int64_t use_time =
+            rows_null(rows, i, token_row_type.count) ? ROW_NO_TIME : rows_time(rows, i, token_row_type.count);
+        TRY(token_message(call, &row, account, use_time, &response->tokens[response->n_tokens++]));
     }
     return COF_OK;
 }
@@ -250,7 +243,7 @@ cof_code token_list(struct call *call, const Coffer__V1__ListTokensRequest *requ
     TRY(page_read(call, PAGE_TOKENS, request->page_token, &position));
     TRY(guard_load_keys(call, address_workspace(address)));
     TRY(read_account(call, address, request->service_account, &account));
-    TRY(queue_listing(call, &account, position.parts[0], size));
+    TRY(queue_listing(call, &account, request, position.parts[0], size));
     TRY(session_next(call->session, &rows, call->err));
     TRY(fill_list(call, &account, rows, response));
     if (rows_count(rows) < size) {
@@ -285,8 +278,7 @@ static cof_code decide_revoke(struct call *call, void *context)
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) == 0) {
-        return cof_fail(call->err, COF_REASON_TOKEN_NOT_FOUND, "there is no such token; %s",
-                        cof_reason_next_step(COF_REASON_TOKEN_NOT_FOUND));
+        return token_not_found(call);
     }
     TRY(row_read(&token_row_type, rows, 0, 0, call->arena, row, call->err));
     TRY(row_read(&principal_row_type, rows, 0, token_row_type.count, call->arena, &revocation->account, call->err));
@@ -296,8 +288,8 @@ static cof_code decide_revoke(struct call *call, void *context)
         row->revoke_time = call_now(call);
     }
     TRY(guard_seal_row(call, &token_row_type, &revocation->workspace, row));
-    TRY(token_message(call, row, &revocation->account, &revocation->response->token));
-    return record(call, &revocation->write, row, &revocation->account);
+    TRY(token_message(call, row, &revocation->account, ROW_NO_TIME, &revocation->response->token));
+    return token_record(call, &revocation->write, row, &revocation->account);
 }
 
 static cof_code apply_revoke(struct call *call, void *context)
@@ -355,5 +347,5 @@ cof_code token_get_caller(struct call *call, const Coffer__V1__GetCallerRequest 
 {
     (void) request;
     TRY(account_message(call, &call->caller->account, &response->service_account));
-    return token_message(call, &call->caller->token, &call->caller->account, &response->token);
+    return token_message(call, &call->caller->token, &call->caller->account, ROW_NO_TIME, &response->token);
 }

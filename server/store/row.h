@@ -93,6 +93,7 @@ struct row_texts {
     COLUMN(token, TIME, create_time)         \
     COLUMN(token, TIME_OR_NULL, expire_time) \
     COLUMN(token, TIME_OR_NULL, revoke_time) \
+    COLUMN(token, UUID, successor_id)        \
     COLUMN(token, I32, mac_generation)       \
     COLUMN(token, BYTES, mac)
 

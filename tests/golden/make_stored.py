@@ -81,7 +81,7 @@ def main():
     emit_row("token", workspace_id=numbered("workspace", 16), token_id=numbered("token", 16),
              principal_id=numbered("principal", 16), hash=numbered("hash", 32), narrowing_key=numbered("narrowing", 60),
              restrictions=b"", description=b"for a test", issuer_id=numbered("issuer", 16), create_time=MICROSECONDS,
-             expire_time=MICROSECONDS * 2, revoke_time=None)
+             expire_time=MICROSECONDS * 2, revoke_time=None, successor_id=numbered("successor", 16))
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ create table token (
     create_time timestamptz not null,
     expire_time timestamptz,
     revoke_time timestamptz,
+    successor_id uuid not null,
     mac_generation int not null,
     mac bytea not null,
     primary key (workspace_id, token_id),
@@ -140,6 +141,15 @@ create table token (
 );
 
 create index token_by_principal on token (workspace_id, principal_id, token_id);
+
+-- When a token was used last, about: written now and then, and apart from the token's row, which every call reads. It
+-- decides nothing and has no MAC.
+create table token_use (
+    workspace_id uuid not null,
+    token_id uuid not null,
+    use_time timestamptz not null,
+    primary key (workspace_id, token_id)
+) with (fillfactor = 50);
 
 -- Exactly once: one row for each committed write. `answer` is sealed and has no consistency token in it; that is
 -- made from `revision`.

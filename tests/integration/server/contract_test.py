@@ -57,6 +57,7 @@ class Contract(context.ServerTest):
         token = call("TokenService/IssueToken", {"service_account": environment})
         self.assertEqual(len(call("TokenService/ListTokens", {"service_account": environment})["tokens"]), 1)
         call("TokenService/GetCaller", {}, token["secret_text"])
+        call("TokenService/RotateToken", {"token_uid": token["token"]["uid"], "overlap": {"seconds": 60}})
         call("TokenService/RevokeToken", {"token_uid": token["token"]["uid"]})
         call("ServiceAccountService/DeleteServiceAccount", {"name": environment})
         call("SecretService/DeleteSecret", {**place, "name": "copy"})

@@ -27,7 +27,6 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 NOT_GIVEN = {
     "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
     "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
-    "TOKEN_ENDED": "no method rotates tokens yet",
     "WORKSPACE_DISABLED": "no method disables a workspace yet",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
@@ -245,6 +244,13 @@ class Reasons(context.ServerTest):
     def network_denied(self):
         self.account("elsewhere", [{"permissions": ["resolve"]}], networks=["192.0.2.0/24"])
         return self.call(CALLER, token=self.issue("elsewhere").message["secret_text"])
+
+    def token_ended(self):
+        self.account("rotated", [{"permissions": ["resolve"]}])
+        uid = self.issue("rotated").message["token"]["uid"]
+        for _ in range(2):
+            answer = self.call(TOKEN + "RotateToken", {"token_uid": uid, "overlap": {"seconds": 60}})
+        return answer
 
     def workspace_required(self):
         return self.call(ACCOUNT + "ListServiceAccounts", token=self.dev.system)

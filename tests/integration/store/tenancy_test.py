@@ -51,7 +51,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
     ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
-    ("SECRET_COMPARE", 2): "'prod'", ("VERSION_LIST", 3): "9",
+    ("SECRET_COMPARE", 2): "'prod'", ("VERSION_LIST", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
 }
 LIMIT = "1000"
 
@@ -103,6 +103,8 @@ def nodes(plan):
 
 
 class Tenancy(context.ServerTest):
+    SETTINGS = {"COFFERD_TOKENS__USE_INTERVAL": "1h"}  # nothing is written but what fill() writes
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -140,7 +142,8 @@ class Tenancy(context.ServerTest):
         cls.done("SecretService/DeleteSecret", {**at, "name": "gone"}, token)
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"name": "account", "description": mark.decode(), "grants": [{"permissions": ["resolve"]}]}, token)
-        cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
+        issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
+        cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL
 

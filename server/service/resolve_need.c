@@ -1,6 +1,5 @@
 #include "server/service/resolve_need.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 /* --- What is declared ----------------------------------------------------------------------------------------- */

@@ -76,6 +76,16 @@ static size_t sort_values(const struct lookup *lookups, size_t count, const stru
     return found;
 }
 
+/* How many of the sorted values belong to the secret of the first. */
+static size_t count_of_secret(const struct lookup *const *sorted, size_t count)
+{
+    size_t same = 1;
+    while (same < count && cof_slice_equal(sorted[same]->name, sorted[0]->name)) {
+        same++;
+    }
+    return same;
+}
+
 /* Puts the values into the result, by secret and key, each once. */
 static cof_code add_values(const struct building *building)
 {
@@ -93,7 +103,7 @@ static cof_code add_values(const struct building *building)
             continue;
         }
         if (!same_secret) {
-            TRY(add_secret(call, sorted[i], result, found - i));
+            TRY(add_secret(call, sorted[i], result, count_of_secret(&sorted[i], found - i)));
         }
         TRY(add_value(call, sorted[i], result));
     }

@@ -12,6 +12,7 @@
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
 #include "server/jobs/confirm.h"
+#include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
@@ -276,6 +277,7 @@ struct server {
     struct dispatch *dispatch;
     struct confirm *confirm;
     struct write_use *write_use;
+    struct purge *purge;
     struct transport *transport;
 };
 
@@ -377,6 +379,16 @@ static cof_code start_write_use(struct server *server, struct cof_error *err)
     return write_use_start(&options, &server->write_use, err);
 }
 
+static cof_code start_purge(struct server *server, struct cof_error *err)
+{
+    const struct purge_options options = {
+        .log = &server->core->log,
+        .session = session_options_of(server->core),
+        .interval_ms = server->core->settings->jobs_purge_interval,
+    };
+    return purge_start(&options, &server->purge, err);
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -392,6 +404,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .context = server,
     };
     TRY(confirm_start(&options, &server->confirm, err));
+    TRY(start_purge(server, err));
     return start_write_use(server, err);
 }
 
@@ -469,6 +482,7 @@ static void take_down(struct server *server)
     dispatch_stop(server->dispatch);
     confirm_stop(server->confirm);
     write_use_stop(server->write_use);
+    purge_stop(server->purge);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);

@@ -81,6 +81,7 @@ create table secret (
 -- State 1 is active: a deleted secret's name can be used again.
 create unique index secret_address on secret (workspace_id, environment, name) where state = 1;
 create index secret_by_name on secret (workspace_id, name, environment, secret_id);
+create index secret_deleted on secret (delete_time) where state = 2;
 
 -- Former versions, moved here by the write that makes the next one. There is no foreign key: rows come only from a row
 -- of `secret` that is locked, and are never changed.

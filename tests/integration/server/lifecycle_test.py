@@ -10,7 +10,7 @@ import unittest
 
 import context
 from context import ENVIRONMENT, RESOLVE, SECRET
-from cofferd import values
+from cofferd import values, wait_for
 from sp_client import uuid7
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -296,6 +296,40 @@ class Return(LifecycleTest):
         self.done("DeleteSecret", "broken")
         self.sql(f"update secret set description = 'changed' where secret_id = '{uid}'")
         self.assertEqual(self.ask("RestoreSecret", "broken").reason, "CORRUPTED")
+
+
+class Purge(LifecycleTest):
+    SETTINGS = {"COFFERD_JOBS__PURGE_INTERVAL": "100ms"}
+
+    def rows(self, uid):
+        return [self.sql(f"select count(*) from {table} where secret_id = '{uid}'") for table in ("secret", "secret_version")]
+
+    def test_secret_deleted_more_than_30_days_ago_goes_with_its_versions_and_no_other_does(self):
+        secrets = {}
+        for name in ("old", "young", "alive"):
+            secrets[name] = self.create(name)["uid"]
+            self.replace(name, KEY=b"2")
+        for name, days in (("old", 31), ("young", 29)):
+            self.done("DeleteSecret", name)
+            self.sql(f"update secret set delete_time = now() - interval '{days} days' where secret_id = '{secrets[name]}'")
+        wait_for(lambda: self.rows(secrets["old"]) == ["0", "0"], "the deleted secret is still there")
+        self.assertEqual((self.rows(secrets["young"]), self.rows(secrets["alive"])), (["1", "1"], ["1", "1"]))
+        self.assertEqual(self.held("alive"), b"2")
+
+    def test_record_that_is_too_old_to_be_repeated_goes_and_younger_ones_are_answered_again(self):
+        one, other = uuid7(), uuid7()
+        request = {"name": "recorded", "environment": "prod", "values": values(KEY=b"v")}
+        first = self.call(SECRET + "CreateSecret", request, request_id=one)
+        self.call(SECRET + "UpdateSecret", {"name": "recorded", "environment": "prod", "update_mask": {"paths": ["tags"]}},
+                  request_id=other)
+        for request_id, hours in ((one, 24), (other, 26)):
+            self.sql(f"update request set create_time = now() - interval '{hours} hours' where request_id = '{request_id.hex()}'")
+
+        def count(request_id):
+            return self.sql(f"select count(*) from request where request_id = '{request_id.hex()}'")
+        wait_for(lambda: count(other) == "0", "the old record is still there")
+        self.assertEqual(count(one), "1")
+        self.assertEqual(self.call(SECRET + "CreateSecret", request, request_id=one).payload, first.payload)
 
 
 class Copies(LifecycleTest):

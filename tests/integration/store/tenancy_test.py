@@ -36,6 +36,8 @@ ACROSS = {
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
     "SNAPSHOT": (set(), "which transactions are not over"),
     "CHANGE_SINCE": ({"change"}, "which workspaces reached which revision since the last look; no content of a change"),
+    "REQUEST_PURGE": ({"request"}, "records that are too old to be repeated go"),
+    "SECRET_PURGE": ({"secret", "secret_version"}, "secrets that were deleted too long ago to be restored go"),
     "PING": (set(), "whether the connection lives"),
     "CONNECTION_SETTINGS": (set(), "time limits of the connection"),
     "SCHEMA_LOCK": (set(), "one server migrates at a time"),

@@ -4,15 +4,18 @@
  *
  *   may     kind  caller's workspace  grants  restrictions  permission  workspace  environment  name
  *   within  kind  grants  restrictions  outer grants  outer restrictions
+ *   from    networks  peer: 32 hexadecimal digits of an IPv6 address, "unix", or "unix:" and a UID
+ *   inside  networks  outer networks
  *
  * Columns are separated by tabs. Rules are joined by ";", each is permissions|environments|names|workspaces, each of
- * these a list joined by ",". The answer is OK or a reason, for `within` also NO.
+ * these a list joined by ",". The answer is OK or a reason, for the last three also NO.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/service/authorize.h"
+#include "server/service/networks.h"
 
 enum { COLUMNS_MAX = 10, ITEMS_MAX = 64, LINE_MAX_BYTES = 65536, CALL_BYTES = 1 << 20, POOL_BYTES = 1 << 21 };
 
@@ -108,6 +111,47 @@ static cof_code within(struct driver *driver, char **columns, bool *ret_within)
     return COF_OK;
 }
 
+static cof_code read_networks(struct driver *driver, char *text, struct row_texts *ret_networks)
+{
+    size_t count;
+    char **items = list(driver, text, &count);
+    return networks_read(items, count, "networks", &driver->arena, ret_networks, &driver->err);
+}
+
+static struct call_peer read_peer(const char *text)
+{
+    struct call_peer peer = {.local = strncmp(text, "unix", 4) == 0};
+    peer.has_uid = peer.local && text[4] == ':';
+    peer.has_address = !peer.local;
+    if (peer.has_uid) {
+        peer.uid = (uint32_t) strtoul(text + 5, NULL, 10);
+    }
+    for (size_t i = 0; peer.has_address && i < sizeof peer.address; i++) {
+        const char digits[] = {text[2 * i], text[2 * i + 1], '\0'};
+        peer.address[i] = (uint8_t) strtoul(digits, NULL, 16);
+    }
+    return peer;
+}
+
+static cof_code from(struct driver *driver, char **columns, bool *ret_permitted)
+{
+    struct row_texts networks;
+    const struct call_peer peer = read_peer(columns[2]);
+    TRY(read_networks(driver, columns[1], &networks));
+    *ret_permitted = networks_permit(&networks, &peer);
+    return COF_OK;
+}
+
+static cof_code inside(struct driver *driver, char **columns, bool *ret_inside)
+{
+    struct row_texts inner;
+    struct row_texts outer;
+    TRY(read_networks(driver, columns[1], &inner));
+    TRY(read_networks(driver, columns[2], &outer));
+    *ret_inside = networks_within(&inner, &outer);
+    return COF_OK;
+}
+
 static const char *answer(struct driver *driver, char *line)
 {
     char *columns[ITEMS_MAX];
@@ -118,6 +162,10 @@ static const char *answer(struct driver *driver, char *line)
         code = may(driver, columns);
     } else if (count == 6 && strcmp(columns[0], "within") == 0) {
         code = within(driver, columns, &contained);
+    } else if (count == 3 && strcmp(columns[0], "from") == 0) {
+        code = from(driver, columns, &contained);
+    } else if (count == 3 && strcmp(columns[0], "inside") == 0) {
+        code = inside(driver, columns, &contained);
     } else {
         abort();
     }

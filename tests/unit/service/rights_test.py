@@ -5,6 +5,7 @@ The first argument is the program that asks the server's functions (rights_drive
 questions instead of 100,000; TEST_SEED repeats a run.
 """
 
+import ipaddress
 import os
 import pathlib
 import random
@@ -146,6 +147,78 @@ class Rights(unittest.TestCase):
         lines = ["\t".join(["within", str(kind), *map(rules_text, sets)]) for kind, sets in cases]
         for case, answer in zip(cases, ask(lines)):
             self.assertEqual(answer, "OK", case)
+
+    # --- Networks, against Python's own addresses
+
+    def network(self, wrong=False):
+        """A network as text, few enough that they meet; seldom one with bits set behind its prefix."""
+        kind = self.random.random()
+        if kind < 0.1:
+            return "unix"
+        if kind < 0.25:
+            return f"unix:{self.random.choice([0, 1, 1000, 4294967294])}"
+        version, bits = (ipaddress.IPv4Network, 32) if kind < 0.65 else (ipaddress.IPv6Network, 128)
+        prefix = self.random.choice([0, 1, 7, 8, 9, 15, 16, 17, 24, 31, 32] + ([48, 63, 64, 65, 127, 128] if bits == 128 else []))
+        host = self.random.choice([0x0A000000, 0x0A010000, 0x0A0101FF, 0xC0000201]) << (bits - 32)
+        host |= self.random.choice([0, 1, 255])
+        if wrong:
+            return f"{version((host, bits)).network_address}/{prefix}"
+        return str(version((host, prefix), strict=False))
+
+    def peer(self):
+        """(what the server is told, what the model compares)"""
+        kind = self.random.random()
+        if kind < 0.1:
+            return "unix", None
+        if kind < 0.3:
+            uid = self.random.choice([0, 1, 1000, 4294967294, 7])
+            return f"unix:{uid}", uid
+        network = self.network()
+        while network.startswith("unix"):
+            network = self.network()
+        address = ipaddress.ip_network(network)[self.random.choice([0, -1])]
+        whole = int(address) if address.version == 6 else 0xFFFF00000000 | int(address)
+        return f"{whole:032x}", address
+
+    @staticmethod
+    def holds(network, told, peer):
+        if network == "unix":
+            return told.startswith("unix")
+        if network.startswith("unix:"):
+            return told == network
+        return not told.startswith("unix") and peer in ipaddress.ip_network(network)
+
+    @staticmethod
+    def covered(inner, outer):
+        if inner.startswith("unix") or outer.startswith("unix"):
+            return inner == outer or (outer == "unix" and inner.startswith("unix"))
+        a, b = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
+        return a.version == b.version and a.subnet_of(b)
+
+    def test_random_networks_and_peers_agree_with_the_model(self):
+        counts, cases = {}, []
+        for _ in range(QUESTIONS // 10):
+            networks = [self.network(self.random.random() < 0.02) for _ in range(self.random.randint(0, 4))]
+            cases.append((networks, *self.peer()))
+        for (networks, told, peer), answer in zip(cases, ask([f"from\t{','.join(n)}\t{told}" for n, told, _ in cases])):
+            try:
+                _ = [ipaddress.ip_network(n) for n in networks if not n.startswith("unix")]
+                expected = not networks or any(self.holds(n, told, peer) for n in networks)
+            except ValueError:
+                expected = None
+            self.assertEqual(answer, {True: "OK", False: "NO", None: "FIELD_INVALID"}[expected], (networks, told))
+            counts[answer] = counts.get(answer, 0) + 1
+        print(counts, flush=True)
+        for reason in ("OK", "NO", "FIELD_INVALID"):
+            self.assertGreater(counts.get(reason, 0), QUESTIONS // 10000)
+
+    def test_networks_within_others_agree_with_the_model(self):
+        cases = [[[self.network() for _ in range(self.random.randint(0, 3))] for _ in range(2)]
+                 for _ in range(QUESTIONS // 10)]
+        answers = ask([f"inside\t{','.join(inner)}\t{','.join(outer)}" for inner, outer in cases])
+        for (inner, outer), answer in zip(cases, answers):
+            expected = not outer or (bool(inner) and all(any(self.covered(i, o) for o in outer) for i in inner))
+            self.assertEqual(answer, "OK" if expected else "NO", (inner, outer))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ struct cli {
     char *description;
     char *kind;
     char *out;
+    char *overlap;
     char *output;
     bool no_newline;
     bool yes;

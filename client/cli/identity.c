@@ -229,6 +229,36 @@ cli_exit cmd_sa_show(struct cli *cli)
     return code;
 }
 
+static cli_exit confirm_delete(const struct cli *cli)
+{
+    char question[256];
+    (void) snprintf(question, sizeof question, "This deletes the service account \"%.100s\" and all of its tokens.",
+                    cli->arguments[0]);
+    return cli_confirm(cli, question, cli->arguments[0]);
+}
+
+cli_exit cmd_sa_delete(struct cli *cli)
+{
+    Coffer__V1__DeleteServiceAccountRequest request;
+    ProtobufCMessage *answer = NULL;
+    const cli_exit confirmed = confirm_delete(cli);
+    if (confirmed != CLI_OK) {
+        return confirmed;
+    }
+    coffer__v1__delete_service_account_request__init(&request);
+    request.workspace = cli_workspace(cli);
+    request.name = cli->arguments[0];
+    const cli_exit code = cli_call(cli, "coffer.v1.ServiceAccountService/DeleteServiceAccount", &request.base,
+                                   &coffer__v1__delete_service_account_response__descriptor, &answer);
+    if (code == CLI_OK) {
+        const Coffer__V1__ServiceAccount *account =
+            ((Coffer__V1__DeleteServiceAccountResponse *) (void *) answer)->service_account;
+        fprintf(stderr, "%s: deleted, and none of its tokens works any more\n", account->name);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
 /* --- Tokens --------------------------------------------------------------------------------------------------- */
 
 /* Where a token goes: opened before the token is issued, since it is shown only once. */
@@ -257,16 +287,16 @@ static bool write_all(int fd, ProtobufCBinaryData data)
     return true;
 }
 
-static cli_exit show_token(const struct cli *cli, int fd, const Coffer__V1__IssueTokenResponse *issued)
+static cli_exit show_token(const struct cli *cli, int fd, ProtobufCBinaryData text, const Coffer__V1__Token *token)
 {
     static uint8_t newline[] = "\n";
     const char *to = cli->out == NULL ? "standard output" : cli->out;
-    const bool written = write_all(fd, issued->secret_text) && write_all(fd, (ProtobufCBinaryData){1, newline});
+    const bool written = write_all(fd, text) && write_all(fd, (ProtobufCBinaryData){1, newline});
     if (!written) {
         return cli_refuse(CLI_ERROR, "coffer token revoke UID", "%s cannot be written: %s; the token %s is lost",
-                          to, strerror(errno), issued->token->uid);
+                          to, strerror(errno), token->uid);
     }
-    fprintf(stderr, "token %s of %s: %s%s\n", issued->token->uid, issued->token->service_account,
+    fprintf(stderr, "token %s of %s: %s%s\n", token->uid, token->service_account,
             cli->out == NULL ? "shown above, and never again" : "written to ", cli->out == NULL ? "" : cli->out);
     return CLI_OK;
 }
@@ -285,21 +315,70 @@ static cli_exit issue(struct cli *cli, int fd)
                              &coffer__v1__issue_token_response__descriptor, &answer);
     if (code == CLI_OK) {
         const Coffer__V1__IssueTokenResponse *issued = (const Coffer__V1__IssueTokenResponse *) (void *) answer;
-        code = show_token(cli, fd, issued);
+        code = show_token(cli, fd, issued->secret_text, issued->token);
         explicit_bzero(issued->secret_text.data, issued->secret_text.len);
     }
     cli_free_message(answer);
     return code;
 }
 
-cli_exit cmd_token_issue(struct cli *cli)
+/* A number and its unit; false for anything else. */
+static bool read_overlap(const char *text, int64_t *ret_seconds)
+{
+    static const struct {
+        const char *unit;
+        int64_t seconds;
+    } units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
+    int64_t number = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9' && number < INT32_MAX; at++) {
+        number = number * 10 + (*at - '0');
+    }
+    for (size_t i = 0; at != text && i < COF_COUNT(units); i++) {
+        if (strcmp(at, units[i].unit) == 0) {
+            *ret_seconds = number * units[i].seconds;
+            return true;
+        }
+    }
+    return false;
+}
+
+static cli_exit rotate(struct cli *cli, int fd)
+{
+    Coffer__V1__RotateTokenRequest request;
+    Google__Protobuf__Duration overlap;
+    ProtobufCMessage *answer = NULL;
+    coffer__v1__rotate_token_request__init(&request);
+    google__protobuf__duration__init(&overlap);
+    if (!read_overlap(cli->overlap, &overlap.seconds)) {
+        return cli_usage("coffer token rotate UID --overlap 24h", "--overlap %s is no time", cli->overlap);
+    }
+    request.workspace = cli_workspace(cli);
+    request.overlap = &overlap;
+    if (cli->argument_count > 0) {
+        request.token_uid = cli->arguments[0];
+    }
+    cli_exit code = cli_call(cli, "coffer.v1.TokenService/RotateToken", &request.base,
+                             &coffer__v1__rotate_token_response__descriptor, &answer);
+    if (code == CLI_OK) {
+        const Coffer__V1__RotateTokenResponse *rotated = (const Coffer__V1__RotateTokenResponse *) (void *) answer;
+        code = show_token(cli, fd, rotated->secret_text, rotated->token);
+        explicit_bzero(rotated->secret_text.data, rotated->secret_text.len);
+        fprintf(stderr, "token %s works until %s\n", rotated->predecessor->uid,
+                cli_time(rotated->predecessor->expire_time));
+    }
+    cli_free_message(answer);
+    return code;
+}
+
+static cli_exit into_out(struct cli *cli, cli_exit (*make)(struct cli *cli, int fd))
 {
     int fd = -1;
     cli_exit code = open_out(cli, &fd);
     if (code != CLI_OK) {
         return code;
     }
-    code = issue(cli, fd);
+    code = make(cli, fd);
     if (cli->out != NULL && close(fd) != 0 && code == CLI_OK) {
         code = cli_refuse(CLI_ERROR, "coffer token list ACCOUNT", "%s cannot be written: %s", cli->out,
                           strerror(errno));
@@ -308,6 +387,20 @@ cli_exit cmd_token_issue(struct cli *cli)
         (void) unlink(cli->out);
     }
     return code;
+}
+
+cli_exit cmd_token_issue(struct cli *cli)
+{
+    return into_out(cli, issue);
+}
+
+cli_exit cmd_token_rotate(struct cli *cli)
+{
+    if (cli->self == (cli->argument_count > 0) || cli->overlap == NULL) {
+        return cli_usage("coffer token list ACCOUNT shows the UIDs",
+                         "token rotate needs a UID, or --self, and --overlap");
+    }
+    return into_out(cli, rotate);
 }
 
 static cli_exit token_page(struct cli *cli, struct cli_table *table, struct page *page)

@@ -397,6 +397,35 @@ class Tokens(CliTest):
         self.succeed("token", "revoke", "--self", token="sys")
         self.assert_revoked("sys")
 
+    def test_rotated_token_goes_on_for_the_overlap_and_its_successor_after_it(self):
+        self.succeed("set", "rotating.K=-", "-e", "prod", stdin=b"v")
+        self.succeed("sa", "create", "rotating", "--permission", "resolve")
+        self.token("rotating")
+        uid = self.succeed("token", "list", "rotating").decode().split("\t")[0]
+        path = self.dev.directory / "successor.token"
+        for overlap in ("", "h", "1", "-1h", "1 h", "1w", "99999999999999999999d"):
+            code, _, err = self.run_cli("token", "rotate", uid, "--overlap", overlap, "--out", str(path))
+            self.assertNotEqual(code, OK, overlap)
+            self.assertFalse(path.exists())
+        for words in ([], [uid], [uid, "--self", "--overlap", "1h"], ["--overlap", "1h"]):
+            self.assertEqual(self.run_cli("token", "rotate", *words)[0], USAGE, words)
+        code, out, err = self.run_cli("token", "rotate", uid, "--overlap", "30min", "--out", str(path))
+        self.assertEqual((code, out), (OK, b""), err)
+        self.assertIn(f"token {uid} works until ", err)
+        self.assertNotIn("cof_", err)
+        for token in ("rotating", "successor"):
+            self.assertEqual(self.succeed("get", "rotating.K", "-e", "prod", token=token), b"v")
+        self.assertEqual(self.run_cli("token", "rotate", uid, "--overlap", "0s")[0] == OK, False)
+
+    def test_account_is_deleted_after_its_name_was_said_and_its_tokens_end(self):
+        self.succeed("sa", "create", "leaving", "--permission", "resolve")
+        self.token("leaving")
+        self.assertNotEqual(self.run_cli("sa", "delete", "leaving")[0], OK)
+        self.succeed("whoami", token="leaving")
+        self.succeed("sa", "delete", "leaving", "-y")
+        self.assert_revoked("leaving")
+        self.assertEqual(self.run_cli("sa", "show", "leaving")[0], NOT_FOUND)
+
     def test_token_is_on_standard_output_alone_or_in_the_file_alone(self):
         self.succeed("sa", "create", "shown", "--permission", "resolve")
         code, out, err = self.run_cli("token", "issue", "shown")

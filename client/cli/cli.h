@@ -41,10 +41,13 @@ struct cli {
     bool no_newline;
     bool yes;
     bool self;
+    bool disable;
+    bool enable;
     bool help;
     struct cli_list environments;
     struct cli_list environment_patterns;
     struct cli_list names;
+    struct cli_list networks;
     struct cli_list permissions;
     struct cli_list workspaces;
     char **arguments;

@@ -229,6 +229,78 @@ cli_exit cmd_sa_show(struct cli *cli)
     return code;
 }
 
+/* What the options change: the mask's paths, which are written into `paths`, and the request's fields. */
+static size_t fill_update(struct cli *cli, Coffer__V1__UpdateServiceAccountRequest *request, char **paths)
+{
+    static char description[] = "description";
+    static char grants[] = "grants";
+    static char networks[] = "networks";
+    static char disabled[] = "disabled";
+    size_t count = 0;
+    if (cli->description != NULL) {
+        request->description = cli->description;
+        paths[count++] = description;
+    }
+    if (cli->permissions.count > 0) {
+        paths[count++] = grants;
+    }
+    if (cli->networks.count > 0) {
+        const bool any = cli->networks.count == 1 && strcmp(cli->networks.items[0], "any") == 0;
+        request->networks = cli->networks.items;
+        request->n_networks = any ? 0 : cli->networks.count;
+        paths[count++] = networks;
+    }
+    if (cli->disable || cli->enable) {
+        request->disabled = cli->disable;
+        paths[count++] = disabled;
+    }
+    return count;
+}
+
+static cli_exit check_update(const struct cli *cli, size_t changes)
+{
+    const size_t patterns = cli->environment_patterns.count + cli->names.count + cli->workspaces.count;
+    if (changes == 0 || (patterns > 0 && cli->permissions.count == 0)) {
+        return cli_usage("coffer sa update --help",
+                         "sa update needs what changes; patterns belong to permissions, which are given anew");
+    }
+    if (cli->disable && cli->enable) {
+        return cli_usage("coffer sa update --help", "only one of --disable and --enable can be given");
+    }
+    return CLI_OK;
+}
+
+cli_exit cmd_sa_update(struct cli *cli)
+{
+    Coffer__V1__UpdateServiceAccountRequest request;
+    Google__Protobuf__FieldMask mask;
+    Coffer__V1__Rule rule;
+    Coffer__V1__Rule *rules[] = {&rule};
+    char *paths[4];
+    ProtobufCMessage *answer = NULL;
+    coffer__v1__update_service_account_request__init(&request);
+    google__protobuf__field_mask__init(&mask);
+    fill_rule(cli, &rule);
+    request.workspace = cli_workspace(cli);
+    request.name = cli->arguments[0];
+    request.update_mask = &mask;
+    request.grants = rules;
+    request.n_grants = cli->permissions.count > 0 ? 1 : 0;
+    mask.paths = paths;
+    mask.n_paths = fill_update(cli, &request, paths);
+    cli_exit code = check_update(cli, mask.n_paths);
+    if (code != CLI_OK) {
+        return code;
+    }
+    code = cli_call(cli, "coffer.v1.ServiceAccountService/UpdateServiceAccount", &request.base,
+                    &coffer__v1__update_service_account_response__descriptor, &answer);
+    if (code == CLI_OK) {
+        print_account(((Coffer__V1__UpdateServiceAccountResponse *) (void *) answer)->service_account);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
 static cli_exit confirm_delete(const struct cli *cli)
 {
     char question[256];

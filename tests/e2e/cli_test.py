@@ -417,6 +417,25 @@ class Tokens(CliTest):
             self.assertEqual(self.succeed("get", "rotating.K", "-e", "prod", token=token), b"v")
         self.assertEqual(self.run_cli("token", "rotate", uid, "--overlap", "0s")[0] == OK, False)
 
+    def test_account_is_changed_and_the_rest_of_it_stays(self):
+        self.succeed("sa", "create", "changing", "--permission", "resolve", "--env-pattern", "prod")
+        self.token("changing")
+        for words in ([], ["--enable", "--disable"], ["--env-pattern", "x"], ["--description", "d", "--name-pattern", "x"]):
+            self.assertEqual(self.run_cli("sa", "update", "changing", *words)[0], USAGE, words)
+        self.succeed("sa", "update", "changing", "--disable")
+        self.assertNotEqual(self.run_cli("whoami", token="changing")[0], OK)
+        shown = self.succeed("sa", "update", "changing", "--enable", "--description", "nightly", "--network", "unix",
+                             "--network", "10.0.0.0/8").decode()
+        for text in ("nightly", "unix, 10.0.0.0/8", "resolve", "prod"):
+            self.assertIn(text, shown)
+        self.assertNotIn("disabled", shown)
+        shown = self.succeed("sa", "update", "changing", "--permission", "secret:read", "--network", "any").decode()
+        self.assertIn("secret:read", shown)
+        for text in ("resolve", "prod", "unix"):
+            self.assertNotIn(text, shown)
+        self.succeed("secret", "list", token="changing")
+        self.assertEqual(self.run_cli("sa", "update", "changing", "--network", "10.0.0.1/8")[0] == OK, False)
+
     def test_account_is_deleted_after_its_name_was_said_and_its_tokens_end(self):
         self.succeed("sa", "create", "leaving", "--permission", "resolve")
         self.token("leaving")

@@ -62,13 +62,13 @@ typedef enum cof_operand_kind {
 } cof_operand_kind;
 
 struct cof_operand {
-    cof_operand_kind kind;
     struct cof_slice name;    /* of the secret */
     struct cof_slice key;     /* of the secret */
     struct cof_slice literal; /* as written, without its quotes */
     size_t offset;            /* in the template's text */
-    bool last;                /* nothing can take its place: the last of `||`, or not evaluated here */
-    bool alone;               /* it is needed whatever became of others: no other operand, or not evaluated here */
+    cof_operand_kind kind;
+    bool last;  /* nothing can take its place: the last of `||`, or not evaluated here */
+    bool alone; /* it is needed whatever became of others: no other operand, or not evaluated here */
 };
 
 /* Goes through a template that cof_template_next has given. */

@@ -242,8 +242,20 @@ static cof_code check_version(struct call *call, const struct secret_change *cha
     return cof_error_fact(call->err, "version", "%" PRId64, change->row.version);
 }
 
-cof_code secret_change_look(struct call *call, const struct secret_change *change)
+void secret_change_init(struct secret_change *change, cof_code (*decide)(struct call *call, void *context),
+                        const ProtobufCMessage *answer)
 {
+    change->write = (struct write){.workspace = *address_workspace(change->address),
+                                   .look = secret_change_look,
+                                   .decide = decide,
+                                   .apply = secret_change_apply,
+                                   .context = change,
+                                   .answer = answer};
+}
+
+cof_code secret_change_look(struct call *call, void *context)
+{
+    const struct secret_change *change = context;
     return secret_queue(call, change->address, STATEMENT_SECRET_LOCK);
 }
 
@@ -384,8 +396,9 @@ static cof_code trim(struct call *call, struct secret_change *change)
                        : write_queue(call, &change->write, STATEMENT_VERSION_TRIM, params, COF_COUNT(params));
 }
 
-cof_code secret_change_apply(struct call *call, struct secret_change *change)
+cof_code secret_change_apply(struct call *call, void *context)
 {
+    struct secret_change *change = context;
     const struct row_more more = secret_more_of(call, &change->sealed);
     if (!change->new_values) {
         return write_queue_row(call, &change->write, STATEMENT_SECRET_UPDATE, &secret_row_type, &change->row);

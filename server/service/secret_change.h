@@ -68,8 +68,15 @@ struct secret_change {
     Coffer__V1__Secret **answer;
 };
 
+/*
+ * What all changes have in common of their write: the lock is looked at, and what was made is applied. The context of
+ * the write is the change, which is the first member of what its method keeps besides.
+ */
+void secret_change_init(struct secret_change *change, cof_code (*decide)(struct call *call, void *context),
+                        const ProtobufCMessage *answer);
+
 /* Queues the lock. */
-COF_CODE secret_change_look(struct call *call, const struct secret_change *change);
+COF_CODE secret_change_look(struct call *call, void *context);
 
 /* Takes the locked row and checks the guards. `ret_rows` has the version, too. */
 COF_CODE secret_change_take(struct call *call, struct secret_change *change, struct rows **ret_rows);
@@ -91,4 +98,4 @@ COF_CODE secret_change_values(struct call *call, struct secret_change *change, s
 COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, struct cof_slice keys);
 
 /* Queues what `values` or `metadata` made. */
-COF_CODE secret_change_apply(struct call *call, struct secret_change *change);
+COF_CODE secret_change_apply(struct call *call, void *context);

@@ -16,7 +16,7 @@ static cof_code look_copy(struct call *call, void *context)
     const struct copy *copy = context;
     TRY(secret_queue(call, copy->source, STATEMENT_SECRET_GET));
     TRY(secret_place_queue(call, copy->change.address));
-    return secret_change_look(call, &copy->change);
+    return secret_change_look(call, context);
 }
 
 static cof_code take_source(struct call *call, const struct copy *copy, struct secret_row *row,
@@ -125,12 +125,9 @@ cof_code secret_copy(struct call *call, const Coffer__V1__CopySecretRequest *req
     TRY(authorize_secret(call, request->workspace, request->target_environment, target_name,
                          COF_PERMISSION_SECRET_WRITE, &change->address));
     TRY(check_target(call, &copy, request->target_name));
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_copy,
-                                   .decide = decide_copy,
-                                   .apply = apply_copy,
-                                   .conflict = conflict_copy,
-                                   .context = &copy,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_copy, &response->base);
+    change->write.look = look_copy;
+    change->write.apply = apply_copy;
+    change->write.conflict = conflict_copy;
     return write_run(call, &change->write);
 }

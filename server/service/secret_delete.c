@@ -9,12 +9,6 @@ enum { RESTORABLE_DAYS = 30 };
 
 /* --- DeleteSecret --------------------------------------------------------------------------------------------- */
 
-static cof_code look_delete(struct call *call, void *context)
-{
-    const struct secret_change *change = context;
-    return secret_change_look(call, change);
-}
-
 static cof_code decide_delete(struct call *call, void *context)
 {
     struct secret_change *change = context;
@@ -28,11 +22,6 @@ static cof_code decide_delete(struct call *call, void *context)
     return secret_change_metadata(call, change, secret_sealed_of(rows, 0).keys);
 }
 
-static cof_code apply_change(struct call *call, void *context)
-{
-    return secret_change_apply(call, context);
-}
-
 cof_code secret_delete(struct call *call, const Coffer__V1__DeleteSecretRequest *request,
                        Coffer__V1__DeleteSecretResponse *response)
 {
@@ -40,12 +29,7 @@ cof_code secret_delete(struct call *call, const Coffer__V1__DeleteSecretRequest 
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
                          &change.address));
     change.guards = (struct secret_guards){.expected_uid = request->expected_uid, .etag = request->etag};
-    change.write = (struct write){.workspace = *address_workspace(change.address),
-                                  .look = look_delete,
-                                  .decide = decide_delete,
-                                  .apply = apply_change,
-                                  .context = &change,
-                                  .answer = &response->base};
+    secret_change_init(&change, decide_delete, &response->base);
     return write_run(call, &change.write);
 }
 
@@ -85,12 +69,6 @@ static cof_code decide_restore(struct call *call, void *context)
     return secret_change_metadata(call, change, secret_sealed_of(rows, 0).keys);
 }
 
-static cof_code apply_restore(struct call *call, void *context)
-{
-    struct restoration *restoration = context;
-    return secret_change_apply(call, &restoration->change);
-}
-
 static cof_code conflict_restore(struct call *call, void *context)
 {
     const struct restoration *restoration = context;
@@ -109,12 +87,8 @@ cof_code secret_restore(struct call *call, const Coffer__V1__RestoreSecretReques
     if (restoration.has_uid && !cof_uuid_parse(cof_slice_text(request->uid), &restoration.uid)) {
         return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "uid", "uid is no UUID in lower case");
     }
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_restore,
-                                   .decide = decide_restore,
-                                   .apply = apply_restore,
-                                   .conflict = conflict_restore,
-                                   .context = &restoration,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_restore, &response->base);
+    change->write.look = look_restore;
+    change->write.conflict = conflict_restore;
     return write_run(call, &change->write);
 }

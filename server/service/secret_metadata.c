@@ -57,12 +57,6 @@ static cof_code read_metadata(struct call *call, struct metadata *metadata)
     return secret_read_expire_time(call, request->expire_time, &metadata->sent.expire_time);
 }
 
-static cof_code look_metadata(struct call *call, void *context)
-{
-    const struct metadata *metadata = context;
-    return secret_change_look(call, &metadata->change);
-}
-
 static cof_code decide_metadata(struct call *call, void *context)
 {
     struct metadata *metadata = context;
@@ -85,12 +79,6 @@ static cof_code decide_metadata(struct call *call, void *context)
     return secret_change_metadata(call, &metadata->change, secret_sealed_of(rows, 0).keys);
 }
 
-static cof_code apply_metadata(struct call *call, void *context)
-{
-    struct metadata *metadata = context;
-    return secret_change_apply(call, &metadata->change);
-}
-
 cof_code secret_update(struct call *call, const Coffer__V1__UpdateSecretRequest *request,
                        Coffer__V1__UpdateSecretResponse *response)
 {
@@ -101,12 +89,7 @@ cof_code secret_update(struct call *call, const Coffer__V1__UpdateSecretRequest 
     TRY(read_metadata(call, &metadata));
     change->guards = (struct secret_guards){.expected_uid = request->expected_uid, .etag = request->etag};
     change->answer = &response->secret;
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_metadata,
-                                   .decide = decide_metadata,
-                                   .apply = apply_metadata,
-                                   .context = &metadata,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_metadata, &response->base);
     return write_run(call, &change->write);
 }
 
@@ -116,12 +99,6 @@ struct renaming {
     struct secret_change change;
     const struct address *target;
 };
-
-static cof_code look_rename(struct call *call, void *context)
-{
-    const struct renaming *renaming = context;
-    return secret_change_look(call, &renaming->change);
-}
 
 static cof_code decide_rename(struct call *call, void *context)
 {
@@ -133,12 +110,6 @@ static cof_code decide_rename(struct call *call, void *context)
     TRY(secret_record(call, &renaming->change.write, &renaming->change.row, &none));
     renaming->change.row.name = address_name(renaming->target);
     return secret_change_metadata(call, &renaming->change, secret_sealed_of(rows, 0).keys);
-}
-
-static cof_code apply_rename(struct call *call, void *context)
-{
-    struct renaming *renaming = context;
-    return secret_change_apply(call, &renaming->change);
 }
 
 static cof_code conflict_rename(struct call *call, void *context)
@@ -168,12 +139,7 @@ cof_code secret_rename(struct call *call, const Coffer__V1__RenameSecretRequest 
     }
     change->guards = (struct secret_guards){.expected_uid = request->expected_uid, .etag = request->etag};
     change->answer = &response->secret;
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_rename,
-                                   .decide = decide_rename,
-                                   .apply = apply_rename,
-                                   .conflict = conflict_rename,
-                                   .context = &renaming,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_rename, &response->base);
+    change->write.conflict = conflict_rename;
     return write_run(call, &change->write);
 }

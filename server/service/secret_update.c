@@ -13,12 +13,6 @@ struct update {
     struct values sent;
 };
 
-static cof_code look_update(struct call *call, void *context)
-{
-    const struct update *update = context;
-    return secret_change_look(call, &update->change);
-}
-
 /* A damaged secret has no values that could be patched. */
 static cof_code patched(struct call *call, struct update *update, const struct rows *rows,
                         struct values *ret_values)
@@ -45,12 +39,6 @@ static cof_code decide_update(struct call *call, void *context)
     update->response->warnings = update->change.warnings.items;
     update->response->n_warnings = update->change.warnings.count;
     return COF_OK;
-}
-
-static cof_code apply_update(struct call *call, void *context)
-{
-    struct update *update = context;
-    return secret_change_apply(call, &update->change);
 }
 
 static cof_code check_removals(struct call *call, size_t count)
@@ -95,12 +83,7 @@ cof_code secret_update_values(struct call *call, const Coffer__V1__UpdateSecretV
     change->guards = (struct secret_guards){.expected_uid = request->expected_uid,
                                             .expected_version = request->expected_version};
     change->answer = &response->secret;
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_update,
-                                   .decide = decide_update,
-                                   .apply = apply_update,
-                                   .context = &update,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_update, &response->base);
     return write_run(call, &change->write);
 }
 
@@ -114,7 +97,7 @@ struct rollback {
 static cof_code look_rollback(struct call *call, void *context)
 {
     const struct rollback *rollback = context;
-    TRY(secret_change_look(call, &rollback->change));
+    TRY(secret_change_look(call, context));
     return secret_version_queue(call, rollback->change.address, rollback->version);
 }
 
@@ -135,12 +118,6 @@ static cof_code decide_rollback(struct call *call, void *context)
     return secret_change_values(call, change, &values);
 }
 
-static cof_code apply_rollback(struct call *call, void *context)
-{
-    struct rollback *rollback = context;
-    return secret_change_apply(call, &rollback->change);
-}
-
 cof_code secret_roll_back(struct call *call, const Coffer__V1__RollBackSecretRequest *request,
                           Coffer__V1__RollBackSecretResponse *response)
 {
@@ -152,11 +129,7 @@ cof_code secret_roll_back(struct call *call, const Coffer__V1__RollBackSecretReq
     change->guards = (struct secret_guards){.expected_uid = request->expected_uid,
                                             .expected_version = request->expected_version};
     change->answer = &response->secret;
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_rollback,
-                                   .decide = decide_rollback,
-                                   .apply = apply_rollback,
-                                   .context = &rollback,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_rollback, &response->base);
+    change->write.look = look_rollback;
     return write_run(call, &change->write);
 }

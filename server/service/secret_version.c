@@ -17,7 +17,7 @@ cof_code secret_version_check(struct call *call, uint64_t version)
         return COF_OK;
     }
     return cof_fail_field(call->err, version == 0 ? COF_REASON_FIELD_REQUIRED : COF_REASON_FIELD_INVALID, "version",
-                          "version must be the number of a version; coffer secret versions shows them");
+                          "version must be the number of a version; ListSecretVersions shows them");
 }
 
 cof_code secret_version_queue(struct call *call, const struct address *address, uint64_t version)
@@ -212,7 +212,7 @@ struct destruction {
 static cof_code look_destroy(struct call *call, void *context)
 {
     const struct destruction *destruction = context;
-    TRY(secret_change_look(call, &destruction->change));
+    TRY(secret_change_look(call, context));
     return secret_version_queue(call, destruction->change.address, destruction->version);
 }
 
@@ -256,12 +256,9 @@ cof_code secret_destroy_version(struct call *call, const Coffer__V1__DestroySecr
     TRY(secret_version_check(call, request->version));
     change->guards.expected_uid = request->expected_uid;
     change->answer = &response->secret;
-    change->write = (struct write){.workspace = *address_workspace(change->address),
-                                   .look = look_destroy,
-                                   .decide = decide_destroy,
-                                   .apply = apply_destroy,
-                                   .context = &destruction,
-                                   .answer = &response->base};
+    secret_change_init(change, decide_destroy, &response->base);
+    change->write.look = look_destroy;
+    change->write.apply = apply_destroy;
     return write_run(call, &change->write);
 }
 

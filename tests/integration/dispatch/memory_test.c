@@ -485,6 +485,59 @@ BUILD(delete_secret, Coffer__V1__DeleteSecretRequest, coffer__v1__delete_secret_
     request.name = name;
 })
 
+BUILD(describe_secret, Coffer__V1__UpdateSecretRequest, coffer__v1__update_secret_request, {
+    char description[] = "description";
+    char tags[] = "tags";
+    char *paths[] = {description, tags};
+    Google__Protobuf__FieldMask mask;
+    google__protobuf__field_mask__init(&mask);
+    mask.paths = paths;
+    mask.n_paths = 2;
+    request.environment = environment_text;
+    request.name = name;
+    request.update_mask = &mask;
+    request.description = account_text;
+    request.tags = environments_texts;
+    request.n_tags = 2;
+    return pack(&request.base, to);
+})
+
+BUILD(rename_secret, Coffer__V1__RenameSecretRequest, coffer__v1__rename_secret_request, {
+    char new_name[40];
+    (void) snprintf(new_name, sizeof new_name, "renamed-%s", name);
+    request.environment = environment_text;
+    request.name = name;
+    request.new_name = new_name;
+    return pack(&request.base, to);
+})
+
+BUILD(list_versions, Coffer__V1__ListSecretVersionsRequest, coffer__v1__list_secret_versions_request, {
+    request.environment = environment_text;
+    request.name = name;
+})
+
+BUILD(reveal_secret, Coffer__V1__RevealSecretRequest, coffer__v1__reveal_secret_request, {
+    char *keys[] = {key_text};
+    request.environment = environment_text;
+    request.name = name;
+    request.keys = keys;
+    request.n_keys = 1;
+    return pack(&request.base, to);
+})
+
+BUILD(copy_secret, Coffer__V1__CopySecretRequest, coffer__v1__copy_secret_request, {
+    request.environment = environment_text;
+    request.name = name;
+    request.target_environment = account_text;
+})
+
+BUILD(compare_environments, Coffer__V1__CompareEnvironmentsRequest, coffer__v1__compare_environments_request, {
+    request.environment = environment_text;
+    request.other_environment = account_text;
+    request.page_size = 3;
+    (void) name;
+})
+
 static size_t build_resolve(char *name, char *key, size_t items, bool validate_only, uint8_t *to)
 {
     Coffer__V1__ResolveRequest request;
@@ -753,6 +806,13 @@ SCENARIO(patching_a_secret_without_memory, &make_secret, true, {SECRET "UpdateSe
 SCENARIO(replacing_a_secret_without_memory, &make_secret, true,
          {SECRET "UpdateSecretValues", replace_secret, false})
 SCENARIO(deleting_a_secret_without_memory, &make_secret, true, {SECRET "DeleteSecret", delete_secret, false})
+SCENARIO(describing_a_secret_without_memory, &make_secret, true, {SECRET "UpdateSecret", describe_secret, false})
+SCENARIO(renaming_a_secret_without_memory, &make_secret, true, {SECRET "RenameSecret", rename_secret, false})
+SCENARIO(listing_versions_without_memory, &make_secret, false, {SECRET "ListSecretVersions", list_versions, false})
+SCENARIO(revealing_a_secret_without_memory, &make_secret, false, {SECRET "RevealSecret", reveal_secret, false})
+SCENARIO(copying_a_secret_without_memory, &make_secret, true, {SECRET "CopySecret", copy_secret, false})
+SCENARIO(comparing_environments_without_memory, NULL, false,
+         {SECRET "CompareEnvironments", compare_environments, false})
 SCENARIO(resolve_of_one_item_without_memory, NULL, false, {RESOLVE, resolve_one, false})
 SCENARIO(resolve_of_many_items_without_memory, NULL, false, {RESOLVE, resolve_many, false})
 SCENARIO(resolve_of_a_missing_secret_without_memory, NULL, false, {RESOLVE, resolve_missing_secret, false})
@@ -944,6 +1004,12 @@ int main(int argc, char **argv)
         TEST(patching_a_secret_without_memory),
         TEST(replacing_a_secret_without_memory),
         TEST(deleting_a_secret_without_memory),
+        TEST(describing_a_secret_without_memory),
+        TEST(renaming_a_secret_without_memory),
+        TEST(listing_versions_without_memory),
+        TEST(revealing_a_secret_without_memory),
+        TEST(copying_a_secret_without_memory),
+        TEST(comparing_environments_without_memory),
         TEST(resolve_of_one_item_without_memory),
         TEST(resolve_of_many_items_without_memory),
         TEST(resolve_of_a_missing_secret_without_memory),

@@ -112,7 +112,8 @@ start_server() {
     fi
     for _ in $(seq 600); do
         [[ -e $dir/ready ]] && { echo "process $pid listens on $tcp; its log is $log"; return; }
-        kill -0 "$pid" 2>/dev/null || fail "the server ended while it started (COFFER_DEV_TCP names another address):" \
+        kill -0 "$pid" 2>/dev/null || fail \
+            "the server ended while it started; COFFER_DEV_TCP names another address, COFFER_DEV_DIR another folder:" \
             "$log" "^--- start"
         sleep 0.1
     done

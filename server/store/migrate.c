@@ -135,7 +135,7 @@ static cof_code refuse(const struct migration_report *report, struct cof_error *
     if (changed != NULL) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
                         "schema file %s has changed since it was applied to the database: use the cofferd that "
-                        "applied it; a schema is changed by a new file only",
+                        "applied it, or another database; a schema is changed by a new file only",
                         changed->name);
     }
     return COF_OK;

@@ -281,7 +281,11 @@ struct server {
     struct transport *transport;
 };
 
-/* --- Who waits for revisions, and who confirms them: dispatch and the job do not know each other -------------- */
+/*
+ * --- Who must know of revisions, and who tells them: dispatch and the job do not know each other ------------------
+ *
+ * Each of these functions names all who are to be told or asked.
+ */
 
 static confirm_need need_of(void *context)
 {
@@ -295,10 +299,18 @@ static size_t unconfirmed(void *context, struct cof_uuid *ret_workspaces, size_t
     return dispatch_unconfirmed(server->dispatch, ret_workspaces, max);
 }
 
+/* Told by the job, and by the calls of this server that have committed a write and are not answered yet. */
 static void reached(void *context, const struct cof_uuid *workspace, uint64_t revision)
 {
     const struct server *server = context;
     dispatch_reached(server->dispatch, workspace, revision);
+}
+
+/* Nobody depends on it yet: what is read is not kept. */
+static void confirmed(void *context, int64_t time_us)
+{
+    (void) context;
+    (void) time_us;
 }
 
 static void doubt(void *context)
@@ -362,6 +374,7 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .reply_timeout_ms = settings->transport_reply_timeout,
         .session = session_options_of(core),
         .unconfirmed = wake_confirm,
+        .written = reached,
         .context = server,
     };
     return dispatch_start(&options, &server->dispatch, err);
@@ -399,6 +412,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .need = need_of,
         .unconfirmed = unconfirmed,
         .reached = reached,
+        .confirmed = confirmed,
         .doubt = doubt,
         .replaced = replaced,
         .context = server,

@@ -336,13 +336,19 @@ static cof_code handle(struct dispatch *dispatch, struct ticket *ticket, Protobu
     return COF_OK;
 }
 
+/* What was committed is told even if the call failed afterwards. */
+static void tell_written(const struct dispatch *dispatch, const struct call *call)
+{
+    if (call->written_revision != 0 && dispatch->options.written != NULL) {
+        dispatch->options.written(dispatch->options.context, &call->written_workspace, call->written_revision);
+    }
+}
+
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 {
     ProtobufCMessage *response = NULL;
     const bool done = ticket->err.code == COF_OK && handle(dispatch, ticket, &response) == COF_OK;
-    if (ticket->call.written_revision != 0) {
-        dispatch_reached(dispatch, &ticket->call.written_workspace, ticket->call.written_revision);
-    }
+    tell_written(dispatch, &ticket->call);
     if (done) {
         /* A handler may have met failures that it turned into part of its answer. */
         cof_error_clear(&ticket->err);

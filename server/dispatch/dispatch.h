@@ -38,6 +38,9 @@ struct dispatch_options {
     /* A call was parked in a workspace whose revision is not confirmed; see dispatch_unconfirmed. Must not block; on
      * any thread. */
     void (*unconfirmed)(void *context);
+    /* A call has committed a write and is not answered yet: whoever must know before that. dispatch_reached is to be
+     * called, too. Must not block; on any thread. NULL: nobody is told. */
+    void (*written)(void *context, const struct cof_uuid *workspace, uint64_t revision);
     void *context;
 };
 

@@ -34,6 +34,7 @@ static cof_code begin(struct confirm *confirm, struct session *session, struct c
 static cof_code read_changes(struct confirm *confirm, struct session *session, struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
+    const int64_t sent_us = cof_clock_monotonic(confirm->options.session.clock);
     const struct param since = param_i64(confirm->xmin);
     TRY(session_queue(session, STATEMENT_CHANGE_SINCE, &since, 1, err));
     TRY(session_sync(session, err));
@@ -45,6 +46,7 @@ static cof_code read_changes(struct confirm *confirm, struct session *session, s
             confirm->options.reached(confirm->options.context, &workspace, (uint64_t) rows_i64(rows, i, 2));
         }
     }
+    confirm->options.confirmed(confirm->options.context, sent_us);
     return COF_OK;
 }
 

@@ -28,6 +28,8 @@ struct confirm_options {
     /* Workspaces to ask for; at most `max`, each once until doubt was called. */
     size_t (*unconfirmed)(void *context, struct cof_uuid *ret_workspaces, size_t max);
     void (*reached)(void *context, const struct cof_uuid *workspace, uint64_t revision);
+    /* Every change that was committed before this time (monotonic) has been told, or doubt was called after it. */
+    void (*confirmed)(void *context, int64_t time_us);
     /* Changes may have been missed. */
     void (*doubt)(void *context);
     /* The database is another: no revision that was known means anything. */

@@ -50,6 +50,17 @@ static void put_time(FILE *to, const Google__Protobuf__Timestamp *time)
     (void) fprintf(to, "\"%s.%06" PRId32 "Z\"", text, time->nanos / 1000);
 }
 
+/* Its name; the number of one that a newer server wrote. */
+static void put_enum(FILE *to, const ProtobufCFieldDescriptor *field, int number)
+{
+    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(field->descriptor, number);
+    if (value == NULL) {
+        (void) fprintf(to, "%d", number);
+    } else {
+        put_text(to, value->name);
+    }
+}
+
 static void put_message(FILE *to, const ProtobufCMessage *message, bool *first);
 
 static void put_value(FILE *to, const ProtobufCFieldDescriptor *field, const void *value)
@@ -71,6 +82,9 @@ static void put_value(FILE *to, const ProtobufCFieldDescriptor *field, const voi
     case PROTOBUF_C_TYPE_UINT32:
     case PROTOBUF_C_TYPE_INT32:
         (void) fprintf(to, "%" PRIu32, *(const uint32_t *) value);
+        return;
+    case PROTOBUF_C_TYPE_ENUM:
+        put_enum(to, field, *(const int *) value);
         return;
     default:
         break;

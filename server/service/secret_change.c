@@ -115,11 +115,12 @@ cof_code secret_read_expire_time(struct call *call, const Google__Protobuf__Time
 /* --- Audit ---------------------------------------------------------------------------------------------------- */
 
 cof_code secret_record(struct call *call, struct write *write, const struct secret_row *row,
-                       const struct values *values)
+                       Coffer__Audit__V1__Effect effect, const struct values *values)
 {
     Coffer__Audit__V1__Object *object;
     TRY(write_object(call, write, "secret", &row->secret_id, row->environment, row->name, &object));
     object->version = (uint64_t) row->version;
+    object->effect = effect;
     object->keys = cof_arena_array(call->arena, values->count, sizeof *object->keys);
     if (object->keys == NULL) {
         return cof_arena_exhausted(call->err);
@@ -366,10 +367,12 @@ cof_code secret_change_values(struct call *call, struct secret_change *change, s
     TRY(values_seal(call, &row->workspace_id, &row->secret_id, (uint64_t) row->version, values, &change->sealed));
     change->new_values = true;
     TRY(secret_message(call, row, change->sealed.keys, change->answer));
-    return secret_record(call, &change->write, row, values);
+    return secret_record(call, &change->write, row, row->version == 1 ? EFFECT(CREATED) : EFFECT(VALUES_CHANGED),
+                         values);
 }
 
-cof_code secret_change_metadata(struct call *call, struct secret_change *change, struct cof_slice keys)
+cof_code secret_change_metadata(struct call *call, struct secret_change *change, Coffer__Audit__V1__Effect effect,
+                                struct cof_slice keys)
 {
     static const struct values none;
     change->row.metadata_version++;
@@ -380,7 +383,7 @@ cof_code secret_change_metadata(struct call *call, struct secret_change *change,
     } else {
         TRY(code);
     }
-    return secret_record(call, &change->write, &change->row, &none);
+    return secret_record(call, &change->write, &change->row, effect, &none);
 }
 
 /* Versions that are older than the ones that are kept go with the write that makes one too many. */

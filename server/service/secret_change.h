@@ -29,9 +29,14 @@ COF_CODE secret_read_tags(struct call *call, char *const *tags, size_t count, st
 COF_CODE secret_read_description(struct call *call, const char *description, struct cof_slice *ret_description);
 COF_CODE secret_read_expire_time(struct call *call, const Google__Protobuf__Timestamp *time, int64_t *ret_time);
 
-/* Adds the secret to the audit record, with the names of its values' keys. */
+#define EFFECT(name) COFFER__AUDIT__V1__EFFECT__EFFECT_##name
+
+/*
+ * Adds the secret to the audit record, with what becomes of it and the names of its values' keys. Those who watch the
+ * workspace are told of every secret with an effect (server/service/watch.h).
+ */
 COF_CODE secret_record(struct call *call, struct write *write, const struct secret_row *row,
-                       const struct values *values);
+                       Coffer__Audit__V1__Effect effect, const struct values *values);
 
 /* Queues that the environment is there and stays, and takes the results: `look` and `decide` of what puts a secret into
  * it. A strict workspace has only the environments that somebody created. */
@@ -95,7 +100,8 @@ COF_CODE secret_typed(struct call *call, struct secret_row *row, bool damaged, s
 COF_CODE secret_change_values(struct call *call, struct secret_change *change, struct values *values);
 
 /* The row has new metadata: seals it, and makes the answer, with these keys, and the audit record. */
-COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, struct cof_slice keys);
+COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, Coffer__Audit__V1__Effect effect,
+                                struct cof_slice keys);
 
 /* Queues what `values` or `metadata` made. */
 COF_CODE secret_change_apply(struct call *call, void *context);

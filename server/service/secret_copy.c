@@ -63,7 +63,7 @@ static cof_code decide_copy(struct call *call, void *context)
     struct values values;
     AUTO(rows_cleanup) struct rows *target = NULL;
     TRY(take_source(call, copy, &source, &values));
-    TRY(secret_record(call, &copy->change.write, &source, &values));
+    TRY(secret_record(call, &copy->change.write, &source, EFFECT(UNSPECIFIED), &values));
     TRY(secret_place_take(call, copy->change.address));
     copy->made = false;
     const cof_code code = secret_change_take(call, &copy->change, &target);

@@ -19,7 +19,7 @@ static cof_code decide_delete(struct call *call, void *context)
     change->row.name = address_name(change->address);
     change->row.state = SECRET_DELETED;
     change->row.delete_time = call_now(call);
-    return secret_change_metadata(call, change, secret_sealed_of(rows, 0).keys);
+    return secret_change_metadata(call, change, EFFECT(DELETED), secret_sealed_of(rows, 0).keys);
 }
 
 cof_code secret_delete(struct call *call, const Coffer__V1__DeleteSecretRequest *request,
@@ -66,7 +66,7 @@ static cof_code decide_restore(struct call *call, void *context)
     TRY(secret_change_take_whole(call, change, &rows));
     change->row.state = SECRET_ACTIVE;
     change->row.delete_time = ROW_NO_TIME;
-    return secret_change_metadata(call, change, secret_sealed_of(rows, 0).keys);
+    return secret_change_metadata(call, change, EFFECT(RESTORED), secret_sealed_of(rows, 0).keys);
 }
 
 static cof_code conflict_restore(struct call *call, void *context)

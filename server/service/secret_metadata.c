@@ -76,7 +76,8 @@ static cof_code decide_metadata(struct call *call, void *context)
     if (mask_has(mask, "block_when_expired")) {
         row->block_when_expired = metadata->request->block_when_expired;
     }
-    return secret_change_metadata(call, &metadata->change, secret_sealed_of(rows, 0).keys);
+    return secret_change_metadata(call, &metadata->change, EFFECT(METADATA_CHANGED),
+                                  secret_sealed_of(rows, 0).keys);
 }
 
 cof_code secret_update(struct call *call, const Coffer__V1__UpdateSecretRequest *request,
@@ -107,9 +108,9 @@ static cof_code decide_rename(struct call *call, void *context)
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(secret_change_take_whole(call, &renaming->change, &rows));
     /* Both names stand in the audit record. */
-    TRY(secret_record(call, &renaming->change.write, &renaming->change.row, &none));
+    TRY(secret_record(call, &renaming->change.write, &renaming->change.row, EFFECT(RENAMED_FROM), &none));
     renaming->change.row.name = address_name(renaming->target);
-    return secret_change_metadata(call, &renaming->change, secret_sealed_of(rows, 0).keys);
+    return secret_change_metadata(call, &renaming->change, EFFECT(RENAMED_TO), secret_sealed_of(rows, 0).keys);
 }
 
 static cof_code conflict_rename(struct call *call, void *context)

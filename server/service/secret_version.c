@@ -231,7 +231,9 @@ static cof_code decide_destroy(struct call *call, void *context)
                               destruction->version);
     }
     TRY(secret_version_present(call, destruction->version, former));
-    return secret_change_metadata(call, change, secret_sealed_of(rows, 0).keys);
+    TRY(secret_change_metadata(call, change, EFFECT(VERSION_DESTROYED), secret_sealed_of(rows, 0).keys));
+    change->write.objects[change->write.object_count - 1].destroyed_version = destruction->version;
+    return COF_OK;
 }
 
 static cof_code apply_destroy(struct call *call, void *context)

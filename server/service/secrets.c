@@ -76,7 +76,7 @@ static cof_code decide_create(struct call *call, void *context)
         return secret_exists(call, creation->address);
     }
     TRY(build_creation(call, creation));
-    return secret_record(call, &creation->write, &creation->row, &creation->values);
+    return secret_record(call, &creation->write, &creation->row, EFFECT(CREATED), &creation->values);
 }
 
 static cof_code apply_create(struct call *call, void *context)

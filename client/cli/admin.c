@@ -7,6 +7,7 @@
 #include <grpc/health/v1/health.pb-c.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/message.h"
 #include "client/cli/page.h"
 
 /* --- Server --------------------------------------------------------------------------------------------------- */
@@ -37,120 +38,111 @@ cli_exit cmd_status(struct cli *cli)
     if (code == CLI_OK) {
         code = server_ready(cli, &ready);
     }
-    if (code == CLI_OK) {
+    if (code == CLI_OK && cli->json) {
+        cli_json_message(stdout, answer);
+    } else if (code == CLI_OK) {
         cli_print_field("server", ready ? "ready" : "not ready: the database is out of reach, or it drains");
         cli_print_field("version", ((Coffer__Rpc__V1__GetServerInfoResponse *) (void *) answer)->version);
-        code = ready ? CLI_OK : CLI_UNAVAILABLE;
     }
     cli_free_message(answer);
-    return code;
+    return code == CLI_OK && !ready ? CLI_UNAVAILABLE : code;
 }
 
 /* --- Workspaces ----------------------------------------------------------------------------------------------- */
 
-cli_exit cmd_workspace_create(struct cli *cli)
+static void show_new_workspace(const struct cli *cli, const ProtobufCMessage *answer)
 {
-    Coffer__V1__CreateWorkspaceRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__create_workspace_request__init(&request);
-    request.name = cli->arguments[0];
-    const cli_exit code = cli_call(cli, "coffer.v1.WorkspaceService/CreateWorkspace", &request.base,
-                                   &coffer__v1__create_workspace_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        puts(((Coffer__V1__CreateWorkspaceResponse *) (void *) answer)->workspace->uid);
-    }
-    cli_free_message(answer);
-    return code;
+    (void) cli;
+    puts(((const Coffer__V1__CreateWorkspaceResponse *) (const void *) answer)->workspace->uid);
 }
 
-static cli_exit workspace_page(struct cli *cli, struct cli_table *table, struct page *page)
+cli_exit cmd_workspace_create(struct cli *cli)
 {
-    Coffer__V1__ListWorkspacesRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__list_workspaces_request__init(&request);
-    request.page_size = PAGE_SIZE;
-    request.page_token = page->token;
-    const cli_exit code = cli_call(cli, "coffer.v1.WorkspaceService/ListWorkspaces", &request.base,
-                                   &coffer__v1__list_workspaces_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        const Coffer__V1__ListWorkspacesResponse *got =
-            (const Coffer__V1__ListWorkspacesResponse *) (void *) answer;
-        for (size_t i = 0; i < got->n_workspaces; i++) {
-            cli_table_add(table, got->workspaces[i]->name);
-            cli_table_add(table, got->workspaces[i]->uid);
-            cli_table_add(table, cli_time(got->workspaces[i]->create_time));
-        }
-        page_next(page, got->next_page_token);
-    }
-    cli_free_message(answer);
-    return code;
+    static const struct cli_method method = {"coffer.v1.WorkspaceService/CreateWorkspace",
+                                             &coffer__v1__create_workspace_response__descriptor,
+                                             show_new_workspace};
+    Coffer__V1__CreateWorkspaceRequest request;
+    coffer__v1__create_workspace_request__init(&request);
+    request.name = cli->arguments[0];
+    return cli_do(cli, &method, &request.base);
+}
+
+static void workspace_row(struct cli_table *table, const ProtobufCMessage *item)
+{
+    const Coffer__V1__Workspace *workspace = (const Coffer__V1__Workspace *) (const void *) item;
+    cli_table_add(table, workspace->name);
+    cli_table_add(table, workspace->uid);
+    cli_table_add(table, cli_time(workspace->create_time));
 }
 
 cli_exit cmd_workspace_list(struct cli *cli)
 {
     static const char *const headers[] = {"NAME", "WORKSPACE", "CREATED"};
-    return page_all(cli, headers, COF_COUNT(headers), workspace_page);
+    static const struct list list = {.method = "coffer.v1.WorkspaceService/ListWorkspaces",
+                                     .response = &coffer__v1__list_workspaces_response__descriptor,
+                                     .items = "workspaces",
+                                     .headers = headers,
+                                     .columns = COF_COUNT(headers),
+                                     .row = workspace_row};
+    Coffer__V1__ListWorkspacesRequest request;
+    coffer__v1__list_workspaces_request__init(&request);
+    return list_all(cli, &list, &request.base);
 }
 
 /* --- Environments --------------------------------------------------------------------------------------------- */
 
+static void show_created(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    (void) answer;
+    cli_note("%s: created", cli->arguments[0]);
+}
+
 cli_exit cmd_env_create(struct cli *cli)
 {
+    static const struct cli_method method = {"coffer.v1.EnvironmentService/CreateEnvironment",
+                                             &coffer__v1__create_environment_response__descriptor, show_created};
     Coffer__V1__CreateEnvironmentRequest request;
-    ProtobufCMessage *answer = NULL;
     coffer__v1__create_environment_request__init(&request);
     request.workspace = cli_workspace(cli);
     request.name = cli->arguments[0];
-    const cli_exit code = cli_call(cli, "coffer.v1.EnvironmentService/CreateEnvironment", &request.base,
-                                   &coffer__v1__create_environment_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        fprintf(stderr, "%s: created\n", cli->arguments[0]);
-    }
-    cli_free_message(answer);
-    return code;
+    return cli_do(cli, &method, &request.base);
 }
 
-static cli_exit environment_page(struct cli *cli, struct cli_table *table, struct page *page)
+static void environment_row(struct cli_table *table, const ProtobufCMessage *item)
 {
-    Coffer__V1__ListEnvironmentsRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__list_environments_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.page_size = PAGE_SIZE;
-    request.page_token = page->token;
-    const cli_exit code = cli_call(cli, "coffer.v1.EnvironmentService/ListEnvironments", &request.base,
-                                   &coffer__v1__list_environments_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        const Coffer__V1__ListEnvironmentsResponse *got =
-            (const Coffer__V1__ListEnvironmentsResponse *) (void *) answer;
-        for (size_t i = 0; i < got->n_environments; i++) {
-            cli_table_add(table, got->environments[i]->name);
-            cli_table_add(table, cli_time(got->environments[i]->create_time));
-        }
-        page_next(page, got->next_page_token);
-    }
-    cli_free_message(answer);
-    return code;
+    const Coffer__V1__Environment *environment = (const Coffer__V1__Environment *) (const void *) item;
+    cli_table_add(table, environment->name);
+    cli_table_add(table, cli_time(environment->create_time));
 }
 
 cli_exit cmd_env_list(struct cli *cli)
 {
     static const char *const headers[] = {"NAME", "CREATED"};
-    return page_all(cli, headers, COF_COUNT(headers), environment_page);
+    static const struct list list = {.method = "coffer.v1.EnvironmentService/ListEnvironments",
+                                     .response = &coffer__v1__list_environments_response__descriptor,
+                                     .items = "environments",
+                                     .headers = headers,
+                                     .columns = COF_COUNT(headers),
+                                     .row = environment_row};
+    Coffer__V1__ListEnvironmentsRequest request;
+    coffer__v1__list_environments_request__init(&request);
+    request.workspace = cli_workspace(cli);
+    return list_all(cli, &list, &request.base);
+}
+
+static void show_deleted(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    (void) answer;
+    cli_note("%s: deleted", cli->arguments[0]);
 }
 
 cli_exit cmd_env_delete(struct cli *cli)
 {
+    static const struct cli_method method = {"coffer.v1.EnvironmentService/DeleteEnvironment",
+                                             &coffer__v1__delete_environment_response__descriptor, show_deleted};
     Coffer__V1__DeleteEnvironmentRequest request;
-    ProtobufCMessage *answer = NULL;
     coffer__v1__delete_environment_request__init(&request);
     request.workspace = cli_workspace(cli);
     request.name = cli->arguments[0];
-    const cli_exit code = cli_call(cli, "coffer.v1.EnvironmentService/DeleteEnvironment", &request.base,
-                                   &coffer__v1__delete_environment_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        fprintf(stderr, "%s: deleted\n", cli->arguments[0]);
-    }
-    cli_free_message(answer);
-    return code;
+    return cli_do(cli, &method, &request.base);
 }

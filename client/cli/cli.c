@@ -1,92 +1,12 @@
 #include "client/cli/cli.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/message.h"
+
 #define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
-
-/* --- Failures ------------------------------------------------------------------------------------------------- */
-
-struct exit_row {
-    coffer_status status;
-    cli_exit code;
-};
-
-static const struct exit_row exits[] = {
-    {COFFER_OK, CLI_OK},
-    {COFFER_NOT_FOUND, CLI_NOT_FOUND},
-    {COFFER_UNAUTHENTICATED, CLI_NOT_LOGGED_IN},
-    {COFFER_PERMISSION_DENIED, CLI_DENIED},
-    {COFFER_ALREADY_EXISTS, CLI_CONFLICT},
-    {COFFER_ABORTED, CLI_CONFLICT},
-    {COFFER_FAILED_PRECONDITION, CLI_CONFLICT},
-    {COFFER_UNAVAILABLE, CLI_UNAVAILABLE},
-    {COFFER_DEADLINE_EXCEEDED, CLI_UNAVAILABLE},
-    {COFFER_INVALID_ARGUMENT, CLI_REJECTED},
-    {COFFER_OUT_OF_RANGE, CLI_REJECTED},
-    {COFFER_RESOURCE_EXHAUSTED, CLI_LIMIT},
-};
-
-/* What to do at the command line about a failure whose message speaks of the protocol. */
-static const struct {
-    coffer_reason reason;
-    const char *hint;
-} hints[] = {
-    {COFFER_REASON_TOKEN_MISSING, "--token-file FILE, or the variable COFFER_TOKEN_FILE"},
-    {COFFER_REASON_WORKSPACE_REQUIRED, "-w UUID, or -w system; coffer workspace list lists them"},
-    {COFFER_REASON_NOT_CONNECTED, "--addr ADDRESS, or the variable COFFER_ADDR"},
-};
-
-cli_exit cli_exit_of(coffer_status status)
-{
-    for (size_t i = 0; i < COF_COUNT(exits); i++) {
-        if (exits[i].status == status) {
-            return exits[i].code;
-        }
-    }
-    return CLI_ERROR;
-}
-
-void cli_print_request(const char *request_id, const char *reason)
-{
-    if (request_id[0] != '\0') {
-        fprintf(stderr, "  request: %s  (%s)\n", request_id, reason);
-    }
-}
-
-cli_exit cli_fail(const coffer_error *error)
-{
-    const coffer_reason reason = coffer_error_reason(error);
-    fprintf(stderr, "coffer: %s\n", coffer_error_message(error));
-    for (size_t i = 0; i < COF_COUNT(hints); i++) {
-        if (hints[i].reason == reason) {
-            fprintf(stderr, "  hint: %s\n", hints[i].hint);
-        }
-    }
-    cli_print_request(coffer_error_request_id(error), coffer_reason_name(reason));
-    return reason == COFFER_REASON_CONFIG_INVALID ? CLI_USAGE : cli_exit_of(coffer_error_status(error));
-}
-
-cli_exit cli_refuse(cli_exit code, const char *hint, const char *format, ...)
-{
-    va_list args;
-    fputs("coffer: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    if (hint != NULL) {
-        fprintf(stderr, "  hint: %s\n", hint);
-    }
-    return code;
-}
-
-static cli_exit no_memory(void)
-{
-    return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
-}
 
 /* --- Where a request goes ------------------------------------------------------------------------------------- */
 
@@ -158,7 +78,7 @@ cli_exit cli_connect(struct cli *cli)
     }
     char *settings = settings_of(cli);
     if (settings == NULL) {
-        return no_memory();
+        return cli_no_memory();
     }
     if (coffer_client_open(settings, &cli->client, &error) != COFFER_OK) {
         code = cli_fail(error);
@@ -208,7 +128,7 @@ static cli_exit call(struct cli *cli, const struct method *method, const Protobu
     const size_t length = protobuf_c_message_get_packed_size(request);
     uint8_t *packed = malloc(length + 1);
     if (packed == NULL) {
-        return no_memory();
+        return cli_no_memory();
     }
     (void) protobuf_c_message_pack(request, packed);
     const cli_exit code = call_packed(cli, method, packed, length, ret_response);
@@ -228,6 +148,27 @@ cli_exit cli_try(struct cli *cli, const char *method, const ProtobufCMessage *re
                  ProtobufCMessage **ret_response)
 {
     return call(cli, &(struct method){method, response, expected}, request, ret_response);
+}
+
+cli_exit cli_do_try(struct cli *cli, const struct cli_method *method, const ProtobufCMessage *request,
+                    coffer_reason expected, bool *ret_done)
+{
+    ProtobufCMessage *answer = NULL;
+    const cli_exit code = cli_try(cli, method->name, request, method->response, expected, &answer);
+    *ret_done = answer != NULL;
+    if (answer != NULL && cli->json) {
+        cli_json_message(stdout, answer);
+    } else if (answer != NULL) {
+        method->show(cli, answer);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
+cli_exit cli_do(struct cli *cli, const struct cli_method *method, const ProtobufCMessage *request)
+{
+    bool done = false;
+    return cli_do_try(cli, method, request, COFFER_REASON_NONE, &done);
 }
 
 void cli_free_message(ProtobufCMessage *message)

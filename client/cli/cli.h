@@ -38,14 +38,37 @@ struct cli {
     char *out;
     char *overlap;
     char *output;
+    char *expires;
+    char *expiring;
+    char *type;
+    char *prefix;
+    char *uid;
+    char *version;
+    char *if_version;
+    char *if_etag;
+    char *to_env;
+    char *to_name;
+    bool json;
+    bool quiet;
     bool no_newline;
     bool yes;
     bool self;
+    bool replace;
+    bool overwrite;
+    bool no_tags;
+    bool block;
+    bool no_block;
+    bool deleted;
+    bool active;
     bool disable;
     bool enable;
     bool help;
     struct cli_list environments;
     struct cli_list environment_patterns;
+    struct cli_list grants;
+    struct cli_list tags;
+    struct cli_list files;
+    struct cli_list removed;
     struct cli_list names;
     struct cli_list networks;
     struct cli_list permissions;
@@ -73,16 +96,44 @@ cli_exit cli_try(struct cli *cli, const char *method, const ProtobufCMessage *re
                  const ProtobufCMessageDescriptor *response, coffer_reason expected,
                  ProtobufCMessage **ret_response);
 
+/* Prints the answer, which is the method's response, for people. */
+typedef void cli_show(const struct cli *cli, const ProtobufCMessage *answer);
+
+struct cli_method {
+    const char *name;
+    const ProtobufCMessageDescriptor *response;
+    cli_show *show;
+};
+
+/* Calls a method and shows its answer: as JSON, or by `show`. Says what is wrong. */
+cli_exit cli_do(struct cli *cli, const struct cli_method *method, const ProtobufCMessage *request);
+
+/* The same, but a failure with the reason `expected` is CLI_OK without a word; `ret_done` says whether it was done. */
+cli_exit cli_do_try(struct cli *cli, const struct cli_method *method, const ProtobufCMessage *request,
+                    coffer_reason expected, bool *ret_done);
+
 /* NULL is allowed. */
 void cli_free_message(ProtobufCMessage *message);
 
 /* --- Failures ---- */
 
+/* How failures are told: as JSON, one object a line on standard error; and whether notes are left out. */
+void cli_report_as(bool json, bool quiet);
+
+/* A failure: what failed, where and what to do; NULL for what there is not. Texts must not hold values. */
+struct cli_report {
+    const char *message;
+    const char *hint;
+    const char *reason;
+    const char *request_id;
+    cli_exit code;
+};
+
+/* Prints it, and returns its code. */
+cli_exit cli_report(const struct cli_report *report);
+
 /* Prints a failure of a call and returns its exit code. */
 cli_exit cli_fail(const coffer_error *error);
-
-/* Prints the line that names a request for the operator: its ID and why it failed. */
-void cli_print_request(const char *request_id, const char *reason);
 
 cli_exit cli_exit_of(coffer_status status);
 
@@ -94,6 +145,11 @@ cli_exit cli_refuse(cli_exit code, const char *hint, const char *format, ...) CO
 
 /* The same with CLI_USAGE. */
 #define cli_usage(...) cli_refuse(CLI_USAGE, __VA_ARGS__)
+
+cli_exit cli_no_memory(void);
+
+/* A line on standard error about what was done, which --quiet and --json leave out. */
+void cli_note(const char *format, ...) COF_PRINTF(1, 2);
 
 /* --- Values ---- */
 
@@ -109,7 +165,17 @@ struct cli_value {
  * `place` counts the command's arguments from 1, for messages.
  */
 cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_value);
+
+/* Reads KEY=PATH, or KEY=- for standard input: the form of --file. */
+cli_exit cli_read_file_value(char *argument, struct cli_value *ret_value);
+
 void cli_value_done(struct cli_value *value);
+
+/*
+ * Prints a value to standard output: its exact bytes, with --json as {"value": ...}, and on a terminal a newline behind
+ * it. A terminal gets no bytes that it would obey, unless -o raw was given.
+ */
+cli_exit cli_print_value(const struct cli *cli, coffer_bytes value);
 
 /* Splits "name.KEY" at its last dot, in place. Also takes "${{ SECRETS.name.KEY }}". */
 bool cli_split_reference(char *text, char **ret_name, char **ret_key);
@@ -120,14 +186,18 @@ enum { CLI_LINE_MAX = 4096 };
 /* Reads a line from the terminal without showing it, into CLI_LINE_MAX bytes; the newline is not part of it. */
 cli_exit cli_prompt_hidden(const char *prompt, uint8_t *line, size_t *ret_length);
 
+/* A positive whole number; `what` names it. */
+cli_exit cli_read_number(const char *what, const char *text, uint64_t *ret_number);
+
 /* Asks for `name` to be typed, unless --yes was given. CLI_USAGE if it was not, or if nobody can be asked. */
 cli_exit cli_confirm(const struct cli *cli, const char *question, const char *name);
 
 /* --- Output ---- */
 
 /*
- * A table: columns with headers on a terminal; elsewhere tab-separated, without headers. Control characters are
- * shown as "?", for descriptions are what anybody wrote.
+ * A table. On a terminal its columns have headers, those that are empty are left out, and cells that have no room are
+ * cut; elsewhere all of them are separated by tabs, without headers. Control characters are shown as "?", for
+ * descriptions are what anybody wrote.
  */
 struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers, size_t columns);
@@ -135,11 +205,20 @@ void cli_table_add(struct cli_table *table, const char *text); /* the next cell;
 void cli_table_print(struct cli_table *table);                 /* and frees */
 void cli_table_free(struct cli_table *table);
 
+/* A copy without control characters; "-" for an empty text. NULL if there is no memory. */
+char *cli_harmless(const char *text);
+
 /* "name         value" with the value made harmless as in a table. */
 void cli_print_field(const char *name, const char *text);
 
+/* Whether standard output is a terminal. */
+bool cli_on_terminal(void);
+
 /* On a terminal "12 d ago" or "in 3 h", elsewhere the time as RFC 3339; "-" for none. In a static buffer of four. */
 const char *cli_time(const void *timestamp);
+
+/* Whether the time, which is given, is past. */
+bool cli_is_past(const void *timestamp);
 
 /* --- Commands ---- */
 

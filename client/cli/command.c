@@ -1,5 +1,6 @@
 #include "client/cli/command.h"
 
+#include <assert.h>
 #include <getopt.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -15,12 +16,18 @@ enum option_id {
     ID_COUNT
 };
 
-enum {
-#define OPTION(id, letter, name, argument, kind, field, help) id = 1 << ID_##id,
+/* They are more than an int has bits, which ISO C allows from C23 on. */
+__extension__ enum {
+#define OPTION(id, letter, name, argument, kind, field, help) id = UINT64_C(1) << ID_##id,
 #include "client/cli/options.def"
 #undef OPTION
     SEVERAL = OPTION_SEVERAL,
-    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | HELP,
+    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | JSON | QUIET | HELP,
+};
+
+static_assert(ID_COUNT < 63, "an option is a bit, and SEVERAL is one of them");
+
+enum {
     KEYS_MAX = CLI_KEYS_MAX,
     REFERENCES_MAX = CLI_REFERENCES_MAX,
 };
@@ -47,7 +54,7 @@ const size_t command_count = COF_COUNT(commands);
 
 bool command_takes(const struct command *command, size_t option)
 {
-    return ((command->options | (unsigned) EVERYWHERE) & (1U << option)) != 0;
+    return ((command->options | EVERYWHERE) & (UINT64_C(1) << option)) != 0;
 }
 
 const struct command *command_find(char *const *words, size_t count)
@@ -79,16 +86,41 @@ static void fill_getopt(struct option *names, char *letters)
     *letters = '\0';
 }
 
+static unsigned distance(const char *word, size_t length, const char *name)
+{
+    return length > COF_KEY_NAME_MAX
+               ? NEAR + 1
+               : cof_name_distance(cof_slice_of((const uint8_t *) word, length), cof_slice_text(name), NEAR);
+}
+
+/* The option that looks like the word, of which only the name is looked at. */
+static const char *near_option(const char *word)
+{
+    const char *found = NULL;
+    unsigned best = NEAR + 1;
+    for (size_t i = 0; i < option_count; i++) {
+        const unsigned far = distance(word, strcspn(word, "="), option_rows[i].name);
+        found = far < best ? option_rows[i].name : found;
+        best = far < best ? far : best;
+    }
+    return found;
+}
+
 /* Only the option's name is told: what stands behind its "=" could be a value. */
 static cli_exit refuse_option(int problem, const char *argument)
 {
     const char *what = "is no option";
+    const char *near = strncmp(argument, "--", 2) == 0 ? near_option(argument + 2) : NULL;
     if (problem == ':') {
         what = "needs an argument";
     } else if (optopt >= LONG_ONLY) {
         what = "takes no argument";
     } else if (optopt == 0) {
         what = "is no option, or the beginning of several";
+    }
+    if (problem == '?' && optopt == 0 && near != NULL) {
+        return cli_usage("coffer help", "%.*s is no option; did you mean --%s?", (int) strcspn(argument, "="),
+                         argument, near);
     }
     if (strncmp(argument, "--", 2) == 0) {
         return cli_usage("coffer help", "%.*s %s", (int) strcspn(argument, "="), argument, what);
@@ -129,11 +161,11 @@ static cli_exit take(struct cli *cli, const struct option_row *row)
     return CLI_OK;
 }
 
-cli_exit options_read(struct cli *cli, int argc, char **argv, unsigned *ret_given)
+cli_exit options_read(struct cli *cli, int argc, char **argv, uint64_t *ret_given)
 {
     struct option names[COF_COUNT(option_rows) + 1] = {{NULL, 0, NULL, 0}};
     char letters[LETTERS];
-    unsigned given = 0;
+    uint64_t given = 0;
     int option;
     fill_getopt(names, letters);
     opterr = 0;
@@ -146,7 +178,7 @@ cli_exit options_read(struct cli *cli, int argc, char **argv, unsigned *ret_give
         if (code != CLI_OK) {
             return code;
         }
-        given |= 1U << row;
+        given |= UINT64_C(1) << row;
     }
     cli->arguments = argv + optind;
     cli->argument_count = (size_t) (argc - optind);
@@ -187,15 +219,15 @@ static cli_exit check_environments(const struct cli *cli)
     return CLI_OK;
 }
 
-cli_exit command_check(const struct command *command, const struct cli *cli, unsigned given)
+cli_exit command_check(const struct command *command, const struct cli *cli, uint64_t given)
 {
     for (size_t i = 0; i < option_count; i++) {
-        if ((given & (1U << i)) != 0 && !command_takes(command, i)) {
+        if ((given & (UINT64_C(1) << i)) != 0 && !command_takes(command, i)) {
             return cli_usage(command->example, "%s%s%s takes no --%s", command->group, space(command),
                              command->verb, option_rows[i].name);
         }
     }
-    if (cli->environments.count > 1 && (command->options & (unsigned) SEVERAL) == 0) {
+    if (cli->environments.count > 1 && (command->options & SEVERAL) == 0) {
         return cli_usage(command->example, "%s%s%s takes one environment, not %zu", command->group, space(command),
                          command->verb, cli->environments.count);
     }
@@ -205,41 +237,46 @@ cli_exit command_check(const struct command *command, const struct cli *cli, uns
     return check_environments(cli);
 }
 
-static const char *nearest(const char *word)
+/* The group that looks like the word, or the verb of `group` that does. */
+static const char *nearest(const char *word, const char *group)
 {
     const char *found = NULL;
     unsigned best = NEAR + 1;
     for (size_t i = 0; i < command_count; i++) {
-        const unsigned distance =
-            strlen(word) > COF_KEY_NAME_MAX
-                ? best
-                : cof_name_distance(cof_slice_text(word), cof_slice_text(commands[i].group), NEAR);
-        if (distance < best) {
-            best = distance;
-            found = commands[i].group;
-        }
+        const bool other = group != NULL && strcmp(commands[i].group, group) != 0;
+        const char *name = group == NULL ? commands[i].group : commands[i].verb;
+        const unsigned far = other ? best : distance(word, strlen(word), name);
+        found = far < best ? name : found;
+        best = far < best ? far : best;
     }
     return found;
 }
 
-cli_exit command_unknown(char *const *words, size_t count)
+static cli_exit unknown_verb(char *const *words, size_t count)
 {
-    bool group = false;
+    const char *near = count > 1 ? nearest(words[1], words[0]) : NULL;
+    if (near != NULL) {
+        return cli_usage("coffer help", "%s has no such verb; did you mean \"%s %s\"?", words[0], words[0], near);
+    }
+    const cli_exit code =
+        cli_usage(NULL, count > 1 ? "%s has no such verb; it has these:" : "%s needs one of these:", words[0]);
     for (size_t i = 0; i < command_count; i++) {
         if (strcmp(commands[i].group, words[0]) == 0) {
-            if (!group) {
-                (void) cli_usage(
-                    NULL, count > 1 ? "%s has no such verb; it has these:" : "%s needs one of these:", words[0]);
-            }
-            group = true;
-            fprintf(stderr, "  coffer %s %s%s%s\n", words[0], commands[i].verb,
-                    commands[i].arguments[0] == '\0' ? "" : " ", commands[i].arguments);
+            cli_note("  coffer %s %s%s%s", words[0], commands[i].verb, commands[i].arguments[0] == '\0' ? "" : " ",
+                     commands[i].arguments);
         }
     }
-    if (group) {
-        return CLI_USAGE;
+    return code;
+}
+
+cli_exit command_unknown(char *const *words, size_t count)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].group, words[0]) == 0) {
+            return unknown_verb(words, count);
+        }
     }
-    const char *near = nearest(words[0]);
+    const char *near = nearest(words[0], NULL);
     return near == NULL ? cli_usage("coffer help", "there is no such command")
                         : cli_usage("coffer help", "there is no such command; did you mean \"%s\"?", near);
 }

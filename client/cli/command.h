@@ -23,7 +23,7 @@ extern const struct option_row option_rows[];
 extern const size_t option_count;
 
 /* An option as a bit, and beside them that -e may be given again. */
-enum { OPTION_SEVERAL = 1 << 30 };
+#define OPTION_SEVERAL (UINT64_C(1) << 62)
 
 struct command {
     const char *group;
@@ -31,7 +31,7 @@ struct command {
     const char *arguments;
     size_t least;
     size_t most;
-    unsigned options;
+    uint64_t options;
     const char *help;
     const char *example;
     cli_command *run;
@@ -47,10 +47,10 @@ bool command_takes(const struct command *command, size_t option);
 const struct command *command_find(char *const *words, size_t count);
 
 /* Fills `cli` with options and arguments; `ret_given` has a bit for each option that was given. */
-cli_exit options_read(struct cli *cli, int argc, char **argv, unsigned *ret_given);
+cli_exit options_read(struct cli *cli, int argc, char **argv, uint64_t *ret_given);
 
 /* Refuses options that the command does not take, and a wrong number of arguments. */
-cli_exit command_check(const struct command *command, const struct cli *cli, unsigned given);
+cli_exit command_check(const struct command *command, const struct cli *cli, uint64_t given);
 
 /* Says that the words name no command, with those that are near. */
 cli_exit command_unknown(char *const *words, size_t count);

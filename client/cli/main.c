@@ -14,7 +14,7 @@ static void harden(void)
     (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static cli_exit run(struct cli *cli, unsigned given)
+static cli_exit run(struct cli *cli, uint64_t given)
 {
     const struct command *command = command_find(cli->arguments, cli->argument_count);
     if (cli->argument_count == 0 || (command == NULL && cli->help)) {
@@ -47,9 +47,10 @@ static cli_exit flush(cli_exit code)
 int main(int argc, char **argv)
 {
     static struct cli cli;
-    unsigned given = 0;
+    uint64_t given = 0;
     harden();
     cli_exit code = options_read(&cli, argc, argv, &given);
+    cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {
         code = flush(run(&cli, given));
     }

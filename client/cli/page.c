@@ -1,31 +1,104 @@
 #include "client/cli/page.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void page_next(struct page *page, const char *token)
+#include "client/cli/message.h"
+
+enum { PAGE_SIZE = 1000 };
+
+/* Where what came goes, one of them, and how many items there were. */
+struct output {
+    struct cli_table *table;
+    bool json;
+    bool begun;
+    size_t count;
+};
+
+static void *field_at(ProtobufCMessage *message, const char *name)
 {
-    char *next = strdup(token == NULL ? "" : token);
-    free(page->token);
-    page->token = next;
-    page->more = next != NULL && next[0] != '\0';
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(message->descriptor, name);
+    assert(field != NULL);
+    return (char *) message + field->offset;
 }
 
-cli_exit page_all(struct cli *cli, const char *const *headers, size_t columns, page_function *one)
+/* {"items": [ */
+static void begin(struct output *output, const ProtobufCFieldDescriptor *field)
 {
-    struct page page = {.more = true};
-    cli_exit code = CLI_OK;
-    page_next(&page, "");
-    page.more = page.token != NULL;
-    struct cli_table *table = cli_table_new(headers, columns);
-    while (code == CLI_OK && page.more) {
-        code = one(cli, table, &page);
+    if (!output->begun) {
+        fputs("{\n  ", stdout);
+        cli_json_name(stdout, field);
+        fputs("[", stdout);
     }
-    free(page.token);
-    if (code == CLI_OK) {
-        cli_table_print(table);
-    } else {
-        cli_table_free(table);
+    output->begun = true;
+}
+
+static void add_page(struct output *output, const struct list *list, const ProtobufCMessage *answer)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(list->response, list->items);
+    const void *first = NULL;
+    assert(field != NULL && field->label == PROTOBUF_C_LABEL_REPEATED);
+    if (output->json) {
+        begin(output, field);
+        output->count = cli_json_items(stdout, answer, field, output->count, 1);
+        return;
     }
+    const size_t count = cli_repeated(answer, field, &first);
+    const ProtobufCMessage *const *items = first;
+    for (size_t i = 0; i < count; i++) {
+        list->row(output->table, items[i]);
+    }
+}
+
+/* One page; `token` is that of the page and becomes that of the next, "" at the end. */
+static cli_exit one_page(struct cli *cli, const struct list *list, ProtobufCMessage *request, char **token,
+                         struct output *output)
+{
+    ProtobufCMessage *answer = NULL;
+    char *next = NULL;
+    memcpy(field_at(request, "page_token"), token, sizeof *token);
+    const cli_exit code = cli_call(cli, list->method, request, list->response, &answer);
+    if (code != CLI_OK) {
+        return code;
+    }
+    add_page(output, list, answer);
+    memcpy(&next, field_at(answer, "next_page_token"), sizeof next);
+    next = strdup(next);
+    free(*token);
+    *token = next;
+    cli_free_message(answer);
+    return next == NULL ? cli_no_memory() : CLI_OK;
+}
+
+static void end(const struct output *output)
+{
+    fputs(output->count == 0 ? "]\n}\n" : "\n  ]\n}\n", stdout);
+}
+
+cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *request)
+{
+    const uint32_t size = PAGE_SIZE;
+    struct output output = {.json = cli->json};
+    char *token = strdup("");
+    cli_exit code = token == NULL ? cli_no_memory() : CLI_OK;
+    memcpy(field_at(request, "page_size"), &size, sizeof size);
+    if (!output.json) {
+        output.table = cli_table_new(list->headers, list->columns);
+    }
+    do {
+        code = code == CLI_OK ? one_page(cli, list, request, &token, &output) : code;
+    } while (code == CLI_OK && token[0] != '\0');
+    free(token);
+    if (code == CLI_OK && output.json) {
+        end(&output);
+    } else if (code == CLI_OK) {
+        cli_table_print(output.table);
+        output.table = NULL;
+    }
+    cli_table_free(output.table);
     return code;
 }

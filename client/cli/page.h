@@ -2,21 +2,19 @@
 
 #include "client/cli/cli.h"
 
-/* Lists that come in pages: all of them go into one table. */
+/* Lists that come in pages: all of them go into one table, or into one list of JSON. */
 
-enum { PAGE_SIZE = 1000 };
+/* Adds the cells of one row. */
+typedef void list_row(struct cli_table *table, const ProtobufCMessage *item);
 
-/* Where a list goes on. */
-struct page {
-    char *token; /* "" for the first page */
-    bool more;
+struct list {
+    const char *method;
+    const ProtobufCMessageDescriptor *response;
+    const char *items; /* the repeated field of the response */
+    const char *const *headers;
+    size_t columns;
+    list_row *row;
 };
 
-/* Remembers the token of the next page, which is copied; "" or NULL ends the list. */
-void page_next(struct page *page, const char *token);
-
-/* Asks for one page, adds its rows, and calls page_next. */
-typedef cli_exit page_function(struct cli *cli, struct cli_table *table, struct page *page);
-
-/* Prints all pages as one table. */
-cli_exit page_all(struct cli *cli, const char *const *headers, size_t columns, page_function *one);
+/* Asks for all pages, with the fields `page_size` and `page_token` of the request, and prints what came. */
+cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *request);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -65,65 +66,60 @@ static cli_exit ask(struct cli *cli, coffer_request *request, coffer_result **re
 
 /* --- One value ------------------------------------------------------------------------------------------------ */
 
-static void print_near_misses(const coffer_fault *fault)
+/* "did you mean a, b?"; NULL if there is nothing near. */
+static char *near_misses(const coffer_fault *fault)
 {
     const size_t count = coffer_fault_near_miss_count(fault);
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = count == 0 ? NULL : open_memstream(&text, &length);
+    if (out == NULL) {
+        return NULL;
+    }
     for (size_t i = 0; i < count; i++) {
-        fprintf(stderr, "%s%s", i == 0 ? "  hint: did you mean " : ", ", coffer_fault_near_miss(fault, i));
+        fprintf(out, "%s%s", i == 0 ? "did you mean " : ", ", coffer_fault_near_miss(fault, i));
     }
-    if (count > 0) {
-        fputs("?\n", stderr);
+    fputc('?', out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
     }
+    return text;
+}
+
+/* Of several failures of one item the last one names the request. */
+static void report_fault(const coffer_result *result, const coffer_item *item, size_t i)
+{
+    const coffer_fault *fault = coffer_item_fault(item, i);
+    const bool last = i + 1 == coffer_item_fault_count(item);
+    char *near = near_misses(fault);
+    (void) cli_report(&(struct cli_report){
+        .message = coffer_fault_message(fault),
+        .hint = near,
+        .reason = coffer_outcome_name(last ? coffer_item_outcome(item) : coffer_fault_outcome(fault)),
+        .request_id = last ? coffer_result_request_id(result) : NULL,
+        .code = cli_exit_of(coffer_item_status(item)),
+    });
+    free(near);
 }
 
 static cli_exit fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item)
 {
+    const bool elsewhere =
+        coffer_item_outcome(item) == COFFER_OUTCOME_ITEM_INVALID && cli_workspace(cli)[0] == '\0';
     for (size_t i = 0; i < coffer_item_fault_count(item); i++) {
-        fprintf(stderr, "coffer: %s\n", coffer_fault_message(coffer_item_fault(item, i)));
-        print_near_misses(coffer_item_fault(item, i));
+        report_fault(result, item, i);
     }
     if (coffer_item_fault_count(item) == 0) {
-        fprintf(stderr, "coffer: %s\n", coffer_item_message(item));
+        (void) cli_report(&(struct cli_report){
+            .message = coffer_item_message(item),
+            .hint = elsewhere ? "-w UUID, if the token acts in several workspaces" : NULL,
+            .reason = coffer_outcome_name(coffer_item_outcome(item)),
+            .request_id = coffer_result_request_id(result),
+            .code = cli_exit_of(coffer_item_status(item)),
+        });
     }
-    if (coffer_item_outcome(item) == COFFER_OUTCOME_ITEM_INVALID && cli_workspace(cli)[0] == '\0') {
-        fputs("  hint: -w UUID, if the token acts in several workspaces\n", stderr);
-    }
-    cli_print_request(coffer_result_request_id(result), coffer_outcome_name(coffer_item_outcome(item)));
     return cli_exit_of(coffer_item_status(item));
-}
-
-/* Text without control characters, but for those that move on: what a terminal shows and does not obey. */
-static bool printable(coffer_bytes value)
-{
-    const struct cof_slice text = cof_slice_of(value.data, value.length);
-    for (size_t i = 0; i < value.length; i++) {
-        const uint8_t byte = value.data[i];
-        const bool blank = byte == '\n' || byte == '\t' || byte == '\r';
-        const bool upper_control =
-            byte == 0xc2 && i + 1 < value.length && value.data[i + 1] >= 0x80 && value.data[i + 1] < 0xa0;
-        if ((byte < ' ' && !blank) || byte == 0x7f || upper_control) {
-            return false;
-        }
-    }
-    return cof_text_valid(text);
-}
-
-static cli_exit print_value(const struct cli *cli, coffer_bytes value)
-{
-    const bool terminal = isatty(STDOUT_FILENO) == 1;
-    if (terminal && cli->output == NULL && !printable(value)) {
-        return cli_refuse(CLI_USAGE, "send it to a file or a program, or say -o raw",
-                          "the value holds bytes that a terminal does not show, %zu bytes in all", value.length);
-    }
-    /* Behind no buffer of stdio, which is not wiped. */
-    (void) setvbuf(stdout, NULL, _IONBF, 0);
-    if (value.length > 0 && fwrite(value.data, value.length, 1, stdout) != 1) {
-        return cli_refuse(CLI_ERROR, NULL, "standard output cannot be written: %s", strerror(errno));
-    }
-    if (terminal && !cli->no_newline) {
-        (void) putchar('\n');
-    }
-    return CLI_OK;
 }
 
 cli_exit cmd_get(struct cli *cli)
@@ -136,8 +132,9 @@ cli_exit cmd_get(struct cli *cli)
     cli_exit code = ask(cli, request, &result);
     if (code == CLI_OK) {
         const coffer_item *item = coffer_result_item(result, 0);
-        code = coffer_item_status(item) == COFFER_OK ? print_value(cli, coffer_item_value_at(item, 0, NULL, NULL))
-                                                     : fail_item(cli, result, item);
+        code = coffer_item_status(item) == COFFER_OK
+                   ? cli_print_value(cli, coffer_item_value_at(item, 0, NULL, NULL))
+                   : fail_item(cli, result, item);
     }
     coffer_result_free(result);
     coffer_request_free(request);

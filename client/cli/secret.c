@@ -1,182 +1,81 @@
+#include "client/cli/secret.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <coffer/v1/secret.pb-c.h>
+enum { NUMBER_TEXT = 40, QUESTION_TEXT = 360, NAME_COLUMN = 13 };
 
-#include "client/cli/cli.h"
-#include "client/cli/page.h"
+/* --- Values ----------------------------------------------------------------------------------------------------- */
 
-enum { KEYS_TEXT = 160, VERSION_TEXT = 24 };
-
-#define SERVICE "coffer.v1.SecretService/"
-
-/* --- Values --------------------------------------------------------------------------------------------------- */
-
-struct pairs {
-    struct cli_value values[CLI_KEYS_MAX];
-    Coffer__V1__KeyValue messages[CLI_KEYS_MAX];
-    Coffer__V1__KeyValue *list[CLI_KEYS_MAX];
-    size_t count;
-};
-
-static void pairs_done(struct pairs *pairs)
+struct pairs *pairs_new(void)
 {
-    for (size_t i = 0; i < pairs->count; i++) {
+    return calloc(1, sizeof(struct pairs));
+}
+
+void pairs_free(struct pairs *pairs)
+{
+    for (size_t i = 0; pairs != NULL && i < pairs->count; i++) {
         cli_value_done(&pairs->values[i]);
     }
-}
-
-/* The last `count` of the command's arguments. */
-static cli_exit read_pairs(const struct cli *cli, size_t count, struct pairs *pairs)
-{
-    const size_t before = cli->argument_count - count;
-    for (size_t i = 0; i < count; i++) {
-        Coffer__V1__KeyValue *message = &pairs->messages[i];
-        pairs->count++;
-        const cli_exit code = cli_read_value(cli->arguments[before + i], before + i + 1, &pairs->values[i]);
-        if (code != CLI_OK) {
-            return code;
-        }
-        coffer__v1__key_value__init(message);
-        message->key = pairs->values[i].key;
-        message->value = (ProtobufCBinaryData){pairs->values[i].length, pairs->values[i].data};
-        pairs->list[i] = message;
-    }
-    return CLI_OK;
-}
-
-static void say_version(const char *what, const Coffer__V1__Secret *secret)
-{
-    fprintf(stderr, "%s: %s in %s, version %" PRIu64 ", %zu key%s\n", secret->name, what, secret->environment,
-            secret->version, secret->n_keys, secret->n_keys == 1 ? "" : "s");
-}
-
-/* --- Create and set ------------------------------------------------------------------------------------------- */
-
-static cli_exit create(struct cli *cli, char *name, struct pairs *pairs)
-{
-    Coffer__V1__CreateSecretRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__create_secret_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.environment = cli_environment(cli);
-    request.name = name;
-    request.values = pairs->list;
-    request.n_values = pairs->count;
-    if (cli->description != NULL) {
-        request.description = cli->description;
-    }
-    const cli_exit code = cli_call(cli, SERVICE "CreateSecret", &request.base,
-                                   &coffer__v1__create_secret_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        say_version("created", ((Coffer__V1__CreateSecretResponse *) (void *) answer)->secret);
-    }
-    cli_free_message(answer);
-    return code;
-}
-
-cli_exit cmd_secret_create(struct cli *cli)
-{
-    struct pairs *pairs = calloc(1, sizeof *pairs);
-    if (pairs == NULL) {
-        return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
-    }
-    cli_exit code = read_pairs(cli, cli->argument_count - 1, pairs);
-    if (code == CLI_OK) {
-        code = create(cli, cli->arguments[0], pairs);
-    }
-    pairs_done(pairs);
     free(pairs);
-    return code;
 }
 
-/* Sets the keys of a secret that exists; `ret_exists` says whether it does, without a word if not. */
-static cli_exit patch(struct cli *cli, char *name, struct pairs *pairs, bool *ret_exists)
+static cli_exit add_pair(char *argument, size_t place, bool file, struct pairs *pairs)
 {
-    Coffer__V1__UpdateSecretValuesRequest request;
-    Coffer__V1__PatchValues changes;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__update_secret_values_request__init(&request);
-    coffer__v1__patch_values__init(&changes);
-    changes.set = pairs->list;
-    changes.n_set = pairs->count;
-    request.workspace = cli_workspace(cli);
-    request.environment = cli_environment(cli);
-    request.name = name;
-    request.change_case = COFFER__V1__UPDATE_SECRET_VALUES_REQUEST__CHANGE_PATCH;
-    request.patch = &changes;
-    const cli_exit code =
-        cli_try(cli, SERVICE "UpdateSecretValues", &request.base,
-                &coffer__v1__update_secret_values_response__descriptor, COFFER_REASON_SECRET_NOT_FOUND, &answer);
-    *ret_exists = answer != NULL;
-    if (answer != NULL) {
-        say_version("changed", ((Coffer__V1__UpdateSecretValuesResponse *) (void *) answer)->secret);
+    if (pairs->count == CLI_KEYS_MAX) {
+        return cli_usage(NULL, "a secret has at most %d keys", CLI_KEYS_MAX);
     }
-    cli_free_message(answer);
+    struct cli_value *value = &pairs->values[pairs->count];
+    Coffer__V1__KeyValue *message = &pairs->messages[pairs->count];
+    pairs->list[pairs->count++] = message;
+    const cli_exit code = file ? cli_read_file_value(argument, value) : cli_read_value(argument, place, value);
+    coffer__v1__key_value__init(message);
+    message->key = value->key;
+    message->value = (ProtobufCBinaryData){value->length, value->data};
     return code;
 }
 
-/* Every argument is NAME.KEY with the same name; the names are cut off in place, which leaves the keys. */
-static cli_exit split_keys(struct cli *cli, char **ret_name)
+cli_exit pairs_read(const struct cli *cli, size_t first, struct pairs *pairs)
 {
-    *ret_name = NULL;
-    for (size_t i = 0; i < cli->argument_count; i++) {
-        char *equals = strchr(cli->arguments[i], '=');
-        char *end = equals == NULL ? cli->arguments[i] + strlen(cli->arguments[i]) : equals;
-        const char held = *end;
-        char *name;
-        char *key;
-        *end = '\0';
-        const bool split = cli_split_reference(cli->arguments[i], &name, &key);
-        *end = held;
-        if (!split) {
-            return cli_usage("coffer set slack.SLACK_BOT_TOKEN", "argument %zu is not of the form NAME.KEY", i + 1);
+    cli_exit code = CLI_OK;
+    for (size_t i = first; code == CLI_OK && i < cli->argument_count; i++) {
+        code = add_pair(cli->arguments[i], i + 1, false, pairs);
+    }
+    for (size_t i = 0; code == CLI_OK && i < cli->files.count; i++) {
+        code = add_pair(cli->files.items[i], 0, true, pairs);
+    }
+    return code;
+}
+
+/* --- Words ------------------------------------------------------------------------------------------------------ */
+
+static const char *const types[] = {"unknown", "custom", "ssh_key", "mtls", "ca_cert", "github_app"};
+
+cli_exit secret_type_read(const char *text, Coffer__V1__SecretType *ret_type)
+{
+    *ret_type = COFFER__V1__SECRET_TYPE__SECRET_TYPE_UNSPECIFIED;
+    for (size_t i = 1; text != NULL && i < COF_COUNT(types); i++) {
+        if (strcmp(text, types[i]) == 0) {
+            *ret_type = (Coffer__V1__SecretType) i;
+            return CLI_OK;
         }
-        if (*ret_name != NULL && strcmp(*ret_name, name) != 0) {
-            return cli_usage(NULL, "all keys must be of one secret; that of argument %zu is another", i + 1);
-        }
-        *ret_name = name;
-        cli->arguments[i] = key;
     }
-    return CLI_OK;
+    return text == NULL ? CLI_OK
+                        : cli_usage("custom, ssh_key, mtls, ca_cert, github_app", "--type is none of the types");
 }
 
-/* Trying the change first asks for no right to read, and leaves no gap between a look and the write. */
-static cli_exit change_or_create(struct cli *cli, char *name, struct pairs *pairs)
+const char *secret_type_name(Coffer__V1__SecretType type)
 {
-    bool exists = false;
-    const cli_exit code = patch(cli, name, pairs, &exists);
-    return code == CLI_OK && !exists ? create(cli, name, pairs) : code;
+    return (size_t) type < COF_COUNT(types) ? types[type] : types[0];
 }
 
-cli_exit cmd_set(struct cli *cli)
-{
-    char *name;
-    struct pairs *pairs = calloc(1, sizeof *pairs);
-    if (pairs == NULL) {
-        return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
-    }
-    cli_exit code = split_keys(cli, &name);
-    if (code == CLI_OK) {
-        code = read_pairs(cli, cli->argument_count, pairs);
-    }
-    if (code == CLI_OK) {
-        code = change_or_create(cli, name, pairs);
-    }
-    pairs_done(pairs);
-    free(pairs);
-    return code;
-}
-
-/* --- List, show, delete --------------------------------------------------------------------------------------- */
-
-static const char *state_of(const Coffer__V1__Secret *secret)
+const char *secret_state_name(const Coffer__V1__Secret *secret)
 {
     switch (secret->state) {
     case COFFER__V1__SECRET_STATE__SECRET_STATE_ACTIVE:
-        return "";
+        return secret->expire_time != NULL && cli_is_past(secret->expire_time) ? "expired" : "";
     case COFFER__V1__SECRET_STATE__SECRET_STATE_DELETED:
         return "deleted";
     case COFFER__V1__SECRET_STATE__SECRET_STATE_CORRUPTED:
@@ -188,118 +87,114 @@ static const char *state_of(const Coffer__V1__Secret *secret)
     return "unknown";
 }
 
-static void add_secret(struct cli_table *table, const Coffer__V1__Secret *secret)
+const char *secret_keys_text(Coffer__V1__SecretKey *const *keys, size_t count, char *text, size_t room)
 {
-    char keys[KEYS_TEXT];
-    char version[VERSION_TEXT];
-    (void) snprintf(keys, sizeof keys, "%s", secret->n_keys > 0 ? secret->keys[0]->name : "");
-    if (secret->n_keys > 1) {
-        const size_t used = strlen(keys);
-        (void) snprintf(keys + used, sizeof keys - used, ", +%zu", secret->n_keys - 1);
+    (void) snprintf(text, room, "%s", count > 0 ? keys[0]->name : "");
+    if (count > 1) {
+        const size_t used = strlen(text);
+        (void) snprintf(text + used, room - used, ", +%zu", count - 1);
     }
-    (void) snprintf(version, sizeof version, "%" PRIu64, secret->version);
-    cli_table_add(table, secret->name);
-    cli_table_add(table, secret->environment);
-    cli_table_add(table, keys);
-    cli_table_add(table, version);
-    cli_table_add(table, cli_time(secret->update_time));
-    cli_table_add(table, state_of(secret));
+    return text;
 }
 
-static cli_exit secret_page(struct cli *cli, struct cli_table *table, struct page *page)
+/* --- Printing --------------------------------------------------------------------------------------------------- */
+
+static void print_facts(const Coffer__V1__SecretFacts *facts)
 {
-    Coffer__V1__ListSecretsRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__list_secrets_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.environments = cli->environments.items;
-    request.n_environments = cli->environments.count;
-    request.page_size = PAGE_SIZE;
-    request.page_token = page->token;
-    const cli_exit code = cli_call(cli, SERVICE "ListSecrets", &request.base,
-                                   &coffer__v1__list_secrets_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        const Coffer__V1__ListSecretsResponse *got = (const Coffer__V1__ListSecretsResponse *) (void *) answer;
-        for (size_t i = 0; i < got->n_secrets; i++) {
-            add_secret(table, got->secrets[i]);
-        }
-        page_next(page, got->next_page_token);
+    char text[NUMBER_TEXT];
+    if (facts->key_type[0] != '\0') {
+        (void) snprintf(text, sizeof text, "%.20s, %" PRIu32 " bits", facts->key_type, facts->key_bits);
+        cli_print_field("key type", text);
     }
-    cli_free_message(answer);
-    return code;
+    if (facts->fingerprint[0] != '\0') {
+        cli_print_field("fingerprint", facts->fingerprint);
+    }
+    if (facts->certificates > 0) {
+        (void) snprintf(text, sizeof text, "%" PRIu32, facts->certificates);
+        cli_print_field("certificates", text);
+        cli_print_field("subject", facts->subject);
+        cli_print_field("issuer", facts->issuer);
+        cli_print_field("valid until", cli_time(facts->certificate_expire_time));
+    }
 }
 
-cli_exit cmd_secret_list(struct cli *cli)
+static void print_expiry(const Coffer__V1__Secret *secret)
 {
-    static const char *const headers[] = {"NAME", "ENVIRONMENT", "KEYS", "VERSION", "UPDATED", "STATE"};
-    return page_all(cli, headers, COF_COUNT(headers), secret_page);
+    char text[NUMBER_TEXT + NUMBER_TEXT];
+    if (secret->expire_time != NULL) {
+        (void) snprintf(text, sizeof text, "%s%s", cli_time(secret->expire_time),
+                        secret->block_when_expired ? ", and is refused from then on" : "");
+        cli_print_field("expires", text);
+    } else if (secret->block_when_expired) {
+        cli_print_field("expires", "never; it would be refused when expired");
+    }
 }
 
-static void print_secret(const Coffer__V1__Secret *secret)
+static void print_keys(const Coffer__V1__Secret *secret)
 {
-    char version[VERSION_TEXT];
+    size_t width = 0;
+    for (size_t i = 0; i < secret->n_keys; i++) {
+        const size_t length = strlen(secret->keys[i]->name);
+        width = length > width ? length : width;
+    }
+    for (size_t i = 0; i < secret->n_keys; i++) {
+        const Coffer__V1__SecretKey *key = secret->keys[i];
+        printf("%-*s%-*s  %" PRIu32 " byte%s%s\n", NAME_COLUMN, i == 0 ? "keys" : "", (int) width, key->name,
+               key->size, key->size == 1 ? "" : "s", key->blank ? ", blank" : "");
+    }
+}
+
+void secret_print(const Coffer__V1__Secret *secret)
+{
+    char version[NUMBER_TEXT];
     (void) snprintf(version, sizeof version, "%" PRIu64, secret->version);
     cli_print_field("name", secret->name);
     cli_print_field("environment", secret->environment);
+    cli_print_field("type", secret_type_name(secret->type));
     cli_print_field("uid", secret->uid);
     cli_print_field("version", version);
-    if (state_of(secret)[0] != '\0') {
-        cli_print_field("state", state_of(secret));
+    cli_print_field("etag", secret->etag);
+    if (secret_state_name(secret)[0] != '\0') {
+        cli_print_field("state", secret_state_name(secret));
     }
     if (secret->description[0] != '\0') {
         cli_print_field("description", secret->description);
     }
+    for (size_t i = 0; i < secret->n_tags; i++) {
+        cli_print_field(i == 0 ? "tags" : "", secret->tags[i]);
+    }
+    print_expiry(secret);
     cli_print_field("created", cli_time(secret->create_time));
     cli_print_field("updated", cli_time(secret->update_time));
-    for (size_t i = 0; i < secret->n_keys; i++) {
-        printf("%-13s%s  %u byte%s%s\n", i == 0 ? "keys" : "", secret->keys[i]->name, secret->keys[i]->size,
-               secret->keys[i]->size == 1 ? "" : "s", secret->keys[i]->blank ? ", blank" : "");
+    if (secret->delete_time != NULL) {
+        cli_print_field("deleted", cli_time(secret->delete_time));
+    }
+    if (secret->facts != NULL) {
+        print_facts(secret->facts);
+    }
+    print_keys(secret);
+}
+
+void secret_note(const char *what, const Coffer__V1__Secret *secret)
+{
+    cli_note("%s: %s in %s, version %" PRIu64 ", %zu key%s", secret->name, what, secret->environment,
+             secret->version, secret->n_keys, secret->n_keys == 1 ? "" : "s");
+}
+
+void secret_warn(char *const *warnings, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *text = cli_harmless(warnings[i]);
+        cli_note("coffer: warning: %s", text == NULL ? "" : text);
+        free(text);
     }
 }
 
-cli_exit cmd_secret_show(struct cli *cli)
+cli_exit secret_confirm(const struct cli *cli, const char *what)
 {
-    Coffer__V1__GetSecretRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__get_secret_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.environment = cli_environment(cli);
-    request.name = cli->arguments[0];
-    const cli_exit code =
-        cli_call(cli, SERVICE "GetSecret", &request.base, &coffer__v1__get_secret_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        print_secret(((Coffer__V1__GetSecretResponse *) (void *) answer)->secret);
-    }
-    cli_free_message(answer);
-    return code;
-}
-
-static cli_exit confirm_delete(const struct cli *cli)
-{
-    char question[256];
+    char question[QUESTION_TEXT];
     const char *environment = cli_environment(cli)[0] == '\0' ? "default" : cli_environment(cli);
-    (void) snprintf(question, sizeof question, "This deletes the secret \"%.100s\" in \"%.100s\".",
+    (void) snprintf(question, sizeof question, "%.100s the secret \"%.100s\" in \"%.100s\".", what,
                     cli->arguments[0], environment);
     return cli_confirm(cli, question, cli->arguments[0]);
-}
-
-cli_exit cmd_secret_delete(struct cli *cli)
-{
-    Coffer__V1__DeleteSecretRequest request;
-    ProtobufCMessage *answer = NULL;
-    const cli_exit confirmed = confirm_delete(cli);
-    if (confirmed != CLI_OK) {
-        return confirmed;
-    }
-    coffer__v1__delete_secret_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.environment = cli_environment(cli);
-    request.name = cli->arguments[0];
-    const cli_exit code = cli_call(cli, SERVICE "DeleteSecret", &request.base,
-                                   &coffer__v1__delete_secret_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        say_version("deleted", ((Coffer__V1__DeleteSecretResponse *) (void *) answer)->secret);
-    }
-    cli_free_message(answer);
-    return code;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -9,7 +10,16 @@
 
 #include "client/cli/cli.h"
 
-enum { TIME_BUFFERS = 4, TIME_SIZE = 40, MINUTE = 60, HOUR = 3600, DAY = 86400, FIELD_COLUMN = 13 };
+enum {
+    GAP = 2,
+    NARROWEST = 8,
+    TIME_BUFFERS = 4,
+    TIME_SIZE = 40,
+    MINUTE = 60,
+    HOUR = 3600,
+    DAY = 86400,
+    FIELD_COLUMN = 13
+};
 
 struct cli_table {
     size_t columns;
@@ -18,7 +28,7 @@ struct cli_table {
     size_t room;
 };
 
-static bool on_terminal(void)
+bool cli_on_terminal(void)
 {
     return isatty(STDOUT_FILENO) == 1;
 }
@@ -37,7 +47,7 @@ struct cli_table *cli_table_new(const char *const *headers, size_t columns)
 }
 
 /* A terminal obeys control characters, among them the C1 ones (U+0080 to U+009F), and a tab would begin a column. */
-static char *harmless(const char *text)
+char *cli_harmless(const char *text)
 {
     char *copy = strdup(text[0] == '\0' ? "-" : text);
     for (char *at = copy; at != NULL && *at != '\0'; at++) {
@@ -66,7 +76,7 @@ void cli_table_add(struct cli_table *table, const char *text)
         table->cells = grown;
         table->room = room;
     }
-    table->cells[table->count++] = harmless(text);
+    table->cells[table->count++] = cli_harmless(text);
 }
 
 /* Characters, which is what a column counts, not bytes. */
@@ -79,39 +89,108 @@ static size_t length_of(const char *text)
     return count;
 }
 
+/* 0 for a column that is empty below its header; the first one never is. */
 static size_t width_of(const struct cli_table *table, size_t column)
 {
     size_t width = 0;
+    bool empty = column > 0 && table->count > table->columns;
     for (size_t i = column; i < table->count; i += table->columns) {
         const size_t length = length_of(table->cells[i]);
         width = length > width ? length : width;
+        empty = empty && (i == column || (table->cells[i] != NULL && strcmp(table->cells[i], "-") == 0));
     }
-    return width;
+    return empty ? 0 : width;
 }
 
-static void print_row(const struct cli_table *table, const size_t *widths, size_t first)
+/* Columns of the terminal; 0 if they are not known. */
+static size_t terminal_columns(void)
+{
+    struct winsize size = {0};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* Takes from the widest columns until the rows have room; a column keeps its header and a little more. */
+static void fit(size_t *widths, size_t columns)
+{
+    const size_t room = terminal_columns();
+    size_t total = 0;
+    for (size_t i = 0; i < columns; i++) {
+        total += widths[i] + (widths[i] > 0 && i > 0 ? GAP : 0);
+    }
+    while (room > 0 && total > room) {
+        size_t widest = 0;
+        for (size_t i = 1; i < columns; i++) {
+            widest = widths[i] > widths[widest] ? i : widest;
+        }
+        if (widths[widest] <= NARROWEST) {
+            return;
+        }
+        widths[widest]--;
+        total--;
+    }
+}
+
+/* A cell that has no room ends in "..", at a whole character. */
+static void print_cell(const char *cell, size_t width)
+{
+    const char *end = cell;
+    if (length_of(cell) <= width) {
+        fputs(cell, stdout);
+        return;
+    }
+    for (size_t shown = 0; shown + 2 < width; shown++) {
+        end++;
+        while (((unsigned char) *end & 0xc0) == 0x80) {
+            end++;
+        }
+    }
+    printf("%.*s..", (int) (end - cell), cell);
+}
+
+static const char *cell_at(const struct cli_table *table, size_t i)
+{
+    return table->cells[i] == NULL ? "" : table->cells[i];
+}
+
+/* The gap before a cell fills up the one before it, so that no line ends in blanks. */
+static void print_aligned(const struct cli_table *table, const size_t *widths, size_t first)
+{
+    size_t missing = 0;
+    for (size_t column = 0; column < table->columns; column++) {
+        const char *cell = cell_at(table, first + column);
+        if (widths[column] > 0) {
+            const size_t length = length_of(cell);
+            printf("%*s", (int) missing, "");
+            print_cell(cell, widths[column]);
+            missing = (length < widths[column] ? widths[column] - length : 0) + GAP;
+        }
+    }
+    (void) putchar('\n');
+}
+
+static void print_tabbed(const struct cli_table *table, size_t first)
 {
     for (size_t column = 0; column < table->columns; column++) {
-        const char *cell = table->cells[first + column] == NULL ? "" : table->cells[first + column];
-        const bool last = column + 1 == table->columns;
-        if (widths != NULL && !last) {
-            printf("%s%*s", cell, (int) (widths[column] - length_of(cell)) + 2, "");
-        } else {
-            printf("%s%s", cell, last ? "\n" : "\t");
-        }
+        printf("%s%s", cell_at(table, first + column), column + 1 == table->columns ? "\n" : "\t");
     }
 }
 
 static void print_rows(const struct cli_table *table)
 {
-    const bool aligned = on_terminal();
-    size_t *widths = aligned ? calloc(table->columns, sizeof *widths) : NULL;
+    size_t *widths = cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
     for (size_t i = 0; widths != NULL && i < table->columns; i++) {
         widths[i] = width_of(table, i);
     }
-    for (size_t first = aligned ? 0 : table->columns; first + table->columns <= table->count;
-         first += table->columns) {
-        print_row(table, widths, first);
+    if (widths != NULL) {
+        fit(widths, table->columns);
+        print_aligned(table, widths, 0);
+    }
+    for (size_t first = table->columns; first + table->columns <= table->count; first += table->columns) {
+        if (widths != NULL) {
+            print_aligned(table, widths, first);
+        } else {
+            print_tabbed(table, first);
+        }
     }
     free(widths);
 }
@@ -138,7 +217,7 @@ void cli_table_print(struct cli_table *table)
 
 void cli_print_field(const char *name, const char *text)
 {
-    char *shown = harmless(text);
+    char *shown = cli_harmless(text);
     printf("%-*s%s\n", FIELD_COLUMN, name, shown == NULL ? "" : shown);
     free(shown);
 }
@@ -156,6 +235,12 @@ static void write_span(char *text, int64_t seconds)
                     names[i]);
 }
 
+bool cli_is_past(const void *timestamp)
+{
+    const Google__Protobuf__Timestamp *at = timestamp;
+    return at->seconds <= (int64_t) time(NULL);
+}
+
 const char *cli_time(const void *timestamp)
 {
     static char buffers[TIME_BUFFERS][TIME_SIZE];
@@ -167,7 +252,7 @@ const char *cli_time(const void *timestamp)
     }
     char *text = buffers[next++ % TIME_BUFFERS];
     const time_t seconds = (time_t) at->seconds;
-    if (on_terminal() || gmtime_r(&seconds, &parts) == NULL ||
+    if (cli_on_terminal() || gmtime_r(&seconds, &parts) == NULL ||
         strftime(text, TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
         write_span(text, (int64_t) time(NULL) - at->seconds);
     }

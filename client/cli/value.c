@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/message.h"
+#include "common/name.h"
 
 enum { VALUE_MAX = 65536 };
 
@@ -39,10 +41,10 @@ static cli_exit read_all(int fd, const char *from, struct cli_value *value)
         return cli_refuse(CLI_LIMIT, NULL, "%s holds more than 64 KiB, the most that a value may have", from);
     }
     if (ends_by_accident(value)) {
-        fprintf(stderr,
-                "coffer: note: the value from %s ends with a newline, which is stored with it; printf '%%s' writes "
-                "none\n",
-                from);
+        cli_note(
+            "coffer: note: the value from %s ends with a newline, which is stored with it; printf '%%s' writes "
+            "none",
+            from);
     }
     return CLI_OK;
 }
@@ -74,7 +76,7 @@ cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_valu
     char *equals = strchr(argument, '=');
     *ret_value = (struct cli_value){.key = argument, .data = malloc(VALUE_MAX + 1)};
     if (ret_value->data == NULL) {
-        return cli_refuse(CLI_ERROR, NULL, "there is no memory left");
+        return cli_no_memory();
     }
     if (equals == NULL) {
         return cli_prompt_hidden(argument, ret_value->data, &ret_value->length);
@@ -91,6 +93,74 @@ cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_valu
         "refusing the value on the command line in argument %zu: other users can see it in the process "
         "list",
         place);
+}
+
+cli_exit cli_read_file_value(char *argument, struct cli_value *ret_value)
+{
+    char *equals = strchr(argument, '=');
+    *ret_value = (struct cli_value){.key = argument, .data = malloc(VALUE_MAX + 1)};
+    if (ret_value->data == NULL) {
+        return cli_no_memory();
+    }
+    if (equals == NULL || equals[1] == '\0') {
+        return cli_usage("--file PRIVATE_KEY=id_ed25519", "--file takes KEY=PATH");
+    }
+    *equals = '\0';
+    return strcmp(equals + 1, "-") == 0 ? read_input(ret_value) : read_file(equals + 1, ret_value);
+}
+
+cli_exit cli_read_number(const char *what, const char *text, uint64_t *ret_number)
+{
+    uint64_t number = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9' && number < UINT32_MAX; at++) {
+        number = number * 10 + (uint64_t) (*at - '0');
+    }
+    if (at == text || *at != '\0' || number == 0) {
+        return cli_usage("a whole number, 1 or more", "the %s is no number", what);
+    }
+    *ret_number = number;
+    return CLI_OK;
+}
+
+/* Text without control characters, but for those that move on: what a terminal shows and does not obey. */
+static bool printable(coffer_bytes value)
+{
+    const struct cof_slice text = cof_slice_of(value.data, value.length);
+    for (size_t i = 0; i < value.length; i++) {
+        const uint8_t byte = value.data[i];
+        const bool blank = byte == '\n' || byte == '\t' || byte == '\r';
+        const bool upper_control =
+            byte == 0xc2 && i + 1 < value.length && value.data[i + 1] >= 0x80 && value.data[i + 1] < 0xa0;
+        if ((byte < ' ' && !blank) || byte == 0x7f || upper_control) {
+            return false;
+        }
+    }
+    return cof_text_valid(text);
+}
+
+cli_exit cli_print_value(const struct cli *cli, coffer_bytes value)
+{
+    const bool terminal = cli_on_terminal();
+    if (!cli->json && terminal && cli->output == NULL && !printable(value)) {
+        return cli_refuse(CLI_USAGE, "send it to a file or a program, or say -o raw",
+                          "the value holds bytes that a terminal does not show, %zu bytes in all", value.length);
+    }
+    /* Behind no buffer of stdio, which is not wiped. */
+    (void) setvbuf(stdout, NULL, _IONBF, 0);
+    if (cli->json) {
+        (void) fputc('{', stdout);
+        cli_json_bytes(stdout, "value", value.data, value.length);
+        fputs("}\n", stdout);
+        return CLI_OK;
+    }
+    if (value.length > 0 && fwrite(value.data, value.length, 1, stdout) != 1) {
+        return cli_refuse(CLI_ERROR, NULL, "standard output cannot be written: %s", strerror(errno));
+    }
+    if (terminal && !cli->no_newline) {
+        (void) putchar('\n');
+    }
+    return CLI_OK;
 }
 
 static char *trim(char *text)

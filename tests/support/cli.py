@@ -11,10 +11,13 @@ import struct
 import subprocess
 import termios
 import time
+import unittest
 
-from cofferd import BUILD, PATIENCE
+from cofferd import BUILD, PATIENCE, ROOT, Dev
 
 COFFER = BUILD / "client" / "cli" / "coffer"
+GOLDEN = ROOT / "tests" / "golden" / "cli"
+OK, ERROR, USAGE, NOT_FOUND, NOT_LOGGED_IN, DENIED, CONFLICT, UNAVAILABLE, REJECTED, LIMIT, PARTIAL = range(11)
 
 VOLATILE = [
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
@@ -115,3 +118,49 @@ class Terminal:
         os.close(self.slave)
         os.close(self.master)
         return self.process.returncode, self.shown.replace(b"\r\n", b"\n").decode(errors="replace")
+
+
+class CliTest(unittest.TestCase):
+    """A server, and `coffer` with the tokens that it made."""
+
+    maxDiff = None
+    count = 0
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dev = Dev()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.dev.close()
+
+    def run_cli(self, *arguments, stdin=b"", token=None, **variables):
+        return run(environment(self.dev, token, **variables), *arguments, stdin=stdin)
+
+    def succeed(self, *arguments, **options):
+        code, out, err = self.run_cli(*arguments, **options)
+        self.assertEqual(code, OK, err)
+        return out
+
+    def terminal(self, *arguments, columns=80, token=None, **variables):
+        return Terminal(environment(self.dev, token, **variables), *arguments, columns=columns)
+
+    def file(self, content):
+        CliTest.count += 1
+        path = self.dev.directory / f"file{CliTest.count}"
+        path.write_bytes(content)
+        return path
+
+    def golden(self, name, text):
+        path, text = GOLDEN / f"{name}.txt", normal(text)
+        if os.environ.get("COFFER_GOLDEN") == "write":
+            path.write_text(text)
+        self.assertEqual(text, path.read_text(), f"{path} differs; see COFFER_GOLDEN")
+
+    def script(self, name, *commands, **variables):
+        """Runs commands one after the other; their output, standard error and exit codes are the golden text."""
+        text = ""
+        for arguments, stdin in commands:
+            code, out, err = self.run_cli(*arguments, stdin=stdin, **variables)
+            text += f"$ coffer {' '.join(arguments)}\n{out.decode()}{err}=> {code}\n"
+        self.golden(name, text)

@@ -50,7 +50,10 @@ static cli_exit create(struct cli *cli, char *name, struct pairs *pairs)
 cli_exit cmd_secret_create(struct cli *cli)
 {
     struct pairs *pairs = pairs_new();
-    cli_exit code = pairs == NULL ? cli_no_memory() : pairs_read(cli, 1, pairs);
+    if (pairs == NULL) {
+        return cli_no_memory();
+    }
+    cli_exit code = pairs_read(cli, 1, pairs);
     if (code == CLI_OK && pairs->count == 0) {
         code = cli_usage("coffer secret create slack SLACK_BOT_TOKEN", "secret create needs a key, or --file");
     }
@@ -145,7 +148,10 @@ cli_exit cmd_set(struct cli *cli)
 {
     char *name = NULL;
     struct pairs *pairs = pairs_new();
-    cli_exit code = pairs == NULL ? cli_no_memory() : split_keys(cli, &name);
+    if (pairs == NULL) {
+        return cli_no_memory();
+    }
+    cli_exit code = split_keys(cli, &name);
     if (code == CLI_OK) {
         code = pairs_read(cli, 0, pairs);
     }
@@ -160,7 +166,10 @@ static cli_exit update_values(struct cli *cli)
 {
     struct change change;
     struct pairs *pairs = pairs_new();
-    cli_exit code = pairs == NULL ? cli_no_memory() : pairs_read(cli, 1, pairs);
+    if (pairs == NULL) {
+        return cli_no_memory();
+    }
+    cli_exit code = pairs_read(cli, 1, pairs);
     if (code == CLI_OK) {
         fill_change(cli, cli->arguments[0], pairs, &change);
     }

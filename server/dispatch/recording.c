@@ -41,14 +41,15 @@ cof_code record_check(struct dispatch *dispatch, struct ticket *ticket)
     return audit_unavailable(&ticket->err);
 }
 
-/* The first answer of a write has its record; a repeat shows it once more, and that is a read. */
+/* What was committed has its record. A repeat that shows a first answer once more is a read, and so is a write that
+ * found nothing to write, or only told what it would. */
 cof_code record_answer(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response,
                        bool *ret_durable)
 {
     const method_audit policy = policy_of(ticket);
     const struct trail_event event = event_of(ticket, response);
     *ret_durable = false;
-    if (policy == METHOD_AUDIT_NONE || (policy == METHOD_AUDIT_COMMITTED && !ticket->call.replayed)) {
+    if (policy == METHOD_AUDIT_NONE || (policy == METHOD_AUDIT_COMMITTED && ticket->call.written_revision != 0)) {
         return COF_OK;
     }
     TRY(trail_write(audit_of(dispatch), &event, &ticket->waiter.sequence, &ticket->err));

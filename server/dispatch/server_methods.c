@@ -64,6 +64,7 @@ static cof_code fill_limits(struct call *call, Coffer__Rpc__V1__GetServerInfoRes
     message->max_keys_per_secret = limits->keys_per_secret;
     message->max_page_size = limits->page_size_max;
     message->max_waiting_per_workspace = limits->waiting_per_workspace;
+    message->max_secrets_per_import = limits->secrets_per_import;
     response->limits = message;
     return COF_OK;
 }

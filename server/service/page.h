@@ -16,6 +16,7 @@ typedef enum page_list {
     PAGE_RESOLVE = 6,
     PAGE_VERSIONS = 7,
     PAGE_COMPARISON = 8,
+    PAGE_EXPORT = 9,
 } page_list;
 
 enum { PAGE_PARTS = 3, PAGE_POSITION_MAX = 512 };

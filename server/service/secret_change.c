@@ -38,6 +38,16 @@ struct sealed_version secret_sealed_of(const struct rows *rows, size_t index)
     };
 }
 
+cof_code secret_texts(struct call *call, const struct cof_slice *items, size_t count, struct param *ret_param)
+{
+    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(items, count));
+    if (place == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *ret_param = param_text_array(items, count, place);
+    return COF_OK;
+}
+
 cof_code secret_not_found(struct call *call, const struct address *address)
 {
     const struct cof_slice name = address_name(address);
@@ -167,6 +177,14 @@ static cof_code take_kept(struct call *call, struct cof_slice environment)
                     cof_reason_next_step(COF_REASON_CONFLICT));
 }
 
+cof_code secret_place_missing(struct call *call, const struct address *address)
+{
+    const struct cof_slice name = address_environment(address);
+    return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_FOUND,
+                    "there is no environment \"%.*s\", and the workspace makes none by itself; create it first",
+                    (int) name.len, (const char *) name.data);
+}
+
 cof_code secret_place_take(struct call *call, const struct address *address)
 {
     AUTO(rows_cleanup) struct rows *workspace_rows = NULL;
@@ -180,12 +198,8 @@ cof_code secret_place_take(struct call *call, const struct address *address)
     TRY(row_read(&workspace_row_type, workspace_rows, 0, 0, call->arena, &workspace, call->err));
     TRY(guard_check_row(call, &workspace_row_type, address_workspace(address), &workspace));
     TRY(session_next(call->session, &made, call->err));
-    if (workspace.strict_environments && rows_affected(made) > 0) {
-        return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_FOUND,
-                        "there is no environment \"%.*s\", and the workspace makes none by itself; create it first",
-                        (int) name.len, (const char *) name.data);
-    }
-    return take_kept(call, name);
+    TRY(take_kept(call, name));
+    return workspace.strict_environments && rows_affected(made) > 0 ? secret_place_missing(call, address) : COF_OK;
 }
 
 struct row_more secret_more_of(const struct call *call, const struct sealed_version *sealed)
@@ -286,7 +300,7 @@ cof_code secret_change_take_whole(struct call *call, struct secret_change *chang
 }
 
 /* The address is what was asked for, whatever a damaged row says. */
-static cof_code seal(struct call *call, struct secret_change *change)
+cof_code secret_change_seal(struct call *call, struct secret_change *change)
 {
     change->row.update_time = call_now(call);
     return guard_seal_row(call, &secret_row_type, &change->row.workspace_id, &change->row);
@@ -355,17 +369,24 @@ cof_code secret_typed(struct call *call, struct secret_row *row, bool damaged, s
     return pack_facts(call, &facts, &row->facts);
 }
 
-cof_code secret_change_values(struct call *call, struct secret_change *change, struct values *values)
+cof_code secret_change_version(struct call *call, struct secret_change *change, const struct values *values)
 {
     struct secret_row *row = &change->row;
-    TRY(secret_typed(call, row, change->damaged, values, &change->warnings));
     row->version++;
     row->environment = address_environment(change->address);
     row->name = address_name(change->address);
     row->state = SECRET_ACTIVE;
-    TRY(seal(call, change));
+    TRY(secret_change_seal(call, change));
     TRY(values_seal(call, &row->workspace_id, &row->secret_id, (uint64_t) row->version, values, &change->sealed));
     change->new_values = true;
+    return COF_OK;
+}
+
+cof_code secret_change_values(struct call *call, struct secret_change *change, struct values *values)
+{
+    struct secret_row *row = &change->row;
+    TRY(secret_typed(call, row, change->damaged, values, &change->warnings));
+    TRY(secret_change_version(call, change, values));
     TRY(secret_message(call, row, change->sealed.keys, change->answer));
     return secret_record(call, &change->write, row, row->version == 1 ? EFFECT(CREATED) : EFFECT(VALUES_CHANGED),
                          values);
@@ -376,7 +397,7 @@ cof_code secret_change_metadata(struct call *call, struct secret_change *change,
 {
     static const struct values none;
     change->row.metadata_version++;
-    TRY(seal(call, change));
+    TRY(secret_change_seal(call, change));
     const cof_code code = secret_message(call, &change->row, keys, change->answer);
     if (code == COF_DATA_LOSS) {
         TRY(secret_message_corrupted(call, &change->row, change->answer));
@@ -387,26 +408,29 @@ cof_code secret_change_metadata(struct call *call, struct secret_change *change,
 }
 
 /* Versions that are older than the ones that are kept go with the write that makes one too many. */
-static cof_code trim(struct call *call, struct secret_change *change)
+static cof_code trim(struct call *call, struct write *write, const struct secret_row *row)
 {
-    const int64_t newest = change->row.version - (int64_t) call->service->limits.versions_kept;
+    const int64_t newest = row->version - (int64_t) call->service->limits.versions_kept;
     const struct param params[] = {
-        param_uuid(&change->row.workspace_id),
-        param_uuid(&change->row.secret_id),
+        param_uuid(&row->workspace_id),
+        param_uuid(&row->secret_id),
         param_i64(newest),
     };
-    return newest <= 0 ? COF_OK
-                       : write_queue(call, &change->write, STATEMENT_VERSION_TRIM, params, COF_COUNT(params));
+    return newest <= 0 ? COF_OK : write_queue(call, write, STATEMENT_VERSION_TRIM, params, COF_COUNT(params));
+}
+
+cof_code secret_change_queue(struct call *call, struct write *write, const struct secret_change *change)
+{
+    const struct row_more more = secret_more_of(call, &change->sealed);
+    if (!change->new_values) {
+        return write_queue_row(call, write, STATEMENT_SECRET_UPDATE, &secret_row_type, &change->row);
+    }
+    TRY(write_queue_row_and(call, write, STATEMENT_SECRET_UPDATE_VALUES, &secret_row_type, &change->row, &more));
+    return trim(call, write, &change->row);
 }
 
 cof_code secret_change_apply(struct call *call, void *context)
 {
     struct secret_change *change = context;
-    const struct row_more more = secret_more_of(call, &change->sealed);
-    if (!change->new_values) {
-        return write_queue_row(call, &change->write, STATEMENT_SECRET_UPDATE, &secret_row_type, &change->row);
-    }
-    TRY(write_queue_row_and(call, &change->write, STATEMENT_SECRET_UPDATE_VALUES, &secret_row_type, &change->row,
-                            &more));
-    return trim(call, change);
+    return secret_change_queue(call, &change->write, change);
 }

@@ -20,6 +20,9 @@ COF_CODE secret_queue(struct call *call, const struct address *address, statemen
 /* The version in a row of such a statement; it borrows from the rows. */
 struct sealed_version secret_sealed_of(const struct rows *rows, size_t index);
 
+/* A list of texts as a parameter. */
+COF_CODE secret_texts(struct call *call, const struct cof_slice *items, size_t count, struct param *ret_param);
+
 COF_CODE secret_not_found(struct call *call, const struct address *address);
 COF_CODE secret_exists(struct call *call, const struct address *address);
 COF_CODE secret_name_reserved(struct call *call, const char *field);
@@ -38,10 +41,13 @@ COF_CODE secret_read_expire_time(struct call *call, const Google__Protobuf__Time
 COF_CODE secret_record(struct call *call, struct write *write, const struct secret_row *row,
                        Coffer__Audit__V1__Effect effect, const struct values *values);
 
-/* Queues that the environment is there and stays, and takes the results: `look` and `decide` of what puts a secret into
- * it. A strict workspace has only the environments that somebody created. */
+/* Queues that the environment is there and stays, and takes the results, all of them even if it fails: `look` and
+ * `decide` of what puts a secret into it. A strict workspace has only the environments that somebody created; for
+ * others it fails as `missing` does. */
+enum { SECRET_PLACE_STATEMENTS = 3 };
 COF_CODE secret_place_queue(struct call *call, const struct address *address);
 COF_CODE secret_place_take(struct call *call, const struct address *address);
+COF_CODE secret_place_missing(struct call *call, const struct address *address);
 
 /* Parameters behind those of the row in statements that write values. */
 struct row_more secret_more_of(const struct call *call, const struct sealed_version *sealed);
@@ -96,6 +102,9 @@ COF_CODE secret_change_take_whole(struct call *call, struct secret_change *chang
 COF_CODE secret_typed(struct call *call, struct secret_row *row, bool damaged, struct values *values,
                       struct secret_warnings *ret_warnings);
 
+/* Makes the next version of values that are typed already: the row and the sealed values. */
+COF_CODE secret_change_version(struct call *call, struct secret_change *change, const struct values *values);
+
 /* Makes the next version of values, typed first: the row, the sealed values, the answer, the audit record. */
 COF_CODE secret_change_values(struct call *call, struct secret_change *change, struct values *values);
 
@@ -103,5 +112,11 @@ COF_CODE secret_change_values(struct call *call, struct secret_change *change, s
 COF_CODE secret_change_metadata(struct call *call, struct secret_change *change, Coffer__Audit__V1__Effect effect,
                                 struct cof_slice keys);
 
-/* Queues what `values` or `metadata` made. */
+/* Seals the row as it is now: for metadata that changed without a new version. */
+COF_CODE secret_change_seal(struct call *call, struct secret_change *change);
+
+/* Queues what was made, as part of a write of one secret or of many. */
+COF_CODE secret_change_queue(struct call *call, struct write *write, const struct secret_change *change);
+
+/* The same for the change's own write: its `apply`. */
 COF_CODE secret_change_apply(struct call *call, void *context);

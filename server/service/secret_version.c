@@ -318,30 +318,6 @@ static cof_code choose(struct call *call, const Coffer__V1__RevealSecretRequest 
     return COF_OK;
 }
 
-static cof_code show(struct call *call, const struct values *values, Coffer__V1__RevealSecretResponse *response)
-{
-    response->values = cof_arena_array(call->arena, values->count, sizeof *response->values);
-    if (response->values == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    for (size_t i = 0; i < values->count; i++) {
-        Coffer__V1__KeyValue *pair = cof_arena_alloc(call->arena, sizeof *pair);
-        if (pair == NULL) {
-            return cof_arena_exhausted(call->err);
-        }
-        coffer__v1__key_value__init(pair);
-        pair->key = text_of(call->arena, values->items[i].key);
-        pair->value.len = values->items[i].bytes.len;
-        /* protobuf-c's bytes have no const; packing only reads. */
-        memcpy(&pair->value.data, &values->items[i].bytes.data, sizeof pair->value.data);
-        if (pair->key == NULL) {
-            return cof_arena_exhausted(call->err);
-        }
-        response->values[response->n_values++] = pair;
-    }
-    return COF_OK;
-}
-
 cof_code secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest *request,
                        Coffer__V1__RevealSecretResponse *response)
 {
@@ -358,5 +334,5 @@ cof_code secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest 
     TRY(choose(call, request, &values));
     TRY(values_list_keys(call, &values, &keys));
     TRY(secret_message(call, &row, keys, &response->secret));
-    return show(call, &values, response);
+    return values_messages(call, &values, &response->values, &response->n_values);
 }

@@ -160,12 +160,7 @@ static cof_code text_list(struct call *call, char *const *texts, size_t count, s
     for (size_t i = 0; i < count; i++) {
         items[i] = cof_slice_text(texts[i]);
     }
-    uint8_t *place = cof_arena_alloc(call->arena, array_text_size(items, count));
-    if (place == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    *ret_param = param_text_array(items, count, place);
-    return COF_OK;
+    return secret_texts(call, items, count, ret_param);
 }
 
 static cof_code type_list(struct call *call, const Coffer__V1__SecretType *types, size_t count,

@@ -34,3 +34,7 @@ COF_CODE secret_compare(struct call *call, const Coffer__V1__CompareEnvironments
                         Coffer__V1__CompareEnvironmentsResponse *response);
 COF_CODE secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest *request,
                        Coffer__V1__RevealSecretResponse *response);
+COF_CODE secret_import(struct call *call, const Coffer__V1__ImportSecretsRequest *request,
+                       Coffer__V1__ImportSecretsResponse *response);
+COF_CODE secret_export(struct call *call, const Coffer__V1__ExportSecretsRequest *request,
+                       Coffer__V1__ExportSecretsResponse *response);

@@ -216,6 +216,62 @@ static cof_code write_things(struct trail *trail)
     return emit(trail);
 }
 
+/* --- Export and import ---------------------------------------------------------------------------------------- */
+
+static cof_code write_export(struct trail *trail)
+{
+    const Coffer__V1__ExportSecretsResponse *response =
+        (const Coffer__V1__ExportSecretsResponse *) (const void *) trail->event->response;
+    const struct resource *resource = resource_of(&coffer__v1__secret__descriptor);
+    for (size_t i = 0; i < response->n_secrets; i++) {
+        const Coffer__V1__Secret *secret = response->secrets[i]->secret;
+        TRY(add_resource(trail, resource, &secret->base));
+        if (secret->state == COFFER__V1__SECRET_STATE__SECRET_STATE_CORRUPTED) {
+            trail->objects[trail->record.n_objects - 1].reason = text(cof_reason_name(COF_REASON_CORRUPTED));
+        }
+    }
+    return emit(trail);
+}
+
+static const char *import_reason(const Coffer__V1__ImportedSecret *secret)
+{
+    switch (secret->action) {
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_UNCHANGED:
+        return "UNCHANGED";
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_SKIPPED:
+        return "SKIPPED";
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_UNSPECIFIED:
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_CREATED:
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_CHANGED:
+    case COFFER__V1__IMPORT_ACTION__IMPORT_ACTION_REFUSED:
+    case _COFFER__V1__IMPORT_ACTION_IS_INT_SIZE:
+        break;
+    }
+    return secret->reason;
+}
+
+/* Of an import that wrote nothing: what it told. Its record says that it was only asked, refused or not. */
+static cof_code write_import(struct trail *trail)
+{
+    const Coffer__V1__ImportSecretsResponse *response =
+        (const Coffer__V1__ImportSecretsResponse *) (const void *) trail->event->response;
+    Coffer__Audit__V1__Object *object;
+    trail->record.validate_only = !response->written;
+    for (size_t i = 0; i < response->n_secrets; i++) {
+        const Coffer__V1__ImportedSecret *secret = response->secrets[i];
+        TRY(add_object(trail, "secret", &object));
+        object->uid = secret->uid;
+        object->environment = secret->environment;
+        object->name = secret->name;
+        object->version = secret->version;
+        object->reason = text(import_reason(secret));
+        for (size_t k = 0; k < secret->n_keys; k++) {
+            TRY(add_key(trail, &object, secret->keys[k]->key));
+        }
+    }
+    return emit(trail);
+}
+
 /* --- Refusals: what was asked for ----------------------------------------------------------------------------- */
 
 static const struct asked {
@@ -417,6 +473,10 @@ COF_CODE trail_write(struct audit *audit, const struct trail_event *event, uint6
         TRY(write_asked(&trail));
     } else if (event->response->descriptor == &coffer__v1__resolve_response__descriptor) {
         TRY(write_resolve(&trail));
+    } else if (event->response->descriptor == &coffer__v1__export_secrets_response__descriptor) {
+        TRY(write_export(&trail));
+    } else if (event->response->descriptor == &coffer__v1__import_secrets_response__descriptor) {
+        TRY(write_import(&trail));
     } else {
         TRY(write_things(&trail));
     }

@@ -5,6 +5,7 @@
 
 #include "common/encode.h"
 #include "common/name.h"
+#include "server/service/text.h"
 
 enum { KEY_BLANK = 1 };
 
@@ -153,6 +154,38 @@ cof_code values_patch(struct call *call, const struct values *base, const struct
     }
     qsort(merged.items, merged.count, sizeof *merged.items, by_key);
     *ret_values = merged;
+    return COF_OK;
+}
+
+/* --- For an answer -------------------------------------------------------------------------------------------- */
+
+static cof_code make_message(struct call *call, const struct value *value, Coffer__V1__KeyValue **ret_pair)
+{
+    Coffer__V1__KeyValue *pair = cof_arena_alloc(call->arena, sizeof *pair);
+    if (pair == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    coffer__v1__key_value__init(pair);
+    pair->key = text_of(call->arena, value->key);
+    pair->value.len = value->bytes.len;
+    /* protobuf-c's bytes have no const; packing only reads. */
+    memcpy(&pair->value.data, &value->bytes.data, sizeof pair->value.data);
+    *ret_pair = pair;
+    return pair->key == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+cof_code values_messages(struct call *call, const struct values *values, Coffer__V1__KeyValue ***ret_pairs,
+                         size_t *ret_count)
+{
+    Coffer__V1__KeyValue **pairs = cof_arena_array(call->arena, values->count, sizeof(Coffer__V1__KeyValue *));
+    if (pairs == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < values->count; i++) {
+        TRY(make_message(call, &values->items[i], &pairs[i]));
+    }
+    *ret_pairs = pairs;
+    *ret_count = values->count;
     return COF_OK;
 }
 

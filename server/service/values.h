@@ -44,6 +44,10 @@ const struct value *values_find(const struct values *values, struct cof_slice ke
 COF_CODE values_keys(struct call *call, struct cof_slice keys, Coffer__V1__SecretKey ***ret_keys,
                      size_t *ret_count);
 
+/* The values as messages, which borrow their bytes. */
+COF_CODE values_messages(struct call *call, const struct values *values, Coffer__V1__KeyValue ***ret_pairs,
+                         size_t *ret_count);
+
 /* Makes the clear list of keys of these values. */
 COF_CODE values_list_keys(struct call *call, const struct values *values, struct cof_slice *ret_keys);
 

@@ -1,6 +1,5 @@
 #include "server/service/write.h"
 
-#include <assert.h>
 #include <time.h>
 
 #include "common/secret.h"
@@ -17,6 +16,7 @@ enum {
     CONSISTENCY_FIELD = 15, /* of every write's answer */
     WIRE_LENGTH_DELIMITED = 2,
     AUDIT_REVISION = 1,
+    OBJECTS_FIRST = 4, /* most writes are about fewer things */
 };
 
 /* --- The request's record ------------------------------------------------------------------------------------- */
@@ -147,21 +147,17 @@ static cof_code repeat(struct attempt *attempt)
 static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_record)
 {
     struct call *call = attempt->call;
-    Coffer__Audit__V1__Object *objects[WRITE_OBJECTS_MAX];
     struct trail_actor actor;
     Coffer__Audit__V1__Record record;
     coffer__audit__v1__record__init(&record);
     trail_fill_actor(call, NULL, &actor);
-    for (size_t i = 0; i < attempt->write->object_count; i++) {
-        objects[i] = &attempt->write->objects[i];
-    }
     record.revision = AUDIT_REVISION;
     record.time = time_of(call->arena, call_now(call));
     record.request_id = (ProtobufCBinaryData){sizeof call->request_id.bytes, call->request_id.bytes};
     record.method = text_of(call->arena, cof_slice_text(call->method));
     record.actor = &actor.message;
     record.workspace = text_of_uuid(call->arena, &attempt->write->workspace);
-    record.objects = objects;
+    record.objects = attempt->write->objects;
     record.n_objects = attempt->write->object_count;
     if (record.time == NULL || record.method == NULL || record.workspace == NULL) {
         return cof_arena_exhausted(call->err);
@@ -266,10 +262,11 @@ static cof_code run_once(struct attempt *attempt)
 {
     attempt->replay = false;
     attempt->sent = false;
+    attempt->write->nothing = false;
     attempt->write->object_count = 0;
     TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
     TRY(first_pipeline(attempt));
-    return attempt->replay ? COF_OK : second_pipeline(attempt);
+    return attempt->replay || attempt->write->nothing ? COF_OK : second_pipeline(attempt);
 }
 
 /* --- Attempts ------------------------------------------------------------------------------------------------- */
@@ -331,7 +328,7 @@ static cof_code run_attempts(struct attempt *attempt)
     for (unsigned i = 1;; i++) {
         bool final;
         cof_code code = run_once(attempt);
-        if (code == COF_OK && !attempt->replay) {
+        if (code == COF_OK && !attempt->replay && !attempt->write->nothing) {
             return COF_OK;
         }
         code = judge(attempt, code, &final);
@@ -363,11 +360,36 @@ cof_code write_queue_row(struct call *call, struct write *write, statement id, c
     return write_queue_row_and(call, write, id, type, row, NULL);
 }
 
+/* Room for one more; what was there before stays in the arena. */
+static cof_code grow_objects(struct call *call, struct write *write)
+{
+    const size_t room = write->object_room == 0 ? OBJECTS_FIRST : 2 * write->object_room;
+    const size_t count = write->object_count;
+    Coffer__Audit__V1__Object **objects = cof_arena_array(call->arena, room, sizeof(Coffer__Audit__V1__Object *));
+    struct cof_uuid *ids = cof_arena_array(call->arena, room, sizeof *ids);
+    if (objects == NULL || ids == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    if (count > 0) {
+        memcpy(objects, write->objects, count * sizeof(Coffer__Audit__V1__Object *));
+        memcpy(ids, write->object_ids, count * sizeof *ids);
+    }
+    write->objects = objects;
+    write->object_ids = ids;
+    write->object_room = room;
+    return COF_OK;
+}
+
 cof_code write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,
                       struct cof_slice environment, struct cof_slice name, Coffer__Audit__V1__Object **ret_object)
 {
-    assert(write->object_count < WRITE_OBJECTS_MAX);
-    Coffer__Audit__V1__Object *object = &write->objects[write->object_count];
+    Coffer__Audit__V1__Object *object = cof_arena_alloc(call->arena, sizeof *object);
+    if (write->object_count == write->object_room) {
+        TRY(grow_objects(call, write));
+    }
+    if (object == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
     coffer__audit__v1__object__init(object);
     object->kind = text_of(call->arena, cof_slice_text(kind));
     object->uid = text_of_uuid(call->arena, id);
@@ -376,6 +398,7 @@ cof_code write_object(struct call *call, struct write *write, const char *kind, 
     if (object->kind == NULL || object->uid == NULL || object->environment == NULL || object->name == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    write->objects[write->object_count] = object;
     write->object_ids[write->object_count++] = *id;
     *ret_object = object;
     return COF_OK;

@@ -18,8 +18,6 @@
  * runs the steps again, so they must leave nothing behind but memory in the arena.
  */
 
-enum { WRITE_OBJECTS_MAX = 4 };
-
 struct write {
     struct cof_uuid workspace;
     /* Queues statements; may be NULL. */
@@ -36,9 +34,13 @@ struct write {
     void *context;
 
     const ProtobufCMessage *answer;
-    Coffer__Audit__V1__Object objects[WRITE_OBJECTS_MAX];
-    struct cof_uuid object_ids[WRITE_OBJECTS_MAX];
+    /* `decide` says that nothing is to be written: the transaction is rolled back, and `answer` is all of the answer. */
+    bool nothing;
+
+    Coffer__Audit__V1__Object **objects;
+    struct cof_uuid *object_ids;
     size_t object_count;
+    size_t object_room;
     /* The consistency token names this revision instead of the workspace's; 0: the workspace's. */
     int64_t token_revision;
 

@@ -531,6 +531,70 @@ BUILD(copy_secret, Coffer__V1__CopySecretRequest, coffer__v1__copy_secret_reques
     request.target_environment = account_text;
 })
 
+static size_t build_import(char *name, Coffer__V1__ImportMode mode, bool validate_only, uint8_t *to)
+{
+    Coffer__V1__ImportSecretsRequest request;
+    Coffer__V1__ImportMetadata metadata;
+    Coffer__V1__ImportSecret secrets[3];
+    Coffer__V1__ImportSecret *all[] = {&secrets[0], &secrets[1], &secrets[2]};
+    Coffer__V1__KeyValue pairs[] = {pair_of(key_text), pair_of(account_text)};
+    Coffer__V1__KeyValue *values[] = {&pairs[0], &pairs[1]};
+    char other_name[48];
+    char bad_name[] = "no name";
+    (void) snprintf(other_name, sizeof other_name, "%s-imported", name);
+    char *names[] = {name, other_name, bad_name};
+    coffer__v1__import_secrets_request__init(&request);
+    coffer__v1__import_metadata__init(&metadata);
+    metadata.description = account_text;
+    metadata.tags = environments_texts;
+    metadata.n_tags = 2;
+    for (size_t i = 0; i < COF_COUNT(secrets); i++) {
+        coffer__v1__import_secret__init(&secrets[i]);
+        secrets[i].environment = environment_text;
+        secrets[i].name = names[i];
+        secrets[i].values = values;
+        secrets[i].n_values = 2;
+        secrets[i].metadata = i == 0 ? NULL : &metadata;
+    }
+    request.secrets = all;
+    request.n_secrets = validate_only ? 3 : 2;
+    request.mode = mode;
+    request.validate_only = validate_only;
+    return pack(&request.base, to);
+}
+
+static size_t import_secrets(unsigned round, uint8_t *to)
+{
+    char name[40];
+    (void) snprintf(name, sizeof name, "n%u", round);
+    return build_import(name, COFFER__V1__IMPORT_MODE__IMPORT_MODE_REPLACE, false, to);
+}
+
+static size_t patch_by_import(unsigned round, uint8_t *to)
+{
+    char name[40];
+    (void) snprintf(name, sizeof name, "n%u", round);
+    return build_import(name, COFFER__V1__IMPORT_MODE__IMPORT_MODE_PATCH, false, to);
+}
+
+static size_t check_import(unsigned round, uint8_t *to)
+{
+    char name[] = "n0";
+    (void) round;
+    return build_import(name, COFFER__V1__IMPORT_MODE__IMPORT_MODE_REPLACE, true, to);
+}
+
+BUILD(export_secrets, Coffer__V1__ExportSecretsRequest, coffer__v1__export_secrets_request, {
+    char pattern[] = "n*";
+    char *patterns[] = {name, pattern};
+    request.environments = environments_texts;
+    request.n_environments = 2;
+    request.name_patterns = patterns;
+    request.n_name_patterns = 2;
+    request.page_size = 3;
+    return pack(&request.base, to);
+})
+
 BUILD(compare_environments, Coffer__V1__CompareEnvironmentsRequest, coffer__v1__compare_environments_request, {
     request.environment = environment_text;
     request.other_environment = account_text;
@@ -813,6 +877,11 @@ SCENARIO(revealing_a_secret_without_memory, &make_secret, false, {SECRET "Reveal
 SCENARIO(copying_a_secret_without_memory, &make_secret, true, {SECRET "CopySecret", copy_secret, false})
 SCENARIO(comparing_environments_without_memory, NULL, false,
          {SECRET "CompareEnvironments", compare_environments, false})
+SCENARIO(importing_secrets_without_memory, &make_secret, true, {SECRET "ImportSecrets", import_secrets, false})
+SCENARIO(patching_secrets_by_an_import_without_memory, &make_secret, true,
+         {SECRET "ImportSecrets", patch_by_import, false})
+SCENARIO(dry_run_of_an_import_without_memory, NULL, false, {SECRET "ImportSecrets", check_import, false})
+SCENARIO(exporting_secrets_without_memory, &make_secret, false, {SECRET "ExportSecrets", export_secrets, false})
 SCENARIO(resolve_of_one_item_without_memory, NULL, false, {RESOLVE, resolve_one, false})
 SCENARIO(resolve_of_many_items_without_memory, NULL, false, {RESOLVE, resolve_many, false})
 SCENARIO(resolve_of_a_missing_secret_without_memory, NULL, false, {RESOLVE, resolve_missing_secret, false})
@@ -1010,6 +1079,10 @@ int main(int argc, char **argv)
         TEST(revealing_a_secret_without_memory),
         TEST(copying_a_secret_without_memory),
         TEST(comparing_environments_without_memory),
+        TEST(importing_secrets_without_memory),
+        TEST(patching_secrets_by_an_import_without_memory),
+        TEST(dry_run_of_an_import_without_memory),
+        TEST(exporting_secrets_without_memory),
         TEST(resolve_of_one_item_without_memory),
         TEST(resolve_of_many_items_without_memory),
         TEST(resolve_of_a_missing_secret_without_memory),

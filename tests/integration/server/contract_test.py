@@ -45,6 +45,11 @@ class Contract(context.ServerTest):
         self.assertEqual(call("SecretService/RevealSecret", place)["values"], [{"key": "KEY", "value": b"\0\xff"}])
         call("SecretService/CopySecret", {**place, "target_environment": environment, "target_name": "copy"})
         call("SecretService/CompareEnvironments", {"environment": environment, "other_environment": "other"})
+        exported = call("SecretService/ExportSecrets", {"environments": [environment], "name_patterns": ["s", "cop*"]})
+        self.assertEqual([s["secret"]["name"] for s in exported["secrets"]], ["copy", "s"])
+        imported = call("SecretService/ImportSecrets", {"mode": "IMPORT_MODE_PATCH", "secrets": [
+            {**place, "values": values(KEY=b"\0\xff"), "metadata": {"tags": ["t"]}}]})
+        self.assertEqual((imported["secrets"][0]["action"], imported["written"]), ("IMPORT_ACTION_UNCHANGED", True))
         result = call("ResolveService/Resolve", {"items": [{
             "environments": [environment], "references": [{"name": "s", "key": "KEY"}]}]}, self.dev.executor)["results"][0]
         self.assertEqual(self.value(result, "s", "KEY"), b"\0\xff")

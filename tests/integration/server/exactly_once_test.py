@@ -16,11 +16,13 @@ from sp_client import uuid7
 
 CREATE = "coffer.v1.SecretService/CreateSecret"
 UPDATE = "coffer.v1.SecretService/UpdateSecretValues"
+IMPORT = "coffer.v1.SecretService/ImportSecrets"
 GET = "coffer.v1.SecretService/GetSecret"
 FULL = bool(os.environ.get("TEST_FULL"))
 SEED = int(os.environ.get("TEST_SEED") or int.from_bytes(os.urandom(6), "big"))
 WRITES = 1000 if FULL else 120
 WRITERS = 6
+IMPORTS, IMPORTED = 30, 20  # and secrets in each
 # Servers that are killed at random (T01).
 KILLED_WRITES, KILLS = (10000, 200) if FULL else (240, 6)
 KEYS = 50
@@ -136,6 +138,23 @@ class ExactlyOnce(context.ServerTest):
 
     def test_write_is_done_once_when_servers_die_while_they_commit(self):
         self.sweep("write.before_commit:exit:0.15")
+
+    def test_import_is_whole_and_done_once_when_servers_die_between_commit_and_reply_or_before(self):
+        for fault in ("write.after_commit:exit:0.3", "write.before_commit:exit:0.3"):
+            servers = [Killed(self.dev, f"import-{fault.split(':')[0].replace('.', '-')}-{i}", fault) for i in range(2)]
+            environment = fault.replace(":", "-")
+            for i in range(IMPORTS):
+                answer = self.write(servers, IMPORT, {"mode": "IMPORT_MODE_REPLACE", "secrets": [
+                    {"environment": environment, "name": f"s{k}", "values": values(KEY=b"%d" % i)} for k in range(IMPORTED)]})
+                self.assertEqual((answer.code, answer.message["written"]), (0, True), answer)
+                self.assertEqual({entry["version"] for entry in answer.message["secrets"]}, {i + 1})
+            self.end(servers)
+            deaths = sum(server.deaths for server in servers)
+            print(f"{fault}: {IMPORTS} imports, {deaths} deaths", flush=True)
+            self.assertGreater(deaths, 0)
+            stored = self.sql("select count(*), min(version), max(version), count(distinct from_revision) from secret"
+                              f" where environment = '{environment}'")
+            self.assertEqual(stored, f"{IMPORTED}|{IMPORTS}|{IMPORTS}|1")
 
     def test_servers_killed_at_random_lose_no_write_and_do_none_twice(self):
         print(f"seed {SEED}", flush=True)

@@ -147,14 +147,16 @@ class Limits(context.ServerTest):
             "max_environments_per_item": 1000, "max_pairs_per_resolve": 10000, "max_items_per_resolve": 1000,
             "max_timeout_ms": 60000, "default_timeout_ms": 10000, "max_in_flight_per_peer": 4096,
             "max_in_flight_per_token": 4096, "max_value_bytes": 65536, "max_secret_bytes": 262144,
-            "max_keys_per_secret": 100, "max_page_size": 1000, "max_waiting_per_workspace": 1024})
+            "max_keys_per_secret": 100, "max_page_size": 1000, "max_waiting_per_workspace": 1024,
+            "max_secrets_per_import": 1000})
         server = self.server("told", limits__request="128KiB", limits__response="256KiB", limits__max_timeout="7s",
                              limits__default_timeout="3s", limits__in_flight_per_peer=11, limits__in_flight_per_token=13,
-                             limits__waiting_per_workspace=17)
+                             limits__waiting_per_workspace=17, limits__import_secrets=5)
         changed = self.connect(server).call(INFO).message["limits"]
         self.assertEqual({key: value for key, value in changed.items() if value != told[key]}, {
             "max_request_bytes": 131072, "max_response_bytes": 262144, "max_timeout_ms": 7000, "default_timeout_ms": 3000,
-            "max_in_flight_per_peer": 11, "max_in_flight_per_token": 13, "max_waiting_per_workspace": 17})
+            "max_in_flight_per_peer": 11, "max_in_flight_per_token": 13, "max_waiting_per_workspace": 17,
+            "max_secrets_per_import": 5})
 
 
 if __name__ == "__main__":

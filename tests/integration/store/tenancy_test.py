@@ -53,7 +53,8 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
     ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
-    ("SECRET_COMPARE", 2): "'prod'", ("VERSION_LIST", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
+    ("SECRET_COMPARE", 2): "'prod'", ("SECRET_EXPORT", 4): "null", ("SECRET_EXPORT", 5): "null",
+    ("SECRET_EXPORT", 6): "null", ("VERSION_LIST", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
 }
 LIMIT = "1000"
 

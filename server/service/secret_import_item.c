@@ -412,11 +412,16 @@ cof_code import_item_record(struct call *call, struct write *write, const struct
     static const struct values none;
     const struct secret_row *row = &item->change.row;
     Coffer__Audit__V1__Object *object;
-    if (item->result->action == CREATED || item->result->action == CHANGED) {
-        return secret_record(call, write, row, item->change.new_values ? &item->values : &none);
+    if (item->change.new_values) {
+        return secret_record(call, write, row, item->made ? EFFECT(CREATED) : EFFECT(VALUES_CHANGED),
+                             &item->values);
+    }
+    if (item->result->action == CHANGED) {
+        return secret_record(call, write, row, EFFECT(METADATA_CHANGED), &none);
     }
     TRY(write_object(call, write, "secret", &row->secret_id, address_environment(item->address),
                      address_name(item->address), &object));
+    object->version = (uint64_t) row->version;
     object->reason =
         text_of(call->arena, cof_slice_text(item->result->action == SKIPPED ? "SKIPPED" : "UNCHANGED"));
     return object->reason == NULL ? cof_arena_exhausted(call->err) : COF_OK;

@@ -232,7 +232,7 @@ static cof_code decide_destroy(struct call *call, void *context)
     }
     TRY(secret_version_present(call, destruction->version, former));
     TRY(secret_change_metadata(call, change, EFFECT(VERSION_DESTROYED), secret_sealed_of(rows, 0).keys));
-    change->write.objects[change->write.object_count - 1].destroyed_version = destruction->version;
+    change->write.objects[change->write.object_count - 1]->destroyed_version = destruction->version;
     return COF_OK;
 }
 

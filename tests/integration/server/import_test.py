@@ -131,6 +131,11 @@ class Writing(ImportTest):
         self.assertEqual(record["method"], IMPORT)
         self.assertEqual({(o["environment"], o["name"], o["uid"], tuple(o["keys"])) for o in record["objects"]},
                          {(e["environment"], e["name"], e["uid"], tuple(self.keys(e))) for e in message["secrets"]})
+        self.assertEqual([o["effect"] for o in record["objects"]], ["EFFECT_CREATED"] * 3)
+        self.done(secret("one", "first", {"tags": ["c"]}, A=b"1", B=b""), secret("one", "second", A=b"2"), secret("two", ""),
+                  mode="REPLACE")
+        self.assertEqual([(o["effect"], o["version"], o["reason"]) for o in self.last_change()["objects"]],
+                         [("EFFECT_METADATA_CHANGED", 1, ""), ("EFFECT_VALUES_CHANGED", 2, ""), ("EFFECT_UNSPECIFIED", 1, "UNCHANGED")])
 
     def test_one_bad_secret_among_many_leaves_nothing_and_every_fault_is_named(self):
         self.done(secret("there"))

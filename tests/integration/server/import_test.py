@@ -135,7 +135,7 @@ class Writing(ImportTest):
         self.done(secret("one", "first", {"tags": ["c"]}, A=b"1", B=b""), secret("one", "second", A=b"2"), secret("two", ""),
                   mode="REPLACE")
         self.assertEqual([(o["effect"], o["version"], o["reason"]) for o in self.last_change()["objects"]],
-                         [("EFFECT_METADATA_CHANGED", 1, ""), ("EFFECT_VALUES_CHANGED", 2, ""), ("EFFECT_UNSPECIFIED", 1, "UNCHANGED")])
+                         [("EFFECT_METADATA_CHANGED", 1, ""), ("EFFECT_VALUES_CHANGED", 2, ""), (None, 1, "UNCHANGED")])
 
     def test_one_bad_secret_among_many_leaves_nothing_and_every_fault_is_named(self):
         self.done(secret("there"))

@@ -23,7 +23,9 @@ enum {
     POLL_MS = 20,
     MIGRATE_LOCK_TIMEOUT_MS = 10000,
     MAX_ADDRESSES = 16,
-    AUDIT_RESOLVE_DURABLE = 1
+    AUDIT_RESOLVE_DURABLE = 1,
+    WATCHES_PART = 10,          /* of the calls that may wait on the server */
+    WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
 };
 
 struct server_core {
@@ -55,6 +57,11 @@ static struct session_options session_options_of(struct server_core *core)
     };
 }
 
+static uint32_t part_of(uint32_t all, uint32_t part)
+{
+    return all < part ? 1 : all / part;
+}
+
 static void fill_service(struct server_core *core)
 {
     const struct settings *settings = core->settings;
@@ -70,6 +77,9 @@ static void fill_service(struct server_core *core)
     core->service.limits.secrets_per_import = settings->limits_import_secrets;
     core->service.limits.versions_kept = settings->limits_versions_kept;
     core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
+    core->service.limits.watches = part_of(settings->transport_max_waiting, WATCHES_PART);
+    core->service.limits.watches_per_workspace =
+        part_of(settings->limits_waiting_per_workspace, WATCHES_WORKSPACE_PART);
 }
 
 static cof_code open_keys(struct server_core *core, struct cof_error *err)
@@ -291,7 +301,10 @@ struct server {
 static confirm_need need_of(void *context)
 {
     const struct server *server = context;
-    return dispatch_waits_for_revisions(server->dispatch) ? CONFIRM_WAITED : CONFIRM_NOTHING;
+    if (dispatch_waits_for_revisions(server->dispatch)) {
+        return CONFIRM_WAITED;
+    }
+    return dispatch_watches(server->dispatch) ? CONFIRM_IN_USE : CONFIRM_NOTHING;
 }
 
 static size_t unconfirmed(void *context, struct cof_uuid *ret_workspaces, size_t max)

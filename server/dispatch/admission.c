@@ -136,5 +136,6 @@ cof_code admission_again(struct dispatch *dispatch, struct ticket *ticket)
     set_deadline(ticket, &dispatch_options_of(dispatch)->service->limits);
     ticket->call.request_id = parked->request_id;
     ticket->call.waits = parked->waits;
+    ticket->call.waited = parked->wait;
     return ticket->method->access == METHOD_OPEN ? COF_OK : read_token(ticket);
 }

@@ -227,7 +227,8 @@ static cof_code park(struct dispatch *dispatch, struct ticket *ticket)
     }
     ticket_set_state(ticket, TICKET_PARKED);
     go_on(dispatch, result.ready);
-    if (result.unconfirmed && dispatch->options.unconfirmed != NULL) {
+    /* The first one may be in more of a hurry than those for whom revisions are being confirmed already. */
+    if ((result.unconfirmed || result.first) && dispatch->options.unconfirmed != NULL) {
         dispatch->options.unconfirmed(dispatch->options.context);
     }
     if (result.earliest) {
@@ -295,6 +296,11 @@ void dispatch_reached(struct dispatch *dispatch, const struct cof_uuid *workspac
 bool dispatch_waits_for_revisions(struct dispatch *dispatch)
 {
     return parking_count(dispatch->parking, CALL_WAIT_REVISION) > 0;
+}
+
+bool dispatch_watches(struct dispatch *dispatch)
+{
+    return parking_count(dispatch->parking, CALL_WAIT_CHANGE) > 0;
 }
 
 size_t dispatch_unconfirmed(struct dispatch *dispatch, struct cof_uuid *ret_workspaces, size_t max)
@@ -595,6 +601,8 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
     dispatch->parking = parking_new(&(struct parking_options){
         .capacity = options->max_parked,
         .per_workspace = options->max_parked_workspace,
+        .watches = options->service->limits.watches,
+        .watches_per_workspace = options->service->limits.watches_per_workspace,
         .bytes = options->max_parked_bytes,
     });
     dispatch->workers = calloc(options->workers, sizeof *dispatch->workers);

@@ -35,8 +35,8 @@ struct dispatch_options {
     uint64_t max_parked_bytes; /* of their requests */
     uint32_t reply_timeout_ms; /* for the send of a reply */
     struct session_options session;
-    /* A call was parked in a workspace whose revision is not confirmed; see dispatch_unconfirmed. Must not block; on
-     * any thread. */
+    /* A call was parked in a workspace whose revision is not confirmed; see dispatch_unconfirmed. Or it is the first
+     * for which revisions have to be confirmed, or the first in a hurry. Must not block; on any thread. */
     void (*unconfirmed)(void *context);
     /* A call has committed a write and is not answered yet: whoever must know before that. dispatch_reached is to be
      * called, too. Must not block; on any thread. NULL: nobody is told. */
@@ -67,6 +67,8 @@ uint32_t dispatch_in_flight(struct dispatch *dispatch);
  */
 void dispatch_reached(struct dispatch *dispatch, const struct cof_uuid *workspace, uint64_t revision);
 bool dispatch_waits_for_revisions(struct dispatch *dispatch);
+/* The same of watches, which are not in a hurry. */
+bool dispatch_watches(struct dispatch *dispatch);
 /* Workspaces whose revision has to be asked for once; at most `max`, and each once. */
 size_t dispatch_unconfirmed(struct dispatch *dispatch, struct cof_uuid *ret_workspaces, size_t max);
 /* Revisions may have been missed: dispatch_unconfirmed begins anew. */

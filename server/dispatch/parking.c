@@ -24,6 +24,7 @@ TAILQ_HEAD(entry_list, entry);
 struct place {
     struct cof_uuid workspace;
     uint32_t count;
+    uint32_t watches;        /* of them */
     uint64_t known;          /* the highest revision that was told while somebody waited */
     bool unconfirmed;        /* nobody has asked for its revision since the first call was parked */
     struct entry_list calls; /* the oldest first */
@@ -114,6 +115,11 @@ static void heap_remove(struct parking *parking, struct entry *entry)
 
 /* --- Workspaces ----------------------------------------------------------------------------------------------- */
 
+static bool is_watch(const struct parked *call)
+{
+    return call->wait.cause == CALL_WAIT_CHANGE;
+}
+
 /* The link that points at the workspace's place, or at NULL at the end of its chain. */
 static struct place **place_of(struct parking *parking, const struct cof_uuid *workspace)
 {
@@ -156,6 +162,7 @@ static void leave_place(struct parking *parking, struct entry *entry)
     assert(place != NULL);
     entry->place = NULL;
     TAILQ_REMOVE(&place->calls, entry, siblings);
+    place->watches -= is_watch(&entry->call) ? 1 : 0;
     if (--place->count > 0) {
         return;
     }
@@ -189,6 +196,7 @@ static bool has_happened(const struct entry *entry)
     const struct call_wait *wait = &entry->call.wait;
     switch (wait->cause) {
     case CALL_WAIT_REVISION:
+    case CALL_WAIT_CHANGE:
         return entry->place->known >= wait->revision;
     case CALL_WAIT_NONE:
     case CALL_WAIT_CAUSES:
@@ -233,6 +241,15 @@ static struct entry *new_entry(struct parking *parking)
                                                                 : NULL;
 }
 
+/* Watches wait for most of their time. So that the others find room, they have limits of their own. */
+static parking_outcome check_watches(const struct parking *parking, const struct place *place)
+{
+    if (place != NULL && place->watches >= parking->options.watches_per_workspace) {
+        return PARKING_WORKSPACE_FULL;
+    }
+    return parking->counts[CALL_WAIT_CHANGE] >= parking->options.watches ? PARKING_FULL : PARKING_DONE;
+}
+
 static parking_outcome check_limits(struct parking *parking, const struct parked *call)
 {
     const struct place *place = *place_of(parking, &call->wait.workspace);
@@ -242,8 +259,10 @@ static parking_outcome check_limits(struct parking *parking, const struct parked
     if (place != NULL && place->count >= parking->options.per_workspace) {
         return PARKING_WORKSPACE_FULL;
     }
-    const bool too_large = call->exchange->frame.len > parking->options.bytes - parking->bytes;
-    return too_large ? PARKING_FULL : PARKING_DONE;
+    if (call->exchange->frame.len > parking->options.bytes - parking->bytes) {
+        return PARKING_FULL;
+    }
+    return is_watch(call) ? check_watches(parking, place) : PARKING_DONE;
 }
 
 static void enter(struct parking *parking, struct entry *entry)
@@ -251,6 +270,7 @@ static void enter(struct parking *parking, struct entry *entry)
     struct place *place = enter_place(parking, &entry->call.wait.workspace);
     entry->place = place;
     place->count++;
+    place->watches += is_watch(&entry->call) ? 1 : 0;
     TAILQ_INSERT_TAIL(&place->calls, entry, siblings);
     parking->counts[entry->call.wait.cause]++;
     parking->bytes += entry->call.exchange->frame.len;
@@ -268,7 +288,12 @@ static struct parking_result add(struct parking *parking, const struct parked *c
     struct given given = {.last = &given.first};
     entry->call = *call;
     enter(parking, entry);
-    struct parking_result result = {PARKING_DONE, NULL, entry->place->unconfirmed, entry->heap_at == 0};
+    struct parking_result result = {
+        .outcome = PARKING_DONE,
+        .unconfirmed = entry->place->unconfirmed,
+        .first = parking->counts[call->wait.cause] == 1,
+        .earliest = entry->heap_at == 0,
+    };
     if (has_happened(entry)) {
         give_out(parking, entry, &given);
         result.ready = given.first;

@@ -18,7 +18,9 @@ struct parking;
 struct parking_options {
     uint32_t capacity;      /* parked calls */
     uint32_t per_workspace; /* of one workspace, whatever they wait for */
-    uint64_t bytes;         /* of the requests of all parked calls, which transport keeps for them */
+    uint32_t watches;       /* of all, those that wait for a change */
+    uint32_t watches_per_workspace;
+    uint64_t bytes; /* of the requests of all parked calls, which transport keeps for them */
 };
 
 /* NULL if there is no memory. */
@@ -48,6 +50,7 @@ struct parking_result {
     parking_outcome outcome;
     struct parked *ready; /* the call, if what it waits for has happened meanwhile; else NULL */
     bool unconfirmed;     /* the workspace's revision has to be asked for: see parking_unconfirmed */
+    bool first;           /* nobody else waits for the like */
     bool earliest;        /* no other call is due earlier */
 };
 

@@ -40,6 +40,8 @@ struct service_limits {
     uint32_t in_flight_per_peer;
     uint32_t in_flight_per_token;
     uint32_t waiting_per_workspace;
+    uint32_t watches; /* that wait at once */
+    uint32_t watches_per_workspace;
 };
 
 extern const struct service_limits service_default_limits;
@@ -65,6 +67,7 @@ struct caller;
 typedef enum call_wait_cause {
     CALL_WAIT_NONE,
     CALL_WAIT_REVISION, /* until a workspace has reached a revision */
+    CALL_WAIT_CHANGE,   /* the same, for a watch, which may wait for a write that never comes */
     CALL_WAIT_CAUSES,
 } call_wait_cause;
 
@@ -97,8 +100,9 @@ struct call {
     const char *peer;         /* transport and address, for the audit trail */
     struct call_peer from;    /* the same, for limits of accounts to networks */
     struct call_prefetch prefetch;
-    uint32_t waits;        /* how often the call has waited already; it began anew each time */
-    struct call_wait wait; /* what the handler that failed would wait for; see call_wait_for_revision */
+    uint32_t waits;          /* how often the call has waited already; it began anew each time */
+    struct call_wait waited; /* what it waited for the last time */
+    struct call_wait wait;   /* what the handler that failed would wait for; see call_wait_for_revision */
     /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
     struct cof_uuid written_workspace;
     uint64_t written_revision;
@@ -130,6 +134,9 @@ bool call_may_wait(const struct call *call, int64_t until_us);
  */
 void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace, uint64_t revision,
                             int64_t until_us);
+
+/* The same for a watch. */
+void call_wait_for_change(struct call *call, const struct cof_uuid *workspace, uint64_t revision, int64_t until_us);
 
 /* Wall-clock time of the call, microseconds since 1970. */
 int64_t call_now(const struct call *call);

@@ -27,6 +27,8 @@ const struct service_limits service_default_limits = {
     .in_flight_per_peer = 4096,
     .in_flight_per_token = 4096,
     .waiting_per_workspace = 1024,
+    .watches = 1638,
+    .watches_per_workspace = 512,
 };
 
 cof_code call_check_deadline(struct call *call)
@@ -53,6 +55,11 @@ void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace,
                             int64_t until_us)
 {
     call->wait = (struct call_wait){CALL_WAIT_REVISION, *workspace, revision, until_us};
+}
+
+void call_wait_for_change(struct call *call, const struct cof_uuid *workspace, uint64_t revision, int64_t until_us)
+{
+    call->wait = (struct call_wait){CALL_WAIT_CHANGE, *workspace, revision, until_us};
 }
 
 int64_t call_now(const struct call *call)

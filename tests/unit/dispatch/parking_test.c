@@ -2,9 +2,9 @@
 #include "server/dispatch/parking.h"
 #include "tests/support/test.h"
 
-enum { CAPACITY = 64, PER_WORKSPACE = 8, BYTES = 4096 };
+enum { CAPACITY = 64, PER_WORKSPACE = 8, BYTES = 4096, WATCHES = 10, WATCHES_PER_WORKSPACE = 4 };
 
-static const struct parking_options small = {CAPACITY, PER_WORKSPACE, BYTES};
+static const struct parking_options small = {CAPACITY, PER_WORKSPACE, WATCHES, WATCHES_PER_WORKSPACE, BYTES};
 
 static void parking_cleanup(struct parking **parking)
 {
@@ -156,6 +156,32 @@ static void more_than_a_workspace_may_have_are_refused_and_others_are_not(void)
     CHECK_INT(release(parking, parking_all(parking)), 2);
 }
 
+static parking_outcome watch(struct parking *parking, struct exchange *exchange, uint8_t workspace)
+{
+    struct parked call = call_of(exchange, workspace, 5, 1000);
+    call.wait.cause = CALL_WAIT_CHANGE;
+    return parking_add(parking, &call).outcome;
+}
+
+static void watches_leave_room_for_others_in_their_workspace_and_on_the_server(void)
+{
+    AUTO(parking_cleanup) struct parking *parking = parking_new(&small);
+    struct exchange exchange = {0};
+    const struct cof_uuid workspace = workspace_of(1);
+    for (unsigned i = 0; i < WATCHES; i++) {
+        CHECK_INT(watch(parking, &exchange, (uint8_t) (1 + i / WATCHES_PER_WORKSPACE)), PARKING_DONE);
+    }
+    CHECK_INT(watch(parking, &exchange, 1), PARKING_WORKSPACE_FULL);
+    CHECK_INT(watch(parking, &exchange, 9), PARKING_FULL);
+    CHECK_INT(add(parking, &exchange, 1, 6), PARKING_DONE);
+    CHECK_INT(add(parking, &exchange, 9, 6), PARKING_DONE);
+    CHECK_INT(parking_count(parking, CALL_WAIT_CHANGE), WATCHES);
+    CHECK_INT(parking_count(parking, CALL_WAIT_REVISION), 2);
+    CHECK_INT(release(parking, parking_reached(parking, &workspace, 5)), WATCHES_PER_WORKSPACE);
+    CHECK_INT(watch(parking, &exchange, 9), PARKING_DONE);
+    CHECK_INT(release(parking, parking_all(parking)), WATCHES - WATCHES_PER_WORKSPACE + 3);
+}
+
 static void more_than_the_capacity_are_refused_until_records_are_released(void)
 {
     AUTO(parking_cleanup) struct parking *parking = parking_new(&small);
@@ -305,6 +331,7 @@ TEST_MAIN(TEST(calls_go_on_when_their_revision_is_reached_in_the_order_in_which_
           TEST(workspace_is_asked_for_once_and_again_after_doubt),
           TEST(calls_are_due_by_their_own_time_whatever_their_order),
           TEST(more_than_a_workspace_may_have_are_refused_and_others_are_not),
+          TEST(watches_leave_room_for_others_in_their_workspace_and_on_the_server),
           TEST(more_than_the_capacity_are_refused_until_records_are_released),
           TEST(requests_of_parked_calls_take_no_more_memory_than_they_may),
           TEST(closed_parking_gives_out_all_and_takes_none),

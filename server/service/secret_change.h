@@ -36,7 +36,7 @@ COF_CODE secret_read_expire_time(struct call *call, const Google__Protobuf__Time
 
 /*
  * Adds the secret to the audit record, with what becomes of it and the names of its values' keys. Those who watch the
- * workspace are told of every secret with an effect (server/service/watch.h).
+ * workspace are told of every secret with an effect (server/service/watch_change.h).
  */
 COF_CODE secret_record(struct call *call, struct write *write, const struct secret_row *row,
                        Coffer__Audit__V1__Effect effect, const struct values *values);

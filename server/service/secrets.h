@@ -32,6 +32,8 @@ COF_CODE secret_copy(struct call *call, const Coffer__V1__CopySecretRequest *req
                      Coffer__V1__CopySecretResponse *response);
 COF_CODE secret_compare(struct call *call, const Coffer__V1__CompareEnvironmentsRequest *request,
                         Coffer__V1__CompareEnvironmentsResponse *response);
+COF_CODE secret_watch(struct call *call, const Coffer__V1__WatchSecretsRequest *request,
+                      Coffer__V1__WatchSecretsResponse *response);
 COF_CODE secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest *request,
                        Coffer__V1__RevealSecretResponse *response);
 COF_CODE secret_import(struct call *call, const Coffer__V1__ImportSecretsRequest *request,

@@ -135,6 +135,8 @@ static const struct resource {
 } resources[] = {
     {&coffer__v1__secret__descriptor, "secret", offsetof(Coffer__V1__Secret, uid),
      offsetof(Coffer__V1__Secret, environment), offsetof(Coffer__V1__Secret, name)},
+    {&coffer__v1__secret_change__descriptor, "secret", offsetof(Coffer__V1__SecretChange, uid),
+     offsetof(Coffer__V1__SecretChange, environment), offsetof(Coffer__V1__SecretChange, name)},
     {&coffer__v1__environment__descriptor, "environment", offsetof(Coffer__V1__Environment, uid),
      offsetof(Coffer__V1__Environment, name), offsetof(Coffer__V1__Environment, name)},
     {&coffer__v1__workspace__descriptor, "workspace", offsetof(Coffer__V1__Workspace, uid), 0,

@@ -22,6 +22,7 @@
 #include "server/bootstrap.h"
 #include "server/dispatch/dispatch.h"
 #include "server/service/instance.h"
+#include "server/service/watch_position.h"
 #include "server/transport/transport.h"
 #include "tests/support/pg.h"
 #include "tests/support/test.h"
@@ -602,6 +603,48 @@ BUILD(compare_environments, Coffer__V1__CompareEnvironmentsRequest, coffer__v1__
     (void) name;
 })
 
+BUILD(watch_from_now, Coffer__V1__WatchSecretsRequest, coffer__v1__watch_secrets_request, (void) name;)
+
+static struct cof_uuid workspace_uuid(void)
+{
+    struct cof_uuid id;
+    if (!cof_uuid_parse(cof_slice_text(workspace), &id)) {
+        abort();
+    }
+    return id;
+}
+
+static size_t build_watch(uint64_t from, char *environment, uint8_t *to)
+{
+    const struct cof_uuid id = workspace_uuid();
+    Coffer__V1__WatchSecretsRequest request;
+    char position[WATCH_POSITION_TEXT];
+    char *environments[] = {environment};
+    coffer__v1__watch_secrets_request__init(&request);
+    watch_position_format(server_core_service(core), &id, from, position);
+    request.resume_token = position;
+    request.environments = environments;
+    request.n_environments = 1;
+    request.page_size = 3;
+    request.wait_ms = 20;
+    return pack(&request.base, to);
+}
+
+static size_t watch_changes(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_watch(1, environment_text, to);
+}
+
+/* The workspace's revision before the write that nobody in `watch_in_vain` is told of. */
+static uint64_t revision_before;
+
+static size_t watch_in_vain(unsigned round, uint8_t *to)
+{
+    (void) round;
+    return build_watch(revision_before, key_text, to);
+}
+
 static size_t build_resolve(char *name, char *key, size_t items, bool validate_only, uint8_t *to)
 {
     Coffer__V1__ResolveRequest request;
@@ -875,6 +918,31 @@ SCENARIO(renaming_a_secret_without_memory, &make_secret, true, {SECRET "RenameSe
 SCENARIO(listing_versions_without_memory, &make_secret, false, {SECRET "ListSecretVersions", list_versions, false})
 SCENARIO(revealing_a_secret_without_memory, &make_secret, false, {SECRET "RevealSecret", reveal_secret, false})
 SCENARIO(copying_a_secret_without_memory, &make_secret, true, {SECRET "CopySecret", copy_secret, false})
+SCENARIO(beginning_a_watch_without_memory, NULL, false, {SECRET "WatchSecrets", watch_from_now, false})
+SCENARIO(watch_that_tells_changes_without_memory, NULL, false, {SECRET "WatchSecrets", watch_changes, false})
+static uint64_t read_revision(void)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    struct session *session = server_core_session(core);
+    const struct cof_uuid id = workspace_uuid();
+    const struct param param = param_uuid(&id);
+    struct cof_error err = {0};
+    session_deadline(session, cof_clock_monotonic(&cof_system_clock) + INT64_C(1000) * PATIENCE_S * 1000);
+    if (session_queue(session, STATEMENT_REVISION_GET, &param, 1, &err) != COF_OK ||
+        session_sync(session, &err) != COF_OK || session_next(session, &rows, &err) != COF_OK) {
+        abort();
+    }
+    return (uint64_t) rows_i64(rows, 0, 0);
+}
+
+static void watch_that_waits_without_memory(void)
+{
+    static const struct step step = {SECRET "WatchSecrets", watch_in_vain, false};
+    revision_before = read_revision();
+    CHECK_INT(call(&make_secret, ROUNDS_MAX, 0).code, COF_OK);
+    sweep(NULL, &step, false);
+}
+
 SCENARIO(comparing_environments_without_memory, NULL, false,
          {SECRET "CompareEnvironments", compare_environments, false})
 SCENARIO(importing_secrets_without_memory, &make_secret, true, {SECRET "ImportSecrets", import_secrets, false})
@@ -1078,6 +1146,9 @@ int main(int argc, char **argv)
         TEST(listing_versions_without_memory),
         TEST(revealing_a_secret_without_memory),
         TEST(copying_a_secret_without_memory),
+        TEST(beginning_a_watch_without_memory),
+        TEST(watch_that_tells_changes_without_memory),
+        TEST(watch_that_waits_without_memory),
         TEST(comparing_environments_without_memory),
         TEST(importing_secrets_without_memory),
         TEST(patching_secrets_by_an_import_without_memory),

@@ -120,6 +120,11 @@ class Audit(context.ServerTest):
         record, = self.records_of(self.call(SECRET + "ListSecrets", {"environments": ["prod", "stage"]}))
         self.assertEqual({(o["environment"], o["name"]) for o in record["objects"]},
                          {("prod", "slack"), ("stage", "slack")})
+        begun = self.call(SECRET + "WatchSecrets").message["resume_token"]
+        made = self.call(SECRET + "CreateSecret", {"name": "watched", "values": values(KEY=CANARY)}).message["secret"]
+        record, = self.records_of(self.call(SECRET + "WatchSecrets", {"resume_token": begun}))
+        self.assertEqual([(o["kind"], o["environment"], o["name"], o["uid"]) for o in record["objects"]],
+                         [("secret", "default", "watched", made["uid"])])
         record, = self.records_of(self.call(TOKEN + "GetCaller"))
         self.assertIn("service_account", [o["kind"] for o in record["objects"]])
 

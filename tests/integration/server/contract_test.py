@@ -37,7 +37,10 @@ class Contract(context.ServerTest):
         call("SecretService/UpdateSecretValues", {**place, "patch": {"set": values(OTHER=b"")}})
         self.assertEqual(len(call("SecretService/ListSecrets", {"environments": [environment]})["secrets"]), 1)
         call("SecretService/UpdateSecret", {**place, "update_mask": {"paths": ["tags"]}, "tags": ["t"]})
+        begun = call("SecretService/WatchSecrets")
         call("SecretService/RenameSecret", {**place, "new_name": "renamed"})
+        told, = call("SecretService/WatchSecrets", {"resume_token": begun["resume_token"]})["changes"]
+        self.assertEqual((told["old_name"], told["name"]), ("s", "renamed"))
         call("SecretService/RenameSecret", {**place, "name": "renamed", "new_name": "s"})
         call("SecretService/RollBackSecret", {**place, "version": 1})
         self.assertEqual(len(call("SecretService/ListSecretVersions", place)["versions"]), 3)

@@ -335,6 +335,12 @@ class Reasons(context.ServerTest):
         self.sql(f"update secret set description = 'x' where secret_id = '{secret['uid']}'")
         return self.call(SECRET + "UpdateSecretValues", {"name": "damaged", "patch": {"set": values(K=PLANTED)}})
 
+    def watch_expired(self):
+        token = self.call(SECRET + "WatchSecrets").message["resume_token"]
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        ahead = raw[:-8] + (int.from_bytes(raw[-8:], "big") + 1000).to_bytes(8, "big")
+        return self.call(SECRET + "WatchSecrets", {"resume_token": base64.urlsafe_b64encode(ahead).decode().rstrip("=")})
+
     # Outcomes.
 
     def outcome_of(self, *names, **fields):

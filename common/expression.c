@@ -575,3 +575,33 @@ bool cof_template_is_whole(struct cof_slice text, const struct cof_template *tem
     const size_t start = (size_t) (template->text.data - text.data);
     return is_blank(cof_slice_of(text.data, start)) && is_blank(from(text, start + template->text.len));
 }
+
+/* What holds no reference is left alone if it is written as one template. */
+static bool looks_like_template(struct cof_slice text)
+{
+    const char *space = " \t\r\n";
+    while (text.len > 0 && strchr(space, text.data[0]) != NULL) {
+        text = cof_slice_of(text.data + 1, text.len - 1);
+    }
+    while (text.len > 0 && strchr(space, text.data[text.len - 1]) != NULL) {
+        text.len--;
+    }
+    return text.len >= 5 && memcmp(text.data, "${{", 3) == 0 && memcmp(text.data + text.len - 2, "}}", 2) == 0;
+}
+
+cof_code cof_template_read(struct cof_slice text, struct cof_template *ret_template, bool *ret_found,
+                           struct cof_error *err)
+{
+    struct cof_template_scan scan;
+    if (text.len > COF_EXPRESSION_MAX) {
+        return cof_fail(err, COF_REASON_EXPRESSION_TOO_LONG, "%s",
+                        cof_reason_meaning(COF_REASON_EXPRESSION_TOO_LONG));
+    }
+    cof_template_scan_init(&scan, text);
+    TRY(cof_template_next(&scan, ret_template, ret_found, err));
+    if (*ret_found ? cof_template_is_whole(text, ret_template) : looks_like_template(text)) {
+        return COF_OK;
+    }
+    return cof_fail(err, COF_REASON_EXPRESSION_INVALID,
+                    "this is not one expression and nothing else; write ${{ ... }}, each expression by itself");
+}

@@ -85,6 +85,13 @@ bool cof_operand_next(struct cof_operand_scan *scan, struct cof_operand *ret_ope
 /* Whether the text is, but for white space around it, exactly this template, which borrows from it. */
 bool cof_template_is_whole(struct cof_slice text, const struct cof_template *template);
 
+/*
+ * Reads a text that is one template by itself, but for white space around it: an expression, as servers are asked for
+ * them. `ret_found` is false if it holds no reference. Fails with EXPRESSION_INVALID or EXPRESSION_TOO_LONG.
+ */
+COF_CODE cof_template_read(struct cof_slice text, struct cof_template *ret_template, bool *ret_found,
+                           struct cof_error *err);
+
 /* The place of a byte at or behind `from`. */
 struct cof_place cof_place_behind(struct cof_slice text, struct cof_place from, size_t offset);
 

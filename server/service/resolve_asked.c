@@ -176,44 +176,18 @@ static cof_code append_operands(struct reading *reading, struct asked_expression
     return keep_operands(reading, expression);
 }
 
-/* What holds no reference is left alone if it is written as one template. */
-static bool looks_like_template(struct cof_slice text)
-{
-    const char *space = " \t\r\n";
-    while (text.len > 0 && strchr(space, text.data[0]) != NULL) {
-        text = cof_slice_of(text.data + 1, text.len - 1);
-    }
-    while (text.len > 0 && strchr(space, text.data[text.len - 1]) != NULL) {
-        text.len--;
-    }
-    return text.len >= 5 && memcmp(text.data, "${{", 3) == 0 && memcmp(text.data + text.len - 2, "}}", 2) == 0;
-}
-
-#define HOW_TO_WRITE "write ${{ ... }}, each expression by itself"
-
 static cof_code append_expression(struct reading *reading, const char *written)
 {
-    const struct cof_slice text = cof_slice_text(written);
     struct asked *asked = reading->asked;
     struct asked_expression *expression = &asked->expressions[asked->expression_count++];
-    struct cof_template_scan scan;
     struct cof_error problem;
     bool found;
     *expression = (struct asked_expression){.first = asked->count};
-    if (text.len > COF_EXPRESSION_MAX) {
-        return refuse(reading, expression, cof_reason_meaning(COF_REASON_EXPRESSION_TOO_LONG));
-    }
     cof_error_clear(&problem);
-    cof_template_scan_init(&scan, text);
-    if (cof_template_next(&scan, &expression->template, &found, &problem) != COF_OK) {
+    if (cof_template_read(cof_slice_text(written), &expression->template, &found, &problem) != COF_OK) {
         return refuse(reading, expression, problem.message);
     }
-    if (found && cof_template_is_whole(text, &expression->template)) {
-        return append_operands(reading, expression);
-    }
-    return !found && looks_like_template(text)
-               ? COF_OK
-               : refuse(reading, expression, "this is not one expression and nothing else; " HOW_TO_WRITE);
+    return found ? append_operands(reading, expression) : COF_OK;
 }
 
 /* --- An item -------------------------------------------------------------------------------------------------- */

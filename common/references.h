@@ -5,7 +5,10 @@
 #include "common/arena.h"
 #include "common/expression.h"
 
-/* The different references of a text, each once, in the order of their first mention. */
+/*
+ * The different references of a text, each once, in the order of their first mention; and its different choices, the
+ * templates with a `||`, in the form in which a server is asked for them.
+ */
 
 enum { COF_REFERENCES_MAX = 1000 };
 
@@ -29,7 +32,7 @@ COF_CODE cof_references_new(struct cof_arena *arena, struct cof_references **ret
 COF_CODE cof_references_add(struct cof_references *references, const struct cof_operand *reference,
                             struct cof_error *err);
 
-/* Adds those of a template. */
+/* Adds those of a template, and the choice that it is. Fails with TOO_MANY_REFERENCES or OUT_OF_MEMORY. */
 COF_CODE cof_references_add_template(struct cof_references *references, const struct cof_template *template,
                                      struct cof_error *err);
 
@@ -39,3 +42,11 @@ bool cof_references_find(struct cof_references *references, struct cof_slice nam
 
 size_t cof_references_count(const struct cof_references *references);
 const struct cof_reference *cof_references_at(const struct cof_references *references, size_t index);
+
+/*
+ * A choice holds the references of a template, in their order, and of its other operands only what decides: `'-'` stands
+ * for every literal that is not empty, so nothing of the text but names leaves the process. It is never longer than the
+ * template, and ends with a NUL.
+ */
+size_t cof_references_choice_count(const struct cof_references *references);
+struct cof_slice cof_references_choice_at(const struct cof_references *references, size_t index);

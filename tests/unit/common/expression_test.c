@@ -146,6 +146,44 @@ static cof_code add_many(struct cof_references *references, size_t count, struct
     return COF_OK;
 }
 
+static void choices_hold_names_only_and_stand_once_each(void)
+{
+    static const struct {
+        const char *text;
+        const char *choice; /* NULL: it is none */
+    } cases[] = {
+        {"${{ SECRETS.a.K }}", NULL},
+        {"${{ FN.f(SECRETS.a.K || 'x') }}", NULL},
+        {"${{ SECRETS.a.K  ||  'private' }}", "${{SECRETS.a.K||'-'}}"},
+        {"${{ SECRETS.a.K || \"other\" || SECRETS.b.K }}", NULL},
+        {"${{SECRETS.a.K||''||None||SECRETS['b-c']['d.e']}}", "${{SECRETS.a.K||''||None||SECRETS['b-c']['d.e']}}"},
+        {"${{ SECRETS['a'].K || None }}", "${{SECRETS.a.K||None}}"},
+        {"${{ 'x' || SECRETS.a.K || SECRETS.b.K }}", "${{'-'||SECRETS.a.K}}"},
+    };
+    struct cof_pool *pool = NULL;
+    struct cof_references *references = NULL;
+    struct cof_arena arena;
+    struct cof_error err;
+    size_t count = 0;
+    CHECK_OK(cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &pool, &err), &err);
+    cof_arena_init(&arena, pool, SIZE_MAX);
+    CHECK_OK(cof_references_new(&arena, &references, &err), &err);
+    for (size_t i = 0; i < COF_COUNT(cases); i++) {
+        struct scanned scanned;
+        begin(&scanned, cases[i].text);
+        CHECK_OK(next(&scanned), &scanned.err);
+        CHECK_OK(cof_references_add_template(references, &scanned.template, &err), &err);
+        count += cases[i].choice != NULL;
+        CHECK_INT(cof_references_choice_count(references), count);
+        if (cases[i].choice != NULL) {
+            CHECK_TEXT((const char *) cof_references_choice_at(references, count - 1).data, cases[i].choice);
+        }
+    }
+    CHECK_INT(count, 4);
+    cof_arena_reset(&arena);
+    cof_pool_free(pool);
+}
+
 static void references_are_gathered_once_each_up_to_their_limit(void)
 {
     struct cof_pool *pool = NULL;
@@ -212,5 +250,6 @@ TEST_MAIN(TEST(invalid_reference_says_what_is_wrong_where_and_how_to_write_it),
           TEST(each_kind_of_mistake_has_a_message_of_its_own), TEST(scan_goes_on_behind_what_is_wrong),
           TEST(text_that_is_too_large_is_refused_and_not_read),
           TEST(expression_that_is_too_long_has_a_reason_of_its_own), TEST(operands_come_in_their_order),
+          TEST(choices_hold_names_only_and_stand_once_each),
           TEST(references_are_gathered_once_each_up_to_their_limit),
           TEST(references_without_memory_are_out_of_memory), TEST(adversarial_texts_are_read_in_one_go))

@@ -121,6 +121,19 @@ static uint32_t pause_ms(const struct call *call)
                           retry_random(call->request_id.bytes, call->failures));
 }
 
+static void pause_for(struct call *call, uint32_t ms)
+{
+    channel_lock(call->channel);
+    const bool closing = call->channel->closing;
+    if (!closing) {
+        sleep_locked(call, CALL_PAUSING, ms);
+    }
+    channel_unlock(call->channel);
+    if (closing) {
+        finish_closed(call);
+    }
+}
+
 /* Tries again after a while, or ends with the failure in `err` if the time does not suffice. */
 static void pause_or_finish(struct call *call)
 {
@@ -131,15 +144,7 @@ static void pause_or_finish(struct call *call)
         finish(call);
         return;
     }
-    channel_lock(call->channel);
-    const bool closing = call->channel->closing;
-    if (!closing) {
-        sleep_locked(call, CALL_PAUSING, delay);
-    }
-    channel_unlock(call->channel);
-    if (closing) {
-        finish_closed(call);
-    }
+    pause_for(call, delay);
 }
 
 /* The connection was lost, or gave an answer to something else, after the request was sent. */
@@ -424,6 +429,7 @@ cof_code call_new(struct channel *channel, const struct call_request *request, s
     TRY(channel_call_take(channel, &call, err));
     call->timeout_ms = request->timeout_ms;
     call->patience_ms = request->patience_ms;
+    call->delay_ms = request->delay_ms;
     TRY(fill(call, request, err));
     *ret_call = TAKE(call);
     return COF_OK;
@@ -435,7 +441,11 @@ void call_start(struct call *call, call_done done, void *context)
     call->context = context;
     call->deadline_us = now_us(call) + (int64_t) call->timeout_ms * 1000;
     set_state(call, CALL_CHOOSING);
-    choose(call);
+    if (call->delay_ms > 0) {
+        pause_for(call, call->delay_ms);
+    } else {
+        choose(call);
+    }
 }
 
 cof_code call_run(struct call *call)

@@ -28,6 +28,7 @@ struct call_request {
      * left. A server that hangs would otherwise cost the call.
      */
     uint32_t patience_ms;
+    uint32_t delay_ms; /* before the first attempt; part of the time for the call */
 };
 
 /* On a thread of nng. The call is over and belongs to the callee, who frees it. */

@@ -43,6 +43,7 @@ struct call {
 
     uint32_t timeout_ms;
     uint32_t patience_ms;
+    uint32_t delay_ms;
     int64_t deadline_us;
     int64_t give_up_us; /* end of the wait for a connection; 0: not waiting */
     uint32_t failures;

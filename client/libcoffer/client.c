@@ -162,6 +162,7 @@ cof_code client_call_new(coffer_client *client, const struct client_call *call, 
         .request_id = call->request_id,
         .timeout_ms = call->timeout_ms == 0 ? client->settings.timeout_ms : call->timeout_ms,
         .patience_ms = call->patience_ms,
+        .delay_ms = call->delay_ms,
     };
     return call_new(client->channel, &request, ret_call, err);
 }

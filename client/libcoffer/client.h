@@ -32,6 +32,7 @@ struct client_call {
     const struct cof_metadata *metadata; /* NULL: none besides the library's own */
     struct credential *credential;       /* NULL: none */
     uint32_t patience_ms;                /* as in struct call_request */
+    uint32_t delay_ms;                   /* the same */
 };
 
 /* The token of now, to be dropped; NULL if there is none. */

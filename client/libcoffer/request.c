@@ -4,20 +4,15 @@
 #include <stdlib.h>
 
 #include "client/libcoffer/settings.h"
+#include "common/expression.h"
 #include "common/name.h"
 #include "common/uuid.h"
-#include "common/varint.h"
 
-enum {
-    FIELD_SIZE = 96,
-    /* Numbers of fields of ResolveItem. */
-    ITEM_ID = 1,
-    ITEM_ENVIRONMENTS = 3,
-};
+enum { FIELD_SIZE = 96 };
 
-static void no_memory(struct cof_error *err)
+static void no_memory(coffer_request *request)
 {
-    cof_ignore(cof_fail(err, COF_REASON_OUT_OF_MEMORY, "the process has no memory left for a request"));
+    cof_ignore(request_without_memory(&request->err));
 }
 
 /* Whether there is something to build on; after the first failure nothing else is done. */
@@ -56,7 +51,7 @@ static void set_text(coffer_request *request, const char *field, const char *tex
     }
     char *copy = strndup(text == NULL ? "" : text, len);
     if (copy == NULL) {
-        no_memory(&request->err);
+        no_memory(request);
         return;
     }
     if (*to != protobuf_c_empty_string) {
@@ -91,10 +86,6 @@ coffer_request *coffer_request_new(void)
 void coffer_request_free(coffer_request *request)
 {
     if (request != NULL) {
-        for (size_t i = 0; i < request->fallback_count; i++) {
-            coffer__v1__secret_reference__free_unpacked(request->fallbacks[i].reference, NULL);
-        }
-        free(request->fallbacks);
         coffer__v1__resolve_request__free_unpacked(request->message, NULL);
         free(request);
     }
@@ -113,7 +104,7 @@ void coffer_request_next_item(coffer_request *request)
     }
     if (item == NULL || items == NULL) {
         free(item);
-        no_memory(&request->err);
+        no_memory(request);
         return;
     }
     coffer__v1__resolve_item__init(item);
@@ -166,7 +157,7 @@ void coffer_request_add_environment(coffer_request *request, const char *environ
     }
     if (copy == NULL || environments == NULL) {
         free(copy);
-        no_memory(&request->err);
+        no_memory(request);
         return;
     }
     item->environments[item->n_environments++] = copy;
@@ -218,32 +209,156 @@ void coffer_request_add_reference(coffer_request *request, const char *secret, c
         if (reference != NULL) {
             coffer__v1__secret_reference__free_unpacked(reference, NULL);
         }
-        no_memory(&request->err);
+        no_memory(request);
         return;
     }
     item->references[item->n_references++] = reference;
 }
 
-void request_add_fallback(coffer_request *request, const char *secret, const char *key)
+/* --- Declarations --------------------------------------------------------------------------------------------- */
+
+/* Copies of names; the list belongs to the message. False: no memory is left. */
+static bool copy_names(const char *const *names, size_t count, char ***ret_copies, size_t *ret_count)
 {
-    enum { FIRST_ROOM = 8 };
-    if (!usable(request) || !check_reference(request, secret, key)) {
-        return;
+    char **copies = count == 0 ? NULL : calloc(count, sizeof *copies);
+    *ret_copies = copies;
+    for (size_t i = 0; copies != NULL && i < count; i++) {
+        copies[i] = strdup(names[i]);
+        if (copies[i] == NULL) {
+            return false;
+        }
+        *ret_count = i + 1;
     }
-    const size_t count = request->fallback_count;
-    const bool full = count == 0 || (count >= FIRST_ROOM && (count & (count - 1)) == 0);
-    const size_t room = count == 0 ? FIRST_ROOM : 2 * count;
-    struct fallback *fallbacks = full ? realloc(request->fallbacks, room * sizeof *fallbacks) : request->fallbacks;
-    if (fallbacks != NULL) {
-        request->fallbacks = fallbacks;
-    }
-    Coffer__V1__SecretReference *reference = fallbacks == NULL ? NULL : reference_new(secret, key);
-    if (reference == NULL) {
-        no_memory(&request->err);
-        return;
-    }
-    fallbacks[request->fallback_count++] = (struct fallback){request->message->n_items - 1, reference};
+    return count == 0 || copies != NULL;
 }
+
+static Coffer__V1__SecretDeclaration *declaration_new(const coffer_declaration *given)
+{
+    Coffer__V1__SecretDeclaration *declaration = malloc(sizeof *declaration);
+    if (declaration == NULL) {
+        return NULL;
+    }
+    coffer__v1__secret_declaration__init(declaration);
+    declaration->optional = given->optional;
+    declaration->type = (Coffer__V1__SecretType) given->type;
+    declaration->name = strdup(given->secret);
+    if (declaration->name == NULL ||
+        !copy_names(given->keys, given->key_count, &declaration->keys, &declaration->n_keys) ||
+        !copy_names(given->optional_keys, given->optional_key_count, &declaration->optional_keys,
+                    &declaration->n_optional_keys)) {
+        coffer__v1__secret_declaration__free_unpacked(declaration, NULL);
+        return NULL;
+    }
+    return declaration;
+}
+
+static bool check_keys(coffer_request *request, const char *list, const char *const *keys, size_t count)
+{
+    char name[FIELD_SIZE];
+    char field[FIELD_SIZE];
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++) {
+        (void) snprintf(name, sizeof name, "declarations[%zu].%s[%zu]", last_item(request)->n_declarations, list,
+                        i);
+        field_of(request, name, field);
+        good = check_name(request, COF_NAME_KEY, keys[i], field);
+    }
+    return good;
+}
+
+static bool check_declaration(coffer_request *request, const coffer_declaration *given)
+{
+    char name[FIELD_SIZE];
+    char field[FIELD_SIZE];
+    (void) snprintf(name, sizeof name, "declarations[%zu].name", last_item(request)->n_declarations);
+    field_of(request, name, field);
+    return check_name(request, COF_NAME_SECRET, given->secret, field) &&
+           check_keys(request, "keys", given->keys, given->key_count) &&
+           check_keys(request, "optional_keys", given->optional_keys, given->optional_key_count);
+}
+
+void coffer_request_add_declaration(coffer_request *request, const coffer_declaration *declaration)
+{
+    coffer_declaration given = COFFER_DECLARATION_INIT;
+    if (!usable(request)) {
+        return;
+    }
+    /* It may come from a program that was built with fewer fields. */
+    memcpy(&given, declaration, declaration->struct_size < sizeof given ? declaration->struct_size : sizeof given);
+    if (!check_declaration(request, &given)) {
+        return;
+    }
+    Coffer__V1__ResolveItem *item = last_item(request);
+    Coffer__V1__SecretDeclaration *copy = declaration_new(&given);
+    void *declarations = with_room(item->declarations, item->n_declarations);
+    if (declarations != NULL) {
+        item->declarations = declarations;
+    }
+    if (copy == NULL || declarations == NULL) {
+        if (copy != NULL) {
+            coffer__v1__secret_declaration__free_unpacked(copy, NULL);
+        }
+        no_memory(request);
+        return;
+    }
+    item->declarations[item->n_declarations++] = copy;
+}
+
+/* --- What else an item asks for ------------------------------------------------------------------------------- */
+
+void coffer_request_add_expression(coffer_request *request, const char *expression)
+{
+    char name[FIELD_SIZE];
+    char field[FIELD_SIZE];
+    if (!usable(request)) {
+        return;
+    }
+    Coffer__V1__ResolveItem *item = last_item(request);
+    (void) snprintf(name, sizeof name, "expressions[%zu]", item->n_expressions);
+    field_of(request, name, field);
+    void *expressions = with_room(item->expressions, item->n_expressions);
+    if (expressions == NULL) {
+        no_memory(request);
+        return;
+    }
+    item->expressions = expressions;
+    char *copy = NULL;
+    set_text(request, field, expression, COF_EXPRESSION_MAX, &copy);
+    if (copy != NULL) {
+        item->expressions[item->n_expressions++] = copy;
+    }
+}
+
+bool request_asks_for_reference(const coffer_request *request, const char *name, const char *key)
+{
+    const Coffer__V1__ResolveItem *item = usable(request) ? last_item(request) : NULL;
+    for (size_t i = 0; item != NULL && i < item->n_references; i++) {
+        if (strcmp(item->references[i]->name, name) == 0 && strcmp(item->references[i]->key, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool request_asks_for_expression(const coffer_request *request, const char *expression)
+{
+    const Coffer__V1__ResolveItem *item = usable(request) ? last_item(request) : NULL;
+    for (size_t i = 0; item != NULL && i < item->n_expressions; i++) {
+        if (strcmp(item->expressions[i], expression) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void coffer_request_set_environment_view(coffer_request *request)
+{
+    if (usable(request)) {
+        last_item(request)->environment_view = 1;
+    }
+}
+
+/* --- Whom an item is for, and how ----------------------------------------------------------------------------- */
 
 void coffer_request_set_run(coffer_request *request, const char *workflow_id, const char *run_id,
                             const char *action)
@@ -255,7 +370,7 @@ void coffer_request_set_run(coffer_request *request, const char *workflow_id, co
     if (item->run == NULL) {
         item->run = malloc(sizeof *item->run);
         if (item->run == NULL) {
-            no_memory(&request->err);
+            no_memory(request);
             return;
         }
         coffer__v1__run_context__init(item->run);
@@ -284,7 +399,7 @@ void coffer_request_set_min_remaining_validity(coffer_request *request, uint32_t
         item->min_remaining_validity = malloc(sizeof *item->min_remaining_validity);
     }
     if (item->min_remaining_validity == NULL) {
-        no_memory(&request->err);
+        no_memory(request);
         return;
     }
     google__protobuf__duration__init(item->min_remaining_validity);
@@ -313,6 +428,20 @@ void coffer_request_set_timeout(coffer_request *request, uint32_t milliseconds)
     request->timeout_ms = milliseconds;
 }
 
+void coffer_request_set_pending(coffer_request *request, coffer_pending pending)
+{
+    if (!usable(request)) {
+        return;
+    }
+    if (pending != COFFER_PENDING_WAIT && pending != COFFER_PENDING_POLL && pending != COFFER_PENDING_RETURN) {
+        cof_ignore(cof_fail_field(&request->err, COF_REASON_FIELD_INVALID, "pending",
+                                  "there is no way to treat PENDING with the number %d; use one of coffer_pending",
+                                  (int) pending));
+        return;
+    }
+    request->pending = pending;
+}
+
 void coffer_request_set_traceparent(coffer_request *request, const char *traceparent)
 {
     const size_t len = traceparent == NULL ? 0 : strlen(traceparent);
@@ -336,275 +465,4 @@ void coffer_request_set_validate_only(coffer_request *request, uint32_t page_siz
         request->message->page_size = page_size;
         set_text(request, "page_token", page_token, REQUEST_TOKEN_MAX, &request->message->page_token);
     }
-}
-
-static size_t pairs_of(const Coffer__V1__ResolveItem *item)
-{
-    return item->n_environments == 0 ? 1 : item->n_environments;
-}
-
-static cof_code pack(const Coffer__V1__ResolveRequest *message, struct packed_request *ret_packed,
-                     struct cof_error *err)
-{
-    struct packed_request packed = {.len = coffer__v1__resolve_request__get_packed_size(message),
-                                    .items = message->n_items,
-                                    .validate_only = message->validate_only != 0};
-    packed.bytes = malloc(packed.len + 1);
-    if (packed.bytes == NULL) {
-        no_memory(err);
-        return err->code;
-    }
-    (void) coffer__v1__resolve_request__pack(message, packed.bytes);
-    for (size_t i = 0; i < message->n_items; i++) {
-        packed.pairs += pairs_of(message->items[i]);
-        packed.values += pairs_of(message->items[i]) * message->items[i]->n_references;
-    }
-    *ret_packed = packed;
-    return COF_OK;
-}
-
-static bool has_fallback(const coffer_request *request, size_t item)
-{
-    for (size_t i = 0; i < request->fallback_count; i++) {
-        if (request->fallbacks[i].item == item) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static cof_code check(const coffer_request *request, struct cof_error *err)
-{
-    if (request->err.code != COF_OK) {
-        *err = request->err;
-        return err->code;
-    }
-    for (size_t i = 0; i < request->message->n_items; i++) {
-        if (request->message->items[i]->n_references == 0 && !has_fallback(request, i)) {
-            char field[FIELD_SIZE];
-            (void) snprintf(field, sizeof field, "items[%zu].references", i);
-            return cof_fail_field(err, COF_REASON_FIELD_REQUIRED, field,
-                                  "items[%zu] asks for nothing; add a reference with coffer_request_add_reference",
-                                  i);
-        }
-    }
-    return COF_OK;
-}
-
-/* A flat copy of the items, in which the client's defaults can stand without touching the caller's request; behind
- * them there is room for one more for each reference that may be missing. */
-struct flat_copy {
-    Coffer__V1__ResolveRequest message;
-    Coffer__V1__ResolveItem *items;
-    Coffer__V1__ResolveItem **pointers;
-    Coffer__V1__SecretReference **references; /* of the items that are added, one each */
-    struct packed_item *origins;
-};
-
-static void flat_copy_done(struct flat_copy *copy)
-{
-    free(copy->items);
-    free(copy->pointers);
-    free(copy->references);
-    free(copy->origins);
-}
-
-static cof_code flat_copy_init(const coffer_request *request, struct flat_copy *copy, struct cof_error *err)
-{
-    const size_t most = request->message->n_items + request->fallback_count;
-    copy->message = *request->message;
-    copy->items = calloc(most, sizeof *copy->items);
-    copy->pointers = calloc(most, sizeof *copy->pointers);
-    copy->references = calloc(request->fallback_count + 1, sizeof *copy->references);
-    copy->origins = calloc(most, sizeof *copy->origins);
-    if (copy->items == NULL || copy->pointers == NULL || copy->references == NULL || copy->origins == NULL) {
-        no_memory(err);
-        return err->code;
-    }
-    for (size_t i = 0; i < request->message->n_items; i++) {
-        copy->origins[i].owner = i;
-    }
-    for (size_t i = 0; i < most; i++) {
-        copy->pointers[i] = &copy->items[i];
-    }
-    copy->message.items = copy->pointers;
-    return COF_OK;
-}
-
-static bool same_reference(const Coffer__V1__SecretReference *a, const Coffer__V1__SecretReference *b)
-{
-    return strcmp(a->name, b->name) == 0 && strcmp(a->key, b->key) == 0;
-}
-
-/* Whether the item, or one that was added for it, asks for the reference already. */
-static bool is_asked_for(const struct flat_copy *copy, const struct fallback *fallback)
-{
-    for (size_t i = 0; i < copy->message.n_items; i++) {
-        const Coffer__V1__ResolveItem *item = &copy->items[i];
-        for (size_t k = 0; copy->origins[i].owner == fallback->item && k < item->n_references; k++) {
-            if (same_reference(item->references[k], fallback->reference)) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-/* An item that asks for nothing else takes the first such reference itself. A preflight asks for no more, for it
- * would count as failures what may be missing. */
-static void add_fallback(struct flat_copy *copy, const struct fallback *fallback, size_t index)
-{
-    size_t at = fallback->item;
-    if (is_asked_for(copy, fallback) || (copy->message.validate_only && copy->items[at].n_references > 0)) {
-        return;
-    }
-    if (copy->items[at].n_references > 0) {
-        at = copy->message.n_items++;
-        copy->items[at] = copy->items[fallback->item];
-    }
-    copy->references[index] = fallback->reference;
-    copy->items[at].references = &copy->references[index];
-    copy->items[at].n_references = 1;
-    copy->origins[at] = (struct packed_item){fallback->item, true};
-}
-
-cof_code request_pack(const coffer_request *request, char *workspace, char *environment,
-                      struct packed_request *ret_packed, struct cof_error *err)
-{
-    TRY(check(request, err));
-    AUTO(flat_copy_done) struct flat_copy copy = {.items = NULL};
-    TRY(flat_copy_init(request, &copy, err));
-    for (size_t i = 0; i < request->message->n_items; i++) {
-        Coffer__V1__ResolveItem *item = &copy.items[i];
-        *item = *request->message->items[i];
-        if (item->workspace[0] == '\0') {
-            item->workspace = workspace;
-        }
-        if (item->n_environments == 0 && environment[0] != '\0') {
-            item->environments = &environment;
-            item->n_environments = 1;
-        }
-    }
-    for (size_t i = 0; i < request->fallback_count; i++) {
-        add_fallback(&copy, &request->fallbacks[i], i);
-    }
-    TRY(pack(&copy.message, ret_packed, err));
-    ret_packed->origins = TAKE(copy.origins);
-    return COF_OK;
-}
-
-/* Takes the unmarked environments out of an item; returns how many pairs are left. */
-static size_t keep_marked(Coffer__V1__ResolveItem *item, const bool *marked)
-{
-    const size_t pairs = pairs_of(item);
-    size_t kept = 0;
-    for (size_t i = 0; i < pairs; i++) {
-        if (!marked[i]) {
-            continue;
-        }
-        if (item->n_environments > 0) {
-            char *environment = item->environments[kept];
-            item->environments[kept] = item->environments[i];
-            item->environments[i] = environment;
-        }
-        kept++;
-    }
-    for (size_t i = kept; i < item->n_environments && kept > 0; i++) {
-        free(item->environments[i]);
-    }
-    if (item->n_environments > 0 && kept > 0) {
-        item->n_environments = kept;
-    }
-    return kept;
-}
-
-static void message_cleanup(Coffer__V1__ResolveRequest **message)
-{
-    if (*message != NULL) {
-        coffer__v1__resolve_request__free_unpacked(*message, NULL);
-    }
-}
-
-cof_code request_pack_part(const struct packed_request *whole, const bool *marked,
-                           struct packed_request *ret_packed, struct cof_error *err)
-{
-    AUTO(message_cleanup)
-    Coffer__V1__ResolveRequest *message = coffer__v1__resolve_request__unpack(NULL, whole->len, whole->bytes);
-    if (message == NULL) {
-        no_memory(err);
-        return err->code;
-    }
-    const bool *at = marked;
-    size_t kept = 0;
-    for (size_t i = 0; i < message->n_items; i++) {
-        Coffer__V1__ResolveItem *item = message->items[i];
-        const size_t pairs = pairs_of(item);
-        if (keep_marked(item, at) > 0) {
-            message->items[kept++] = item;
-        } else {
-            coffer__v1__resolve_item__free_unpacked(item, NULL);
-        }
-        at += pairs;
-    }
-    message->n_items = kept;
-    return pack(message, ret_packed, err);
-}
-
-void packed_request_done(struct packed_request *packed)
-{
-    free(packed->bytes);
-    free(packed->origins);
-    packed->bytes = NULL;
-    packed->origins = NULL;
-}
-
-void pair_walk_init(struct pair_walk *walk, const struct packed_request *request)
-{
-    *walk = (struct pair_walk){.items = cof_slice_of(request->bytes, request->len), .answered = true};
-}
-
-/* Fields come in the order of their numbers, since the request was packed here. */
-static bool next_environment(struct pair_walk *walk)
-{
-    struct wire_field field;
-    while (walk->fields.len > 0 && wire_take(&walk->fields, &field)) {
-        if (field.number == ITEM_ID) {
-            walk->pair.id = field.bytes;
-        }
-        if (field.number == ITEM_ENVIRONMENTS) {
-            walk->pair.environment = field.bytes;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool next_item(struct pair_walk *walk)
-{
-    struct wire_field field;
-    if (walk->items.len == 0 || !wire_take(&walk->items, &field)) {
-        return false;
-    }
-    walk->fields = field.bytes;
-    walk->answered = false;
-    walk->pair = (struct request_pair){.item = walk->items_begun++};
-    return true;
-}
-
-bool pair_walk_next(struct pair_walk *walk, struct request_pair *ret_pair)
-{
-    while (!next_environment(walk)) {
-        const bool by_default = !walk->answered;
-        walk->answered = true;
-        if (by_default) {
-            walk->pair.environment = cof_slice_text(COF_DEFAULT_ENVIRONMENT);
-            break;
-        }
-        if (!next_item(walk)) {
-            return false;
-        }
-    }
-    walk->answered = true;
-    *ret_pair = walk->pair;
-    return true;
 }

@@ -3,10 +3,11 @@
 #include <coffer/coffer.h>
 #include <coffer/v1/resolve.pb-c.h>
 
+#include "client/libcoffer/asked.h"
 #include "common/error.h"
 #include "common/slice.h"
 
-/* What coffer_request builds. */
+/* What coffer_request builds (request.c), and how it becomes bytes (request_pack.c). */
 
 #define RESOLVE_METHOD "coffer.v1.ResolveService/Resolve"
 
@@ -17,28 +18,12 @@ enum {
     REQUEST_TRACEPARENT_MAX = 128,
 };
 
-/* A reference of a `||`, which may be missing or not be needed at all. */
-struct fallback {
-    size_t item;
-    Coffer__V1__SecretReference *reference;
-};
-
 struct coffer_request {
     Coffer__V1__ResolveRequest *message; /* all of it from malloc, as protobuf-c frees it */
-    struct fallback *fallbacks;
-    size_t fallback_count;
+    coffer_pending pending;
     uint32_t timeout_ms; /* 0: the client's */
     char traceparent[REQUEST_TRACEPARENT_MAX + 1];
     struct cof_error err; /* the first failure */
-};
-
-/*
- * Where an item of a serialized request comes from. A reference of a `||` is an item of its own, behind those of the
- * caller: a server answers an item all or nothing.
- */
-struct packed_item {
-    size_t owner;  /* index of the caller's item */
-    bool may_fail; /* what it asks for may be missing */
 };
 
 /* A serialized request. */
@@ -46,15 +31,19 @@ struct packed_request {
     uint8_t *bytes; /* from malloc */
     size_t len;
     size_t items;
-    struct packed_item *origins; /* of the items, from malloc; NULL in a part of another request */
-    size_t pairs;                /* items x environments: so many results come back */
-    size_t values;               /* references x environments of all items */
+    size_t pairs;        /* items x environments: so many results come back */
+    size_t values;       /* entries of the lists x environments of all items */
+    struct asked *asked; /* what its items ask for; NULL: for references only, or it is a part of another request */
+    coffer_pending pending;
     bool validate_only;
 };
 
+/* A request like the other one. Fails with the other one's failure, or OUT_OF_MEMORY. */
+COF_CODE request_copy(const coffer_request *request, coffer_request **ret_copy, struct cof_error *err);
+
 /*
  * Serializes the request, with the client's workspace and environment (empty: none) for items that name none. Fails
- * with the request's own failure, FIELD_REQUIRED for an item without references, or OUT_OF_MEMORY.
+ * with the request's own failure, FIELD_REQUIRED for an item that asks for nothing, or OUT_OF_MEMORY.
  */
 COF_CODE request_pack(const coffer_request *request, char *workspace, char *environment,
                       struct packed_request *ret_packed, struct cof_error *err);
@@ -65,8 +54,12 @@ COF_CODE request_pack_part(const struct packed_request *whole, const bool *marke
 
 void packed_request_done(struct packed_request *packed);
 
-/* Adds a reference of a `||` to the last item. */
-void request_add_fallback(coffer_request *request, const char *secret, const char *key);
+/* Whether the last item asks for it already. */
+bool request_asks_for_reference(const coffer_request *request, const char *name, const char *key);
+bool request_asks_for_expression(const coffer_request *request, const char *expression);
+
+/* The failure of everything that builds a request. */
+COF_CODE request_without_memory(struct cof_error *err);
 
 /* One item in one environment, as the result to it must name them. */
 struct request_pair {

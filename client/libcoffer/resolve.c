@@ -9,9 +9,10 @@
 #include "client/libcoffer/failure.h"
 #include "client/libcoffer/request.h"
 #include "client/libcoffer/result.h"
+#include "client/libcoffer/retry.h"
 
 /*
- * A resolve: one call, alone or in a batch, and further ones for what had no room in the answers. The next call is made
+ * A resolve: one call, alone or in a batch, and further ones for what was not in the answers. The next call is made
  * before the former one is freed, so that the client, which waits for its calls when it is closed, outlives the whole.
  */
 struct resolving {
@@ -22,8 +23,9 @@ struct resolving {
     int64_t deadline_us;
     char traceparent[REQUEST_TRACEPARENT_MAX + 1];
     coffer_result *result;
-    bool *deferred; /* what the call that runs asks for; NULL: for all */
-    size_t deferred_count;
+    bool *marked; /* what the call that runs asks for; NULL: for all */
+    struct result_missing missing;
+    uint32_t polls;
     struct cof_uuid request_id;
     bool called;
     struct cof_error err;
@@ -36,7 +38,7 @@ static void resolving_free(struct resolving *resolving)
     if (resolving != NULL) {
         packed_request_done(&resolving->request);
         coffer_result_free(resolving->result);
-        free(resolving->deferred);
+        free(resolving->marked);
         free(resolving);
     }
 }
@@ -64,12 +66,13 @@ static cof_code resolving_new(coffer_client *client, const coffer_request *reque
 }
 
 static cof_code make_call(struct resolving *resolving, const struct packed_request *request, uint32_t timeout_ms,
-                          struct call **ret_call)
+                          uint32_t delay_ms, struct call **ret_call)
 {
     const struct client_call plan = {
         .method = RESOLVE_METHOD,
         .payload = cof_slice_of(request->bytes, request->len),
         .timeout_ms = timeout_ms,
+        .delay_ms = delay_ms,
         .traceparent = resolving->traceparent,
     };
     TRY(client_call_new_now(resolving->client, &plan, ret_call, &resolving->err));
@@ -84,49 +87,74 @@ static cof_code late(struct resolving *resolving)
                     cof_reason_meaning(COF_REASON_DEADLINE_EXCEEDED));
 }
 
-/* A call in the time that is left. */
-static cof_code make_further_call(struct resolving *resolving, const struct packed_request *request,
-                                  struct call **ret_call)
+static uint32_t left_ms(const struct resolving *resolving)
 {
     const int64_t left_us = resolving->deadline_us - cof_clock_monotonic(&cof_system_clock);
-    return left_us < 1000 ? late(resolving) : make_call(resolving, request, (uint32_t) (left_us / 1000), ret_call);
+    return left_us < 1000 ? 0 : (uint32_t) (left_us / 1000);
 }
 
-/* A call for the results that are deferred; none if there are none, or if no time is left. */
+/* A call in the time that is left. */
+static cof_code make_further_call(struct resolving *resolving, const struct packed_request *request,
+                                  uint32_t delay_ms, struct call **ret_call)
+{
+    const uint32_t left = left_ms(resolving);
+    return left == 0 ? late(resolving) : make_call(resolving, request, left, delay_ms, ret_call);
+}
+
+/* Nothing is waited for as long as there is something that only had no room. */
+static uint32_t pause_ms(struct resolving *resolving)
+{
+    const struct result_missing *missing = &resolving->missing;
+    if (missing->count == 0 || missing->pending < missing->count ||
+        resolving->request.pending != COFFER_PENDING_POLL) {
+        return 0;
+    }
+    const uint64_t random = retry_random(resolving->request_id.bytes, resolving->polls);
+    return retry_delay_ms(resolving->polls++, missing->advice_ms, random);
+}
+
+/* A call for the results that are missing; none if there are none, or if they would come too late. */
 static cof_code ask_again(struct resolving *resolving, struct call **ret_call)
 {
     AUTO(packed_request_done) struct packed_request part = {0};
-    if (resolving->deferred_count == 0) {
+    const uint32_t pause = pause_ms(resolving);
+    if (resolving->missing.count == 0 || (pause > 0 && pause >= left_ms(resolving))) {
         return COF_OK;
     }
-    TRY(request_pack_part(&resolving->request, resolving->deferred, &part, &resolving->err));
-    return make_further_call(resolving, &part, ret_call);
+    TRY(request_pack_part(&resolving->request, resolving->marked, &part, &resolving->err));
+    return make_further_call(resolving, &part, pause, ret_call);
 }
 
-static cof_code mark_deferred(struct resolving *resolving)
+/*
+ * Where calls travel with those of others, PENDING comes to those who did not ask for it: nobody waits for a stranger
+ * (batch.h). They are asked for by themselves, and then the server waits.
+ */
+static cof_code mark_missing(struct resolving *resolving)
 {
-    resolving->deferred = calloc(resolving->result->count, sizeof *resolving->deferred);
-    if (resolving->deferred == NULL) {
+    resolving->marked = calloc(resolving->result->count, sizeof *resolving->marked);
+    if (resolving->marked == NULL) {
         return memory_exhausted(&resolving->err);
     }
-    resolving->deferred_count = result_mark_deferred(resolving->result, resolving->deferred);
+    resolving->missing = result_mark_missing(resolving->result, resolving->request.pending != COFFER_PENDING_RETURN,
+                                             resolving->marked);
     return COF_OK;
 }
 
 static cof_code take_first(struct resolving *resolving, struct cof_slice payload)
 {
     TRY(result_take(resolving->result, payload, &resolving->request, &resolving->err));
-    return resolving->request.validate_only ? COF_OK : mark_deferred(resolving);
+    return resolving->request.validate_only ? COF_OK : mark_missing(resolving);
 }
 
-/* Each further answer must bring something; otherwise it would be asked for ever. */
+/* Each further answer must bring something, unless something is waited for; otherwise it would be asked for ever. */
 static cof_code take_further(struct resolving *resolving, struct cof_slice payload)
 {
-    const size_t before = resolving->deferred_count;
-    TRY(result_replace(resolving->result, payload, &resolving->request, resolving->deferred, before,
+    const bool polls = resolving->request.pending == COFFER_PENDING_POLL;
+    const size_t before = resolving->missing.count;
+    TRY(result_replace(resolving->result, payload, &resolving->request, resolving->marked, before,
                        &resolving->err));
-    resolving->deferred_count = result_mark_deferred(resolving->result, resolving->deferred);
-    if (resolving->deferred_count == before) {
+    resolving->missing = result_mark_missing(resolving->result, polls, resolving->marked);
+    if (resolving->missing.count == before && resolving->missing.pending == 0) {
         return cof_fail(&resolving->err, COF_REASON_ANSWER_TOO_LARGE, "%s; %s",
                         cof_reason_meaning(COF_REASON_ANSWER_TOO_LARGE),
                         cof_reason_next_step(COF_REASON_ANSWER_TOO_LARGE));
@@ -141,7 +169,7 @@ static cof_code proceed(struct resolving *resolving, const struct call *call, st
         resolving->err = *call_error(call);
         return resolving->err.code;
     }
-    if (resolving->deferred == NULL) {
+    if (resolving->marked == NULL) {
         TRY(take_first(resolving, call_reply(call)->payload));
     } else {
         TRY(take_further(resolving, call_reply(call)->payload));
@@ -153,7 +181,7 @@ static cof_code take_parts(struct resolving *resolving, struct call **ret_next)
 {
     const struct result_parts parts = batch_parts(&resolving->batched);
     TRY(result_take_parts(resolving->result, &parts, &resolving->request, &resolving->err));
-    TRY(mark_deferred(resolving));
+    TRY(mark_missing(resolving));
     return ask_again(resolving, ret_next);
 }
 
@@ -165,7 +193,7 @@ static cof_code proceed_from_batch(struct resolving *resolving, struct call **re
     case BATCH_ANSWERED:
         return take_parts(resolving, ret_next);
     case BATCH_ALONE:
-        return make_further_call(resolving, &resolving->request, ret_next);
+        return make_further_call(resolving, &resolving->request, 0, ret_next);
     case BATCH_FAILED:
         resolving->err = *batch_error(&resolving->batched);
         return resolving->err.code;
@@ -194,9 +222,9 @@ static cof_code finish_result(struct resolving *resolving)
 {
     struct cof_error cause = resolving->err;
     cof_error_clear(&resolving->err);
-    TRY(result_finish(resolving->result, &resolving->err));
-    if (cause.code != COF_OK) {
-        result_fail_deferred(resolving->result, &cause);
+    TRY(result_finish(resolving->result, &resolving->request, &resolving->err));
+    if (cause.code != COF_OK && resolving->marked != NULL) {
+        result_fail_marked(resolving->result, resolving->marked, &cause);
     }
     cof_uuid_format(&resolving->request_id, resolving->result->request_id);
     return COF_OK;
@@ -205,7 +233,7 @@ static cof_code finish_result(struct resolving *resolving)
 /* The end: what was resolved is handed out even if asking for the rest failed. NULL: `err` says why. */
 static coffer_result *end(struct resolving *resolving)
 {
-    if (resolving->err.code != COF_OK && resolving->deferred == NULL) {
+    if (resolving->err.code != COF_OK && resolving->marked == NULL) {
         return NULL;
     }
     return finish_result(resolving) == COF_OK ? TAKE(resolving->result) : NULL;
@@ -220,7 +248,7 @@ static const struct cof_uuid *request_id(const struct resolving *resolving)
 static cof_code begin(struct resolving *resolving, struct call **ret_call)
 {
     if (!may_join(resolving)) {
-        return make_call(resolving, &resolving->request, resolving->timeout_ms, ret_call);
+        return make_call(resolving, &resolving->request, resolving->timeout_ms, 0, ret_call);
     }
     TRY(join(resolving, NULL));
     batch_wait(&resolving->batched);
@@ -323,7 +351,7 @@ static cof_code start(struct resolving *resolving)
     if (may_join(resolving)) {
         return join(resolving, on_batch_over);
     }
-    TRY(make_call(resolving, &resolving->request, resolving->timeout_ms, &call));
+    TRY(make_call(resolving, &resolving->request, resolving->timeout_ms, 0, &call));
     call_start(call, on_over, resolving);
     return COF_OK;
 }

@@ -7,64 +7,14 @@
 
 enum { MASK_MIN = 4 };
 
-static const char *const outcome_names[] = {
-    [COFFER_OUTCOME_UNSPECIFIED] = "UNSPECIFIED",
-    [COFFER_OUTCOME_RESOLVED] = "RESOLVED",
-    [COFFER_OUTCOME_ABSENT] = "ABSENT",
-    [COFFER_OUTCOME_NOT_NEEDED] = "NOT_NEEDED",
-    [COFFER_OUTCOME_SECRET_NOT_FOUND] = "SECRET_NOT_FOUND",
-    [COFFER_OUTCOME_KEY_NOT_FOUND] = "KEY_NOT_FOUND",
-    [COFFER_OUTCOME_CONNECTION_NOT_FOUND] = "CONNECTION_NOT_FOUND",
-    [COFFER_OUTCOME_REAUTH_REQUIRED] = "REAUTH_REQUIRED",
-    [COFFER_OUTCOME_PROVIDER_UNAVAILABLE] = "PROVIDER_UNAVAILABLE",
-    [COFFER_OUTCOME_PERMISSION_DENIED] = "PERMISSION_DENIED",
-    [COFFER_OUTCOME_CORRUPTED] = "CORRUPTED",
-    [COFFER_OUTCOME_AWS_ROLE_REFUSED] = "AWS_ROLE_REFUSED",
-    [COFFER_OUTCOME_EXPRESSION_INVALID] = "EXPRESSION_INVALID",
-    [COFFER_OUTCOME_PENDING] = "PENDING",
-    [COFFER_OUTCOME_DEFERRED] = "DEFERRED",
-    [COFFER_OUTCOME_DECLARATION_NOT_SATISFIED] = "DECLARATION_NOT_SATISFIED",
-    [COFFER_OUTCOME_ENVIRONMENT_VIEW_CONFLICT] = "ENVIRONMENT_VIEW_CONFLICT",
-    [COFFER_OUTCOME_TOO_LARGE] = "TOO_LARGE",
-    [COFFER_OUTCOME_DEADLINE_EXCEEDED] = "DEADLINE_EXCEEDED",
-    [COFFER_OUTCOME_STORE_UNAVAILABLE] = "STORE_UNAVAILABLE",
-    [COFFER_OUTCOME_INCOMPLETE_AWS_KEYS] = "INCOMPLETE_AWS_KEYS",
-    [COFFER_OUTCOME_KEY_EMPTY] = "KEY_EMPTY",
-    [COFFER_OUTCOME_CONSISTENCY_TOKEN_UNKNOWN] = "CONSISTENCY_TOKEN_UNKNOWN",
-    [COFFER_OUTCOME_CONSISTENCY_NOT_REACHED] = "CONSISTENCY_NOT_REACHED",
-    [COFFER_OUTCOME_SECRET_EXPIRED] = "SECRET_EXPIRED",
-    [COFFER_OUTCOME_NOT_AVAILABLE] = "NOT_AVAILABLE",
-    [COFFER_OUTCOME_WORKSPACE_DISABLED] = "WORKSPACE_DISABLED",
-    [COFFER_OUTCOME_ITEM_INVALID] = "ITEM_INVALID",
-};
-
-_Static_assert(COF_COUNT(outcome_names) == COFFER__V1__OUTCOME__OUTCOME_ITEM_INVALID + 1,
-               "the public enum has the outcomes of resolve.proto");
-
-/* PENDING comes only to requests that travel with those of others: nobody waits for a stranger (batch.h). */
 static bool deferred(const Coffer__V1__ResolveResult *wire)
 {
-    return wire->status != NULL && (wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_DEFERRED ||
-                                    wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_PENDING);
+    return wire->status != NULL && wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_DEFERRED;
 }
 
-static uint32_t milliseconds(const Google__Protobuf__Duration *duration)
+static bool pending(const Coffer__V1__ResolveResult *wire)
 {
-    if (duration == NULL || duration->seconds < 0 || duration->nanos < 0) {
-        return 0;
-    }
-    if (duration->seconds >= UINT32_MAX / 1000) {
-        return UINT32_MAX;
-    }
-    return (uint32_t) duration->seconds * 1000 + (uint32_t) duration->nanos / 1000000;
-}
-
-static int64_t milliseconds_since_1970(const Google__Protobuf__Timestamp *time)
-{
-    if (time == NULL || time->seconds < 0 || time->seconds > INT64_MAX / 1000 - 1) {
-        return 0;
-    }
-    return time->seconds * 1000 + time->nanos / 1000000;
+    return wire->status != NULL && wire->status->outcome == COFFER__V1__OUTCOME__OUTCOME_PENDING;
 }
 
 cof_code result_new(struct memory *memory, coffer_result **ret_result, struct cof_error *err)
@@ -86,6 +36,7 @@ void coffer_result_free(coffer_result *result)
         return;
     }
     cof_arena_reset(&result->arena);
+    free(result->asked);
     memory_drop(result->memory);
     free(result);
 }
@@ -173,21 +124,6 @@ static cof_code check_order(const coffer_result *result, const struct packed_req
     return COF_OK;
 }
 
-/* The items that were added stand behind the caller's own. */
-static void take_origins(coffer_result *result, const struct packed_request *request)
-{
-    result->told = 0;
-    for (size_t i = 0; i < result->count; i++) {
-        coffer_item *item = &result->items[i];
-        item->owner = item->index;
-        if (request->origins != NULL && item->index < request->items) {
-            item->owner = request->origins[item->index].owner;
-            item->may_fail = request->origins[item->index].may_fail;
-        }
-        result->told += item->owner == item->index;
-    }
-}
-
 cof_code result_take(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
                      struct cof_error *err)
 {
@@ -207,7 +143,6 @@ cof_code result_take(coffer_result *result, struct cof_slice payload, const stru
         result->would_resolve = response->counts->resolved;
         result->would_fail = response->counts->failed;
     }
-    take_origins(result, request);
     return request->validate_only ? COF_OK : check_order(result, request, err);
 }
 
@@ -222,18 +157,24 @@ cof_code result_take_parts(coffer_result *result, const struct result_parts *par
         TRY(unpack_result(result, parts->parts[i], &result->items[i].wire, err));
         result->items[i].index = result->items[i].wire->item_index - parts->first_item;
     }
-    take_origins(result, request);
     return check_order(result, request, err);
 }
 
-size_t result_mark_deferred(const coffer_result *result, bool *ret_marked)
+struct result_missing result_mark_missing(const coffer_result *result, bool also_pending, bool *ret_marked)
 {
-    size_t count = 0;
+    struct result_missing missing = {0};
     for (size_t i = 0; i < result->count; i++) {
-        ret_marked[i] = deferred(result->items[i].wire);
-        count += ret_marked[i];
+        const Coffer__V1__ResolveResult *wire = result->items[i].wire;
+        const bool waits = also_pending && pending(wire);
+        ret_marked[i] = waits || deferred(wire);
+        missing.count += ret_marked[i];
+        missing.pending += waits;
+        if (waits) {
+            const uint32_t advice = item_milliseconds(wire->status->retry_delay);
+            missing.advice_ms = missing.pending == 1 || advice < missing.advice_ms ? advice : missing.advice_ms;
+        }
     }
-    return count;
+    return missing;
 }
 
 cof_code result_replace(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
@@ -266,16 +207,43 @@ static bool known(coffer_outcome outcome)
     return outcome > COFFER_OUTCOME_UNSPECIFIED && outcome <= COFFER_OUTCOME_ITEM_INVALID;
 }
 
-/* The first outcome that does not go with success; RESOLVED if all do. */
-static coffer_outcome first_bad_outcome(const Coffer__V1__ResolveResult *wire)
+/* What is missing is no failure of an expression in which something else stands in for it: the status decides. */
+static bool goes_with_success(const coffer_item *item, size_t index)
 {
+    const coffer_outcome outcome = (coffer_outcome) item->wire->outcomes[index];
+    const bool operand = item->asked != NULL && index >= item->asked->before_expressions;
+    return coffer_outcome_ok(outcome) || (operand && item_outcome_missing(outcome));
+}
+
+/* The first outcome that does not go with success; RESOLVED if all do. */
+static coffer_outcome first_bad_outcome(const coffer_item *item)
+{
+    const Coffer__V1__ResolveResult *wire = item->wire;
     for (size_t i = 0; i < wire->n_outcomes; i++) {
-        if (!coffer_outcome_ok((coffer_outcome) wire->outcomes[i])) {
+        if (!goes_with_success(item, i)) {
             return (coffer_outcome) wire->outcomes[i];
+        }
+    }
+    for (size_t i = 0; i < wire->n_expressions; i++) {
+        if (!coffer_outcome_ok((coffer_outcome) wire->expressions[i]->outcome)) {
+            return (coffer_outcome) wire->expressions[i]->outcome;
         }
     }
     const coffer_outcome worst = (coffer_outcome) wire->status->outcome;
     return coffer_outcome_ok(worst) ? COFFER_OUTCOME_RESOLVED : worst;
+}
+
+/* Of an item that asks for more than references every part has its answer, of a kind that the library knows. A
+ * preflight, which has no values, tells only of items that would fail. */
+static bool complete(const coffer_item *item)
+{
+    const Coffer__V1__ResolveResult *wire = item->wire;
+    bool good = item->asked == NULL ||
+                (wire->n_outcomes == item->asked->count && wire->n_expressions == item->asked->expression_count);
+    for (size_t i = 0; good && i < wire->n_expressions; i++) {
+        good = item_expression_kind(wire->expressions[i]) != COFFER_EXPRESSION_NONE;
+    }
+    return good;
 }
 
 static cof_code refuse(coffer_result *result, coffer_item *item, coffer_outcome outcome, struct cof_error *err)
@@ -290,23 +258,6 @@ static cof_code refuse(coffer_result *result, coffer_item *item, coffer_outcome 
     return item->message == NULL ? memory_exhausted(err) : COF_OK;
 }
 
-static bool is_missing(coffer_outcome outcome)
-{
-    return outcome == COFFER_OUTCOME_SECRET_NOT_FOUND || outcome == COFFER_OUTCOME_KEY_NOT_FOUND ||
-           outcome == COFFER_OUTCOME_CONNECTION_NOT_FOUND;
-}
-
-/* What may be missing and is, is no failure of the item. */
-static void excuse(coffer_item *item)
-{
-    if (item->may_fail && item->status != COFFER_OK && is_missing(item->outcome)) {
-        item->status = COFFER_OK;
-        item->outcome = COFFER_OUTCOME_ABSENT;
-        item->message = "";
-        item->retry_after_ms = 0;
-    }
-}
-
 /* Success is only what the library understands as success in all of its parts. */
 static cof_code judge(coffer_result *result, coffer_item *item, struct cof_error *err)
 {
@@ -316,23 +267,17 @@ static cof_code judge(coffer_result *result, coffer_item *item, struct cof_error
     }
     item->outcome = (coffer_outcome) status->outcome;
     item->message = status->message;
-    item->retry_after_ms = milliseconds(status->retry_delay);
+    item->retry_after_ms = item_milliseconds(status->retry_delay);
     if (status->code != COFFER_OK) {
         const bool in_range = status->code > COFFER_OK && status->code <= COFFER_UNAUTHENTICATED;
         item->status = in_range && known(item->outcome) ? (coffer_status) status->code : COFFER_UNKNOWN;
         return COF_OK;
     }
-    const coffer_outcome bad = first_bad_outcome(item->wire);
-    return bad == COFFER_OUTCOME_RESOLVED ? COF_OK : refuse(result, item, bad, err);
-}
-
-static size_t value_count(const Coffer__V1__ResolveResult *wire)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < wire->n_secrets; i++) {
-        count += wire->secrets[i]->n_values;
+    const coffer_outcome bad = first_bad_outcome(item);
+    if (bad != COFFER_OUTCOME_RESOLVED) {
+        return refuse(result, item, bad, err);
     }
-    return count;
+    return complete(item) ? COF_OK : refuse(result, item, COFFER_OUTCOME_UNSPECIFIED, err);
 }
 
 static void add_mask(coffer_result *result, const ProtobufCBinaryData *value)
@@ -367,7 +312,7 @@ static cof_code make_masks(coffer_result *result, struct cof_error *err)
 {
     size_t most = 0;
     for (size_t i = 0; i < result->count; i++) {
-        most += value_count(result->items[i].wire) + result->items[i].wire->n_additional_masks;
+        most += item_value_count(result->items[i].wire) + result->items[i].wire->n_additional_masks;
     }
     result->masks = cof_arena_array(&result->arena, most, sizeof *result->masks);
     if (result->masks == NULL) {
@@ -382,23 +327,27 @@ static cof_code make_masks(coffer_result *result, struct cof_error *err)
     return COF_OK;
 }
 
-cof_code result_finish(coffer_result *result, struct cof_error *err)
+cof_code result_finish(coffer_result *result, struct packed_request *request, struct cof_error *err)
 {
+    result->asked = TAKE(request->asked);
     for (size_t i = 0; i < result->count; i++) {
-        TRY(judge(result, &result->items[i], err));
-        excuse(&result->items[i]);
-        result->failed += i < result->told && result->items[i].status != COFFER_OK;
+        coffer_item *item = &result->items[i];
+        if (result->asked != NULL && item->index < result->asked->count) {
+            item->asked = &result->asked->items[item->index];
+        }
+        TRY(judge(result, item, err));
+        result->failed += item->status != COFFER_OK;
     }
     return make_masks(result, err);
 }
 
-void result_fail_deferred(coffer_result *result, const struct cof_error *cause)
+void result_fail_marked(coffer_result *result, const bool *marked, const struct cof_error *cause)
 {
     for (size_t i = 0; i < result->count; i++) {
         coffer_item *item = &result->items[i];
-        if (deferred(item->wire)) {
+        if (marked[i]) {
             char *message = cof_arena_format(
-                &result->arena, "the answer had no room for this, and asking again failed: %s", cause->message);
+                &result->arena, "the answer did not have this yet, and asking again failed: %s", cause->message);
             item->status = (coffer_status) cause->code;
             item->message = message == NULL ? item->message : message;
             item->retry_after_ms = cause->retry_after_ms;
@@ -406,19 +355,9 @@ void result_fail_deferred(coffer_result *result, const struct cof_error *cause)
     }
 }
 
-const char *coffer_outcome_name(coffer_outcome outcome)
-{
-    return (size_t) outcome < COF_COUNT(outcome_names) ? outcome_names[outcome] : "UNKNOWN";
-}
-
-bool coffer_outcome_ok(coffer_outcome outcome)
-{
-    return outcome >= COFFER_OUTCOME_RESOLVED && outcome <= COFFER_OUTCOME_NOT_NEEDED;
-}
-
 size_t coffer_result_count(const coffer_result *result)
 {
-    return result->told;
+    return result->count;
 }
 
 size_t coffer_result_failed(const coffer_result *result)
@@ -428,7 +367,7 @@ size_t coffer_result_failed(const coffer_result *result)
 
 const coffer_item *coffer_result_item(const coffer_result *result, size_t index)
 {
-    return index < result->told ? &result->items[index] : NULL;
+    return index < result->count ? &result->items[index] : NULL;
 }
 
 size_t coffer_result_mask_count(const coffer_result *result)
@@ -464,192 +403,4 @@ uint32_t coffer_result_would_fail(const coffer_result *result)
 const char *coffer_result_request_id(const coffer_result *result)
 {
     return result->request_id;
-}
-
-size_t coffer_item_index(const coffer_item *item)
-{
-    return item->index;
-}
-
-const char *coffer_item_id(const coffer_item *item)
-{
-    return item->wire->item_id;
-}
-
-const char *coffer_item_workspace(const coffer_item *item)
-{
-    return item->wire->workspace;
-}
-
-const char *coffer_item_environment(const coffer_item *item)
-{
-    return item->wire->environment;
-}
-
-coffer_status coffer_item_status(const coffer_item *item)
-{
-    return item->status;
-}
-
-coffer_outcome coffer_item_outcome(const coffer_item *item)
-{
-    return item->outcome;
-}
-
-const char *coffer_item_message(const coffer_item *item)
-{
-    return item->message;
-}
-
-uint32_t coffer_item_retry_after_ms(const coffer_item *item)
-{
-    return item->retry_after_ms;
-}
-
-/* protobuf-c gives an empty value no bytes; the caller must be able to tell it from none. */
-static coffer_bytes bytes_of(const ProtobufCBinaryData *value)
-{
-    static const uint8_t empty;
-    return (coffer_bytes){value->data == NULL ? &empty : value->data, value->len};
-}
-
-/* A secret of an item that was resolved; NULL if there is none of that name. */
-static const Coffer__V1__ResolvedSecret *find_secret(const coffer_item *item, const char *name)
-{
-    for (size_t i = 0; item->status == COFFER_OK && i < item->wire->n_secrets; i++) {
-        if (strcmp(item->wire->secrets[i]->name, name) == 0) {
-            return item->wire->secrets[i];
-        }
-    }
-    return NULL;
-}
-
-coffer_bytes coffer_item_value(const coffer_item *item, const char *secret, const char *key)
-{
-    const Coffer__V1__ResolvedSecret *found = find_secret(item, secret);
-    for (size_t i = 0; found != NULL && i < found->n_values; i++) {
-        if (strcmp(found->values[i]->key, key) == 0) {
-            return bytes_of(&found->values[i]->value);
-        }
-    }
-    return (coffer_bytes){NULL, 0};
-}
-
-size_t coffer_item_value_count(const coffer_item *item)
-{
-    return item->status == COFFER_OK ? value_count(item->wire) : 0;
-}
-
-static void tell_names(const char *secret, const char *key, const char **ret_secret, const char **ret_key)
-{
-    if (ret_secret != NULL) {
-        *ret_secret = secret;
-    }
-    if (ret_key != NULL) {
-        *ret_key = key;
-    }
-}
-
-coffer_bytes coffer_item_value_at(const coffer_item *item, size_t index, const char **ret_secret,
-                                  const char **ret_key)
-{
-    size_t left = index;
-    for (size_t i = 0; item->status == COFFER_OK && i < item->wire->n_secrets; i++) {
-        const Coffer__V1__ResolvedSecret *secret = item->wire->secrets[i];
-        if (left < secret->n_values) {
-            tell_names(secret->name, secret->values[left]->key, ret_secret, ret_key);
-            return bytes_of(&secret->values[left]->value);
-        }
-        left -= secret->n_values;
-    }
-    tell_names(NULL, NULL, ret_secret, ret_key);
-    return (coffer_bytes){NULL, 0};
-}
-
-uint64_t coffer_item_version(const coffer_item *item, const char *secret)
-{
-    const Coffer__V1__ResolvedSecret *found = find_secret(item, secret);
-    return found == NULL ? 0 : found->version;
-}
-
-int64_t coffer_item_expires_ms(const coffer_item *item)
-{
-    return milliseconds_since_1970(item->wire->expire_time);
-}
-
-int64_t coffer_item_stale_since_ms(const coffer_item *item)
-{
-    return milliseconds_since_1970(item->wire->stale_since);
-}
-
-const char *coffer_item_consistency_token(const coffer_item *item)
-{
-    return item->wire->consistency_token;
-}
-
-size_t coffer_item_reference_count(const coffer_item *item)
-{
-    return item->wire->n_outcomes;
-}
-
-coffer_outcome coffer_item_reference_outcome(const coffer_item *item, size_t index)
-{
-    return index < item->wire->n_outcomes ? (coffer_outcome) item->wire->outcomes[index]
-                                          : COFFER_OUTCOME_UNSPECIFIED;
-}
-
-/* A fault is the message itself; only its name differs. */
-static const Coffer__V1__ReferenceFault *wire_of(const coffer_fault *fault)
-{
-    return (const Coffer__V1__ReferenceFault *) (const void *) fault;
-}
-
-size_t coffer_item_fault_count(const coffer_item *item)
-{
-    return item->wire->n_faults;
-}
-
-const coffer_fault *coffer_item_fault(const coffer_item *item, size_t index)
-{
-    return index < item->wire->n_faults ? (const coffer_fault *) (const void *) item->wire->faults[index] : NULL;
-}
-
-size_t coffer_fault_reference(const coffer_fault *fault)
-{
-    return wire_of(fault)->reference_index;
-}
-
-const char *coffer_fault_secret(const coffer_fault *fault)
-{
-    return wire_of(fault)->reference == NULL ? "" : wire_of(fault)->reference->name;
-}
-
-const char *coffer_fault_key(const coffer_fault *fault)
-{
-    return wire_of(fault)->reference == NULL ? "" : wire_of(fault)->reference->key;
-}
-
-coffer_outcome coffer_fault_outcome(const coffer_fault *fault)
-{
-    return (coffer_outcome) wire_of(fault)->outcome;
-}
-
-const char *coffer_fault_message(const coffer_fault *fault)
-{
-    return wire_of(fault)->message;
-}
-
-uint32_t coffer_fault_retry_after_ms(const coffer_fault *fault)
-{
-    return milliseconds(wire_of(fault)->retry_delay);
-}
-
-size_t coffer_fault_near_miss_count(const coffer_fault *fault)
-{
-    return wire_of(fault)->n_near_misses;
-}
-
-const char *coffer_fault_near_miss(const coffer_fault *fault, size_t index)
-{
-    return index < wire_of(fault)->n_near_misses ? wire_of(fault)->near_misses[index] : "";
 }

@@ -12,10 +12,9 @@
 
 struct coffer_item {
     const Coffer__V1__ResolveResult *wire;
-    size_t index;         /* of the item in the request that was sent */
-    size_t owner;         /* of the item in the caller's request */
-    bool may_fail;        /* what it asks for may be missing */
-    coffer_status status; /* the verdict: what the server says, if the library understands all of it */
+    size_t index;                   /* of the item in the request */
+    const struct asked_item *asked; /* what it asked for; NULL: for references only */
+    coffer_status status;           /* the verdict: what the server says, if the library understands all of it */
     coffer_outcome outcome;
     const char *message;
     uint32_t retry_after_ms;
@@ -26,7 +25,7 @@ struct coffer_result {
     struct cof_arena arena; /* everything below lies in it */
     coffer_item *items;
     size_t count;
-    size_t told; /* those before the items that were added for references that may be missing */
+    struct asked *asked; /* from malloc; NULL: all items asked for references only */
     size_t failed;
     coffer_bytes *masks;
     size_t mask_count;
@@ -58,15 +57,29 @@ struct result_parts {
 COF_CODE result_take_parts(coffer_result *result, const struct result_parts *parts,
                            const struct packed_request *request, struct cof_error *err);
 
-/* Marks the results that had no room in the answer, or would have had to be waited for, and counts them. */
-size_t result_mark_deferred(const coffer_result *result, bool *ret_marked);
+/* What was not in the answers so far. */
+struct result_missing {
+    size_t count;
+    size_t pending;     /* of them those whose value is being fetched */
+    uint32_t advice_ms; /* the shortest wait that the server advises for these */
+};
+
+/* Marks the results that had no room in the answer, and if asked to those that have to be waited for. */
+struct result_missing result_mark_missing(const coffer_result *result, bool also_pending, bool *ret_marked);
 
 /* Puts the results of a further answer in the place of those marked, `count` in all. */
 COF_CODE result_replace(coffer_result *result, struct cof_slice payload, const struct packed_request *request,
                         const bool *marked, size_t count, struct cof_error *err);
 
-/* The last step: judges the items, counts and gathers masks. Fails with OUT_OF_MEMORY. */
-COF_CODE result_finish(coffer_result *result, struct cof_error *err);
+/* The last step: judges the items, counts and gathers masks. Takes the list of what was asked for. Fails with
+ * OUT_OF_MEMORY. */
+COF_CODE result_finish(coffer_result *result, struct packed_request *request, struct cof_error *err);
 
-/* After result_finish: results that are still deferred failed because asking for them again did. */
-void result_fail_deferred(coffer_result *result, const struct cof_error *cause);
+/* After result_finish: the marked results failed because asking for them again did. */
+void result_fail_marked(coffer_result *result, const bool *marked, const struct cof_error *cause);
+
+/* For result.c and template.c (item.c has them). */
+bool item_outcome_missing(coffer_outcome outcome);
+size_t item_value_count(const Coffer__V1__ResolveResult *wire);
+uint32_t item_milliseconds(const Google__Protobuf__Duration *duration);
+coffer_expression_kind item_expression_kind(const Coffer__V1__ExpressionResult *expression);

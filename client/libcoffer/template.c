@@ -168,15 +168,21 @@ bool coffer_template_reference_required(const coffer_template *parsed, size_t in
     return reference != NULL && reference->required;
 }
 
+/* What stands alone is asked for as it is; what has an alternative by its choice, which the server decides. */
 void coffer_request_add_template(coffer_request *request, const coffer_template *parsed)
 {
     for (size_t i = 0; i < coffer_template_reference_count(parsed); i++) {
         const char *secret = coffer_template_reference_secret(parsed, i);
         const char *key = coffer_template_reference_key(parsed, i);
-        if (cof_references_at(parsed->references, i)->unconditional) {
+        if (cof_references_at(parsed->references, i)->unconditional &&
+            !request_asks_for_reference(request, secret, key)) {
             coffer_request_add_reference(request, secret, key);
-        } else {
-            request_add_fallback(request, secret, key);
+        }
+    }
+    for (size_t i = 0; i < cof_references_choice_count(parsed->references); i++) {
+        const char *choice = (const char *) cof_references_choice_at(parsed->references, i).data;
+        if (!request_asks_for_expression(request, choice)) {
+            coffer_request_add_expression(request, choice);
         }
     }
 }
@@ -220,9 +226,7 @@ static cof_reason reason_of(coffer_outcome outcome)
 
 static cof_found_kind kind_of(coffer_outcome outcome)
 {
-    const bool missing = outcome == COFFER_OUTCOME_SECRET_NOT_FOUND || outcome == COFFER_OUTCOME_KEY_NOT_FOUND ||
-                         outcome == COFFER_OUTCOME_CONNECTION_NOT_FOUND;
-    return missing ? COF_FOUND_MISSING : COF_FOUND_FAILED;
+    return item_outcome_missing(outcome) ? COF_FOUND_MISSING : COF_FOUND_FAILED;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -244,55 +248,39 @@ static bool find_fault(const coffer_item *item, const char *name, const char *ke
     return false;
 }
 
-static bool has_absent(const coffer_item *item)
+static bool is_absent(const coffer_item *item, struct cof_slice secret, struct cof_slice key)
 {
-    for (size_t i = 0; i < coffer_item_reference_count(item); i++) {
-        if (coffer_item_reference_outcome(item, i) == COFFER_OUTCOME_ABSENT) {
+    for (size_t i = 0; item->asked != NULL && i < item->asked->count; i++) {
+        const struct asked_name *name = &item->asked->names[i];
+        if (cof_slice_equal(name->secret, secret) && cof_slice_equal(name->key, key) &&
+            coffer_item_reference_outcome(item, i) == COFFER_OUTCOME_ABSENT) {
             return true;
         }
     }
     return false;
 }
 
-/* What one item says of a reference; false if it says nothing. */
-static bool find_in_item(const coffer_item *item, const char *secret, const char *key, struct cof_found *found)
+static void find_in_item(const coffer_item *item, const struct cof_reference *reference,
+                         struct cof_found *ret_found)
 {
+    const char *secret = (const char *) reference->name.data;
+    const char *key = (const char *) reference->key.data;
     const coffer_bytes value = coffer_item_value(item, secret, key);
     if (value.data != NULL) {
-        *found = (struct cof_found){.kind = COF_FOUND_VALUE, .value = cof_slice_of(value.data, value.length)};
-        return true;
-    }
-    return find_fault(item, secret, key, found);
-}
-
-/* What the caller's item in this environment, and those that were added for it, say. */
-static void find_in_result(const coffer_result *result, const coffer_item *item, const char *secret,
-                           const char *key, struct cof_found *ret_found)
-{
-    *ret_found = (struct cof_found){.kind = COF_FOUND_FAILED,
-                                    .reason = COF_REASON_FIELD_INVALID,
-                                    .message = "it was not asked for; call coffer_request_add_template before the "
-                                               "request is sent"};
-    if (coffer_item_status(item) != COFFER_OK) {
+        *ret_found = (struct cof_found){.kind = COF_FOUND_VALUE, .value = cof_slice_of(value.data, value.length)};
+    } else if (find_fault(item, secret, key, ret_found)) {
+        return;
+    } else if (coffer_item_status(item) != COFFER_OK) {
         *ret_found = (struct cof_found){.kind = COF_FOUND_WITHHELD,
                                         .reason = reason_of(coffer_item_outcome(item)),
                                         .message = coffer_item_message(item)};
-    } else if (has_absent(item)) {
+    } else if (is_absent(item, reference->name, reference->key)) {
         *ret_found = (struct cof_found){.kind = COF_FOUND_ABSENT};
-    }
-    for (size_t i = 0; i < result->count; i++) {
-        const coffer_item *other = &result->items[i];
-        if (other->owner == item->owner && same_text(other->wire->environment, item->wire->environment) &&
-            find_in_item(other, secret, key, ret_found)) {
-            return;
-        }
-        if (i >= result->told && other->owner == item->owner && coffer_item_status(other) != COFFER_OK &&
-            coffer_item_fault_count(other) == 0) {
-            /* What was asked for by itself failed as a whole; it can be this one, so it is no longer just missing. */
-            ret_found->kind = COF_FOUND_FAILED;
-            ret_found->reason = reason_of(coffer_item_outcome(other));
-            ret_found->message = coffer_item_message(other);
-        }
+    } else {
+        *ret_found = (struct cof_found){.kind = COF_FOUND_FAILED,
+                                        .reason = COF_REASON_FIELD_INVALID,
+                                        .message = "it was not asked for; call coffer_request_add_template before "
+                                                   "the request is sent"};
     }
 }
 
@@ -317,15 +305,14 @@ static void find(void *context, struct cof_slice name, struct cof_slice key, str
     }
 }
 
-static cof_code ask_all(const coffer_template *parsed, const coffer_result *result, const coffer_item *item,
-                        coffer_text *text, struct answers *answers)
+static cof_code ask_all(const coffer_template *parsed, const coffer_item *item, coffer_text *text,
+                        struct answers *answers)
 {
     const size_t count = cof_references_count(parsed->references);
     answers->references = parsed->references;
     answers->found = cof_arena_array(&text->arena, count, sizeof *answers->found);
     for (size_t i = 0; answers->found != NULL && i < count; i++) {
-        find_in_result(result, item, coffer_template_reference_secret(parsed, i),
-                       coffer_template_reference_key(parsed, i), &answers->found[i]);
+        find_in_item(item, cof_references_at(parsed->references, i), &answers->found[i]);
     }
     return answers->found == NULL ? COF_RESOURCE_EXHAUSTED : COF_OK;
 }
@@ -347,13 +334,13 @@ static cof_code text_new(struct memory *memory, coffer_text **ret_text, struct c
     return COF_OK;
 }
 
-static cof_code expand(const coffer_template *parsed, const coffer_result *result, const coffer_item *item,
-                       coffer_text *text, struct cof_fault_list *faults, struct cof_error *err)
+static cof_code expand(const coffer_template *parsed, const coffer_item *item, coffer_text *text,
+                       struct cof_fault_list *faults, struct cof_error *err)
 {
     struct answers answers = {NULL, NULL};
     struct cof_lookup lookup = {find, &answers};
     cof_fault_list_init(faults, &text->arena);
-    if (ask_all(parsed, result, item, text, &answers) != COF_OK) {
+    if (ask_all(parsed, item, text, &answers) != COF_OK) {
         return memory_exhausted(err);
     }
     const cof_code code = cof_document_expand(&parsed->document, &lookup, faults, &text->arena, &text->value, err);
@@ -375,7 +362,7 @@ coffer_status coffer_template_expand(const coffer_template *parsed, const coffer
                                   "coffer_result_count",
                                   coffer_result_count(result), index));
     } else if (text_new(result->memory, &text, &err) == COF_OK &&
-               expand(parsed, result, item, text, &faults, &err) == COF_OK) {
+               expand(parsed, item, text, &faults, &err) == COF_OK) {
         *ret_text = TAKE(text);
     }
     return failure_tell_faults(&err, &faults, ret_error);

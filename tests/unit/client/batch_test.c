@@ -963,19 +963,19 @@ static void calls_over_the_limit_are_refused(void)
 enum { THREADS = 32, ROUNDS = 60 };
 
 /* What a random request asks for, by which its answer is checked. */
-struct asked {
+struct question {
     unsigned items;
     unsigned environments[3];
     unsigned references[3];
     uint64_t salt;
 };
 
-static void name_of(char to[64], const char *kind, const struct asked *asked, unsigned item, unsigned index)
+static void name_of(char to[64], const char *kind, const struct question *asked, unsigned item, unsigned index)
 {
     (void) snprintf(to, 64, "%s-%llx-%u-%u", kind, (unsigned long long) asked->salt, item, index);
 }
 
-static coffer_request *random_request(uint64_t *state, struct asked *asked)
+static coffer_request *random_request(uint64_t *state, struct question *asked)
 {
     char name[64];
     coffer_request *request = coffer_request_new();
@@ -999,7 +999,8 @@ static coffer_request *random_request(uint64_t *state, struct asked *asked)
     return request;
 }
 
-static bool item_as_asked(const coffer_item *item, const struct asked *asked, unsigned index, unsigned environment)
+static bool item_as_asked(const coffer_item *item, const struct question *asked, unsigned index,
+                          unsigned environment)
 {
     char environment_name[64];
     char name[64];
@@ -1013,7 +1014,7 @@ static bool item_as_asked(const coffer_item *item, const struct asked *asked, un
     return right;
 }
 
-static bool result_as_asked(const coffer_result *result, const struct asked *asked)
+static bool result_as_asked(const coffer_result *result, const struct question *asked)
 {
     size_t at = 0;
     for (unsigned i = 0; i < asked->items; i++) {
@@ -1039,7 +1040,7 @@ static void *play_round(void *argument)
 {
     struct player *player = argument;
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct asked asked;
+        struct question asked;
         coffer_result *result = NULL;
         coffer_error *error = NULL;
         coffer_request *request = random_request(&player->state, &asked);

@@ -1,6 +1,7 @@
 /* Compiled, never run: what a user's program can be, in C99 and in C++. */
 
 #include <coffer/mask.h>
+#include <coffer/preflight.h>
 #include <coffer/rpc.h>
 #include <coffer/template.h>
 #include <coffer/version.h>
@@ -18,6 +19,9 @@ int main(void)
     coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
     coffer_status status = coffer_client_open(NULL, &client, &error);
     coffer_request *request = coffer_request_new();
+    coffer_declaration declaration = COFFER_DECLARATION_INIT;
+    declaration.secret = "slack";
+    coffer_request_add_declaration(request, &declaration);
     coffer_request_free(request);
     if (status == COFFER_OK) {
         status = coffer_call(client, "a.B/C", NULL, 0, &options, &reply, NULL);

@@ -2,62 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <coffer/coffer.h>
-
 #include "client/libcoffer/settings.h"
 #include "tests/support/test.h"
-#include "tests/unit/client/scripted_server.h"
+#include "tests/unit/client/stage.h"
 
 #define WORKSPACE "6f1c2d1e-8d5b-4a55-9f5c-1c2d3e4f5a6b"
 #define OTHER_WORKSPACE "7f1c2d1e-8d5b-4a55-9f5c-1c2d3e4f5a6b"
-
-/* The fixture: a server that resolves and lets the test edit its answers, a client of it, and a call's parts. */
-struct stage {
-    struct resolve_script script;
-    struct scripted_server *server;
-    coffer_client *client;
-    coffer_request *request;
-    coffer_result *result;
-    coffer_error *error;
-};
-
-typedef void (*edit_answer)(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
-                            Coffer__V1__ResolveResponse *answer);
-
-static void nothing(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
-                    Coffer__V1__ResolveResponse *answer)
-{
-    (void) script;
-    (void) asked;
-    (void) number;
-    (void) answer;
-}
-
-static void stage_open(struct stage *stage, edit_answer edit, void *context, const char *settings)
-{
-    stage->script = (struct resolve_script){edit, context};
-    stage->server = scripted_server_new(NULL, 1, script_resolve, &stage->script);
-    stage->client = scripted_client(scripted_server_address(stage->server), settings);
-    stage->request = coffer_request_new();
-}
-
-static void stage_done(struct stage *stage)
-{
-    coffer_request_free(stage->request);
-    coffer_client_close(stage->client);
-    coffer_result_free(stage->result);
-    coffer_error_free(stage->error);
-    scripted_server_free(stage->server);
-}
-
-#define STAGE(edit, context, settings)         \
-    AUTO(stage_done) struct stage stage = {0}; \
-    stage_open(&stage, (edit), (context), (settings))
-
-static coffer_status resolve(struct stage *stage)
-{
-    return coffer_resolve(stage->client, stage->request, &stage->result, &stage->error);
-}
 
 /* The request of most tests: two references in as many environments as are given. */
 static void ask(struct stage *stage, size_t environments)
@@ -81,13 +31,13 @@ static void ask(struct stage *stage, size_t environments)
 
 static void values_come_by_item_environment_secret_and_key(void)
 {
-    STAGE(nothing, NULL, "");
+    STAGE_WITH(NULL, NULL, "");
     coffer_request_set_id(stage.request, "first");
     ask(&stage, 2);
     coffer_request_next_item(stage.request);
     coffer_request_set_workspace(stage.request, WORKSPACE);
     coffer_request_add_reference(stage.request, "aws", "KEY");
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK(stage.error == NULL);
     CHECK_INT(coffer_result_count(stage.result), 3);
     CHECK_INT(coffer_result_failed(stage.result), 0);
@@ -122,9 +72,9 @@ static void values_come_by_item_environment_secret_and_key(void)
 
 static void values_can_be_listed(void)
 {
-    STAGE(nothing, NULL, "");
+    STAGE_WITH(NULL, NULL, "");
     ask(&stage, 1);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     const coffer_item *item = coffer_result_item(stage.result, 0);
     const char *secret = NULL;
     const char *key = NULL;
@@ -156,7 +106,7 @@ static void see_all_fields(struct resolve_script *script, const Coffer__V1__Reso
 static void request_carries_all_that_was_set_and_the_clients_defaults(void)
 {
     char seen[512] = "";
-    STAGE(see_all_fields, seen, "workspace=" WORKSPACE " environment=prod");
+    STAGE_WITH(see_all_fields, seen, "workspace=" WORKSPACE " environment=prod");
     coffer_request_set_id(stage.request, "replaced");
     coffer_request_set_id(stage.request, "a1");
     coffer_request_set_workspace(stage.request, OTHER_WORKSPACE);
@@ -169,16 +119,16 @@ static void request_carries_all_that_was_set_and_the_clients_defaults(void)
     coffer_request_next_item(stage.request);
     coffer_request_add_reference(stage.request, "aws", "KEY");
     coffer_request_set_validate_only(stage.request, 5, "p1");
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_TEXT(seen, "2 a1 " OTHER_WORKSPACE " customer-a wf run act 120 s1|1 " WORKSPACE " prod 1 5 p1");
 }
 
 static void same_request_can_be_used_again(void)
 {
-    STAGE(nothing, NULL, "environment=prod");
+    STAGE_WITH(NULL, NULL, "environment=prod");
     ask(&stage, 0);
     for (int i = 0; i < 3; i++) {
-        CHECK_INT(resolve(&stage), COFFER_OK);
+        CHECK_INT(stage_resolve(&stage), COFFER_OK);
         CHECK_TEXT(coffer_item_environment(coffer_result_item(stage.result, 0)), "prod");
         coffer_result_free(TAKE(stage.result));
     }
@@ -263,7 +213,7 @@ static void first_mistake_of_a_request_is_told_and_nothing_is_sent(void)
         {long_traceparent, COFFER_REASON_FIELD_INVALID, "traceparent"},
         {nothing_asked, COFFER_REASON_FIELD_REQUIRED, "items[1].references"},
     };
-    STAGE(nothing, NULL, "");
+    STAGE_WITH(NULL, NULL, "");
     for (size_t i = 0; i < COF_COUNT(cases); i++) {
         coffer_request *request = coffer_request_new();
         coffer_error *error = NULL;
@@ -283,7 +233,7 @@ static void first_mistake_of_a_request_is_told_and_nothing_is_sent(void)
 
 static void missing_arguments_are_told(void)
 {
-    STAGE(nothing, NULL, "");
+    STAGE_WITH(NULL, NULL, "");
     CHECK_INT(coffer_resolve(NULL, stage.request, &stage.result, NULL), COFFER_INVALID_ARGUMENT);
     CHECK_INT(coffer_resolve(stage.client, NULL, &stage.result, NULL), COFFER_INVALID_ARGUMENT);
     CHECK_INT(coffer_resolve(stage.client, stage.request, NULL, NULL), COFFER_INVALID_ARGUMENT);
@@ -337,9 +287,9 @@ static void fail_first(struct resolve_script *script, const Coffer__V1__ResolveR
 
 static void failed_item_has_its_faults_and_no_values(void)
 {
-    STAGE(fail_first, NULL, "");
+    STAGE_WITH(fail_first, NULL, "");
     ask(&stage, 2);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_INT(coffer_result_failed(stage.result), 1);
     const coffer_item *item = coffer_result_item(stage.result, 0);
     CHECK_INT(coffer_item_status(item), COFFER_NOT_FOUND);
@@ -388,9 +338,9 @@ static void claim_success(struct resolve_script *script, const Coffer__V1__Resol
 
 static void outcome_that_is_not_known_is_an_error(void)
 {
-    STAGE(claim_success, NULL, "");
+    STAGE_WITH(claim_success, NULL, "");
     ask(&stage, 8);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     for (size_t i = 0; i < 8; i++) {
         const coffer_item *item = coffer_result_item(stage.result, i);
         CHECK_INT(coffer_item_status(item), i == 5 ? COFFER_OK : COFFER_UNKNOWN);
@@ -419,9 +369,9 @@ static void drop_last(struct resolve_script *script, const Coffer__V1__ResolveRe
 
 static void answer_to_another_request_is_refused(void)
 {
-    STAGE(drop_last, NULL, "");
+    STAGE_WITH(drop_last, NULL, "");
     ask(&stage, 3);
-    CHECK_INT(resolve(&stage), COFFER_INTERNAL);
+    CHECK_INT(stage_resolve(&stage), COFFER_INTERNAL);
     CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_REPLY_INVALID);
     CHECK_CONTAINS(coffer_error_message(stage.error), "answered 2 items instead of 3");
     CHECK_INT(strlen(coffer_error_request_id(stage.error)), 36);
@@ -467,7 +417,7 @@ static void defer_all_but_one(struct resolve_script *script, const Coffer__V1__R
 
 static void deferred_results_are_asked_for_again(void)
 {
-    STAGE(defer_all_but_one, NULL, "");
+    STAGE_WITH(defer_all_but_one, NULL, "");
     ask(&stage, 3);
     coffer_request_next_item(stage.request);
     coffer_request_set_id(stage.request, "second");
@@ -476,7 +426,7 @@ static void deferred_results_are_asked_for_again(void)
     coffer_request_add_environment(stage.request, "x");
     coffer_request_add_environment(stage.request, "y");
     coffer_request_add_reference(stage.request, "gcp", "KEY");
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_INT(scripted_server_requests(stage.server), 6);
     CHECK_INT(coffer_result_count(stage.result), 6);
     CHECK_INT(coffer_result_failed(stage.result), 0);
@@ -500,9 +450,9 @@ static void defer_all(struct resolve_script *script, const Coffer__V1__ResolveRe
 
 static void asking_again_ends_when_nothing_more_comes(void)
 {
-    STAGE(defer_all, NULL, "");
+    STAGE_WITH(defer_all, NULL, "");
     ask(&stage, 3);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_INT(scripted_server_requests(stage.server), 2);
     CHECK_INT(coffer_result_failed(stage.result), 3);
     CHECK_INT(coffer_item_status(coffer_result_item(stage.result, 0)), COFFER_RESOURCE_EXHAUSTED);
@@ -518,9 +468,9 @@ static void defer_then_fail(struct resolve_script *script, const Coffer__V1__Res
 
 static void failure_of_asking_again_spares_what_is_there(void)
 {
-    STAGE(defer_then_fail, NULL, "");
+    STAGE_WITH(defer_then_fail, NULL, "");
     ask(&stage, 3);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_INT(coffer_result_failed(stage.result), 2);
     CHECK_INT(coffer_item_status(coffer_result_item(stage.result, 0)), COFFER_INTERNAL);
     CHECK_INT(coffer_item_status(coffer_result_item(stage.result, 1)), COFFER_INTERNAL);
@@ -544,10 +494,10 @@ static void tell_preflight(struct resolve_script *script, const Coffer__V1__Reso
 
 static void preflight_tells_only_what_would_fail(void)
 {
-    STAGE(tell_preflight, NULL, "");
+    STAGE_WITH(tell_preflight, NULL, "");
     ask(&stage, 43);
     coffer_request_set_validate_only(stage.request, 0, NULL);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     CHECK_INT(coffer_result_count(stage.result), 1);
     CHECK_INT(coffer_result_would_resolve(stage.result), 41);
     CHECK_INT(coffer_result_would_fail(stage.result), 2);
@@ -581,9 +531,9 @@ static void add_odd_values(struct resolve_script *script, const Coffer__V1__Reso
 static void values_are_any_bytes_and_masks_come_longest_first(void)
 {
     static const uint8_t bytes[] = {0, 1, 0xff, 0, 7};
-    STAGE(add_odd_values, NULL, "");
+    STAGE_WITH(add_odd_values, NULL, "");
     ask(&stage, 2);
-    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(stage_resolve(&stage), COFFER_OK);
     const coffer_item *item = coffer_result_item(stage.result, 0);
     const coffer_bytes empty = coffer_item_value(item, "slack", "BOT_TOKEN");
     CHECK(empty.data != NULL);
@@ -603,7 +553,7 @@ static void values_are_any_bytes_and_masks_come_longest_first(void)
 
 static void answer_larger_than_the_memory_is_told(void)
 {
-    STAGE(nothing, NULL, "memory=64KiB");
+    STAGE_WITH(NULL, NULL, "memory=64KiB");
     char name[100];
     for (int i = 0; i < 60; i++) {
         (void) snprintf(name, sizeof name, "e%090d", i);
@@ -613,7 +563,7 @@ static void answer_larger_than_the_memory_is_told(void)
         (void) snprintf(name, sizeof name, "s%090d", i);
         coffer_request_add_reference(stage.request, name, "KEY");
     }
-    CHECK_INT(resolve(&stage), COFFER_RESOURCE_EXHAUSTED);
+    CHECK_INT(stage_resolve(&stage), COFFER_RESOURCE_EXHAUSTED);
     CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_OUT_OF_MEMORY);
     CHECK_CONTAINS(coffer_error_message(stage.error), "raise the setting memory");
 }
@@ -649,7 +599,7 @@ static void wait_for(struct end *end)
 
 static void callback_gets_the_whole_result(void)
 {
-    STAGE(defer_all_but_one, NULL, "");
+    STAGE_WITH(defer_all_but_one, NULL, "");
     struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     ask(&stage, 3);
     CHECK_INT(coffer_resolve_start(stage.client, stage.request, keep_end, &end, &stage.error), COFFER_OK);
@@ -666,7 +616,7 @@ static void callback_gets_the_whole_result(void)
 
 static void callback_gets_the_failure(void)
 {
-    STAGE(drop_last, NULL, "");
+    STAGE_WITH(drop_last, NULL, "");
     struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     ask(&stage, 2);
     CHECK_INT(coffer_resolve_start(stage.client, stage.request, keep_end, &end, NULL), COFFER_OK);
@@ -679,7 +629,7 @@ static void callback_gets_the_failure(void)
 
 static void wrong_request_is_told_before_the_callback(void)
 {
-    STAGE(nothing, NULL, "");
+    STAGE_WITH(NULL, NULL, "");
     struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     coffer_request_add_reference(stage.request, "a b", "KEY");
     CHECK_INT(coffer_resolve_start(stage.client, stage.request, keep_end, &end, &stage.error),

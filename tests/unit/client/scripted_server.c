@@ -15,13 +15,11 @@
 #include <nng/supplemental/util/platform.h>
 
 #include <coffer/coffer.h>
-#include <coffer/v1/resolve.pb-c.h>
 
 #include "tests/unit/client/sp_socket.h"
 
 enum {
     THREADS_MAX = 16,
-    VALUE_SIZE = 400,
     OVERSIZE = (4 << 20) + 4096,
     SEND_SECONDS = 5,
 };
@@ -359,120 +357,6 @@ void script_reply_message(struct script_reply *reply, const ProtobufCMessage *me
         give_up("no memory");
     }
     (void) protobuf_c_message_pack(message, reply->payload);
-}
-
-void script_value(const char *environment, const char *name, const char *key, char *to)
-{
-    (void) snprintf(to, VALUE_SIZE, "%s/%s/%s", environment, name, key);
-}
-
-/* One reference in one environment, as a secret of its own; everything is on the caller's stack. */
-struct resolved {
-    Coffer__V1__ResolvedSecret secret;
-    Coffer__V1__KeyValue value;
-    Coffer__V1__KeyValue *values[1];
-    char text[VALUE_SIZE];
-};
-
-enum { RESOLVED_MAX = 8 };
-
-struct resolved_item {
-    Coffer__V1__ResolveResult result;
-    Coffer__V1__ResultStatus status;
-    Coffer__V1__ResolvedSecret *secrets[RESOLVED_MAX];
-    Coffer__V1__Outcome outcomes[RESOLVED_MAX];
-    struct resolved resolved[RESOLVED_MAX];
-};
-
-static void resolve_reference(const char *environment, const Coffer__V1__SecretReference *reference,
-                              struct resolved *to)
-{
-    coffer__v1__resolved_secret__init(&to->secret);
-    coffer__v1__key_value__init(&to->value);
-    script_value(environment, reference->name, reference->key, to->text);
-    to->value.key = reference->key;
-    to->value.value.data = (uint8_t *) to->text;
-    to->value.value.len = strlen(to->text);
-    to->values[0] = &to->value;
-    to->secret.name = reference->name;
-    to->secret.version = 7;
-    to->secret.n_values = 1;
-    to->secret.values = to->values;
-}
-
-static void resolve_item(const Coffer__V1__ResolveItem *item, uint32_t index, char *environment,
-                         struct resolved_item *to)
-{
-    static char state[] = "state-1";
-    coffer__v1__resolve_result__init(&to->result);
-    coffer__v1__result_status__init(&to->status);
-    to->status.outcome = COFFER__V1__OUTCOME__OUTCOME_RESOLVED;
-    to->result.status = &to->status;
-    to->result.item_index = index;
-    to->result.item_id = item->id;
-    to->result.workspace = item->workspace;
-    to->result.environment = environment;
-    to->result.consistency_token = state;
-    to->result.secrets = to->secrets;
-    to->result.outcomes = to->outcomes;
-    for (size_t i = 0; i < item->n_references && i < RESOLVED_MAX; i++) {
-        resolve_reference(environment, item->references[i], &to->resolved[i]);
-        to->secrets[i] = &to->resolved[i].secret;
-        to->outcomes[i] = COFFER__V1__OUTCOME__OUTCOME_RESOLVED;
-        to->result.n_secrets = to->result.n_outcomes = i + 1;
-    }
-}
-
-static size_t resolve_all(const Coffer__V1__ResolveRequest *request, struct resolved_item *items,
-                          Coffer__V1__ResolveResult **results)
-{
-    static char by_default[] = "default";
-    size_t count = 0;
-    for (size_t i = 0; i < request->n_items; i++) {
-        const Coffer__V1__ResolveItem *item = request->items[i];
-        const size_t environments = item->n_environments == 0 ? 1 : item->n_environments;
-        for (size_t e = 0; e < environments; e++) {
-            resolve_item(item, (uint32_t) i, item->n_environments == 0 ? by_default : item->environments[e],
-                         &items[count]);
-            results[count] = &items[count].result;
-            count++;
-        }
-    }
-    return count;
-}
-
-static size_t count_pairs(const Coffer__V1__ResolveRequest *request)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < request->n_items; i++) {
-        count += request->items[i]->n_environments == 0 ? 1 : request->items[i]->n_environments;
-    }
-    return count;
-}
-
-void script_resolve(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
-                    void *context)
-{
-    Coffer__V1__ResolveResponse response;
-    struct resolve_script *edited = context;
-    Coffer__V1__ResolveRequest *asked =
-        coffer__v1__resolve_request__unpack(NULL, request->payload.len, request->payload.data);
-    const size_t pairs = asked == NULL ? 0 : count_pairs(asked);
-    struct resolved_item *items = calloc(pairs + 1, sizeof *items);
-    Coffer__V1__ResolveResult **results = calloc(pairs + 1, sizeof *results);
-    if (asked == NULL || items == NULL || results == NULL) {
-        give_up("no memory");
-    }
-    coffer__v1__resolve_response__init(&response);
-    response.n_results = resolve_all(asked, items, results);
-    response.results = results;
-    if (edited != NULL) {
-        edited->edit(edited, asked, number, &response);
-    }
-    script_reply_message(reply, &response.base);
-    free(items);
-    free(results);
-    coffer__v1__resolve_request__free_unpacked(asked, NULL);
 }
 
 struct coffer_client *scripted_client(const char *addresses, const char *more)

@@ -66,8 +66,10 @@ struct resolve_script {
     void *context;
 };
 
-/* A script: resolves everything, at most 8 references in an item; `context` is a struct resolve_script or
- * NULL. */
+/*
+ * A script: resolves everything, at most 16 references in an item, but secrets whose names begin with `missing`, which
+ * are not found, with `absent`, which are absent, and `denied`. `context` is a struct resolve_script or NULL.
+ */
 void script_resolve(const struct cof_request_frame *request, unsigned number, struct script_reply *reply,
                     void *context);
 

@@ -1,111 +1,46 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include <coffer/template.h>
-
-#include "common/attr.h"
 #include "tests/support/test.h"
-#include "tests/unit/client/scripted_server.h"
+#include "tests/unit/client/stage.h"
 
-/* A client of a server that has every secret but those whose names begin with `missing`, and refuses `denied`. The
- * value is "<environment>/<name>/<key>"; that of `binary` is no text. */
-struct stage {
-    struct resolve_script script;
-    struct scripted_server *server;
-    coffer_client *client;
-    coffer_request *request;
-    coffer_result *result;
-    coffer_error *error;
-    coffer_template *parsed;
-    coffer_text *text;
-};
+enum { SEEN = 512 };
 
-enum { FAULTS_MAX = 32, SEEN = 512 };
-
-/* What the server was asked for: "name,name|name". */
+/* What the server was asked for: "name,name ${{...}}|name". */
 static char seen[SEEN];
 
-static void note(const Coffer__V1__ResolveRequest *asked)
+static void note_item(const Coffer__V1__ResolveItem *item, size_t *used)
 {
-    size_t used = 0;
-    for (size_t i = 0; i < asked->n_items; i++) {
-        for (size_t k = 0; k < asked->items[i]->n_references; k++) {
-            used += (size_t) snprintf(seen + used, sizeof seen - used, "%s%s",
-                                      k > 0   ? ","
-                                      : i > 0 ? "|"
-                                              : "",
-                                      asked->items[i]->references[k]->name);
-        }
+    for (size_t i = 0; i < item->n_references; i++) {
+        *used += (size_t) snprintf(seen + *used, sizeof seen - *used, "%s%s", i > 0 ? "," : "",
+                                   item->references[i]->name);
+    }
+    for (size_t i = 0; i < item->n_expressions; i++) {
+        *used += (size_t) snprintf(seen + *used, sizeof seen - *used, "%s%s", *used > 0 ? " " : "",
+                                   item->expressions[i]);
     }
 }
 
-/* A server answers an item all or nothing. */
-static void fail(Coffer__V1__ResolveResult *result, Coffer__V1__SecretReference *reference, bool missing,
-                 Coffer__V1__ReferenceFault *fault)
+/* The values of `binary` are no text. */
+static void note(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
+                 Coffer__V1__ResolveResponse *answer)
 {
-    static char message[] = "there is no such secret; check the name";
-    static char refusal[] = "it is not permitted; ask for a grant";
-    coffer__v1__reference_fault__init(fault);
-    fault->outcome =
-        missing ? COFFER__V1__OUTCOME__OUTCOME_SECRET_NOT_FOUND : COFFER__V1__OUTCOME__OUTCOME_PERMISSION_DENIED;
-    fault->message = missing ? message : refusal;
-    fault->reference = reference;
-    result->status->code = missing ? COFFER_NOT_FOUND : COFFER_PERMISSION_DENIED;
-    result->status->outcome = fault->outcome;
-    result->status->message = fault->message;
-    result->n_secrets = 0;
-}
-
-static void answer_some(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
-                        Coffer__V1__ResolveResponse *answer)
-{
-    static Coffer__V1__ReferenceFault faults[FAULTS_MAX];
-    static Coffer__V1__ReferenceFault *pointers[FAULTS_MAX];
     size_t used = 0;
     (void) script;
     (void) number;
-    note(asked);
-    for (size_t i = 0; i < answer->n_results; i++) {
-        Coffer__V1__ResolveResult *result = answer->results[i];
-        const Coffer__V1__ResolveItem *item = asked->items[result->item_index];
-        result->faults = pointers + used;
-        for (size_t k = 0; k < item->n_references && used < FAULTS_MAX; k++) {
-            const bool missing = strncmp(item->references[k]->name, "missing", 7) == 0;
-            if (missing || strcmp(item->references[k]->name, "denied") == 0) {
-                fail(result, item->references[k], missing, &faults[used]);
-                pointers[used] = &faults[used];
-                result->n_faults++;
-                used++;
-            } else if (result->n_secrets > k && strcmp(item->references[k]->name, "binary") == 0) {
-                result->secrets[k]->values[0]->value.data[0] = 0xFF;
-            }
+    for (size_t i = 0; i < asked->n_items; i++) {
+        note_item(asked->items[i], &used);
+    }
+    for (size_t i = 0; i < answer->n_results && answer->results[i]->n_secrets > 0; i++) {
+        if (strcmp(answer->results[i]->secrets[0]->name, "binary") == 0) {
+            answer->results[i]->secrets[0]->values[0]->value.data[0] = 0xFF;
         }
     }
 }
 
-static void stage_open(struct stage *stage)
-{
-    seen[0] = '\0';
-    stage->script = (struct resolve_script){answer_some, NULL};
-    stage->server = scripted_server_new(NULL, 1, script_resolve, &stage->script);
-    stage->client = scripted_client(scripted_server_address(stage->server), "coalesce_requests=1");
-    stage->request = coffer_request_new();
-}
-
-static void stage_done(struct stage *stage)
-{
-    coffer_text_free(stage->text);
-    coffer_template_free(stage->parsed);
-    coffer_request_free(stage->request);
-    coffer_client_close(stage->client);
-    coffer_result_free(stage->result);
-    coffer_error_free(stage->error);
-    scripted_server_free(stage->server);
-}
-
-#define STAGE()                                \
-    AUTO(stage_done) struct stage stage = {0}; \
-    stage_open(&stage)
+#define STAGE()  \
+    seen[0] = 0; \
+    STAGE_WITH(note, NULL, "coalesce_requests=1")
 
 static coffer_status parse(struct stage *stage, coffer_template_kind kind, const char *text)
 {
@@ -115,7 +50,7 @@ static coffer_status parse(struct stage *stage, coffer_template_kind kind, const
 static coffer_status resolve(struct stage *stage)
 {
     coffer_request_add_template(stage->request, stage->parsed);
-    return coffer_resolve(stage->client, stage->request, &stage->result, &stage->error);
+    return stage_resolve(stage);
 }
 
 static coffer_status expand(struct stage *stage, size_t index)
@@ -184,7 +119,7 @@ static void reference_that_may_be_missing_does_not_fail_the_item(void)
               "${{ SECRETS.missing.A || SECRETS.b.K || 'x' }} ${{ SECRETS.missing2.A || 'y' }} ${{ SECRETS.c.K }}"),
         COFFER_OK);
     CHECK_INT(resolve(&stage), COFFER_OK);
-    CHECK_TEXT(seen, "c|missing|b|missing2");
+    CHECK_TEXT(seen, "c ${{SECRETS.missing.A||SECRETS.b.K||'-'}} ${{SECRETS.missing2.A||'-'}}");
     CHECK_INT(coffer_result_count(stage.result), 2);
     CHECK_INT(coffer_result_failed(stage.result), 0);
     CHECK(coffer_result_item(stage.result, 2) == NULL);
@@ -201,10 +136,10 @@ static void item_that_asks_only_for_what_may_be_missing_is_resolved(void)
     STAGE();
     CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.missing.A || None }}"), COFFER_OK);
     CHECK_INT(resolve(&stage), COFFER_OK);
-    CHECK_TEXT(seen, "missing");
+    CHECK_TEXT(seen, "${{SECRETS.missing.A||None}}");
     CHECK_INT(coffer_result_failed(stage.result), 0);
     CHECK_INT(coffer_item_status(coffer_result_item(stage.result, 0)), COFFER_OK);
-    CHECK_INT(coffer_item_outcome(coffer_result_item(stage.result, 0)), COFFER_OUTCOME_ABSENT);
+    CHECK_INT(coffer_item_expression_kind(coffer_result_item(stage.result, 0), 0), COFFER_EXPRESSION_NULL);
     CHECK_INT(coffer_item_fault_count(coffer_result_item(stage.result, 0)), 1);
     CHECK_INT(expand(&stage, 0), COFFER_OK);
     CHECK(coffer_text_is_null(stage.text) && coffer_text_bytes(stage.text).data == NULL);
@@ -215,7 +150,7 @@ static void refusal_is_an_error_even_where_something_may_be_missing(void)
     STAGE();
     CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.denied.A || 'x' }} ${{ SECRETS.a.K }}"), COFFER_OK);
     CHECK_INT(resolve(&stage), COFFER_OK);
-    CHECK_INT(coffer_result_failed(stage.result), 0);
+    CHECK_INT(coffer_result_failed(stage.result), 1);
     CHECK_INT(expand(&stage, 0), COFFER_PERMISSION_DENIED);
     CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_PERMISSION_DENIED);
     CHECK_TEXT(coffer_error_message(stage.error),
@@ -231,7 +166,7 @@ static void reference_that_is_not_needed_does_not_fail_anything(void)
         COFFER_OK);
     CHECK(coffer_template_reference_required(stage.parsed, 1));
     CHECK_INT(resolve(&stage), COFFER_OK);
-    CHECK_TEXT(seen, "c|a|missing|b|denied");
+    CHECK_TEXT(seen, "c ${{SECRETS.a.K||SECRETS.missing.K}} ${{SECRETS.b.K||SECRETS.denied.K}}");
     CHECK_INT(coffer_result_failed(stage.result), 0);
     CHECK_INT(expand(&stage, 0), COFFER_OK);
     CHECK(is(&stage, "default/a/K default/b/K default/c/K"));
@@ -249,16 +184,69 @@ static void last_operand_that_is_needed_and_missing_is_an_error(void)
     CHECK_CONTAINS(coffer_error_message(stage.error), "SECRETS.missing.B: there is no such secret");
 }
 
-static void reference_that_is_needed_elsewhere_is_asked_for_once(void)
+static void reference_that_is_needed_elsewhere_is_needed(void)
 {
     STAGE();
     CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.a.K || 'x' }}"), COFFER_OK);
     coffer_request_add_template(stage.request, stage.parsed);
     coffer_request_add_reference(stage.request, "a", "K");
     CHECK_INT(resolve(&stage), COFFER_OK);
-    CHECK_TEXT(seen, "a");
+    CHECK_TEXT(seen, "a ${{SECRETS.a.K||'-'}}");
     CHECK_INT(expand(&stage, 0), COFFER_OK);
     CHECK(is(&stage, "default/a/K"));
+}
+
+static void only_names_of_a_text_are_sent(void)
+{
+    STAGE();
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT,
+                    "private ${{ SECRETS['a-1']['K.2']  ||  '' || \"hunter2\" || SECRETS.b.K }}, "
+                    "${{ SECRETS['a-1']['K.2'] || '' || 'other' }} ${{ None || SECRETS._c9.K }}"),
+              COFFER_OK);
+    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_TEXT(seen, "${{SECRETS['a-1']['K.2']||''||'-'}} ${{None||SECRETS._c9.K}}");
+    CHECK_INT(expand(&stage, 0), COFFER_OK);
+    CHECK(is(&stage, "private default/a-1/K.2, default/a-1/K.2 default/_c9/K"));
+}
+
+static void reference_behind_a_literal_is_not_needed(void)
+{
+    STAGE();
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ 'x' || SECRETS.denied.K || SECRETS.b.K }}"), COFFER_OK);
+    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_TEXT(seen, "${{'-'||SECRETS.denied.K}}");
+    CHECK_INT(coffer_result_failed(stage.result), 0);
+    CHECK_INT(coffer_item_value_count(coffer_result_item(stage.result, 0)), 0);
+    CHECK_INT(coffer_item_reference_outcome(coffer_result_item(stage.result, 0), 0), COFFER_OUTCOME_NOT_NEEDED);
+    CHECK_INT(expand(&stage, 0), COFFER_OK);
+    CHECK(is(&stage, "x"));
+}
+
+static void absent_value_is_null_or_an_error(void)
+{
+    static const char *const keys[] = {"K"};
+    static const char inside[] = "x ${{ SECRETS.absent.K }}";
+    coffer_declaration declaration = COFFER_DECLARATION_INIT;
+    STAGE();
+    declaration.secret = "absent";
+    declaration.optional_keys = keys;
+    declaration.optional_key_count = 1;
+    declaration.optional = true;
+    coffer_request_add_declaration(stage.request, &declaration);
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.absent.K }}"), COFFER_OK);
+    CHECK_INT(resolve(&stage), COFFER_OK);
+    CHECK_INT(expand(&stage, 0), COFFER_OK);
+    CHECK(coffer_text_is_null(stage.text));
+    coffer_text_free(TAKE(stage.text));
+    coffer_template_free(TAKE(stage.parsed));
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, inside), COFFER_OK);
+    CHECK_INT(expand(&stage, 0), COFFER_FAILED_PRECONDITION);
+    CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_VALUE_ABSENT);
+    coffer_error_free(TAKE(stage.error));
+    coffer_template_free(TAKE(stage.parsed));
+    CHECK_INT(parse(&stage, COFFER_TEMPLATE_TEXT, "${{ SECRETS.absent.OTHER }}"), COFFER_OK);
+    CHECK_INT(expand(&stage, 0), COFFER_INVALID_ARGUMENT);
+    CHECK_CONTAINS(coffer_error_message(stage.error), "it was not asked for");
 }
 
 static void all_missing_references_are_told_with_their_places(void)
@@ -446,7 +434,8 @@ TEST_MAIN(TEST(text_is_read_resolved_and_expanded), TEST(documents_are_expanded_
           TEST(refusal_is_an_error_even_where_something_may_be_missing),
           TEST(reference_that_is_not_needed_does_not_fail_anything),
           TEST(last_operand_that_is_needed_and_missing_is_an_error),
-          TEST(reference_that_is_needed_elsewhere_is_asked_for_once),
+          TEST(reference_that_is_needed_elsewhere_is_needed), TEST(only_names_of_a_text_are_sent),
+          TEST(reference_behind_a_literal_is_not_needed), TEST(absent_value_is_null_or_an_error),
           TEST(all_missing_references_are_told_with_their_places), TEST(item_that_failed_elsewhere_gives_no_text),
           TEST(template_that_was_not_asked_for_is_refused), TEST(value_that_is_no_text_stays_out_of_documents),
           TEST(all_mistakes_of_a_text_are_told_when_it_is_read), TEST(parts_are_excluded_and_redacted),

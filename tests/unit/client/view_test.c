@@ -2,67 +2,30 @@
 #include <stdlib.h>
 
 #include <coffer/mask.h>
-#include <coffer/view.h>
 
 #include "tests/support/test.h"
-#include "tests/unit/client/scripted_server.h"
-
-/* The fixture: a server whose answers the test edits, and one result of it. */
-struct stage {
-    struct resolve_script script;
-    struct scripted_server *server;
-    coffer_client *client;
-    coffer_result *result;
-    coffer_view *view;
-    coffer_error *error;
-};
-
-typedef void (*edit_answer)(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
-                            Coffer__V1__ResolveResponse *answer);
-
-static void nothing(struct resolve_script *script, const Coffer__V1__ResolveRequest *asked, unsigned number,
-                    Coffer__V1__ResolveResponse *answer)
-{
-    (void) script;
-    (void) asked;
-    (void) number;
-    (void) answer;
-}
+#include "tests/unit/client/stage.h"
 
 struct reference {
     const char *secret;
     const char *key;
 };
 
-static void stage_open(struct stage *stage, edit_answer edit, const struct reference *references, size_t count)
+static void ask(struct stage *stage, const struct reference *references, size_t count)
 {
-    coffer_request *request = coffer_request_new();
-    stage->script = (struct resolve_script){edit, NULL};
-    stage->server = scripted_server_new(NULL, 1, script_resolve, &stage->script);
-    stage->client = scripted_client(scripted_server_address(stage->server), "");
-    coffer_request_add_environment(request, "prod");
+    coffer_request_add_environment(stage->request, "prod");
     for (size_t i = 0; i < count; i++) {
-        coffer_request_add_reference(request, references[i].secret, references[i].key);
+        coffer_request_add_reference(stage->request, references[i].secret, references[i].key);
     }
-    if (coffer_resolve(stage->client, request, &stage->result, NULL) != COFFER_OK) {
+    if (stage_resolve(stage) != COFFER_OK) {
         abort();
     }
-    coffer_request_free(request);
-}
-
-static void stage_done(struct stage *stage)
-{
-    coffer_view_free(stage->view);
-    coffer_result_free(stage->result);
-    coffer_error_free(stage->error);
-    coffer_client_close(stage->client);
-    scripted_server_free(stage->server);
 }
 
 #define STAGE(edit, ...)                                      \
-    AUTO(stage_done) struct stage stage = {0};                \
+    STAGE_WITH(edit, NULL, "");                               \
     static const struct reference references[] = __VA_ARGS__; \
-    stage_open(&stage, (edit), references, COF_COUNT(references))
+    ask(&stage, references, COF_COUNT(references))
 
 static coffer_status view(struct stage *stage, size_t index)
 {
@@ -82,7 +45,7 @@ static void environment_is_the_actions_then_the_workflows_then_default(void)
 
 static void values_are_variables_sorted_by_name_that_outlive_the_result(void)
 {
-    STAGE(nothing, {{"slack", "ZED"}, {"github", "BOT_TOKEN"}, {"slack", "ALPHA"}});
+    STAGE(NULL, {{"slack", "ZED"}, {"github", "BOT_TOKEN"}, {"slack", "ALPHA"}});
     const char *name = NULL;
     CHECK_INT(view(&stage, 0), COFFER_OK);
     CHECK(stage.error == NULL);
@@ -105,7 +68,7 @@ static void values_are_variables_sorted_by_name_that_outlive_the_result(void)
 
 static void same_key_of_two_secrets_is_an_error_that_names_both(void)
 {
-    STAGE(nothing, {{"jira", "API_TOKEN"}, {"slack", "BOT_TOKEN"}, {"confluence", "API_TOKEN"}});
+    STAGE(NULL, {{"jira", "API_TOKEN"}, {"slack", "BOT_TOKEN"}, {"confluence", "API_TOKEN"}});
     CHECK_INT(view(&stage, 0), COFFER_FAILED_PRECONDITION);
     CHECK(stage.view == NULL);
     CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_ENVIRONMENT_VIEW_CONFLICT);
@@ -120,7 +83,7 @@ static void same_key_of_two_secrets_is_an_error_that_names_both(void)
 
 static void keys_that_differ_in_case_only_are_two_variables(void)
 {
-    STAGE(nothing, {{"jira", "API_TOKEN"}, {"confluence", "api_token"}});
+    STAGE(NULL, {{"jira", "API_TOKEN"}, {"confluence", "api_token"}});
     CHECK_INT(view(&stage, 0), COFFER_OK);
     CHECK_INT(coffer_view_count(stage.view), 2);
 }

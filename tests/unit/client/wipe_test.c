@@ -172,7 +172,7 @@ static void values_are_gone_after_the_result_is_freed(void)
 
 static void values_are_gone_after_an_expanded_text_is_freed(void)
 {
-    static const char source[] = "x ${{ SECRETS.none.KEY || SECRETS.slack.KEY }} y ${{ SECRETS.slack.KEY }}";
+    static const char source[] = "x ${{ SECRETS.missing.KEY || SECRETS.slack.KEY }} y ${{ SECRETS.slack.KEY }}";
     AUTO(scripted_client_cleanup) coffer_client *client = scripted_client(server_address(), "");
     coffer_request *request = coffer_request_new();
     coffer_template *parsed = NULL;

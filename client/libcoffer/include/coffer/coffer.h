@@ -107,7 +107,8 @@ COFFER_API coffer_status coffer_client_set_token(coffer_client *client, const vo
 COFFER_API bool coffer_client_memory_locked(const coffer_client *client);
 
 /*
- * Requests. A request has one item or several; an item asks for references in environments. A function that cannot
+ * Requests. A request has one item or several; an item asks for references, declared keys and expressions, together at
+ * most 1,000 references, in environments. A function that cannot
  * do what it is asked for (a name that is not allowed, no memory) remembers the first such failure, and
  * coffer_resolve returns it; so nothing needs to be checked in between. All texts are copied.
  */
@@ -140,6 +141,58 @@ COFFER_API void coffer_request_add_environment(coffer_request *request, const ch
 /* Adds a reference: a key of a secret. At most 1,000 in an item. */
 COFFER_API void coffer_request_add_reference(coffer_request *request, const char *secret, const char *key);
 
+/* What a secret must be. */
+typedef enum coffer_secret_type {
+    COFFER_SECRET_ANY = 0,
+    COFFER_SECRET_CUSTOM = 1,
+    COFFER_SECRET_SSH_KEY = 2,
+    COFFER_SECRET_MTLS = 3,
+    COFFER_SECRET_CA_CERT = 4,
+    COFFER_SECRET_GITHUB_APP = 5
+} coffer_secret_type;
+
+/*
+ * What an action needs of one secret. Begin with COFFER_DECLARATION_INIT; a field that is 0 or NULL is not given.
+ *
+ * A required secret or key that is missing is an error, and so is a required key that is blank. Of a secret that is
+ * not optional and has only optional keys, one at least must be there. Optional and missing is
+ * COFFER_OUTCOME_ABSENT, which is no error.
+ */
+typedef struct coffer_declaration {
+    size_t struct_size;
+    const char *secret;
+    const char *const *keys; /* those that must be there */
+    size_t key_count;
+    const char *const *optional_keys;
+    size_t optional_key_count;
+    bool optional; /* the whole secret may be missing */
+    coffer_secret_type type;
+} coffer_declaration;
+
+#define COFFER_DECLARATION_INIT                                                      \
+    {                                                                                \
+        sizeof(coffer_declaration), NULL, NULL, 0, NULL, 0, false, COFFER_SECRET_ANY \
+    }
+
+/*
+ * Adds a declaration, which is copied. All declarations of an item are taken together, also those of several actions
+ * and for one secret: what one of them requires is required. The values are those of the keys that were declared.
+ */
+COFFER_API void coffer_request_add_declaration(coffer_request *request, const coffer_declaration *declaration);
+
+/*
+ * Adds an expression as its author wrote it, such as "${{ SECRETS.a.KEY || SECRETS.b.KEY }}": one template and nothing
+ * else, UTF-8 of at most 8 KiB. The server evaluates it; what is wrong with it stands in the item, with its place. For
+ * texts and documents with such templates in them there is coffer/template.h.
+ */
+COFFER_API void coffer_request_add_expression(coffer_request *request, const char *expression);
+
+/*
+ * Lets the server check that the values can be environment variables: the same key from two secrets makes the item
+ * fail with COFFER_OUTCOME_ENVIRONMENT_VIEW_CONFLICT, in a preflight, too. coffer/view.h gives the variables.
+ */
+COFFER_API void coffer_request_set_environment_view(coffer_request *request);
+
 /* The run that the values are for; it stands in the server's audit log. Each at most 256 bytes, or NULL. */
 COFFER_API void coffer_request_set_run(coffer_request *request, const char *workflow_id, const char *run_id,
                                        const char *action);
@@ -156,12 +209,26 @@ COFFER_API void coffer_request_set_consistency_token(coffer_request *request, co
 /* Of the whole request: milliseconds for the call instead of the client's `timeout`, at most 3,600,000. */
 COFFER_API void coffer_request_set_timeout(coffer_request *request, uint32_t milliseconds);
 
+/* What to do where a value has to be fetched first: an OAuth provider's token, credentials of a role. */
+typedef enum coffer_pending {
+    COFFER_PENDING_WAIT = 0,  /* let the server wait, within the time for the call */
+    COFFER_PENDING_POLL = 1,  /* let the library ask again, whenever the server advises to, until it is there */
+    COFFER_PENDING_RETURN = 2 /* return what is there; the rest is COFFER_OUTCOME_PENDING */
+} coffer_pending;
+
+/*
+ * Of the whole request. Not set: COFFER_PENDING_WAIT. With COFFER_PENDING_POLL, too, items that are not there when the
+ * time for the call is over are COFFER_OUTCOME_PENDING, with the advice when to ask again.
+ */
+COFFER_API void coffer_request_set_pending(coffer_request *request, coffer_pending pending);
+
 /* Of the whole request: the header `traceparent` of W3C Trace Context. */
 COFFER_API void coffer_request_set_traceparent(coffer_request *request, const char *traceparent);
 
 /*
  * Of the whole request: return no values, only what would fail, in pages of `page_size` (0: 100, at most 1,000).
- * `page_token` is NULL or what coffer_result_next_page_token of the page before gave.
+ * `page_token` is NULL or what coffer_result_next_page_token of the page before gave. coffer/preflight.h goes through
+ * all pages by itself.
  */
 COFFER_API void coffer_request_set_validate_only(coffer_request *request, uint32_t page_size,
                                                  const char *page_token);
@@ -298,7 +365,7 @@ COFFER_API const char *coffer_item_id(const coffer_item *item);
 COFFER_API const char *coffer_item_workspace(const coffer_item *item);
 COFFER_API const char *coffer_item_environment(const coffer_item *item);
 
-/* COFFER_OK: all references are there, or may be absent. Otherwise the item has no values. */
+/* COFFER_OK: all that the item asked for is there, or may be absent. Otherwise the item has no values. */
 COFFER_API coffer_status coffer_item_status(const coffer_item *item);
 /* The worst outcome of the item. */
 COFFER_API coffer_outcome coffer_item_outcome(const coffer_item *item);
@@ -331,9 +398,40 @@ COFFER_API int64_t coffer_item_stale_since_ms(const coffer_item *item);
 /* The state that the item was read at; for coffer_request_set_consistency_token. */
 COFFER_API const char *coffer_item_consistency_token(const coffer_item *item);
 
-/* The outcomes of the item's references, in their order. COFFER_OUTCOME_UNSPECIFIED if there is no such index. */
+/*
+ * The outcomes of all that the item asked for, as one list: its references, then the keys and the optional keys of each
+ * declaration (one entry for the secret, if it has neither), then the references of each expression.
+ * COFFER_OUTCOME_UNSPECIFIED if there is no such index.
+ *
+ * Of an item that was resolved, an operand of a `||` that is missing keeps that outcome, and its fault.
+ */
 COFFER_API size_t coffer_item_reference_count(const coffer_item *item);
 COFFER_API coffer_outcome coffer_item_reference_outcome(const coffer_item *item, size_t index);
+
+/*
+ * The outcome of each declaration, in their order: the worst of its keys. COFFER_OUTCOME_UNSPECIFIED if there is no
+ * such index. The message is empty unless it failed.
+ */
+COFFER_API size_t coffer_item_declaration_count(const coffer_item *item);
+COFFER_API coffer_outcome coffer_item_declaration_outcome(const coffer_item *item, size_t index);
+COFFER_API const char *coffer_item_declaration_message(const coffer_item *item, size_t index);
+
+/* What an expression is worth. */
+typedef enum coffer_expression_kind {
+    COFFER_EXPRESSION_NONE = 0,  /* nothing: it failed, or its item did, or there is no such index */
+    COFFER_EXPRESSION_VALUE = 1, /* coffer_item_expression_value */
+    COFFER_EXPRESSION_NULL = 2,
+    COFFER_EXPRESSION_NOT_EVALUATED =
+        3 /* for the workflow engine, to whom the values of its references are given */
+} coffer_expression_kind;
+
+/* The same of each expression; the message says what is wrong, and where in it. */
+COFFER_API size_t coffer_item_expression_count(const coffer_item *item);
+COFFER_API coffer_outcome coffer_item_expression_outcome(const coffer_item *item, size_t index);
+COFFER_API const char *coffer_item_expression_message(const coffer_item *item, size_t index);
+COFFER_API coffer_expression_kind coffer_item_expression_kind(const coffer_item *item, size_t index);
+/* `data` is NULL unless the kind is COFFER_EXPRESSION_VALUE. Wiped by coffer_result_free. */
+COFFER_API coffer_bytes coffer_item_expression_value(const coffer_item *item, size_t index);
 
 /* What is wrong with one reference. An item has all of its faults, not only the first. */
 typedef struct coffer_fault coffer_fault;
@@ -342,7 +440,7 @@ COFFER_API size_t coffer_item_fault_count(const coffer_item *item);
 /* NULL if the index is not less than the count. */
 COFFER_API const coffer_fault *coffer_item_fault(const coffer_item *item, size_t index);
 
-/* Index of the reference in its item. */
+/* Index of the reference in the list of its item (coffer_item_reference_outcome). */
 COFFER_API size_t coffer_fault_reference(const coffer_fault *fault);
 COFFER_API const char *coffer_fault_secret(const coffer_fault *fault);
 COFFER_API const char *coffer_fault_key(const coffer_fault *fault);

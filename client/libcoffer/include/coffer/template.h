@@ -75,10 +75,10 @@ COFFER_API const char *coffer_template_reference_key(const coffer_template *pars
 COFFER_API bool coffer_template_reference_required(const coffer_template *parsed, size_t index);
 
 /*
- * Adds the references to the last item of the request. Several templates may be added to one item, and other
- * references with them. A reference of a `||` may be missing, or not be needed at all: it is sent as an item of its
- * own, which no result shows, and whatever becomes of it, the item is resolved without it. So it may come from a state
- * that is a moment newer than the item's. A preflight (coffer_request_set_validate_only) does not ask for it.
+ * Adds what the text needs to the last item of the request: its references, and the choices that it makes with `||`,
+ * which the server decides by the rules of the language. Of the text nothing but the names of secrets and keys is sent.
+ * Several templates may be added to one item, and other things with them; all values come from one state. A reference
+ * counts towards the item's 1,000 once by itself, and once for each different choice that it stands in.
  */
 COFFER_API void coffer_request_add_template(coffer_request *request, const coffer_template *parsed);
 

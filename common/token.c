@@ -97,11 +97,12 @@ static bool decode_payload(const uint8_t *text, struct cof_token *token)
     return fits;
 }
 
-static void encode_check(uint32_t check, char *to)
+void cof_token_check(struct cof_slice text, char check[COF_TOKEN_CHECK_TEXT])
 {
+    uint32_t number = cof_crc32(text);
     for (size_t i = COF_TOKEN_CHECK_TEXT; i-- > 0;) {
-        to[i] = digits[check % BASE];
-        check /= BASE;
+        check[i] = digits[number % BASE];
+        number /= BASE;
     }
 }
 
@@ -109,7 +110,7 @@ static bool check_fits(struct cof_slice text)
 {
     char expected[COF_TOKEN_CHECK_TEXT];
     const size_t covered = text.len - COF_TOKEN_CHECK_TEXT;
-    encode_check(cof_crc32(cof_slice_of(text.data, covered)), expected);
+    cof_token_check(cof_slice_of(text.data, covered), expected);
     return memcmp(expected, text.data + covered, sizeof expected) == 0;
 }
 
@@ -184,7 +185,6 @@ void cof_token_format(const struct cof_token *token, char text[COF_TOKEN_TEXT])
     const size_t length = strlen(prefix);
     memcpy(text, prefix, length);
     encode_payload(token, text + length);
-    encode_check(cof_crc32(cof_slice_of(text, length + COF_TOKEN_PAYLOAD_TEXT)),
-                 text + length + COF_TOKEN_PAYLOAD_TEXT);
+    cof_token_check(cof_slice_of(text, length + COF_TOKEN_PAYLOAD_TEXT), text + length + COF_TOKEN_PAYLOAD_TEXT);
     text[length + COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT] = '\0';
 }

@@ -39,5 +39,8 @@ struct cof_token {
 /* Reads a token; fails with TOKEN_MALFORMED and says whether it is cut, mistyped or no token at all. */
 COF_CODE cof_token_parse(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err);
 
+/* The check of everything before it, without a NUL. */
+void cof_token_check(struct cof_slice text, char check[COF_TOKEN_CHECK_TEXT]);
+
 /* Writes the text and a NUL. */
 void cof_token_format(const struct cof_token *token, char text[COF_TOKEN_TEXT]);

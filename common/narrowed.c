@@ -193,6 +193,35 @@ bool cof_narrowed_next(const struct cof_narrowed *narrowed, size_t *at, struct c
     return true;
 }
 
+static struct cof_uuid home_of(const struct cof_narrowed *narrowed)
+{
+    struct cof_caveat caveat;
+    size_t at = 0;
+    while (cof_narrowed_next(narrowed, &at, &caveat)) {
+        if (caveat.kind == COF_CAVEAT_WORKSPACE) {
+            return caveat.workspace;
+        }
+    }
+    return narrowed->workspace;
+}
+
+cof_code cof_narrowed_or_whole(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err)
+{
+    AUTO(narrowed_done) struct cof_narrowed narrowed;
+    if (!cof_narrowed_is(text)) {
+        return cof_token_parse(text, ret_token, err);
+    }
+    TRY(cof_narrowed_parse(text, &narrowed, err));
+    *ret_token = (struct cof_token){
+        .kind = narrowed.kind,
+        .workspace = narrowed.workspace,
+        .id = narrowed.id,
+        .home = home_of(&narrowed),
+        .narrowed = text,
+    };
+    return COF_OK;
+}
+
 bool cof_caveat_next_pattern(const struct cof_caveat *caveat, size_t *at, struct cof_slice *ret_pattern)
 {
     const size_t rest = caveat->value.len - *at;

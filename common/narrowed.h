@@ -77,6 +77,9 @@ bool cof_narrowed_is(struct cof_slice text);
 /* Reads a narrowed token. Fails with TOKEN_MALFORMED, which says what is wrong, or with TOKEN_UNSUPPORTED. */
 COF_CODE cof_narrowed_parse(struct cof_slice text, struct cof_narrowed *ret_narrowed, struct cof_error *err);
 
+/* A token as a caller presents it, whole or narrowed. Fails as cof_token_parse and cof_narrowed_parse. */
+COF_CODE cof_narrowed_or_whole(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err);
+
 /* The tag that the token has, and the one that it should have by the narrowing key of the issued token. */
 struct cof_slice cof_narrowed_tag(const struct cof_narrowed *narrowed);
 COF_CODE cof_narrowed_compute(const struct cof_narrowed *narrowed, const uint8_t key[COF_NARROWED_KEY],

@@ -164,6 +164,7 @@ cof_code cof_token_parse(struct cof_slice text, struct cof_token *ret_token, str
         cof_wipe(&token, sizeof token);
         return malformed(err, "the token is mistyped: its number is too large");
     }
+    token.home = token.workspace;
     *ret_token = token;
     cof_wipe(&token, sizeof token);
     return COF_OK;

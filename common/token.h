@@ -31,12 +31,16 @@ enum {
 
 struct cof_token {
     cof_token_kind kind;
-    struct cof_uuid workspace;
+    struct cof_uuid workspace; /* that its account belongs to */
     struct cof_uuid id;
+    struct cof_uuid home; /* the workspace that a request without one means, where it may come without one */
     uint8_t secret[COF_TOKEN_SECRET];
+    /* The text of a narrowed token (common/narrowed.h), whose secret nobody but its owner knows; kind, workspace and ID
+     * are those of the token that it was made from. Borrowed; empty: a whole token. */
+    struct cof_slice narrowed;
 };
 
-/* Reads a token; fails with TOKEN_MALFORMED and says whether it is cut, mistyped or no token at all. */
+/* Reads a whole token; fails with TOKEN_MALFORMED and says whether it is cut, mistyped or no token at all. */
 COF_CODE cof_token_parse(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err);
 
 /* The check of everything before it, without a NUL. */

@@ -50,7 +50,3 @@ cof_code crypto_fail(struct cof_error *err, const char *what);
 
 /* Zeroed memory in the secure heap. Fails with OUT_OF_MEMORY. */
 COF_CODE crypto_secure_new(size_t size, void **ret_memory, struct cof_error *err);
-
-/* HMAC-SHA-256 (RFC 2104) under a key of 32 bytes. */
-COF_CODE crypto_hmac(const uint8_t key[CRYPTO_KEY], struct cof_slice data, uint8_t mac[CRYPTO_DIGEST],
-                     struct cof_error *err);

@@ -32,5 +32,9 @@ COF_CODE crypto_random(uint8_t *to, size_t len, struct cof_error *err);
 
 COF_CODE crypto_sha256(struct cof_slice data, uint8_t digest[CRYPTO_DIGEST], struct cof_error *err);
 
+/* HMAC-SHA-256 (RFC 2104) under a key of 32 bytes. */
+COF_CODE crypto_hmac(const uint8_t key[CRYPTO_KEY], struct cof_slice data, uint8_t mac[CRYPTO_DIGEST],
+                     struct cof_error *err);
+
 /* HKDF-SHA-256 (RFC 5869) without a salt. */
 COF_CODE crypto_hkdf(struct cof_slice key, struct cof_slice info, uint8_t *to, size_t len, struct cof_error *err);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "common/narrowed.h"
 #include "server/dispatch/ticket.h"
 
 enum { BUSY_RETRY_MS = 100, DRAIN_RETRY_MS = 20, UUID_VERSION_TIME = 7 };
@@ -80,7 +81,7 @@ static cof_code read_token(struct ticket *ticket)
                         "the metadata authorization does not begin with \"Bearer \"; write Bearer and the token");
     }
     const struct cof_slice text = {header.data + sizeof scheme - 1, header.len - (sizeof scheme - 1)};
-    TRY(cof_token_parse(text, &ticket->token, &ticket->err));
+    TRY(cof_narrowed_or_whole(text, &ticket->token, &ticket->err));
     ticket->has_token = true;
     return COF_OK;
 }

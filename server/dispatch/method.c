@@ -126,6 +126,11 @@ const struct method *method_find(struct cof_slice name)
     return NULL;
 }
 
+bool method_takes_narrowed(const struct method *method)
+{
+    return strcmp(method->service, "coffer.v1.ResolveService") == 0;
+}
+
 size_t method_count(void)
 {
     return COF_COUNT(methods);

@@ -30,7 +30,7 @@ typedef enum method_audit {
 } method_audit;
 
 typedef cof_code method_handler(struct call *call, const ProtobufCMessage *request, ProtobufCMessage *response);
-/* Says in call->prefetch what the call will read; `workspace` is the token's. */
+/* Says in call->prefetch what the call will read; `workspace` is the one that an empty one means. */
 typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *request,
                                  const struct cof_uuid *workspace);
 
@@ -55,6 +55,9 @@ void method_table_start(void);
 
 /* NULL for an unknown name. */
 const struct method *method_find(struct cof_slice name);
+
+/* Whether narrowed tokens may call the method, within the rights that they have: those of ResolveService only. */
+bool method_takes_narrowed(const struct method *method);
 
 size_t method_count(void);
 const struct method *method_at(size_t index);

@@ -38,7 +38,7 @@ static cof_code prefetch(struct ticket *ticket)
         TRY(cof_wire_unpack(method->request, ticket->frame.payload, &ticket->arena, &ticket->request,
                             &ticket->err));
     }
-    return method->prefetch(&ticket->call, ticket->request, &ticket->token.workspace);
+    return method->prefetch(&ticket->call, ticket->request, &ticket->token.home);
 }
 
 static void queue_token(struct group *group, size_t index)

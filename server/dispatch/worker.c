@@ -24,6 +24,10 @@ static cof_code authenticate(struct ticket *ticket)
     ticket->caller = (struct caller){.kind = ticket->token.kind};
     TRY(caller_read(call, &ticket->token, ticket->token_rows, &ticket->caller));
     call->caller = &ticket->caller;
+    if (ticket->caller.narrowed != NULL && !method_takes_narrowed(method)) {
+        return cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                        "a narrowed token can resolve and nothing else; call with the token that it was made from");
+    }
     if (method->access == METHOD_PERMITTED &&
         !caller_permits_somewhere(&ticket->caller, method->permission, NULL)) {
         cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,

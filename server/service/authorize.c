@@ -35,12 +35,12 @@ static cof_code read_workspace(struct call *call, const char *text, struct cof_u
     if (text[0] != '\0') {
         return COF_OK;
     }
-    if (caller->kind != COF_TOKEN_WORKSPACE) {
+    if (!caller->has_home) {
         return cof_fail_field(call->err, COF_REASON_WORKSPACE_REQUIRED, "workspace", "%s; %s",
                               cof_reason_meaning(COF_REASON_WORKSPACE_REQUIRED),
                               cof_reason_next_step(COF_REASON_WORKSPACE_REQUIRED));
     }
-    *ret_workspace = caller->workspace;
+    *ret_workspace = caller->home;
     return COF_OK;
 }
 
@@ -102,6 +102,19 @@ cof_code authorize_workspace(struct call *call, const char *workspace, cof_permi
         return deny(call, permission, "this workspace", (struct cof_slice){NULL, 0});
     }
     return COF_OK;
+}
+
+cof_code authorize_run(struct call *call, const Coffer__V1__RunContext *run)
+{
+    const struct cof_slice workflow_id = cof_slice_text(run == NULL ? "" : run->workflow_id);
+    const struct cof_slice run_id = cof_slice_text(run == NULL ? "" : run->run_id);
+    if (caller_permits_run(call->caller, workflow_id, run_id)) {
+        return COF_OK;
+    }
+    return cof_fail_field(
+        call->err, COF_REASON_PERMISSION_DENIED, "run",
+        "the token is narrowed to another workflow or run than run names; use the one that was made "
+        "for it");
 }
 
 cof_code authorize_whole(struct call *call, const char *workspace, cof_permission permission,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <coffer/v1/resolve.pb-c.h>
+
 #include "common/permission.h"
 #include "server/service/caller.h"
 
@@ -22,6 +24,9 @@ struct cof_slice address_name(const struct address *address);
  */
 COF_CODE authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
                              struct cof_uuid *ret_workspace);
+
+/* Whether the token may be used for this run (NULL: none is named): one may be narrowed to a run. PERMISSION_DENIED. */
+COF_CODE authorize_run(struct call *call, const Coffer__V1__RunContext *run);
 
 /* The same, as an address without environment and name, for what belongs to the workspace as a whole. */
 COF_CODE authorize_whole(struct call *call, const char *workspace, cof_permission permission,

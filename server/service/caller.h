@@ -2,6 +2,7 @@
 
 #include "common/token.h"
 #include "server/service/call.h"
+#include "server/service/narrowed.h"
 #include "server/service/rights.h"
 #include "server/store/row.h"
 
@@ -14,13 +15,17 @@ struct caller {
     struct principal_row account;
     struct rule_set grants;
     struct rule_set restrictions;
+    const struct cof_narrowed *narrowed; /* NULL: it calls with a whole token */
+    struct rule_set caveats;             /* of a narrowed token: each must permit */
+    struct cof_uuid home;                /* the workspace that a request without one means */
+    bool has_home;
 };
 
 /* Queues the statement that reads a token and its account; caller_read takes its result. */
 COF_CODE caller_queue(struct session *session, const struct cof_token *token, struct cof_error *err);
 
 /*
- * Checks the token against its row: hash, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
+ * Checks the token against its row: hash or tag, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
  * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same
  * for unknown, wrong and revoked, and for all of a deleted account), TOKEN_EXPIRED, ACCOUNT_DISABLED, NETWORK_DENIED or
  * CORRUPTED. `rows` must outlive the caller.
@@ -32,6 +37,12 @@ COF_CODE caller_read(struct call *call, const struct cof_token *token, const str
  * ACCOUNT_DISABLED or NETWORK_DENIED. */
 COF_CODE caller_check_account(struct call *call, const struct principal_row *account);
 
+/* Which workspace a request without one means: that of a workspace's token, and the one that a token is narrowed to. A
+ * whole fleet or system token has none. */
+void caller_set_home(struct caller *caller, const struct cof_uuid *home);
+
 bool caller_permits(const struct caller *caller, const struct right *right);
+/* Whether the token may be used for this run; each ID may be empty. */
+bool caller_permits_run(const struct caller *caller, struct cof_slice workflow_id, struct cof_slice run_id);
 bool caller_permits_somewhere(const struct caller *caller, cof_permission permission,
                               const struct cof_uuid *workspace);

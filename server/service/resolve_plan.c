@@ -139,6 +139,7 @@ static cof_code check_item(struct call *call, struct plan *plan)
     TRY(check_fields(call, plan->item));
     TRY(check_environments(call, plan));
     TRY(authorize_workspace(call, plan->item->workspace, COF_PERMISSION_RESOLVE, &plan->workspace));
+    TRY(authorize_run(call, plan->item->run));
     return consistency_parse(call->service, plan->item->consistency_token, &plan->min_revision, call->err);
 }
 

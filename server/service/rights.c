@@ -235,12 +235,24 @@ static bool has_workspace(const struct rule *rule, const struct cof_uuid *worksp
     return false;
 }
 
+static bool rule_permits_somewhere(const struct rule *rule, cof_permission permission,
+                                   const struct cof_uuid *workspace)
+{
+    return (rule->permissions & COF_PERMISSION_BIT(permission)) != 0 && has_workspace(rule, workspace);
+}
+
+static bool rule_permits(const struct rule *rule, const struct right *right)
+{
+    return rule_permits_somewhere(rule, right->permission, &right->workspace) &&
+           matches_one(rule->environments, rule->environment_count, right->environment) &&
+           matches_one(rule->names, rule->name_count, right->name);
+}
+
 bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission,
                              const struct cof_uuid *workspace)
 {
     for (size_t i = 0; i < set->count; i++) {
-        const struct rule *rule = &set->rules[i];
-        if ((rule->permissions & COF_PERMISSION_BIT(permission)) != 0 && has_workspace(rule, workspace)) {
+        if (rule_permits_somewhere(&set->rules[i], permission, workspace)) {
             return true;
         }
     }
@@ -250,15 +262,32 @@ bool rights_permit_somewhere(const struct rule_set *set, cof_permission permissi
 bool rights_permit(const struct rule_set *set, const struct right *right)
 {
     for (size_t i = 0; i < set->count; i++) {
-        const struct rule *rule = &set->rules[i];
-        if ((rule->permissions & COF_PERMISSION_BIT(right->permission)) != 0 &&
-            has_workspace(rule, &right->workspace) &&
-            matches_one(rule->environments, rule->environment_count, right->environment) &&
-            matches_one(rule->names, rule->name_count, right->name)) {
+        if (rule_permits(&set->rules[i], right)) {
             return true;
         }
     }
     return false;
+}
+
+bool rights_all_permit_somewhere(const struct rule_set *set, cof_permission permission,
+                                 const struct cof_uuid *workspace)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (!rule_permits_somewhere(&set->rules[i], permission, workspace)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rights_all_permit(const struct rule_set *set, const struct right *right)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (!rule_permits(&set->rules[i], right)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- Containment ---------------------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@
  * What an account may do: pure functions over rules, with an independent model in the tests.
  *
  * A caller may do something if one rule of its account permits it and, where its token has restrictions, one of
- * those permits it too. Rules are joined by "or", nothing denies.
+ * those permits it too. Rules are joined by "or", nothing denies. Of a narrowed token's caveats each is a rule that must
+ * permit it as well.
  */
 
 enum {
@@ -69,6 +70,11 @@ bool rights_permit(const struct rule_set *set, const struct right *right);
  */
 bool rights_permit_somewhere(const struct rule_set *set, cof_permission permission,
                              const struct cof_uuid *workspace);
+
+/* The same two questions to every rule of the set: yes if it has none. */
+bool rights_all_permit(const struct rule_set *set, const struct right *right);
+bool rights_all_permit_somewhere(const struct rule_set *set, cof_permission permission,
+                                 const struct cof_uuid *workspace);
 
 /*
  * Whether everything that `grants` (and, if not empty, `restrictions`) permit is permitted by one rule each of

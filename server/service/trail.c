@@ -52,6 +52,7 @@ void trail_fill_actor(const struct call *call, const struct cof_token *token, st
     if (token != NULL) {
         cof_uuid_format(&token->id, actor->token);
         actor->message.token = actor->token;
+        actor->message.narrowed = token->narrowed.len > 0;
     }
     if (call->caller == NULL) {
         return;

@@ -63,7 +63,14 @@ def permits(grants, restrictions, *right):
         (not restrictions or any(rule.permits(*right) for rule in restrictions))
 
 
-def decide(kind, own, grants, restrictions, permission, workspace, environment, name):
+def caveats_permit(narrowings, permission, workspace, environment, name):
+    """A narrowed token resolves only, and everything that it was narrowed to must hold (docs/decisions/0012)."""
+    return not narrowings or permission == "resolve" and all(
+        workspace == wishes.get("workspace", workspace) and matches(wishes.get("environments"), environment)
+        and matches(wishes.get("names"), name) for wishes in narrowings)
+
+
+def decide(kind, own, grants, restrictions, permission, workspace, environment, name, narrowings=()):
     """The answer to a request for one secret: OK or the reason of the refusal."""
     environment = environment or "default"
     if not ENVIRONMENT.match(environment) or name and not NAME.match(name):
@@ -72,11 +79,13 @@ def decide(kind, own, grants, restrictions, permission, workspace, environment, 
         return "FIELD_REQUIRED"
     if workspace and not UUID.match(workspace):
         return "FIELD_INVALID"
-    if not workspace and kind != WS:
+    home = next((wishes["workspace"] for wishes in narrowings if "workspace" in wishes), own if kind == WS else "")
+    if not workspace and not home:
         return "WORKSPACE_REQUIRED"
-    workspace = workspace or own
+    workspace = workspace or home
     reaches = {WS: workspace == own, FLEET: workspace != SYSTEM, SYS: True}[kind]
-    if reaches and permits(grants, restrictions, permission, workspace, environment, name):
+    right = (permission, workspace, environment, name)
+    if reaches and permits(grants, restrictions, *right) and caveats_permit(narrowings, *right):
         return "OK"
     return "PERMISSION_DENIED"
 
@@ -108,6 +117,13 @@ class Universe:
 
     def rules(self, kind, permissions, least=0):
         return [self.rule(kind, permissions) for _ in range(self.random.randint(least, 4))]
+
+    def narrowing(self):
+        """What a token is narrowed to once, in places; at least one of them."""
+        wishes = {"workspace": self.random.choice([*self.workspaces, None, None, None]),
+                  "environments": self.some(lambda: self.pattern(self.ENVIRONMENTS), 3),
+                  "names": self.some(lambda: self.pattern(self.NAMES), 3)}
+        return {key: wish for key, wish in wishes.items() if wish} or {"names": ["*"]}
 
     def request(self):
         """(workspace, environment, name), now and then one that is not well-formed."""

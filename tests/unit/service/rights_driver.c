@@ -2,13 +2,13 @@
  * Asks the server's own functions what a caller may do: one question on each line of standard input, one answer on
  * each line of standard output. rights_test.py asks, and compares with a model of its own.
  *
- *   may     kind  caller's workspace  grants  restrictions  permission  workspace  environment  name
+ *   may     kind  caller's workspace  grants  restrictions  permission  workspace  environment  name  narrowed token
  *   within  kind  grants  restrictions  outer grants  outer restrictions
  *   from    networks  peer: 32 hexadecimal digits of an IPv6 address, "unix", or "unix:" and a UID
  *   inside  networks  outer networks
  *
  * Columns are separated by tabs. Rules are joined by ";", each is permissions|environments|names|workspaces, each of
- * these a list joined by ",". The answer is OK or a reason, for the last three also NO.
+ * these a list joined by ",". A narrowed token counts by its caveats alone; none is written "-". The answer is OK or a reason, for the last three also NO.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +86,24 @@ static cof_code read_rules(struct driver *driver, cof_token_kind kind, char *tex
     return rights_read(rules, count, kind, "grants", &driver->arena, ret_set, &driver->err);
 }
 
+/* Lays the caveats of a narrowed token over the caller's rights, as caller_read does. */
+static cof_code read_narrowed(struct call *call, const char *text, struct caller *caller)
+{
+    struct cof_token token;
+    struct cof_narrowed *narrowed = cof_arena_alloc(call->arena, sizeof *narrowed);
+    if (strcmp(text, "-") == 0) {
+        caller_set_home(caller, &caller->workspace);
+        return COF_OK;
+    }
+    if (narrowed == NULL || cof_narrowed_parse(cof_slice_text(text), narrowed, call->err) != COF_OK ||
+        cof_narrowed_or_whole(cof_slice_text(text), &token, call->err) != COF_OK) {
+        abort();
+    }
+    caller_set_home(caller, &token.home);
+    caller->narrowed = narrowed;
+    return narrowed_rules(call, narrowed, &caller->caveats);
+}
+
 static cof_code may(struct driver *driver, char **columns)
 {
     struct caller caller = {.kind = kind_of(columns[1])};
@@ -97,6 +115,7 @@ static cof_code may(struct driver *driver, char **columns)
     }
     TRY(read_rules(driver, caller.kind, columns[3], &caller.grants));
     TRY(read_rules(driver, caller.kind, columns[4], &caller.restrictions));
+    TRY(read_narrowed(&call, columns[9], &caller));
     return authorize_secret(&call, columns[6], columns[7], columns[8], (cof_permission) permission, &address);
 }
 
@@ -158,7 +177,7 @@ static const char *answer(struct driver *driver, char *line)
     bool contained = true;
     cof_code code = COF_INTERNAL;
     const size_t count = split(line, '\t', columns);
-    if (count == 9 && strcmp(columns[0], "may") == 0) {
+    if (count == 10 && strcmp(columns[0], "may") == 0) {
         code = may(driver, columns);
     } else if (count == 6 && strcmp(columns[0], "within") == 0) {
         code = within(driver, columns, &contained);

@@ -12,10 +12,14 @@ import random
 import subprocess
 import sys
 import unittest
+import uuid
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
+TESTS = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "conformance")]
 
+import narrowed_tokens  # noqa: E402
 import rights_model as model  # noqa: E402
+import token_text  # noqa: E402
 from rights_model import FLEET, SYS, SYSTEM, WS, Rule  # noqa: E402
 
 DRIVER = sys.argv.pop(1)
@@ -37,9 +41,17 @@ def ask(lines):
     return answers
 
 
-def may(kind, own, grants, restrictions, permission, workspace, environment, name):
+def narrowed_text(kind, own, narrowings):
+    """A token of the caller that was narrowed once or several times; its secret does not matter here."""
+    text = token_text.make({WS: b"ws", FLEET: b"fleet", SYS: b"sys"}[kind], uuid.UUID(own), uuid.UUID(int=1), bytes(32))
+    for wishes in narrowings:
+        text = narrowed_tokens.narrow(text, **wishes)
+    return text.decode() if narrowings else "-"
+
+
+def may(kind, own, grants, restrictions, permission, workspace, environment, name, narrowings=()):
     return "\t".join(["may", str(kind), own, rules_text(grants), rules_text(restrictions), permission, workspace,
-                      environment, name])
+                      environment, name, narrowed_text(kind, own, narrowings)])
 
 
 class Rights(unittest.TestCase):
@@ -70,6 +82,27 @@ class Rights(unittest.TestCase):
         print(counts, flush=True)
         for reason in ("OK", "PERMISSION_DENIED", "WORKSPACE_REQUIRED", "FIELD_INVALID", "FIELD_REQUIRED"):
             self.assertGreater(counts.get(reason, 0), QUESTIONS // 1000)
+
+    def test_random_narrowed_tokens_agree_with_the_model(self):
+        counts = {}
+        for _ in range(QUESTIONS // 20000):
+            questions = []
+            for _ in range(10000):
+                kind = self.random.choice([WS, FLEET])
+                own = self.random.choice(WORKSPACES) if kind == WS else SYSTEM
+                permissions = ["resolve", "secret:read"]
+                questions.append((kind, own, self.universe.rules(kind, permissions, least=1), [],
+                                  self.random.choice(["resolve"] * 9 + ["secret:read"]), *self.universe.request(),
+                                  [self.universe.narrowing() for _ in range(self.random.randint(1, 3))]))
+            for question, answer in zip(questions, ask([may(*question) for question in questions])):
+                self.assertEqual(answer, model.decide(*question), question)
+                whole = model.decide(*question[:-1])
+                self.assertFalse(answer == "OK" and whole not in ("OK", "WORKSPACE_REQUIRED"), question)
+                kept = f"{whole} -> {answer}"
+                counts[kept] = counts.get(kept, 0) + 1
+        print(counts, flush=True)
+        for kept in ("OK -> OK", "OK -> PERMISSION_DENIED", "WORKSPACE_REQUIRED -> OK"):
+            self.assertGreater(counts.get(kept, 0), QUESTIONS // 4000)
 
     def test_every_permission_is_usable_by_the_kinds_of_the_table_and_by_no_other(self):
         cases = [(permission, kind) for permission in model.PERMISSIONS for kind in (WS, FLEET, SYS)]

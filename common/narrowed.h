@@ -10,7 +10,7 @@
 #include "common/uuid.h"
 
 /*
- * Narrowed tokens (docs/decisions/0012-narrowed-tokens.md): what may be made of a token without asking a server, and
+ * Narrowed tokens (docs/decisions/0013-narrowed-tokens.md): what may be made of a token without asking a server, and
  * what a server reads again. Nothing here decides what a token may do.
  */
 

@@ -5,7 +5,7 @@
 #include "server/service/rights.h"
 #include "server/store/row.h"
 
-/* Narrowed tokens (docs/decisions/0012-narrowed-tokens.md): whether one was really made from the token that it names,
+/* Narrowed tokens (docs/decisions/0013-narrowed-tokens.md): whether one was really made from the token that it names,
  * and what it still permits. */
 
 /*

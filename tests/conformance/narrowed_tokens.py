@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Narrowed tokens made and read, written from docs/decisions/0012-narrowed-tokens.md; shares no code with Coffer.
+"""Narrowed tokens made and read, written from docs/decisions/0013-narrowed-tokens.md; shares no code with Coffer.
 
 As a program it compares narrowed_tokens.json, the cases for clients, with what it makes itself; with --write it writes
 the file. Cases that are in it already never change: a token that was narrowed once must be read for ever.

@@ -64,7 +64,7 @@ def permits(grants, restrictions, *right):
 
 
 def caveats_permit(narrowings, permission, workspace, environment, name):
-    """A narrowed token resolves only, and everything that it was narrowed to must hold (docs/decisions/0012)."""
+    """A narrowed token resolves only, and everything that it was narrowed to must hold (docs/decisions/0013)."""
     return not narrowings or permission == "resolve" and all(
         workspace == wishes.get("workspace", workspace) and matches(wishes.get("environments"), environment)
         and matches(wishes.get("names"), name) for wishes in narrowings)

@@ -9,6 +9,7 @@ import time
 import unittest
 
 import context
+import narrowed_tokens
 from cofferd import ROOT, references, values, wait_for
 from sp_client import encode, uuid7
 
@@ -214,6 +215,9 @@ class Reasons(context.ServerTest):
 
     def token_malformed(self):
         return self.call(CALLER, token=self.dev.admin[:-1])
+
+    def token_unsupported(self):
+        return self.call(CALLER, token=narrowed_tokens.add(self.dev.admin, [narrowed_tokens.caveat(9, b"new")]))
 
     def token_invalid(self):
         self.account("revoked", [{"permissions": ["resolve"]}])

@@ -4,6 +4,7 @@
 #include <coffer/preflight.h>
 #include <coffer/rpc.h>
 #include <coffer/template.h>
+#include <coffer/token.h>
 #include <coffer/version.h>
 #include <coffer/view.h>
 
@@ -22,7 +23,12 @@ int main(void)
     coffer_declaration declaration = COFFER_DECLARATION_INIT;
     declaration.secret = "slack";
     coffer_request_add_declaration(request, &declaration);
+    coffer_narrowing narrowing = COFFER_NARROWING_INIT;
+    char narrowed[COFFER_NARROWED_SIZE];
     coffer_request_free(request);
+    if (coffer_token_narrow("", 0, &narrowing, narrowed, NULL) != COFFER_OK) {
+        coffer_token_wipe(narrowed, sizeof narrowed);
+    }
     if (status == COFFER_OK) {
         status = coffer_call(client, "a.B/C", NULL, 0, &options, &reply, NULL);
     }

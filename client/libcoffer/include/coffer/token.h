@@ -54,7 +54,7 @@ typedef struct coffer_narrowing {
 
 /*
  * Narrows a token, whole or narrowed before; the same wishes always make the same text. Writes the text and a NUL to
- * `ret_narrowed`, or "" if it fails. The buffer belongs to the caller, who wipes it when it is not needed any more; the
+ * `ret_narrowed`, or "" if it fails; it must not overlap the token. The buffer belongs to the caller, who wipes it when it is not needed any more; the
  * library keeps no copy of either token, and wipes what it computed with.
  *
  * Errors:

@@ -41,6 +41,7 @@ struct cli {
     char *expires;
     char *expiring;
     char *type;
+    char *format;
     char *prefix;
     char *uid;
     char *version;
@@ -54,6 +55,7 @@ struct cli {
     bool yes;
     bool self;
     bool replace;
+    bool no_mask;
     bool overwrite;
     bool no_tags;
     bool block;
@@ -69,6 +71,9 @@ struct cli {
     struct cli_list tags;
     struct cli_list files;
     struct cli_list removed;
+    struct cli_list references;
+    struct cli_list variables;
+    struct cli_list templates;
     struct cli_list names;
     struct cli_list networks;
     struct cli_list permissions;
@@ -148,6 +153,9 @@ cli_exit cli_refuse(cli_exit code, const char *hint, const char *format, ...) CO
 
 cli_exit cli_no_memory(void);
 
+/* The line that names a request, behind failures that came of its answer; not as JSON. */
+void cli_report_request(const char *request_id);
+
 /* A line on standard error about what was done, which --quiet and --json leave out. */
 void cli_note(const char *format, ...) COF_PRINTF(1, 2);
 
@@ -176,6 +184,9 @@ void cli_value_done(struct cli_value *value);
  * it. A terminal gets no bytes that it would obey, unless -o raw was given.
  */
 cli_exit cli_print_value(const struct cli *cli, coffer_bytes value);
+
+/* Whether the text is one reference and nothing else, of either form that cli_split_reference takes. */
+bool cli_is_reference(const char *text);
 
 /* Splits "name.KEY" at its last dot, in place. Also takes "${{ SECRETS.name.KEY }}". */
 bool cli_split_reference(char *text, char **ret_name, char **ret_key);

@@ -30,6 +30,7 @@ static_assert(ID_COUNT < 63, "an option is a bit, and SEVERAL is one of them");
 enum {
     KEYS_MAX = CLI_KEYS_MAX,
     REFERENCES_MAX = CLI_REFERENCES_MAX,
+    ARGUMENTS_MAX = INT32_MAX,
 };
 
 enum { LONG_ONLY = 256, LETTERS = 2 * ID_COUNT + 3, NEAR = 2 };

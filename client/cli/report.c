@@ -139,6 +139,13 @@ cli_exit cli_no_memory(void)
     return cli_report(&(struct cli_report){.message = "there is no memory left", .code = CLI_ERROR});
 }
 
+void cli_report_request(const char *request_id)
+{
+    if (!how.json && request_id[0] != '\0') {
+        fprintf(stderr, "  request: %s\n", request_id);
+    }
+}
+
 void cli_note(const char *format, ...)
 {
     va_list args;

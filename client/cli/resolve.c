@@ -1,62 +1,56 @@
-#include <errno.h>
+#include "client/cli/resolve.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/template.h"
 #include "common/name.h"
 
-enum { REFERENCE_TEXT = COF_SECRET_NAME_MAX + COF_KEY_NAME_MAX + 2, PLACE_TEXT = 48 };
+enum { PLACE_TEXT = 64 };
 
-/* --- References ----------------------------------------------------------------------------------------------- */
+/* --- Requests --------------------------------------------------------------------------------------------------- */
 
 /* The library would name the field of the request; people know the arguments that they typed. */
-static cli_exit check_name(cof_name_kind kind, const char *name, const char *what, size_t place)
+static cli_exit check_name(cof_name_kind kind, const char *name, const char *part, const char *what)
 {
     struct cof_error err = {0};
     char field[PLACE_TEXT];
-    (void) snprintf(field, sizeof field, "the %s in argument %zu", what, place);
+    (void) snprintf(field, sizeof field, "the %s in %.40s", part, what);
     return cof_name_check(kind, cof_slice_text(name), field, &err) == COF_OK
                ? CLI_OK
                : cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
 }
 
-static cli_exit add_reference(struct cli *cli, size_t i, coffer_request *request)
+cli_exit resolve_add(coffer_request *request, char *text, const char *what, char **ret_name, char **ret_key)
 {
-    char *name;
-    char *key;
-    if (!cli_split_reference(cli->arguments[i], &name, &key)) {
-        return cli_usage("coffer get slack.SLACK_BOT_TOKEN", "argument %zu is not of the form NAME.KEY", i + 1);
+    if (!cli_split_reference(text, ret_name, ret_key)) {
+        return cli_usage("slack.SLACK_BOT_TOKEN", "%s is not of the form NAME.KEY", what);
     }
-    cli_exit code = check_name(COF_NAME_SECRET, name, "name", i + 1);
+    cli_exit code = check_name(COF_NAME_SECRET, *ret_name, "name", what);
     if (code == CLI_OK) {
-        code = check_name(COF_NAME_KEY, key, "key", i + 1);
+        code = check_name(COF_NAME_KEY, *ret_key, "key", what);
     }
     if (code == CLI_OK) {
-        cli->arguments[i] = name;
-        coffer_request_add_reference(request, name, key);
+        coffer_request_add_reference(request, *ret_name, *ret_key);
     }
     return code;
 }
 
-/* Fills the request from arguments and options, and asks. */
-static cli_exit ask(struct cli *cli, coffer_request *request, coffer_result **ret_result)
+void resolve_add_environments(const struct cli *cli, coffer_request *request)
 {
-    coffer_error *error = NULL;
-    cli_exit code = CLI_OK;
     if (cli->environments.count == 0 && cli_environment(cli)[0] != '\0') {
         coffer_request_add_environment(request, cli_environment(cli));
     }
     for (size_t i = 0; i < cli->environments.count; i++) {
         coffer_request_add_environment(request, cli->environments.items[i]);
     }
-    for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
-        code = add_reference(cli, i, request);
-    }
-    if (code == CLI_OK) {
-        code = cli_connect(cli);
-    }
+}
+
+cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
+{
+    coffer_error *error = NULL;
+    cli_exit code = cli_connect(cli);
     if (code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK) {
         code = cli_fail(error);
         coffer_error_free(error);
@@ -64,7 +58,7 @@ static cli_exit ask(struct cli *cli, coffer_request *request, coffer_result **re
     return code;
 }
 
-/* --- One value ------------------------------------------------------------------------------------------------ */
+/* --- Failures --------------------------------------------------------------------------------------------------- */
 
 /* "did you mean a, b?"; NULL if there is nothing near. */
 static char *near_misses(const coffer_fault *fault)
@@ -103,7 +97,7 @@ static void report_fault(const coffer_result *result, const coffer_item *item, s
     free(near);
 }
 
-static cli_exit fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item)
+cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item)
 {
     const bool elsewhere =
         coffer_item_outcome(item) == COFFER_OUTCOME_ITEM_INVALID && cli_workspace(cli)[0] == '\0';
@@ -122,101 +116,56 @@ static cli_exit fail_item(const struct cli *cli, const coffer_result *result, co
     return cli_exit_of(coffer_item_status(item));
 }
 
-cli_exit cmd_get(struct cli *cli)
+cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
+{
+    const cli_exit code = resolve_ask(cli, request, ret_result);
+    if (code != CLI_OK) {
+        return code;
+    }
+    const coffer_item *item = coffer_result_item(*ret_result, 0);
+    return coffer_item_status(item) == COFFER_OK ? CLI_OK : resolve_fail_item(cli, *ret_result, item);
+}
+
+/* --- get -------------------------------------------------------------------------------------------------------- */
+
+static cli_exit get_reference(struct cli *cli)
 {
     coffer_result *result = NULL;
+    char *name;
+    char *key;
+    coffer_request *request = coffer_request_new();
+    resolve_add_environments(cli, request);
+    cli_exit code = resolve_add(request, cli->arguments[0], "argument 1", &name, &key);
+    if (code == CLI_OK) {
+        code = resolve_one(cli, request, &result);
+    }
+    if (code == CLI_OK) {
+        code = cli_print_value(cli, coffer_item_value_at(coffer_result_item(result, 0), 0, NULL, NULL));
+    }
+    coffer_result_free(result);
+    coffer_request_free(request);
+    return code;
+}
+
+static cli_exit get_expression(struct cli *cli)
+{
+    struct template template = {
+        .from = "argument 1", .text = cli->arguments[0], .length = strlen(cli->arguments[0])};
+    cli_exit code = template_parse(&template, COFFER_TEMPLATE_TEXT);
+    if (code == CLI_OK) {
+        code = template_print(cli, &template);
+    }
+    template_done(&template);
+    return code;
+}
+
+/* A lone reference of a workflow is one of the command line, too, with its messages. */
+cli_exit cmd_get(struct cli *cli)
+{
+    const char *text = cli->arguments[0];
+    const bool expression = strstr(text, "${{") != NULL && !cli_is_reference(text);
     if (cli->output != NULL && strcmp(cli->output, "raw") != 0) {
         return cli_usage("coffer get slack.SLACK_BOT_TOKEN -o raw", "--output can only be raw");
     }
-    coffer_request *request = coffer_request_new();
-    cli_exit code = ask(cli, request, &result);
-    if (code == CLI_OK) {
-        const coffer_item *item = coffer_result_item(result, 0);
-        code = coffer_item_status(item) == COFFER_OK
-                   ? cli_print_value(cli, coffer_item_value_at(item, 0, NULL, NULL))
-                   : fail_item(cli, result, item);
-    }
-    coffer_result_free(result);
-    coffer_request_free(request);
-    return code;
-}
-
-/* --- Outcomes without values ---------------------------------------------------------------------------------- */
-
-static const coffer_fault *fault_of(const coffer_item *item, size_t reference)
-{
-    for (size_t i = 0; item != NULL && i < coffer_item_fault_count(item); i++) {
-        if (coffer_fault_reference(coffer_item_fault(item, i)) == reference) {
-            return coffer_item_fault(item, i);
-        }
-    }
-    return NULL;
-}
-
-/* The answer has only what would fail, so an environment without an item has everything. */
-static const coffer_item *item_of(const coffer_result *result, const char *environment)
-{
-    for (size_t i = 0; i < coffer_result_count(result); i++) {
-        if (strcmp(coffer_item_environment(coffer_result_item(result, i)), environment) == 0) {
-            return coffer_result_item(result, i);
-        }
-    }
-    return NULL;
-}
-
-static coffer_outcome outcome_of(const coffer_item *item, const coffer_fault *fault)
-{
-    if (fault != NULL) {
-        return coffer_fault_outcome(fault);
-    }
-    return item == NULL || coffer_item_fault_count(item) > 0 ? COFFER_OUTCOME_RESOLVED : coffer_item_outcome(item);
-}
-
-/* The arguments were split in place: the name ends where its dot was. */
-static void add_rows(const struct cli *cli, const coffer_item *item, const char *environment,
-                     struct cli_table *table)
-{
-    for (size_t i = 0; i < cli->argument_count; i++) {
-        const coffer_fault *fault = fault_of(item, i);
-        const bool near = fault != NULL && coffer_fault_near_miss_count(fault) > 0;
-        char reference[REFERENCE_TEXT];
-        char *name = cli->arguments[i];
-        (void) snprintf(reference, sizeof reference, "%s.%s", name, name + strlen(name) + 1);
-        cli_table_add(table, environment);
-        cli_table_add(table, reference);
-        cli_table_add(table, coffer_outcome_name(outcome_of(item, fault)));
-        cli_table_add(table, near ? coffer_fault_near_miss(fault, 0) : "");
-    }
-}
-
-static cli_exit print_result(const struct cli *cli, const coffer_result *result)
-{
-    static const char *const headers[] = {"ENVIRONMENT", "REFERENCE", "OUTCOME", "DID YOU MEAN"};
-    struct cli_table *table = cli_table_new(headers, COF_COUNT(headers));
-    const char *only = cli_environment(cli)[0] == '\0' ? COF_DEFAULT_ENVIRONMENT : cli_environment(cli);
-    const size_t count = cli->environments.count == 0 ? 1 : cli->environments.count;
-    for (size_t i = 0; i < count; i++) {
-        const char *environment = cli->environments.count == 0 ? only : cli->environments.items[i];
-        const coffer_item *item = item_of(result, environment);
-        if (item != NULL && coffer_item_fault_count(item) == 0) {
-            (void) fail_item(cli, result, item);
-        }
-        add_rows(cli, item, environment, table);
-    }
-    cli_table_print(table);
-    return coffer_result_would_fail(result) == 0 ? CLI_OK : CLI_PARTIAL;
-}
-
-cli_exit cmd_resolve(struct cli *cli)
-{
-    coffer_result *result = NULL;
-    coffer_request *request = coffer_request_new();
-    coffer_request_set_validate_only(request, CLI_LIST_MAX, NULL);
-    cli_exit code = ask(cli, request, &result);
-    if (code == CLI_OK) {
-        code = print_result(cli, result);
-    }
-    coffer_result_free(result);
-    coffer_request_free(request);
-    return code;
+    return expression ? get_expression(cli) : get_reference(cli);
 }

@@ -172,6 +172,21 @@ static char *trim(char *text)
     return text + strspn(text, " ");
 }
 
+/* One template, in which nothing stands but names: no operator, no text, no blanks between. */
+bool cli_is_reference(const char *text)
+{
+    if (strncmp(text, "${{", 3) != 0) {
+        return strstr(text, "${{") == NULL;
+    }
+    text += 3 + strspn(text + 3, " ");
+    if (strncmp(text, "SECRETS.", 8) != 0) {
+        return false;
+    }
+    const char *dot = strchr(text + 8, '.');
+    text += strcspn(text, " }|\"'");
+    return dot != NULL && dot < text && strcmp(text + strspn(text, " "), "}}") == 0;
+}
+
 bool cli_split_reference(char *text, char **ret_name, char **ret_key)
 {
     if (strncmp(text, "${{", 3) == 0) {

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "client/cli/cli.h"
+
+/* Asking for values: what `get`, `run`, `inject`, `resolve` and `check` have in common. */
+
+/*
+ * Adds NAME.KEY, which is cut in place at its dot; `what` names it in messages, as "argument 1". The names belong to
+ * the text.
+ */
+cli_exit resolve_add(coffer_request *request, char *text, const char *what, char **ret_name, char **ret_key);
+
+/* Adds the environments of -e, or that of COFFER_ENVIRONMENT. */
+void resolve_add_environments(const struct cli *cli, coffer_request *request);
+
+/* Connects and asks. Says what is wrong with the request as a whole. */
+cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_result **ret_result);
+
+/* Says all that is wrong with an item, and returns the exit code of it. */
+cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item);
+
+/* Asks, and fails unless the only item was resolved. */
+cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result);

@@ -1,0 +1,204 @@
+#include "client/cli/variables.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/resolve.h"
+
+enum { WHAT_TEXT = 40 };
+
+/* --- Names ------------------------------------------------------------------------------------------------------ */
+
+/* Variables that change what a program runs. A key of a secret does not become one by itself. */
+static const char *const dangerous[] = {
+    "BASHOPTS",   "BASH_ENV",   "DYLD_*",        "ENV",     "GCONV_PATH", "GIT_SSH_COMMAND",
+    "IFS",        "LD_*",       "NODE_OPTIONS",  "PATH",    "PERL5OPT",   "PROMPT_COMMAND",
+    "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "RUBYOPT", "SHELLOPTS"};
+
+static bool is_dangerous(const char *name)
+{
+    for (size_t i = 0; i < COF_COUNT(dangerous); i++) {
+        const size_t length = strlen(dangerous[i]);
+        const bool prefix = dangerous[i][length - 1] == '*';
+        if (prefix ? strncmp(name, dangerous[i], length - 1) == 0 : strcmp(name, dangerous[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_variable(const char *name)
+{
+    static const char digits[] = "0123456789";
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
+    return name[0] != '\0' && strchr(digits, name[0]) == NULL && name[strspn(name, allowed)] == '\0';
+}
+
+/* --- Options ---------------------------------------------------------------------------------------------------- */
+
+/* A key that names the variable itself must be fit for that. */
+static cli_exit check_key(const struct variable *one)
+{
+    if (!is_variable(one->name)) {
+        return cli_usage("--set NAME=SECRET.KEY gives it another name",
+                         "the key \"%s\" cannot be the name of a variable", one->name);
+    }
+    if (is_dangerous(one->name)) {
+        return cli_usage("--set NAME=SECRET.KEY sets it all the same",
+                         "the variable %s changes what a program runs; it is not set from a key by itself",
+                         one->name);
+    }
+    return CLI_OK;
+}
+
+static cli_exit check_twice(const struct variable *before, size_t count, const struct variable *one)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct variable *other = &before[i];
+        if (strcmp(other->name, one->name) == 0) {
+            return cli_usage("--set NAME=SECRET.KEY gives one of them another name",
+                             "the variable %s would come from %s.%s and from %s.%s", one->name, other->secret,
+                             other->key, one->secret, one->key);
+        }
+    }
+    return CLI_OK;
+}
+
+static cli_exit add_reference(coffer_request *request, char *text, size_t i, struct variable *one)
+{
+    char what[WHAT_TEXT];
+    char *secret = text;
+    char *key = text;
+    (void) snprintf(what, sizeof what, "--ref, the %zuth", i + 1);
+    const cli_exit code = resolve_add(request, text, i == 0 ? "--ref" : what, &secret, &key);
+    *one = (struct variable){key, secret, key};
+    return code == CLI_OK ? check_key(one) : code;
+}
+
+static cli_exit add_set(coffer_request *request, char *text, struct variable *one)
+{
+    char *equals = strchr(text, '=');
+    char *secret = text;
+    char *key = text;
+    if (equals != NULL) {
+        *equals = '\0';
+    }
+    if (equals == NULL || !is_variable(text)) {
+        return cli_usage("--set TOKEN=slack.SLACK_BOT_TOKEN", "--set takes NAME=SECRET.KEY");
+    }
+    const cli_exit code = resolve_add(request, equals + 1, "--set", &secret, &key);
+    *one = (struct variable){text, secret, key};
+    return code;
+}
+
+cli_exit variables_read(struct cli *cli, coffer_request *request, struct variables *variables)
+{
+    const size_t most = cli->references.count + cli->variables.count;
+    *variables = (struct variables){.count = 0};
+    if (most == 0) {
+        return cli_usage("coffer run --ref slack.SLACK_BOT_TOKEN -- env",
+                         "run needs --ref or --set; nothing is given to a program by itself");
+    }
+    variables->items = calloc(most, sizeof *variables->items);
+    if (variables->items == NULL) {
+        return cli_no_memory();
+    }
+    for (size_t i = 0; i < most; i++) {
+        struct variable one = {"", "", ""};
+        cli_exit code = i < cli->references.count
+                            ? add_reference(request, cli->references.items[i], i, &one)
+                            : add_set(request, cli->variables.items[i - cli->references.count], &one);
+        if (code == CLI_OK) {
+            code = check_twice(variables->items, i, &one);
+        }
+        if (code != CLI_OK) {
+            return code;
+        }
+        variables->items[i] = one;
+        variables->count = i + 1;
+    }
+    return CLI_OK;
+}
+
+/* --- Environment ------------------------------------------------------------------------------------------------ */
+
+/* The token is for this process, and what is set anew is not there twice. */
+static bool is_kept(const struct variables *variables, const char *text)
+{
+    static const char *const own[] = {"COFFER_TOKEN", "COFFER_TOKEN_FILE"};
+    const size_t length = strcspn(text, "=");
+    for (size_t i = 0; i < COF_COUNT(own); i++) {
+        if (strlen(own[i]) == length && strncmp(text, own[i], length) == 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < variables->count; i++) {
+        const char *name = variables->items[i].name;
+        if (strlen(name) == length && strncmp(text, name, length) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static cli_exit make(struct variables *variables, const struct variable *one, const coffer_item *item)
+{
+    const coffer_bytes value = coffer_item_value(item, one->secret, one->key);
+    const size_t name = strlen(one->name);
+    if (value.length > 0 && memchr(value.data, '\0', value.length) != NULL) {
+        return cli_refuse(CLI_REJECTED, "coffer get writes it into a file",
+                          "the value of %s.%s holds a NUL byte, which a variable cannot", one->secret, one->key);
+    }
+    char *text = malloc(name + value.length + 2);
+    if (text == NULL) {
+        return cli_no_memory();
+    }
+    memcpy(text, one->name, name);
+    text[name] = '=';
+    if (value.length > 0) {
+        memcpy(text + name + 1, value.data, value.length);
+    }
+    text[name + 1 + value.length] = '\0';
+    variables->made[variables->made_count++] = text;
+    return CLI_OK;
+}
+
+cli_exit variables_fill(struct variables *variables, const coffer_item *item)
+{
+    size_t inherited = 0;
+    size_t count = 0;
+    while (environ[inherited] != NULL) {
+        inherited++;
+    }
+    variables->made = calloc(variables->count, sizeof *variables->made);
+    variables->environment = calloc(inherited + variables->count + 1, sizeof *variables->environment);
+    if (variables->made == NULL || variables->environment == NULL) {
+        return cli_no_memory();
+    }
+    for (size_t i = 0; i < inherited; i++) {
+        if (is_kept(variables, environ[i])) {
+            variables->environment[count++] = environ[i];
+        }
+    }
+    for (size_t i = 0; i < variables->count; i++) {
+        const cli_exit code = make(variables, &variables->items[i], item);
+        if (code != CLI_OK) {
+            return code;
+        }
+        variables->environment[count++] = variables->made[i];
+    }
+    return CLI_OK;
+}
+
+void variables_done(struct variables *variables)
+{
+    for (size_t i = 0; i < variables->made_count; i++) {
+        explicit_bzero(variables->made[i], strlen(variables->made[i]));
+        free(variables->made[i]);
+    }
+    free(variables->made);
+    free(variables->environment);
+    free(variables->items);
+}

@@ -58,6 +58,16 @@ bool cof_uuid_equal(const struct cof_uuid *a, const struct cof_uuid *b)
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
+struct cof_uuid cof_uuid_next(const struct cof_uuid *uuid)
+{
+    struct cof_uuid next = *uuid;
+    size_t i = sizeof next.bytes;
+    while (i > 0 && ++next.bytes[i - 1] == 0) {
+        i--;
+    }
+    return next;
+}
+
 uint32_t cof_uuid_hash(const struct cof_uuid *uuid, uint64_t key)
 {
     uint64_t parts[2];

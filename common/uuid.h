@@ -28,6 +28,9 @@ int64_t cof_uuid_time_ms(const struct cof_uuid *uuid);
 int cof_uuid_version(const struct cof_uuid *uuid);
 bool cof_uuid_equal(const struct cof_uuid *a, const struct cof_uuid *b);
 
+/* The one behind it in their order, in which the first one follows on the last. */
+struct cof_uuid cof_uuid_next(const struct cof_uuid *uuid);
+
 /* For hash tables. A peer can choose UUIDs but does not know the key. */
 uint32_t cof_uuid_hash(const struct cof_uuid *uuid, uint64_t key);
 

@@ -9,14 +9,17 @@
 #include "common/encode.h"
 #include "server/audit/json.h"
 #include "server/audit/walk.h"
+#include "server/audit_writes.h"
 #include "server/crypto/root_key.h"
 #include "server/hardening.h"
 #include "server/server.h"
+#include "server/service/instance.h"
 
 enum { EXIT_USAGE = 2, KEYRING = 16, PATH_SIZE = 1100 };
 
 struct request {
     bool export;
+    bool writes; /* those in the database, too; of export, those instead */
     const char *config;
     const char *directory; /* NULL: of the settings */
     const char *head;      /* NULL: none */
@@ -31,14 +34,18 @@ static cof_code usage(struct cof_error *err, const char *what)
 
 static cof_code read_options(int argc, char **argv, struct request *request, struct cof_error *err)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"head", required_argument, NULL, 'H'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"head", required_argument, NULL, 'H'},
+                                            {"writes", no_argument, NULL, 'w'},
+                                            {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) { /* NOLINT(concurrency-mt-unsafe) */
         if (option == 'c') {
             request->config = optarg;
         } else if (option == 'H') {
             request->head = optarg;
+        } else if (option == 'w') {
+            request->writes = true;
         } else {
             return usage(err, "there is no such option");
         }
@@ -83,27 +90,65 @@ static cof_code export_record(uint64_t segment, uint64_t sequence, struct cof_sl
     return audit_json(stdout, segment, sequence, text, err);
 }
 
+static cof_code take_ends(uint64_t segment, uint64_t sequence, struct cof_slice text, void *context,
+                          struct cof_error *err)
+{
+    (void) segment;
+    (void) sequence;
+    return chain_ends_take(context, text, err);
+}
+
 static void tell(bool damage, const char *text, void *context)
 {
     (void) context;
     fprintf(stderr, "%s: %s\n", damage ? "DAMAGED" : "note", text);
 }
 
-static void keyring_cleanup(struct keyring **keyring)
+/* What is open while a command runs. */
+struct opened {
+    struct root_key *root; /* the keyring has another copy */
+    struct keyring *keyring;
+    struct session *session;
+    struct chain_ends *ends;
+};
+
+static void opened_cleanup(struct opened *opened)
 {
-    keyring_free(*keyring);
+    chain_ends_free(opened->ends);
+    session_free(opened->session);
+    keyring_free(opened->keyring);
+    root_key_free(opened->root);
 }
 
-static cof_code open_keyring(const struct settings *settings, struct keyring **ret_keyring, struct cof_error *err)
+static cof_code open_keyring(const struct settings *settings, struct opened *opened, struct cof_error *err)
 {
     struct root_key *root = NULL;
     TRY(server_start(settings, err));
+    TRY(root_key_read(settings->keys_root_key_file, &opened->root, err));
     TRY(root_key_read(settings->keys_root_key_file, &root, err));
-    const cof_code code = keyring_new(&root, 1, KEYRING, ret_keyring, err);
+    const cof_code code = keyring_new(&root, 1, KEYRING, &opened->keyring, err);
     if (code != COF_OK) {
         root_key_free(root);
     }
     return code;
+}
+
+static cof_code open_database(const struct settings *settings, struct opened *opened, struct cof_error *err)
+{
+    bool exists = false;
+    if (settings->database_conninfo[0] == '\0') {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "database.conninfo is empty, and the records of writes are in the database; set it");
+    }
+    const struct session_options options = {
+        .conninfo = settings->database_conninfo,
+        .clock = &cof_system_clock,
+        .connect_timeout_ms = settings->database_connect_timeout,
+        .backoff_max_ms = settings->database_backoff_max,
+    };
+    TRY(session_new(&options, &opened->session, err));
+    TRY(session_ready(opened->session, err));
+    return instance_check_keys(opened->session, &opened->root, 1, &exists, err);
 }
 
 static void print_summary(const struct audit_summary *summary)
@@ -118,55 +163,104 @@ static void print_summary(const struct audit_summary *summary)
            summary->damages);
 }
 
-static cof_code walk_log(const struct request *request, const struct settings *settings,
+static void print_writes(const struct audit_writes_summary *summary)
+{
+    printf("workspaces  %" PRIu64 "\nwrites      %" PRIu64 "\nlinks       %" PRIu64 "\nunchained   %" PRIu64
+           "\nends        %" PRIu64 "\n",
+           summary->workspaces, summary->writes, summary->links, summary->unchained, summary->ends);
+    if (summary->damages == 0) {
+        printf("The records of writes hold.\n");
+    } else {
+        printf("The records of writes are damaged in %" PRIu64 " places.\n", summary->damages);
+    }
+}
+
+static cof_code walk_log(const struct request *request, const struct settings *settings, struct opened *opened,
                          struct audit_summary *summary, struct cof_error *err)
 {
-    AUTO(keyring_cleanup) struct keyring *keyring = NULL;
     char folder[PATH_SIZE];
     struct audit_walk walk = {
         .folder = folder,
+        .keyring = opened->keyring,
         .from_first = settings->audit_keep_segments == 0 && settings->audit_keep_days == 0,
-        .record = request->export ? export_record : NULL,
         .tell = tell,
+        .context = opened->ends,
     };
     const char *directory = request->directory != NULL ? request->directory : settings->server_state_dir;
     if (snprintf(folder, sizeof folder, "%s/audit", directory) >= (int) sizeof folder) {
         return usage(err, "the directory's path is too long");
     }
+    if (request->writes) {
+        walk.record = take_ends;
+    } else if (request->export) {
+        walk.record = export_record;
+    }
     TRY(read_head(request->head, &walk, err));
-    TRY(open_keyring(settings, &keyring, err));
-    walk.keyring = keyring;
-    TRY(audit_walk(&walk, summary, err));
-    return request->export && (fflush(stdout) != 0 || ferror(stdout) != 0)
-               ? cof_fail(err, COF_REASON_INTERNAL, "the records cannot be written to standard output")
-               : COF_OK;
+    return audit_walk(&walk, summary, err);
 }
 
-static cof_code run(int argc, char **argv, struct audit_summary *summary, struct cof_error *err)
+static cof_code check_writes(const struct request *request, const struct settings *settings, struct opened *opened,
+                             struct audit_writes_summary *summary, struct cof_error *err)
+{
+    if (!request->writes) {
+        return COF_OK;
+    }
+    TRY(open_database(settings, opened, err));
+    const struct audit_writes check = {
+        .session = opened->session,
+        .keyring = opened->keyring,
+        .ends = opened->ends,
+        .export = request->export ? stdout : NULL,
+        .tell = tell,
+    };
+    return audit_writes_check(&check, summary, err);
+}
+
+static cof_code walk_all(const struct request *request, const struct settings *settings, uint64_t *ret_damages,
+                         struct cof_error *err)
+{
+    AUTO(opened_cleanup) struct opened opened = {NULL};
+    struct audit_summary log;
+    struct audit_writes_summary writes = {0};
+    TRY(open_keyring(settings, &opened, err));
+    TRY(chain_ends_new(&opened.ends, err));
+    TRY(walk_log(request, settings, &opened, &log, err));
+    TRY(check_writes(request, settings, &opened, &writes, err));
+    *ret_damages = log.damages + writes.damages;
+    if (request->export) {
+        return fflush(stdout) == 0 && !ferror(stdout)
+                   ? COF_OK
+                   : cof_fail(err, COF_REASON_INTERNAL, "the records cannot be written to standard output");
+    }
+    print_summary(&log);
+    if (request->writes) {
+        print_writes(&writes);
+    }
+    return COF_OK;
+}
+
+static cof_code run(int argc, char **argv, uint64_t *ret_damages, struct cof_error *err)
 {
     struct request request = {.config = NULL};
     struct settings settings;
     TRY(read_arguments(argc, argv, &request, err));
     TRY(hardening_start(err));
     TRY(settings_read(request.config, &settings, err));
-    const cof_code code = walk_log(&request, &settings, summary, err);
+    const cof_code code = walk_all(&request, &settings, ret_damages, err);
     settings_done(&settings);
-    if (code == COF_OK && !request.export) {
-        print_summary(summary);
-    }
     return code;
 }
 
 int audit_command(int argc, char **argv)
 {
-    struct audit_summary summary;
+    uint64_t damages = 0;
     struct cof_error err;
-    if (run(argc, argv, &summary, &err) != COF_OK) {
+    if (run(argc, argv, &damages, &err) != COF_OK) {
         fprintf(stderr, "cofferd: %s\n", err.message);
         if (err.trail[0] != '\0') {
             fprintf(stderr, "  cause: %s %s\n", err.trail, err.native);
         }
         return err.reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
     }
-    return summary.damages == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return damages == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

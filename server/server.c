@@ -11,6 +11,7 @@
 #include "server/audit/audit.h"
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
+#include "server/jobs/chain.h"
 #include "server/jobs/confirm.h"
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
@@ -287,6 +288,7 @@ struct server {
     struct audit *audit;
     struct dispatch *dispatch;
     struct confirm *confirm;
+    struct chain *chain;
     struct write_use *write_use;
     struct purge *purge;
     struct transport *transport;
@@ -416,6 +418,16 @@ static cof_code start_purge(struct server *server, struct cof_error *err)
     return purge_start(&options, &server->purge, err);
 }
 
+static cof_code start_chain(struct server *server, struct cof_error *err)
+{
+    const struct chain_options options = {
+        .log = &server->core->log,
+        .session = session_options_of(server->core),
+        .service = &server->core->service,
+    };
+    return chain_start(&options, &server->chain, err);
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -432,6 +444,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .context = server,
     };
     TRY(confirm_start(&options, &server->confirm, err));
+    TRY(start_chain(server, err));
     TRY(start_purge(server, err));
     return start_write_use(server, err);
 }
@@ -509,6 +522,7 @@ static void take_down(struct server *server)
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
     confirm_stop(server->confirm);
+    chain_stop(server->chain);
     write_use_stop(server->write_use);
     purge_stop(server->purge);
     audit_stop(server->audit);

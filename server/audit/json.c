@@ -154,16 +154,38 @@ static void put_message(FILE *to, const ProtobufCMessage *message, bool *first)
     }
 }
 
-COF_CODE audit_json(FILE *to, uint64_t segment, uint64_t sequence, struct cof_slice text, struct cof_error *err)
+static cof_code unpack(struct cof_slice text, uint64_t number, Coffer__Audit__V1__Record **ret_record,
+                       struct cof_error *err)
+{
+    *ret_record = coffer__audit__v1__record__unpack(NULL, text.len, text.data);
+    return *ret_record != NULL
+               ? COF_OK
+               : cof_fail(err, COF_REASON_CORRUPTED, "record %" PRIu64 " is no message of coffer.audit.v1", number);
+}
+
+/* Behind what stands in front already. */
+static void put_record(FILE *to, Coffer__Audit__V1__Record *record)
 {
     bool first = false;
-    Coffer__Audit__V1__Record *record = coffer__audit__v1__record__unpack(NULL, text.len, text.data);
-    if (record == NULL) {
-        return cof_fail(err, COF_REASON_CORRUPTED, "record %" PRIu64 " is no message of coffer.audit.v1", sequence);
-    }
-    (void) fprintf(to, "{\"segment\":%" PRIu64 ",\"sequence\":%" PRIu64, segment, sequence);
     put_message(to, &record->base, &first);
     (void) fputs("}\n", to);
     coffer__audit__v1__record__free_unpacked(record, NULL);
+}
+
+cof_code audit_json(FILE *to, uint64_t segment, uint64_t sequence, struct cof_slice text, struct cof_error *err)
+{
+    Coffer__Audit__V1__Record *record;
+    TRY(unpack(text, sequence, &record, err));
+    (void) fprintf(to, "{\"segment\":%" PRIu64 ",\"sequence\":%" PRIu64, segment, sequence);
+    put_record(to, record);
+    return COF_OK;
+}
+
+cof_code audit_json_write(FILE *to, uint64_t workspace_revision, struct cof_slice text, struct cof_error *err)
+{
+    Coffer__Audit__V1__Record *record;
+    TRY(unpack(text, workspace_revision, &record, err));
+    (void) fprintf(to, "{\"workspace_revision\":%" PRIu64, workspace_revision);
+    put_record(to, record);
     return COF_OK;
 }

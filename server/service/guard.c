@@ -2,15 +2,6 @@
 
 #include "common/secret.h"
 
-static cof_code install_keys(struct call *call, const struct cof_uuid *workspace, const struct rows *rows)
-{
-    for (size_t i = 0; i < rows_count(rows); i++) {
-        TRY(keyring_install(call->service->keyring, workspace, (uint32_t) rows_i32(rows, i, 0),
-                            rows_bytes(rows, i, 1), call->err));
-    }
-    return COF_OK;
-}
-
 /* The MAC columns are the last two of every guarded row. */
 static int32_t *generation_of(const struct row_type *type, void *row)
 {
@@ -38,21 +29,30 @@ static cof_code pushed_out(struct call *call)
     return cof_note(call->err, "the workspace's keys were pushed out of the keyring");
 }
 
-cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
+cof_code guard_load_keys_of(struct keyring *keyring, struct session *session, const struct cof_uuid *workspace,
+                            struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     const struct param params[] = {param_uuid(workspace)};
-    if (keyring_generation(call->service->keyring, workspace) != 0) {
+    if (keyring_generation(keyring, workspace) != 0) {
         return COF_OK;
     }
-    TRY(session_queue(call->session, STATEMENT_KEY_LIST, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &rows, call->err));
+    TRY(session_queue(session, STATEMENT_KEY_LIST, params, COF_COUNT(params), err));
+    TRY(session_sync(session, err));
+    TRY(session_next(session, &rows, err));
     if (rows_count(rows) == 0) {
-        return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
+        return cof_fail(err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
-    return install_keys(call, workspace, rows);
+    for (size_t i = 0; i < rows_count(rows); i++) {
+        TRY(keyring_install(keyring, workspace, (uint32_t) rows_i32(rows, i, 0), rows_bytes(rows, i, 1), err));
+    }
+    return COF_OK;
+}
+
+cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
+{
+    return guard_load_keys_of(call->service->keyring, call->session, workspace, call->err);
 }
 
 cof_code guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace, void *row)

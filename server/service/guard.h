@@ -12,6 +12,10 @@
  * WORKSPACE_NOT_FOUND if the workspace has none. No other pipeline may be open. */
 COF_CODE guard_load_keys(struct call *call, const struct cof_uuid *workspace);
 
+/* The same without a call. */
+COF_CODE guard_load_keys_of(struct keyring *keyring, struct session *session, const struct cof_uuid *workspace,
+                            struct cof_error *err);
+
 /* Fills mac_generation and mac; the MAC's bytes are in the arena. The workspace's keys must be loaded. */
 COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
                         void *row);

@@ -36,6 +36,8 @@ ACROSS = {
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
     "SNAPSHOT": (set(), "which transactions are not over"),
     "CHANGE_SINCE": ({"change"}, "which workspaces reached which revision since the last look; no content of a change"),
+    "CHAIN_BEHIND": ({"workspace_revision", "write_chain"}, "which workspaces have writes that are in no link; no content of one"),
+    "REVISION_LIST": ({"workspace_revision"}, "an operator checks the records of all workspaces' writes"),
     "REQUEST_PURGE": ({"request"}, "records that are too old to be repeated go"),
     "SECRET_PURGE": ({"secret", "secret_version"}, "secrets that were deleted too long ago to be restored go"),
     "PING": (set(), "whether the connection lives"),
@@ -54,7 +56,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
 PARAMETERS = {
     ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
     ("SECRET_COMPARE", 2): "'prod'", ("SECRET_EXPORT", 4): "null", ("SECRET_EXPORT", 5): "null",
-    ("SECRET_EXPORT", 6): "null", ("VERSION_LIST", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
+    ("SECRET_EXPORT", 6): "null", ("VERSION_LIST", 3): "9", ("CHANGE_RANGE", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
 }
 LIMIT = "1000"
 

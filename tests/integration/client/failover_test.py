@@ -160,6 +160,15 @@ class Failover(context.ServerTest):
     def test_draining_server_costs_no_resolve(self):
         self.servers_end_by_turns(signal.SIGTERM)
 
+    def test_64_threads_lose_nothing_when_a_server_is_killed(self):
+        """64 threads that wait, and as many calls by callbacks, while one of two servers is killed."""
+        servers = self.two_servers()
+        load = Load(self.dev, [server.address for server in servers], "resolve", 64)
+        load.wait_for_more(500)
+        self.end_and_restart(servers, 0, signal.SIGKILL)
+        load.wait_for_more(1000)
+        print(f"{self._testMethodName}: {self.expect_all_good(load, 1500)} resolves", flush=True)
+
     def test_server_that_hangs_costs_no_resolve(self):
         servers = self.two_servers()
         load = Load(self.dev, [server.address for server in servers], "resolve", 4, timeout="16s")

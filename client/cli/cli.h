@@ -225,6 +225,9 @@ void cli_print_field(const char *name, const char *text);
 /* Whether standard output is a terminal. */
 bool cli_on_terminal(void);
 
+/* Columns of the terminal; 0 if they are not known. */
+size_t cli_terminal_columns(void);
+
 /* On a terminal "12 d ago" or "in 3 h", elsewhere the time as RFC 3339; "-" for none. In a static buffer of four. */
 const char *cli_time(const void *timestamp);
 

@@ -55,4 +55,11 @@ cli_exit command_check(const struct command *command, const struct cli *cli, uin
 /* Says that the words name no command, with those that are near. */
 cli_exit command_unknown(char *const *words, size_t count);
 
+/* How a command is called, and what it does. */
 void help_command(const struct command *command);
+
+/* The man page, on standard output. */
+void help_man(void);
+
+/* Answers a shell: what may stand in place of the last of the words. */
+void complete_words(char *const *words, size_t count);

@@ -3,7 +3,25 @@
 
 #include "client/cli/command.h"
 
-enum { OPTION_COLUMN = 26 };
+enum { OPTION_COLUMN = 26, WIDE_INDENT = 6 };
+
+/* A text behind what stands on the line already, on a terminal broken at blanks; its further lines begin at `indent`. */
+static void print_wrapped(const char *text, size_t indent)
+{
+    const size_t room = cli_on_terminal() ? cli_terminal_columns() : 0;
+    size_t column = indent;
+    while (*text != '\0') {
+        const size_t length = strcspn(text, " ");
+        if (column > indent && room > 0 && column + 1 + length > room) {
+            printf("\n%*s", (int) indent, "");
+            column = indent;
+        }
+        printf("%s%.*s", column > indent ? " " : "", (int) length, text);
+        column += length + (column > indent);
+        text += length + (text[length] == ' ');
+    }
+    (void) putchar('\n');
+}
 
 static void print_option(const struct option_row *row)
 {
@@ -11,7 +29,8 @@ static void print_option(const struct option_row *row)
     const char letter[] = {'-', row->letter, ',', ' ', '\0'};
     (void) snprintf(text, sizeof text, "%s--%s%s%s", row->letter == '\0' ? "" : letter, row->name,
                     row->argument == NULL ? "" : " ", row->argument == NULL ? "" : row->argument);
-    printf("  %-*s%s\n", OPTION_COLUMN, text, row->help);
+    printf("  %-*s", OPTION_COLUMN, text);
+    print_wrapped(row->help, OPTION_COLUMN + 2);
 }
 
 static void print_usage(const struct command *command)
@@ -28,12 +47,14 @@ static bool reads_values(const struct command *command)
 void help_command(const struct command *command)
 {
     print_usage(command);
-    printf("  %s\n", command->help);
+    fputs("  ", stdout);
+    print_wrapped(command->help, 2);
     if (reads_values(command)) {
-        puts("\n  KEY        asks for the value without showing it\n"
-             "  KEY=@FILE  takes the bytes of a file\n"
-             "  KEY=-      takes the bytes of standard input\n"
-             "  A value on the command line is refused: everybody on this machine could read it there.");
+        fputs("\n  KEY        asks for the value without showing it\n"
+              "  KEY=@FILE  takes the bytes of a file\n"
+              "  KEY=-      takes the bytes of standard input\n  ",
+              stdout);
+        print_wrapped("A value on the command line is refused: everybody on this machine could read it there.", 2);
     }
     puts("\nOptions:");
     for (size_t i = 0; i < option_count; i++) {
@@ -51,7 +72,8 @@ static bool help_group(const char *group)
     for (size_t i = 0; i < command_count; i++) {
         if (strcmp(commands[i].group, group) == 0) {
             print_usage(&commands[i]);
-            printf("  %s\n", commands[i].help);
+            fputs("  ", stdout);
+            print_wrapped(commands[i].help, 2);
             known = true;
         }
     }
@@ -61,7 +83,9 @@ static bool help_group(const char *group)
 static void help_exits(void)
 {
     puts("Exit codes:");
-#define EXIT(id, number, meaning) printf("  %-4d%s\n", number, meaning);
+#define EXIT(id, number, meaning) \
+    printf("  %-4d", number);     \
+    print_wrapped(meaning, WIDE_INDENT);
 #include "client/cli/exits.def"
 #undef EXIT
 }
@@ -73,7 +97,8 @@ static void help_all(void)
     for (size_t i = 0; i < command_count; i++) {
         fputs("  ", stdout);
         print_usage(&commands[i]);
-        printf("      %s\n", commands[i].help);
+        fputs("      ", stdout);
+        print_wrapped(commands[i].help, WIDE_INDENT);
     }
     puts("\nOptions of every command:");
     for (size_t i = 0; i < option_count; i++) {
@@ -81,9 +106,12 @@ static void help_all(void)
             print_option(&option_rows[i]);
         }
     }
-    puts("\nValues come from a prompt without echo, from a file (KEY=@FILE) or from standard input (KEY=-), never\n"
-         "from the command line. coffer help COMMAND tells more about a command, coffer help exit-codes the exit\n"
-         "codes.");
+    (void) putchar('\n');
+    print_wrapped(
+        "Values come from a prompt without echo, from a file (KEY=@FILE) or from standard input (KEY=-), never "
+        "from the command line. coffer help COMMAND tells more about a command, coffer help exit-codes the "
+        "exit codes, coffer help man all of it.",
+        0);
 }
 
 cli_exit cmd_help(struct cli *cli)
@@ -94,6 +122,10 @@ cli_exit cmd_help(struct cli *cli)
     }
     if (strcmp(cli->arguments[0], "exit-codes") == 0) {
         help_exits();
+        return CLI_OK;
+    }
+    if (strcmp(cli->arguments[0], "man") == 0) {
+        help_man();
         return CLI_OK;
     }
     const struct command *command = command_find(cli->arguments, cli->argument_count);

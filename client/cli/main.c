@@ -49,6 +49,11 @@ int main(int argc, char **argv)
     static struct cli cli;
     uint64_t given = 0;
     harden();
+    if (argc > 1 && strcmp(argv[1], "__complete") == 0) {
+        complete_words(argv + 2, (size_t) argc - 2);
+        const cli_exit told = flush(CLI_OK);
+        return (int) told;
+    }
     cli_exit code = options_read(&cli, argc, argv, &given);
     cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {

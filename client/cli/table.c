@@ -102,8 +102,7 @@ static size_t width_of(const struct cli_table *table, size_t column)
     return empty ? 0 : width;
 }
 
-/* Columns of the terminal; 0 if they are not known. */
-static size_t terminal_columns(void)
+size_t cli_terminal_columns(void)
 {
     struct winsize size = {0};
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
@@ -112,7 +111,7 @@ static size_t terminal_columns(void)
 /* Takes from the widest columns until the rows have room; a column keeps its header and a little more. */
 static void fit(size_t *widths, size_t columns)
 {
-    const size_t room = terminal_columns();
+    const size_t room = cli_terminal_columns();
     size_t total = 0;
     for (size_t i = 0; i < columns; i++) {
         total += widths[i] + (widths[i] > 0 && i > 0 ? GAP : 0);

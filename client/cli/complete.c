@@ -1,0 +1,258 @@
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cli/command.h"
+#include "common/permission.h"
+
+/*
+ * Completion: the shells' scripts ask `coffer __complete WORD...`, the last word being the one under the cursor. A line
+ * of the answer is a word, a tab, and what it means; the line ":files" stands for names of files.
+ */
+
+enum { LIST_WORD = 32 };
+
+struct line {
+    char *const *words; /* before the one under the cursor */
+    size_t count;
+    const char *current;
+    char *group; /* the first words that are no options, or NULL */
+    char *verb;
+};
+
+static void offer(const struct line *line, const char *prefix, const char *word, const char *meaning)
+{
+    const size_t length = strlen(prefix);
+    if (strncmp(line->current, prefix, length) == 0 &&
+        strncmp(line->current + length, word, strlen(line->current + length)) == 0) {
+        printf("%s%s\t%s\n", prefix, word, meaning);
+    }
+}
+
+/* --- Where the cursor is ---------------------------------------------------------------------------------------- */
+
+static const struct option_row *option_of(const char *word)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_rows[i];
+        const bool letter = row->letter != '\0' && word[0] == '-' && word[1] == row->letter && word[2] == '\0';
+        if (letter || (strncmp(word, "--", 2) == 0 && strcmp(word + 2, row->name) == 0)) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+/* The option whose argument is under the cursor. bash makes "--type=a" three words. */
+static const struct option_row *open_option(const struct line *line)
+{
+    size_t count = line->count;
+    if (count > 0 && strcmp(line->words[count - 1], "=") == 0) {
+        count--;
+    }
+    const struct option_row *row = count == 0 ? NULL : option_of(line->words[count - 1]);
+    return row != NULL && row->argument != NULL ? row : NULL;
+}
+
+static bool behind_dashes(const struct line *line)
+{
+    for (size_t i = 0; i < line->count; i++) {
+        if (strcmp(line->words[i], "--") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void find_command(struct line *line)
+{
+    for (size_t i = 0; i < line->count; i++) {
+        const struct option_row *row = option_of(line->words[i]);
+        if (row != NULL && row->argument != NULL) {
+            i += i + 1 < line->count && strcmp(line->words[i + 1], "=") == 0 ? 2 : 1;
+        } else if (line->words[i][0] != '-' && line->group == NULL) {
+            line->group = line->words[i];
+        } else if (line->words[i][0] != '-' && line->verb == NULL) {
+            line->verb = line->words[i];
+        }
+    }
+}
+
+/* --- What may stand there --------------------------------------------------------------------------------------- */
+
+/* Words of a list that is separated by commas. */
+static void offer_list(const struct line *line, const char *list)
+{
+    char word[LIST_WORD];
+    while (*list != '\0') {
+        const size_t length = strcspn(list, ",");
+        assert(length < sizeof word);
+        memcpy(word, list, length);
+        word[length] = '\0';
+        offer(line, "", word, "");
+        list += length + (list[length] == ',');
+    }
+}
+
+static void offer_permissions(const struct line *line)
+{
+    for (int i = 0; i < COF_PERMISSION_COUNT; i++) {
+        offer(line, "", cof_permission_name((cof_permission) i), cof_permission_what((cof_permission) i));
+    }
+}
+
+static void offer_argument(const struct line *line, const struct option_row *row)
+{
+    static const struct {
+        const char *argument;
+        const char *words;
+    } known[] = {{"TYPE", "custom,ssh_key,mtls,ca_cert,github_app"},
+                 {"FORMAT", "text,json,yaml"},
+                 {"KIND", "fleet,system"},
+                 {"TIME", "30d,90d,1h,24h"},
+                 {"raw", "raw"}};
+    for (size_t i = 0; i < COF_COUNT(known); i++) {
+        if (strcmp(row->argument, known[i].argument) == 0) {
+            offer_list(line, known[i].words);
+        }
+    }
+    if (strcmp(row->name, "permission") == 0 || strcmp(row->name, "grant") == 0) {
+        offer_permissions(line);
+    }
+    if (strcmp(row->argument, "FILE") == 0) {
+        puts(":files");
+    }
+}
+
+static void offer_options(const struct line *line, const struct command *command)
+{
+    static const struct command everywhere = {.group = ""};
+    for (size_t i = 0; i < option_count; i++) {
+        if (command_takes(command == NULL ? &everywhere : command, i)) {
+            offer(line, "--", option_rows[i].name, option_rows[i].help);
+        }
+    }
+}
+
+/* Groups stand in the table one after the other, with all of their verbs. */
+static void offer_groups(const struct line *line)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        const bool first = i == 0 || strcmp(commands[i - 1].group, commands[i].group) != 0;
+        if (first) {
+            offer(line, "", commands[i].group, commands[i].verb[0] == '\0' ? commands[i].help : "");
+        }
+    }
+}
+
+static void offer_verbs(const struct line *line, const char *group)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].group, group) == 0) {
+            offer(line, "", commands[i].verb, commands[i].help);
+        }
+    }
+}
+
+static void offer_words(const struct line *line, const struct command *command)
+{
+    if (line->group == NULL) {
+        offer_groups(line);
+    } else if (command == NULL && line->verb == NULL) {
+        offer_verbs(line, line->group);
+    } else if (strcmp(line->group, "help") == 0 && line->verb == NULL) {
+        offer_groups(line);
+        offer_list(line, "exit-codes,man");
+    } else if (strcmp(line->group, "help") == 0 && line->verb != NULL) {
+        offer_verbs(line, line->verb);
+    } else if (strcmp(line->group, "completion") == 0) {
+        offer_list(line, "bash,zsh,fish");
+    } else if (command != NULL && strstr(command->arguments, "FILE]") != NULL) {
+        puts(":files");
+    }
+}
+
+void complete_words(char *const *words, size_t count)
+{
+    struct line line = {.words = words, .count = count == 0 ? 0 : count - 1};
+    line.current = count == 0 ? "" : words[count - 1];
+    if (strcmp(line.current, "=") == 0) {
+        line.current = "";
+        line.count++;
+    }
+    find_command(&line);
+    char *const names[] = {line.group, line.verb};
+    const size_t named = line.group == NULL ? 0 : (line.verb == NULL ? 1 : 2);
+    const struct command *command = command_find(names, named);
+    const struct option_row *open = open_option(&line);
+    if (behind_dashes(&line)) {
+        puts(":files");
+    } else if (open != NULL) {
+        offer_argument(&line, open);
+    } else if (line.current[0] == '-') {
+        offer_options(&line, command);
+    } else {
+        offer_words(&line, command);
+    }
+}
+
+/* --- Scripts ---------------------------------------------------------------------------------------------------- */
+
+static const char bash[] =
+    "_coffer() {\n"
+    "    local line current=${COMP_WORDS[COMP_CWORD]}\n"
+    "    COMPREPLY=()\n"
+    "    while IFS= read -r line; do\n"
+    "        if [[ $line == :files ]]; then\n"
+    "            compopt -o filenames 2>/dev/null\n"
+    "            mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -f -- \"$current\")\n"
+    "        else\n"
+    "            COMPREPLY+=(\"${line%%$'\\t'*}\")\n"
+    "        fi\n"
+    "    done < <(coffer __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+    "}\n"
+    "complete -F _coffer coffer\n";
+
+static const char zsh[] =
+    "#compdef coffer\n"
+    "_coffer() {\n"
+    "    local line\n"
+    "    local -a found\n"
+    "    for line in \"${(@f)$(coffer __complete \"${(@)words[2,CURRENT]}\" 2>/dev/null)}\"; do\n"
+    "        if [[ $line == :files ]]; then\n"
+    "            _files\n"
+    "        elif [[ -n $line ]]; then\n"
+    "            found+=(\"${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}\")\n"
+    "        fi\n"
+    "    done\n"
+    "    (( ${#found} )) && _describe -t coffer coffer found\n"
+    "}\n"
+    "compdef _coffer coffer\n";
+
+static const char fish[] = "function __coffer_complete\n"
+                           "    set -l before (commandline -opc)\n"
+                           "    set -e before[1]\n"
+                           "    for line in (coffer __complete $before (commandline -ct) 2>/dev/null)\n"
+                           "        if test \"$line\" = :files\n"
+                           "            __fish_complete_path (commandline -ct)\n"
+                           "        else\n"
+                           "            echo $line\n"
+                           "        end\n"
+                           "    end\n"
+                           "end\n"
+                           "complete -c coffer -f -a '(__coffer_complete)'\n";
+
+cli_exit cmd_completion(struct cli *cli)
+{
+    static const struct {
+        const char *name;
+        const char *script;
+    } shells[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
+    for (size_t i = 0; i < COF_COUNT(shells); i++) {
+        if (strcmp(cli->arguments[0], shells[i].name) == 0) {
+            fputs(shells[i].script, stdout);
+            return CLI_OK;
+        }
+    }
+    return cli_usage("coffer completion bash", "there are scripts for bash, zsh and fish");
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Help, the man page and completion, which all come from the tables of commands and options."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import cli  # noqa: E402
+from cofferd import ROOT  # noqa: E402
+
+sys.path.insert(0, str(ROOT / ".ci"))
+
+import tree  # noqa: E402
+
+COMMANDS = [(row[0], row[1], row[5].split(" | "), row[6]) for row in tree.table("client/cli/commands.def", "COMMAND")]
+OPTIONS = {row[0]: row[2] for row in tree.table("client/cli/options.def", "OPTION")}
+VARIABLES = {"PATH": f"{cli.COFFER.parent}:{os.environ['PATH']}", "HOME": "/nonexistent", "LANG": "C.UTF-8",
+             **{name: os.environ[name] for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
+                if name in os.environ}}
+
+
+def output(*command):
+    done = subprocess.run([str(word) for word in command], env=VARIABLES, capture_output=True, text=True, timeout=120,
+                          check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def coffer(*arguments):
+    return output(cli.COFFER, *arguments)
+
+
+def words(*line):
+    return [each.split("\t")[0] for each in coffer("__complete", *line).splitlines()]
+
+
+class Pages(unittest.TestCase):
+    def test_help_of_each_command_has_all_of_its_options_and_no_others(self):
+        everywhere = {"addr", "token-file", "workspace", "json", "quiet", "help"}
+        for group, verb, taken, about in COMMANDS:
+            text = coffer("help", *filter(None, (group, verb)))
+            shown = set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE))
+            self.assertEqual(shown, {OPTIONS[name] for name in taken if name in OPTIONS} | everywhere, (group, verb))
+            self.assertIn(about, text)
+
+    def test_man_page_has_every_command_and_groff_finds_no_fault_in_it(self):
+        page = coffer("help", "man")
+        done = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8"], input=page, capture_output=True, text=True,
+                              check=True)
+        self.assertEqual(done.stderr, "")
+        shown = subprocess.run(["groff", "-man", "-Tutf8", "-P-cbou"], input=page, capture_output=True, text=True,
+                               check=True).stdout
+        text = " ".join(shown.split()).replace("‐", "-").replace("- ", "-")
+        for group, verb, _, _ in COMMANDS:
+            self.assertIn(f"coffer {group} {verb}".strip(), text)
+        for name in OPTIONS.values():
+            self.assertIn("\\-\\-" + name.replace("-", "\\-"), page)
+
+    def test_help_fits_the_terminal(self):
+        environment = {**VARIABLES, "COFFER_ADDR": "ipc:///nowhere"}
+        for columns in (72, 80, 200):
+            for arguments in (["help"], ["help", "secret", "update"], ["help", "sa", "create"]):
+                code, shown = cli.Terminal(environment, *arguments, columns=columns).end()
+                self.assertEqual(code, 0)
+                self.assertLessEqual(max(len(line) for line in shown.splitlines() if "coffer " not in line), columns)
+
+
+class Completion(unittest.TestCase):
+    def test_commands_verbs_and_options_are_completed_from_the_tables(self):
+        self.assertEqual(words("se"), ["set", "secret"])
+        self.assertEqual(set(words("")), {group for group, _, _, _ in COMMANDS})
+        self.assertEqual(words("secret", ""), [verb for group, verb, _, _ in COMMANDS if group == "secret"])
+        self.assertEqual(words("-w", "x", "--json", "token", "ro"), ["rotate"])
+        for group, verb, taken, _ in COMMANDS:
+            offered = words(*filter(None, (group, verb)), "--")
+            for name in taken:
+                if name in OPTIONS:
+                    self.assertIn(f"--{OPTIONS[name]}", offered, (group, verb))
+
+    def test_arguments_of_options_are_completed_where_they_are_known(self):
+        self.assertEqual(words("secret", "create", "x", "--type", "s"), ["ssh_key"])
+        self.assertEqual(words("secret", "create", "x", "--type", "=", "s"), ["ssh_key"])
+        self.assertEqual(words("token", "issue", "x", "--out", ""), [":files"])
+        self.assertIn("secret:reveal", words("sa", "create", "x", "--permission", "secret:"))
+        self.assertEqual(words("completion", ""), ["bash", "zsh", "fish"])
+        self.assertEqual(words("run", "--ref", "a.B", "--", "x"), [":files"])
+        self.assertEqual(words("secret", "create", "x", "KEY"), [])
+
+    def test_scripts_work_in_their_shells(self):
+        bash = 'source <(coffer completion bash); COMP_WORDS=(coffer secret re); COMP_CWORD=2; _coffer; printf "%s\\n" "${COMPREPLY[@]}"'
+        zsh = ("compdef() { :; }; _describe() { print -l -- ${(P)4%%:*}; }; source <(coffer completion zsh); "
+               "words=(coffer secret re); CURRENT=3; _coffer")
+        fish = 'coffer completion fish | source; complete -C "coffer secret re" | string split -f 1 \\t'
+        expected = ["rename", "restore", "reveal"]
+        self.assertEqual(sorted(output("bash", "--norc", "-c", bash).split()), expected)
+        self.assertEqual(sorted(output("fish", "--no-config", "-c", fish).split()), expected)
+        self.assertEqual(sorted(output("zsh", "-f", "-c", zsh).split()), expected)
+
+    def test_completion_of_files_and_of_permissions_in_bash(self):
+        script = ('source <(coffer completion bash); cd /usr; COMP_WORDS=(coffer inject inclu); COMP_CWORD=2; _coffer; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        self.assertEqual(output("bash", "--norc", "-c", script), "include\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,142 @@
+#include "server/cache/cache.h"
+
+#include <stdlib.h>
+
+#include "common/arena.h"
+#include "server/cache/entries.h"
+#include "server/cache/places.h"
+#include "server/crypto/crypto.h"
+
+enum {
+    PLACES_PART = 16,      /* of the memory: what is known of workspaces */
+    IN_USE_US = 5000000,   /* after which nobody uses the cache any more */
+    NOTE_USE_US = 1000000, /* a use that soon after another is not noted: it would only be contended */
+};
+
+struct cache {
+    struct cache_options options;
+    struct places *places;
+    struct entries *entries;
+    _Atomic int64_t used_us;
+};
+
+static int64_t now_of(const struct cache *cache)
+{
+    return cof_clock_monotonic(cache->options.clock);
+}
+
+static void note_use(struct cache *cache, int64_t now_us)
+{
+    const int64_t before_us = atomic_load_explicit(&cache->used_us, memory_order_relaxed);
+    if (now_us - before_us < NOTE_USE_US) {
+        return;
+    }
+    atomic_store(&cache->used_us, now_us);
+    /* The job may be about to see that nobody uses the cache: then it is told in time. */
+    if (now_us - before_us > IN_USE_US / 2 && cache->options.used != NULL) {
+        cache->options.used(cache->options.context);
+    }
+}
+
+bool cache_fresh(struct cache *cache, const struct cof_uuid *workspace, struct cache_state *ret_state)
+{
+    const int64_t now_us = now_of(cache);
+    note_use(cache, now_us);
+    return places_fresh(cache->places, workspace, now_us, ret_state);
+}
+
+struct cache_read cache_read_begin(struct cache *cache, const struct cof_uuid *workspace)
+{
+    const int64_t now_us = now_of(cache);
+    note_use(cache, now_us);
+    return places_read_begin(cache->places, workspace, now_us);
+}
+
+bool cache_read_end(struct cache *cache, const struct cof_uuid *workspace, const struct cache_read *read,
+                    uint64_t revision, struct cache_state *ret_state)
+{
+    return places_read_end(cache->places, workspace, read, revision, ret_state);
+}
+
+void cache_reached(struct cache *cache, const struct cof_uuid *workspace, uint64_t revision)
+{
+    places_reached(cache->places, workspace, revision);
+}
+
+void cache_confirmed(struct cache *cache, int64_t time_us)
+{
+    places_confirmed(cache->places, time_us);
+}
+
+void cache_doubt(struct cache *cache)
+{
+    places_doubt(cache->places);
+}
+
+void cache_clear(struct cache *cache)
+{
+    places_clear(cache->places);
+    entries_clear(cache->entries);
+}
+
+bool cache_in_use(struct cache *cache)
+{
+    return now_of(cache) - atomic_load(&cache->used_us) < IN_USE_US;
+}
+
+struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, const struct cache_state *state)
+{
+    return entries_get(cache->entries, key, state);
+}
+
+struct cache_entry *cache_entry_new(struct cache *cache, const struct cache_key *key,
+                                    const struct cache_state *state, size_t size)
+{
+    return entries_make(cache->entries, key, state, size);
+}
+
+void cache_put(struct cache *cache, struct cache_entry *entry)
+{
+    entries_put(cache->entries, entry);
+}
+
+uint64_t cache_bytes(struct cache *cache)
+{
+    return entries_bytes(cache->entries);
+}
+
+static cof_code build(struct cache *cache, struct cof_error *err)
+{
+    uint8_t key[HASH_KEY];
+    const uint64_t for_places = cache->options.bytes / PLACES_PART;
+    TRY(crypto_random(key, sizeof key, err));
+    TRY(places_new(&cache->options, for_places, key, &cache->places, err));
+    return entries_new(cache->options.bytes - for_places, key, &cache->entries, err);
+}
+
+cof_code cache_new(const struct cache_options *options, struct cache **ret_cache, struct cof_error *err)
+{
+    struct cache *cache = calloc(1, sizeof *cache);
+    if (cache == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    cache->options = *options;
+    atomic_store(&cache->used_us, now_of(cache) - IN_USE_US);
+    const cof_code code = build(cache, err);
+    if (code != COF_OK) {
+        cache_free(cache);
+        return code;
+    }
+    *ret_cache = cache;
+    return COF_OK;
+}
+
+void cache_free(struct cache *cache)
+{
+    if (cache == NULL) {
+        return;
+    }
+    places_free(cache->places);
+    entries_free(cache->entries);
+    free(cache);
+}

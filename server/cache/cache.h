@@ -1,0 +1,116 @@
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/slice.h"
+#include "common/uuid.h"
+
+/*
+ * What was read of workspaces and may be used again while it is fresh (docs/decisions/0003-revisions-and-freshness.md).
+ *
+ * Of each workspace the cache knows one revision, and until when it was confirmed to be the current one. Each entry was
+ * read at one revision and is used at that one only. So a write, which raises its workspace's revision, ends the use of
+ * everything that was kept of that workspace, and all entries that are found at one revision are one state.
+ *
+ * What an entry holds is the service's business: it makes entries and reads them. They hold ciphertext and metadata,
+ * never an opened value. The memory is bounded; what was not used for longest goes first, nearly.
+ *
+ * Thread-safe. Nothing here blocks: each lock is one of several and is held for a few instructions.
+ */
+
+struct cache;
+
+struct cache_options {
+    uint64_t bytes;       /* for everything that is kept */
+    int64_t staleness_us; /* for how long a confirmed revision may be used */
+    const struct cof_clock *clock;
+    const _Atomic uint64_t *epoch; /* of the database; what belongs to another one is not used */
+    /* Somebody uses the cache after a pause: revisions have to be confirmed again. Must not block; on any thread. */
+    void (*used)(void *context);
+    void *context;
+};
+
+COF_CODE cache_new(const struct cache_options *options, struct cache **ret_cache, struct cof_error *err);
+/* NULL is allowed. All entries must have been released. */
+void cache_free(struct cache *cache);
+
+/* --- Revisions ------------------------------------------------------------------------------------------------ */
+
+/* A state of a workspace: its rows at one revision, in one life of the database. */
+struct cache_state {
+    uint64_t epoch;
+    uint64_t revision;
+};
+
+/*
+ * The state of the workspace that is fresh: every write that was committed before the limit is in it, and every one that
+ * this server has told. Whatever is kept of it may be used for the call that asks now.
+ */
+bool cache_fresh(struct cache *cache, const struct cof_uuid *workspace, struct cache_state *ret_state);
+
+/* A read of the database that is about to be sent. All zero: nothing of it is kept. */
+struct cache_read {
+    uint64_t place;
+    uint64_t chain;
+    uint64_t epoch;
+    int64_t begin_us;
+};
+
+/* Before the statement is sent. */
+struct cache_read cache_read_begin(struct cache *cache, const struct cof_uuid *workspace);
+
+/* The statement saw this revision. Gives the state that it read, so that it can be kept; false if a later one is known
+ * meanwhile, or too little is known of the workspace. */
+bool cache_read_end(struct cache *cache, const struct cof_uuid *workspace, const struct cache_read *read,
+                    uint64_t revision, struct cache_state *ret_state);
+
+/* The workspace has reached this revision. For the writer before it answers, and for the job. */
+void cache_reached(struct cache *cache, const struct cof_uuid *workspace, uint64_t revision);
+
+/* For the job that confirms revisions (server/jobs/confirm.h): what these mean is said there. */
+void cache_confirmed(struct cache *cache, int64_t time_us);
+void cache_doubt(struct cache *cache);
+/* The database is another: nothing is kept. */
+void cache_clear(struct cache *cache);
+/* Whether anybody used the cache lately. */
+bool cache_in_use(struct cache *cache);
+
+/* --- Entries -------------------------------------------------------------------------------------------------- */
+
+typedef enum cache_kind {
+    CACHE_CALLER = 1, /* by the token's ID */
+    CACHE_SECRET,     /* by environment and name */
+} cache_kind;
+
+struct cache_key {
+    cache_kind kind;
+    struct cof_uuid workspace;
+    struct cof_slice parts[2];
+};
+
+struct cache_entry;
+
+/* The entry of this state, to be released; NULL if there is none. */
+struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, const struct cache_state *state);
+
+/* A new entry with room for so many bytes of content, to be filled and put; NULL if there is no memory, or it would not
+ * be kept. */
+struct cache_entry *cache_entry_new(struct cache *cache, const struct cache_key *key,
+                                    const struct cache_state *state, size_t size);
+
+/* Its content, aligned for any type; it stays where it is until the last owner releases it, and does not change once it
+ * was put. */
+void *cache_content(struct cache_entry *entry);
+
+/* Takes the entry over, in the place of an older one. */
+void cache_put(struct cache *cache, struct cache_entry *entry);
+
+/* NULL is allowed. */
+void cache_release(struct cache_entry *entry);
+
+/* Bytes that are taken by entries. */
+uint64_t cache_bytes(struct cache *cache);

@@ -1,0 +1,260 @@
+#include "server/cache/places.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/arena.h"
+
+enum { SHARDS = 64, PLACES_MIN = 4 }; /* of a shard */
+
+struct place {
+    struct cof_uuid workspace;
+    uint64_t id; /* another one each time that it is given to a workspace; 0: it is free */
+    uint64_t epoch;
+    uint64_t revision; /* the highest that was read or told; 0: none */
+    uint64_t chain;    /* in which it was read */
+    int64_t read_us;   /* when the last read of that revision, or of one before it, began */
+    struct place *next;
+    bool used; /* since the hand passed */
+};
+
+struct shard {
+    pthread_mutex_t lock;
+    struct place **buckets;
+    struct place *places;
+    uint32_t hand;
+    uint64_t next_id;
+} __attribute__((aligned(64)));
+
+struct places {
+    struct cache_options options;
+    uint8_t key[HASH_KEY];
+    uint32_t count; /* of a shard: places, and buckets */
+    _Atomic uint64_t chain;
+    _Atomic int64_t confirmed_us; /* the last look of the chain */
+    struct shard shards[SHARDS];
+};
+
+/* --- The table ------------------------------------------------------------------------------------------------ */
+
+struct spot {
+    struct shard *shard;
+    struct place **bucket;
+};
+
+static struct spot spot_of(struct places *places, const struct cof_uuid *workspace)
+{
+    const uint64_t hash = hash_bytes(places->key, cof_slice_of(workspace->bytes, sizeof workspace->bytes));
+    struct shard *shard = &places->shards[hash % SHARDS];
+    return (struct spot){shard, &shard->buckets[hash / SHARDS % places->count]};
+}
+
+static struct spot lock_spot(struct places *places, const struct cof_uuid *workspace)
+{
+    const struct spot spot = spot_of(places, workspace);
+    (void) pthread_mutex_lock(&spot.shard->lock);
+    return spot;
+}
+
+static void unlock(struct shard *shard)
+{
+    (void) pthread_mutex_unlock(&shard->lock);
+}
+
+static struct place *find(const struct spot *spot, const struct cof_uuid *workspace)
+{
+    struct place *place = *spot->bucket;
+    while (place != NULL && !cof_uuid_equal(&place->workspace, workspace)) {
+        place = place->next;
+    }
+    return place;
+}
+
+static void take_out(struct places *places, struct place *place)
+{
+    struct place **link = spot_of(places, &place->workspace).bucket;
+    while (*link != place) {
+        link = &(*link)->next;
+    }
+    *link = place->next;
+    place->id = 0;
+}
+
+/* The next one that is free, or that nobody used since the hand passed it. */
+static struct place *next_victim(struct places *places, struct shard *shard)
+{
+    for (;;) {
+        struct place *place = &shard->places[shard->hand];
+        shard->hand = (shard->hand + 1) % places->count;
+        if (place->id == 0) {
+            return place;
+        }
+        if (!place->used) {
+            take_out(places, place);
+            return place;
+        }
+        place->used = false;
+    }
+}
+
+static struct place *enter(struct places *places, const struct spot *spot, const struct cof_uuid *workspace)
+{
+    struct place *place = find(spot, workspace);
+    if (place != NULL) {
+        return place;
+    }
+    place = next_victim(places, spot->shard);
+    *place = (struct place){
+        .workspace = *workspace,
+        .id = ++spot->shard->next_id,
+        .epoch = atomic_load(places->options.epoch),
+        .next = *spot->bucket,
+    };
+    *spot->bucket = place;
+    return place;
+}
+
+/* --- Freshness ------------------------------------------------------------------------------------------------ */
+
+/* The look is read before the chain: one of a later chain is never taken for this one's. */
+static int64_t confirmed_of(const struct places *places, const struct place *place)
+{
+    const int64_t look_us = atomic_load(&places->confirmed_us);
+    const bool told = place->chain == atomic_load(&places->chain);
+    return told && look_us > place->read_us ? look_us : place->read_us;
+}
+
+bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64_t now_us,
+                  struct cache_state *ret_state)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    const bool fresh = place != NULL && place->revision != 0 && place->chain != 0 &&
+                       place->epoch == atomic_load(places->options.epoch) &&
+                       now_us - confirmed_of(places, place) < places->options.staleness_us;
+    if (fresh) {
+        place->used = true;
+        *ret_state = (struct cache_state){place->epoch, place->revision};
+    }
+    unlock(spot.shard);
+    return fresh;
+}
+
+struct cache_read places_read_begin(struct places *places, const struct cof_uuid *workspace, int64_t now_us)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = enter(places, &spot, workspace);
+    if (place->epoch != atomic_load(places->options.epoch)) {
+        take_out(places, place);
+        place = enter(places, &spot, workspace);
+    }
+    place->used = true;
+    const struct cache_read read = {place->id, atomic_load(&places->chain), place->epoch, now_us};
+    unlock(spot.shard);
+    return read;
+}
+
+static bool take_revision(struct place *place, const struct cache_read *read, uint64_t revision)
+{
+    if (place == NULL || place->id != read->place || place->epoch != read->epoch || revision < place->revision) {
+        return false;
+    }
+    place->revision = revision;
+    place->chain = read->chain > place->chain ? read->chain : place->chain;
+    place->read_us = read->begin_us > place->read_us ? read->begin_us : place->read_us;
+    return true;
+}
+
+bool places_read_end(struct places *places, const struct cof_uuid *workspace, const struct cache_read *read,
+                     uint64_t revision, struct cache_state *ret_state)
+{
+    if (read->place == 0 || revision == 0) {
+        return false;
+    }
+    const struct spot spot = lock_spot(places, workspace);
+    const bool taken = take_revision(find(&spot, workspace), read, revision);
+    unlock(spot.shard);
+    *ret_state = (struct cache_state){read->epoch, revision};
+    return taken;
+}
+
+void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    if (place != NULL && revision > place->revision) {
+        place->revision = revision;
+    }
+    unlock(spot.shard);
+}
+
+void places_confirmed(struct places *places, int64_t time_us)
+{
+    atomic_store(&places->confirmed_us, time_us);
+}
+
+void places_doubt(struct places *places)
+{
+    atomic_fetch_add(&places->chain, 1);
+}
+
+static void clear_shard(struct places *places, struct shard *shard)
+{
+    (void) pthread_mutex_lock(&shard->lock);
+    for (uint32_t i = 0; i < places->count; i++) {
+        shard->places[i].id = 0;
+        shard->buckets[i] = NULL;
+    }
+    (void) pthread_mutex_unlock(&shard->lock);
+}
+
+void places_clear(struct places *places)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        clear_shard(places, &places->shards[i]);
+    }
+}
+
+/* --- Life ----------------------------------------------------------------------------------------------------- */
+
+cof_code places_new(const struct cache_options *options, uint64_t bytes, const uint8_t key[HASH_KEY],
+                    struct places **ret_places, struct cof_error *err)
+{
+    struct places *places = aligned_alloc(_Alignof(struct places), sizeof *places);
+    if (places == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    memset(places, 0, sizeof *places);
+    const uint64_t count = bytes / SHARDS / (sizeof(struct place) + sizeof(struct place *));
+    places->options = *options;
+    memcpy(places->key, key, HASH_KEY);
+    places->count = count < PLACES_MIN ? PLACES_MIN : (uint32_t) count;
+    atomic_store(&places->chain, 1);
+    bool complete = true;
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &places->shards[i];
+        (void) pthread_mutex_init(&shard->lock, NULL);
+        shard->places = calloc(places->count, sizeof *shard->places);
+        shard->buckets = calloc(places->count, sizeof *shard->buckets);
+        complete = complete && shard->places != NULL && shard->buckets != NULL;
+    }
+    if (!complete) {
+        places_free(places);
+        return cof_arena_exhausted(err);
+    }
+    *ret_places = places;
+    return COF_OK;
+}
+
+void places_free(struct places *places)
+{
+    if (places == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < SHARDS; i++) {
+        (void) pthread_mutex_destroy(&places->shards[i].lock);
+        free(places->shards[i].places);
+        free(places->shards[i].buckets);
+    }
+    free(places);
+}

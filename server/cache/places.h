@@ -1,0 +1,28 @@
+#pragma once
+
+#include "server/cache/cache.h"
+#include "server/cache/hash.h"
+
+/*
+ * What is known of workspaces: a bounded table of places, one for each workspace that somebody reads.
+ *
+ * The job's looks at the database are a chain as long as none of them fails: each tells all changes since the one
+ * before. A place that was there when a chain had begun, and was read since, is as fresh as the last look of that chain;
+ * any place is as fresh as its own last read.
+ */
+
+struct places;
+
+COF_CODE places_new(const struct cache_options *options, uint64_t bytes, const uint8_t key[HASH_KEY],
+                    struct places **ret_places, struct cof_error *err);
+void places_free(struct places *places);
+
+bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64_t now_us,
+                  struct cache_state *ret_state);
+struct cache_read places_read_begin(struct places *places, const struct cof_uuid *workspace, int64_t now_us);
+bool places_read_end(struct places *places, const struct cof_uuid *workspace, const struct cache_read *read,
+                     uint64_t revision, struct cache_state *ret_state);
+void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision);
+void places_confirmed(struct places *places, int64_t time_us);
+void places_doubt(struct places *places);
+void places_clear(struct places *places);

@@ -60,7 +60,7 @@ struct local_call {
     struct cof_arena arena;
     struct call call;
     struct caller caller;
-    struct rows *token_rows;
+    struct caller_source source;
 };
 
 static void local_begin(struct server_core *core, struct local_call *local, struct cof_error *err)
@@ -68,7 +68,7 @@ static void local_begin(struct server_core *core, struct local_call *local, stru
     struct service *service = server_core_service(core);
     cof_error_clear(err);
     cof_arena_init(&local->arena, server_core_pool(core), CALL_MEMORY);
-    local->token_rows = NULL;
+    local->source = (struct caller_source){0};
     local->call = (struct call){
         .service = service,
         .session = server_core_session(core),
@@ -83,7 +83,7 @@ static void local_begin(struct server_core *core, struct local_call *local, stru
 
 static void local_end(struct local_call *local)
 {
-    rows_free(local->token_rows);
+    caller_source_done(&local->source);
     session_reset(local->call.session);
     cof_arena_reset(&local->arena);
 }
@@ -92,10 +92,10 @@ static cof_code authenticate(struct local_call *local, const struct cof_token *t
 {
     struct call *call = &local->call;
     local->caller = (struct caller){.kind = token->kind};
-    TRY(caller_queue(call->session, token, call->err));
+    TRY(caller_queue(call, token, &local->source));
     TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &local->token_rows, call->err));
-    TRY(caller_read(call, token, local->token_rows, &local->caller));
+    TRY(session_next(call->session, &local->source.rows, call->err));
+    TRY(caller_read(call, token, &local->source, &local->caller));
     call->caller = &local->caller;
     return COF_OK;
 }

@@ -9,6 +9,7 @@
 
 #include "common/arena.h"
 #include "server/audit/audit.h"
+#include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
 #include "server/jobs/chain.h"
@@ -27,6 +28,7 @@ enum {
     AUDIT_RESOLVE_DURABLE = 1,
     WATCHES_PART = 10,          /* of the calls that may wait on the server */
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
+    STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
 };
 
 struct server_core {
@@ -287,6 +289,7 @@ struct server {
     struct state *state;
     struct audit *audit;
     struct dispatch *dispatch;
+    struct cache *cache; /* NULL: none */
     struct confirm *confirm;
     struct chain *chain;
     struct write_use *write_use;
@@ -306,38 +309,51 @@ static confirm_need need_of(void *context)
     if (dispatch_waits_for_revisions(server->dispatch)) {
         return CONFIRM_WAITED;
     }
-    return dispatch_watches(server->dispatch) ? CONFIRM_IN_USE : CONFIRM_NOTHING;
+    const bool keeps = server->cache != NULL && cache_in_use(server->cache);
+    return keeps || dispatch_watches(server->dispatch) ? CONFIRM_IN_USE : CONFIRM_NOTHING;
 }
 
+/* The cache does not ask: what is in doubt is read again when somebody needs it. */
 static size_t unconfirmed(void *context, struct cof_uuid *ret_workspaces, size_t max)
 {
     const struct server *server = context;
     return dispatch_unconfirmed(server->dispatch, ret_workspaces, max);
 }
 
-/* Told by the job, and by the calls of this server that have committed a write and are not answered yet. */
+/* Told by the job, and by the calls of this server that have committed a write and are not answered yet. The cache comes
+ * first: whoever goes on finds the new state. */
 static void reached(void *context, const struct cof_uuid *workspace, uint64_t revision)
 {
     const struct server *server = context;
+    if (server->cache != NULL) {
+        cache_reached(server->cache, workspace, revision);
+    }
     dispatch_reached(server->dispatch, workspace, revision);
 }
 
-/* Nobody depends on it yet: what is read is not kept. */
 static void confirmed(void *context, int64_t time_us)
 {
-    (void) context;
-    (void) time_us;
+    const struct server *server = context;
+    if (server->cache != NULL) {
+        cache_confirmed(server->cache, time_us);
+    }
 }
 
 static void doubt(void *context)
 {
     const struct server *server = context;
+    if (server->cache != NULL) {
+        cache_doubt(server->cache);
+    }
     dispatch_doubt(server->dispatch);
 }
 
 static void replaced(void *context)
 {
     const struct server *server = context;
+    if (server->cache != NULL) {
+        cache_clear(server->cache);
+    }
     dispatch_all_go_on(server->dispatch);
 }
 
@@ -368,6 +384,26 @@ static cof_code start_audit(struct server *server, struct cof_error *err)
     };
     TRY(audit_open(&options, &server->audit, err));
     core->service.audit = server->audit;
+    return COF_OK;
+}
+
+static cof_code start_cache(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct cache_options options = {
+        .bytes = core->settings->cache_size,
+        .staleness_us = STALENESS_US,
+        .clock = &cof_system_clock,
+        .epoch = &core->service.epoch,
+        .used = wake_confirm,
+        .context = server,
+    };
+    if (options.bytes == 0) {
+        return COF_OK;
+    }
+    TRY(cache_new(&options, &server->cache, err));
+    core->service.cache = server->cache;
+    core->service.keeps_secrets = core->settings->cache_secrets;
     return COF_OK;
 }
 
@@ -528,6 +564,7 @@ static void take_down(struct server *server)
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
+    cache_free(server->cache);
     audit_free(server->audit);
     state_close(server->state);
 }
@@ -542,6 +579,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
                         "the database holds no instance of Coffer yet; run cofferd init once");
     }
     TRY(start_audit(server, err));
+    TRY(start_cache(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));

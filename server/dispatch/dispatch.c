@@ -120,12 +120,13 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->token_failed = false;
     ticket->token_from = NULL;
     ticket->prefetch_from = NULL;
-    ticket->token_rows = NULL;
+    ticket->source = (struct caller_source){0};
     ticket->frame = (struct cof_request_frame){0};
     ticket->call = (struct call){
         .service = dispatch->options.service,
         .arena = &ticket->arena,
         .err = &ticket->err,
+        .token = &ticket->token,
         .peer = exchange->peer.address,
         .from = peer_of(&exchange->peer),
         .received_us = exchange->received_us,
@@ -150,7 +151,7 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
         audit_wait(dispatch->options.service->audit, &ticket->waiter); /* which calls ticket_free again */
         return;
     }
-    rows_free(ticket->token_rows);
+    caller_source_done(&ticket->source);
     rows_free(ticket->call.prefetch.read.rows);
     cof_arena_reset(&ticket->arena);
     if (ticket->counted) {
@@ -320,7 +321,7 @@ void dispatch_all_go_on(struct dispatch *dispatch)
 
 /* --- Running -------------------------------------------------------------------------------------------------- */
 
-static cof_code handle(struct dispatch *dispatch, struct ticket *ticket, ProtobufCMessage **ret_response)
+cof_code ticket_handle(struct dispatch *dispatch, struct ticket *ticket, ProtobufCMessage **ret_response)
 {
     const struct method *method = ticket->method;
     struct call *call = &ticket->call;
@@ -353,7 +354,7 @@ static void tell_written(const struct dispatch *dispatch, const struct call *cal
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 {
     ProtobufCMessage *response = NULL;
-    const bool done = ticket->err.code == COF_OK && handle(dispatch, ticket, &response) == COF_OK;
+    const bool done = ticket->err.code == COF_OK && ticket_handle(dispatch, ticket, &response) == COF_OK;
     tell_written(dispatch, &ticket->call);
     if (done) {
         /* A handler may have met failures that it turned into part of its answer. */
@@ -536,6 +537,8 @@ void dispatch_submit(struct exchange *exchange, void *context)
         ticket_free(dispatch, ticket);
     } else if (ticket->method->class == METHOD_INLINE) {
         run_inline(dispatch, ticket);
+    } else if (ticket_answer_from_memory(dispatch, ticket)) {
+        ticket_free(dispatch, ticket);
     } else if (!enqueue(dispatch, ticket)) {
         busy(ticket);
         answer_error(dispatch, ticket);

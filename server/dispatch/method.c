@@ -30,9 +30,11 @@
 #include "server/dispatch/method.def"
 #undef METHOD
 
-#define METHOD(service, method, Type, handler, access, permission, class, audit)                                   \
-    {service, method, METHOD_##access, permission, METHOD_##class, METHOD_AUDIT_##audit, call_##handler, NULL, "", \
-     NULL,    NULL},
+#define METHOD(service, method, Type, handler, access, permission, class, audit) \
+    {service,        method,         METHOD_##access,                            \
+     permission,     METHOD_##class, METHOD_AUDIT_##audit,                       \
+     call_##handler, NULL,           "",                                         \
+     NULL,           NULL,           false},
 static struct method methods[] = {
 #include "server/dispatch/method.def"
 };
@@ -103,6 +105,7 @@ static void fill_table(void)
         methods[i].response = descriptor->output;
         if (methods[i].handle == call_resolve) {
             methods[i].prefetch = prefetch_resolve;
+            methods[i].from_memory = true;
         }
         index_method(&methods[i]);
     }

@@ -47,6 +47,7 @@ struct method {
     char name[96];
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
+    bool from_memory; /* it may be answered from the cache alone */
 };
 
 /* Ties the table to the generated descriptors. Once, before any other thread; aborts if a row names a method that

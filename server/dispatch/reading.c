@@ -10,6 +10,7 @@ struct group {
     struct session *session;
     struct ticket *const *tickets;
     size_t count;
+    bool queued; /* any statement */
 };
 
 /* --- Tokens --------------------------------------------------------------------------------------------------- */
@@ -41,23 +42,33 @@ static cof_code prefetch(struct ticket *ticket)
     return method->prefetch(&ticket->call, ticket->request, &ticket->token.home);
 }
 
+/* Whose read of the token is this ticket's; NULL: it failed. */
+static struct ticket *token_from(struct group *group, size_t index)
+{
+    struct ticket *ticket = group->tickets[index];
+    struct ticket *from = reads_same_token(group, index);
+    if (from == NULL && caller_queue(&ticket->call, &ticket->token, &ticket->source) == COF_OK) {
+        group->queued = true;
+        return ticket;
+    }
+    return from;
+}
+
 static void queue_token(struct group *group, size_t index)
 {
     struct ticket *ticket = group->tickets[index];
     ticket->call.session = group->session;
     ticket->call.prefetch = (struct call_prefetch){0};
+    ticket->source = (struct caller_source){0};
     ticket->token_failed = false;
     ticket->token_from = NULL;
     ticket->prefetch_from = NULL;
     if (ticket->err.code != COF_OK) {
         return;
     }
-    struct ticket *from = reads_same_token(group, index);
-    if (from == NULL && caller_queue(group->session, &ticket->token, &ticket->err) == COF_OK) {
-        from = ticket;
-    }
-    ticket->token_from = from;
-    if (from != NULL && prefetch(ticket) != COF_OK) {
+    const bool kept = caller_recall(ticket->call.service, &ticket->token, &ticket->source);
+    ticket->token_from = kept ? NULL : token_from(group, index);
+    if ((kept || ticket->token_from != NULL) && prefetch(ticket) != COF_OK) {
         ticket->call.prefetch.addresses.count = 0;
     }
 }
@@ -66,7 +77,7 @@ static void share_token(struct ticket *from, struct ticket *ticket, const struct
 {
     ticket->token_failed = from->token_failed;
     if (!from->token_failed) {
-        ticket->token_rows = rows_share(from->token_rows);
+        ticket->source = (struct caller_source){rows_share(from->source.rows), from->source.begun, NULL};
     } else if (ticket->err.code == COF_OK) {
         ticket->err = *err;
     }
@@ -75,7 +86,7 @@ static void share_token(struct ticket *from, struct ticket *ticket, const struct
 static void collect_token(struct group *group, struct ticket *from)
 {
     struct cof_error err;
-    from->token_failed = session_next(group->session, &from->token_rows, &err) != COF_OK;
+    from->token_failed = session_next(group->session, &from->source.rows, &err) != COF_OK;
     if (from->token_failed && from->err.code == COF_OK) {
         from->err = err;
     }
@@ -106,7 +117,11 @@ static size_t gather(struct group *group, size_t index)
         struct ticket *ticket = group->tickets[i];
         struct call_prefetch *wanted = &ticket->call.prefetch;
         if (joins(first, ticket, addresses)) {
-            wanted->read = (struct secret_read){.first = addresses, .count = wanted->addresses.count};
+            wanted->read = (struct secret_read){
+                .first = addresses,
+                .count = wanted->addresses.count,
+                .begun = secret_read_begin(ticket->call.service, &wanted->workspace),
+            };
             ticket->prefetch_from = first;
             addresses += wanted->addresses.count;
         }
@@ -138,6 +153,7 @@ static void queue_secrets(struct group *group, size_t index)
     }
     const size_t count = gather(group, index);
     if (queue_gathered(group, index, count) == COF_OK) {
+        group->queued = true;
         return;
     }
     for (size_t i = index; i < group->count; i++) {
@@ -174,6 +190,9 @@ static void run_group(struct group *group)
     for (size_t i = 0; i < group->count; i++) {
         queue_secrets(group, i);
     }
+    if (!group->queued) {
+        return;
+    }
     /* Where this fails, so do the results. */
     cof_ignore(session_sync(group->session, &err));
     for (size_t i = 0; i < group->count; i++) {
@@ -199,11 +218,11 @@ static bool worth_reading_alone(const struct ticket *ticket)
 void reading_run(struct session *session, struct ticket *const *tickets, size_t count)
 {
     assert(count <= READING_CALLS_MAX);
-    run_group(&(struct group){session, tickets, count});
+    run_group(&(struct group){session, tickets, count, false});
     for (size_t i = 0; count > 1 && i < count; i++) {
         if (worth_reading_alone(tickets[i])) {
             cof_error_clear(&tickets[i]->err);
-            run_group(&(struct group){session, &tickets[i], 1});
+            run_group(&(struct group){session, &tickets[i], 1, false});
         }
     }
 }

@@ -32,6 +32,11 @@ static bool is_durable(const struct dispatch *dispatch, method_audit policy)
            (policy == METHOD_AUDIT_SETTING && dispatch_options_of(dispatch)->resolve_durable);
 }
 
+bool record_is_durable(const struct dispatch *dispatch, const struct ticket *ticket)
+{
+    return is_durable(dispatch, policy_of(ticket));
+}
+
 cof_code record_check(struct dispatch *dispatch, struct ticket *ticket)
 {
     const method_audit policy = policy_of(ticket);

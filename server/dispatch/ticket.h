@@ -18,7 +18,7 @@ typedef enum ticket_state {
     TICKET_FREE,
     TICKET_ADMITTING, /* decoded and checked on transport's thread */
     TICKET_QUEUED,    /* in the queue */
-    TICKET_RUNNING,   /* on a worker, or inline */
+    TICKET_RUNNING,   /* on a worker, or inline; before that a call may have been tried from memory */
     TICKET_KEPT,      /* the answer is ready and waits for its audit record to be on the disk */
     TICKET_PARKED,    /* the call waits in parking, without the ticket; on its way to TICKET_FREE */
     TICKET_ANSWERED,  /* the reply is out; on its way to TICKET_FREE */
@@ -44,7 +44,7 @@ struct ticket {
     bool token_failed;            /* perhaps for another call's sake */
     struct ticket *token_from;    /* whose read of the token is this one's too; itself: its own */
     struct ticket *prefetch_from; /* the same of the secrets; NULL: they were not read */
-    struct rows *token_rows;
+    struct caller_source source;
     int64_t queue_us;
     /* While the answer is kept. */
     struct audit_waiter waiter;
@@ -73,6 +73,8 @@ void answer_error(struct dispatch *dispatch, struct ticket *ticket);
 COF_CODE record_answer(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response,
                        bool *ret_durable);
 void record_refusal(struct dispatch *dispatch, struct ticket *ticket);
+/* Whether the answer of such a call waits for the disk. */
+bool record_is_durable(const struct dispatch *dispatch, const struct ticket *ticket);
 /* Whether the call may run: fails with AUDIT_UNAVAILABLE if its answer could not be recorded now. */
 COF_CODE record_check(struct dispatch *dispatch, struct ticket *ticket);
 
@@ -84,12 +86,19 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
 
 /* dispatch.c: runs the handler of an admitted, authenticated call, and answers or parks it. */
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
+/* Only the first half of that: the response, in the ticket's arena. */
+COF_CODE ticket_handle(struct dispatch *dispatch, struct ticket *ticket, ProtobufCMessage **ret_response);
+/* memory.c: answers the call if all that it needs is in memory; else it is as it was. Never blocks. */
+bool ticket_answer_from_memory(struct dispatch *dispatch, struct ticket *ticket);
 /* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over, or belongs to parking. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);
 /* The next calls for one worker, at most `max`; waits. 0: nothing came for a while, or the worker must stop. */
 size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop);
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
+
+/* authenticate.c: finds out from the ticket's source who calls, and whether he may call this method. */
+COF_CODE ticket_authenticate(struct ticket *ticket);
 
 /* worker.c */
 struct worker;

@@ -10,6 +10,7 @@
 #include "common/slice.h"
 #include "common/token.h"
 #include "common/uuid.h"
+#include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
 #include "server/service/networks.h"
 #include "server/service/secret_read.h"
@@ -55,6 +56,8 @@ struct service {
     struct keyring *keyring;
     struct audit *audit;         /* of reads and refusals; NULL in commands that answer nobody */
     struct token_use *token_use; /* NULL: nobody writes it down */
+    struct cache *cache;         /* NULL: nothing is kept of what is read */
+    bool keeps_secrets;          /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;
     _Atomic uint64_t epoch; /* of the database; set on every connect */
     _Atomic bool draining;
@@ -87,9 +90,10 @@ struct call_prefetch {
 
 struct call {
     struct service *service;
-    struct session *session;
+    struct session *session; /* NULL: the call is tried from memory; see call_needs_database */
     struct cof_arena *arena;
     struct cof_error *err;
+    const struct cof_token *token;
     const struct caller *caller;
     const char *method;        /* full name; static */
     cof_permission permission; /* the method's, if it has one */
@@ -103,6 +107,7 @@ struct call {
     uint32_t waits;          /* how often the call has waited already; it began anew each time */
     struct call_wait waited; /* what it waited for the last time */
     struct call_wait wait;   /* what the handler that failed would wait for; see call_wait_for_revision */
+    bool needs_database;     /* what it did was worth nothing: it begins anew, with a session */
     /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
     struct cof_uuid written_workspace;
     uint64_t written_revision;
@@ -113,6 +118,12 @@ struct call {
     /* The answer of a write, packed; the consistency token is appended to it. */
     struct cof_slice packed_answer;
 };
+
+/*
+ * For whatever is about to use the session. Fails if the call is tried from memory; then it is not answered, whatever
+ * becomes of that failure, but begins anew on a worker.
+ */
+COF_CODE call_needs_database(struct call *call);
 
 /* Whether the deadline has passed; fails with DEADLINE_EXCEEDED. */
 COF_CODE call_check_deadline(struct call *call);

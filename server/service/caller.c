@@ -10,14 +10,14 @@ static cof_code refuse(struct call *call, cof_reason reason)
 }
 
 /* Compares with the row's hash, or with nothing in the same time where there is no row. */
-static bool hash_fits(struct call *call, const struct cof_token *token, const struct rows *rows,
-                      const struct token_row *row, cof_code *ret_code)
+static bool hash_fits(struct call *call, const struct cof_token *token, const struct token_row *row,
+                      cof_code *ret_code)
 {
     static const uint8_t nothing[CRYPTO_DIGEST];
     uint8_t digest[CRYPTO_DIGEST];
-    const struct cof_slice stored = rows_count(rows) == 1 ? row->hash : cof_slice_of(nothing, sizeof nothing);
+    const struct cof_slice stored = row != NULL ? row->hash : cof_slice_of(nothing, sizeof nothing);
     *ret_code = crypto_sha256(cof_slice_of(token->secret, sizeof token->secret), digest, call->err);
-    return cof_secret_equal(cof_slice_of(digest, sizeof digest), stored) && rows_count(rows) == 1;
+    return cof_secret_equal(cof_slice_of(digest, sizeof digest), stored) && row != NULL;
 }
 
 /* Reads a narrowed token once more, to keep it: admission has looked at its form, and the text is a part of the frame. */
@@ -34,15 +34,15 @@ static cof_code narrowed_fits(struct call *call, const struct cof_token *token, 
 }
 
 /* Whether the token is what it says: that of the row, or made from it. */
-static cof_code proof_fits(struct call *call, const struct cof_token *token, const struct rows *rows,
-                           struct caller *caller, bool *ret_fits)
+static cof_code proof_fits(struct call *call, const struct cof_token *token, bool exists, struct caller *caller,
+                           bool *ret_fits)
 {
     cof_code code = COF_OK;
+    const struct token_row *row = exists ? &caller->token : NULL;
     if (token->narrowed.len > 0) {
-        const struct token_row *row = rows_count(rows) == 1 ? &caller->token : NULL;
         return narrowed_fits(call, token, row, &caller->narrowed, ret_fits);
     }
-    *ret_fits = hash_fits(call, token, rows, &caller->token, &code);
+    *ret_fits = hash_fits(call, token, row, &code);
     return code;
 }
 
@@ -86,26 +86,119 @@ static cof_code check_rows(struct call *call, struct caller *caller)
 static cof_code read_rights(struct call *call, struct caller *caller)
 {
     TRY(rights_unpack(caller->account.grants, caller->kind, call->arena, &caller->grants, call->err));
-    TRY(rights_unpack(caller->token.restrictions, caller->kind, call->arena, &caller->restrictions, call->err));
-    return caller->narrowed == NULL ? COF_OK : narrowed_rules(call, caller->narrowed, &caller->caveats);
+    return rights_unpack(caller->token.restrictions, caller->kind, call->arena, &caller->restrictions, call->err);
 }
 
-cof_code caller_queue(struct session *session, const struct cof_token *token, struct cof_error *err)
+/* --- Keeping -------------------------------------------------------------------------------------------------- */
+
+static struct cache_key key_of(const struct cof_token *token)
+{
+    return (struct cache_key){
+        .kind = CACHE_CALLER,
+        .workspace = token->workspace,
+        .parts = {cof_slice_of(token->id.bytes, sizeof token->id.bytes)},
+    };
+}
+
+static void flatten(struct caller *caller, struct cof_flat *flat)
+{
+    struct caller *copy = cof_flat_items(flat, caller, sizeof *caller);
+    row_flatten(&token_row_type, &copy->token, flat);
+    row_flatten(&principal_row_type, &copy->account, flat);
+    rights_flatten(&copy->grants, flat);
+    rights_flatten(&copy->restrictions, flat);
+}
+
+/* What permits nobody anything is not kept, nor is what belongs to this call's narrowed token. */
+static void keep(struct call *call, const struct cof_token *token, const struct caller_source *source,
+                 const struct caller *caller)
+{
+    struct cache *cache = call->service->cache;
+    const size_t column = token_row_type.count + principal_row_type.count;
+    const struct cache_key key = key_of(token);
+    struct cache_state state;
+    if (cache == NULL || !cache_read_end(cache, &token->workspace, &source->begun,
+                                         (uint64_t) rows_i64(source->rows, 0, column), &state)) {
+        return;
+    }
+    struct caller kept = *caller;
+    struct cof_flat flat = {NULL, 0};
+    kept.kept_revision = state.revision;
+    kept.narrowed = NULL;
+    kept.caveats = (struct rule_set){NULL, 0};
+    flatten(&kept, &flat);
+    struct cache_entry *entry = cache_entry_new(cache, &key, &state, flat.size);
+    if (entry != NULL) {
+        flat = (struct cof_flat){cache_content(entry), 0};
+        flatten(&kept, &flat);
+        cache_put(cache, entry);
+    }
+}
+
+bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source)
+{
+    const struct cache_key key = key_of(token);
+    struct cache_state state;
+    *ret_source = (struct caller_source){0};
+    if (service->cache != NULL && cache_fresh(service->cache, &token->workspace, &state)) {
+        ret_source->kept = cache_get(service->cache, &key, &state);
+    }
+    return ret_source->kept != NULL;
+}
+
+void caller_source_done(struct caller_source *source)
+{
+    rows_free(source->rows);
+    cache_release(source->kept);
+    *source = (struct caller_source){0};
+}
+
+/* --- Reading -------------------------------------------------------------------------------------------------- */
+
+cof_code caller_queue(struct call *call, const struct cof_token *token, struct caller_source *ret_source)
 {
     const struct param params[] = {param_uuid(&token->workspace), param_uuid(&token->id)};
-    return session_queue(session, STATEMENT_TOKEN_AUTHENTICATE, params, COF_COUNT(params), err);
+    *ret_source = (struct caller_source){0};
+    if (call->service->cache != NULL) {
+        ret_source->begun = cache_read_begin(call->service->cache, &token->workspace);
+    }
+    return session_queue(call->session, STATEMENT_TOKEN_AUTHENTICATE, params, COF_COUNT(params), call->err);
 }
 
-cof_code caller_read(struct call *call, const struct cof_token *token, const struct rows *rows,
+/* The rows as they are stored, checked for nothing. */
+static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller,
+                            bool *ret_exists)
+{
+    *ret_exists = true;
+    if (source->kept != NULL) {
+        *caller = *(const struct caller *) cache_content(source->kept);
+        return COF_OK;
+    }
+    *ret_exists = rows_count(source->rows) == 1;
+    if (*ret_exists) {
+        TRY(row_read(&token_row_type, source->rows, 0, 0, call->arena, &caller->token, call->err));
+        TRY(row_read(&principal_row_type, source->rows, 0, token_row_type.count, call->arena, &caller->account,
+                     call->err));
+    }
+    return COF_OK;
+}
+
+static cof_code check_source(struct call *call, const struct caller_source *source, struct caller *caller)
+{
+    if (source->kept != NULL) {
+        return COF_OK;
+    }
+    TRY(check_rows(call, caller));
+    return read_rights(call, caller);
+}
+
+cof_code caller_read(struct call *call, const struct cof_token *token, const struct caller_source *source,
                      struct caller *ret_caller)
 {
+    bool exists;
     bool fits = false;
-    const size_t columns = token_row_type.count;
-    if (rows_count(rows) == 1) {
-        TRY(row_read(&token_row_type, rows, 0, 0, call->arena, &ret_caller->token, call->err));
-        TRY(row_read(&principal_row_type, rows, 0, columns, call->arena, &ret_caller->account, call->err));
-    }
-    TRY(proof_fits(call, token, rows, ret_caller, &fits));
+    TRY(take_source(call, source, ret_caller, &exists));
+    TRY(proof_fits(call, token, exists, ret_caller, &fits));
     if (!fits || ret_caller->account.token_kind != (int32_t) token->kind) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
     }
@@ -113,10 +206,45 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
     ret_caller->principal = ret_caller->account.principal_id;
     ret_caller->kind = token->kind;
     caller_set_home(ret_caller, &token->home);
-    TRY(check_rows(call, ret_caller));
+    TRY(check_source(call, source, ret_caller));
     TRY(check_state(call, ret_caller));
-    TRY(read_rights(call, ret_caller));
+    if (ret_caller->narrowed != NULL) {
+        TRY(narrowed_rules(call, ret_caller->narrowed, &ret_caller->caveats));
+    }
+    if (source->kept == NULL) {
+        keep(call, token, source, ret_caller);
+    }
     token_use_note(call->service->token_use, &token->workspace, &token->id, call_now(call));
+    return COF_OK;
+}
+
+/* The texts are copied, because nobody holds the rows for the rest of the call. */
+static cof_code read_anew(struct call *call, struct caller_source *source, struct caller *ret_caller)
+{
+    TRY(caller_queue(call, call->token, source));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &source->rows, call->err));
+    TRY(caller_read(call, call->token, source, ret_caller));
+    TRY(row_keep(&token_row_type, call->arena, &ret_caller->token, call->err));
+    return row_keep(&principal_row_type, call->arena, &ret_caller->account, call->err);
+}
+
+cof_code caller_at_least(struct call *call, const struct cof_uuid *workspace, uint64_t revision)
+{
+    const struct caller *old = call->caller;
+    if (old->kept_revision == 0 || old->kept_revision >= revision || !cof_uuid_equal(&old->workspace, workspace)) {
+        return COF_OK;
+    }
+    TRY(call_needs_database(call));
+    struct caller_source source = {0};
+    struct caller *caller = cof_arena_alloc(call->arena, sizeof *caller);
+    if (caller == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    const cof_code code = read_anew(call, &source, caller);
+    caller_source_done(&source);
+    TRY(code);
+    call->caller = caller;
     return COF_OK;
 }
 

@@ -8,6 +8,7 @@
 
 /* Who calls: the token, its account, and what both permit. */
 struct caller {
+    uint64_t kept_revision;    /* of its workspace, where it was kept of an earlier call; 0: read for this one */
     struct cof_uuid workspace; /* that the account belongs to */
     struct cof_uuid principal;
     cof_token_kind kind;
@@ -21,17 +22,34 @@ struct caller {
     bool has_home;
 };
 
-/* Queues the statement that reads a token and its account; caller_read takes its result. */
-COF_CODE caller_queue(struct session *session, const struct cof_token *token, struct cof_error *err);
+/* What a caller is read from. */
+struct caller_source {
+    struct rows *rows;        /* of caller_queue's statement */
+    struct cache_read begun;  /* before it was sent */
+    struct cache_entry *kept; /* in their place; its rows' MACs were checked before it was kept */
+};
+
+/* NULLs are allowed. */
+void caller_source_done(struct caller_source *source);
+
+/* Finds what is kept of the token; false if it has to be read. */
+bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source);
+
+/* Queues the statement that reads a token and its account; its result goes into the source's rows. */
+COF_CODE caller_queue(struct call *call, const struct cof_token *token, struct caller_source *ret_source);
 
 /*
  * Checks the token against its row: hash or tag, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
  * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same
  * for unknown, wrong and revoked, and for all of a deleted account), TOKEN_EXPIRED, ACCOUNT_DISABLED, NETWORK_DENIED or
- * CORRUPTED. `rows` must outlive the caller.
+ * CORRUPTED. The source must outlive the caller. Callers that pass are kept.
  */
-COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct rows *rows,
+COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct caller_source *source,
                      struct caller *ret_caller);
+
+/* Reads the caller anew if he was kept of an older state of this workspace: nobody who was sent away by then, or has
+ * lost a right, is still known. No pipeline may be open. */
+COF_CODE caller_at_least(struct call *call, const struct cof_uuid *workspace, uint64_t revision);
 
 /* Whether tokens of this account work now, and from where the call comes: fails with TOKEN_INVALID if it was deleted,
  * ACCOUNT_DISABLED or NETWORK_DENIED. */

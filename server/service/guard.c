@@ -52,7 +52,12 @@ cof_code guard_load_keys_of(struct keyring *keyring, struct session *session, co
 
 cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
 {
-    return guard_load_keys_of(call->service->keyring, call->session, workspace, call->err);
+    struct keyring *keyring = call->service->keyring;
+    if (keyring_generation(keyring, workspace) != 0) {
+        return COF_OK;
+    }
+    TRY(call_needs_database(call));
+    return guard_load_keys_of(keyring, call->session, workspace, call->err);
 }
 
 cof_code guard_seal_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace, void *row)

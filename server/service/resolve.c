@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/encode.h"
+#include "server/service/consistency.h"
 #include "server/service/guard.h"
 #include "server/service/page.h"
 #include "server/service/resolve_plan.h"
@@ -33,7 +34,7 @@ struct work {
 static void free_plans(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
-        rows_free(work->plans[i].read.rows);
+        plan_done(&work->plans[i]);
     }
 }
 
@@ -71,7 +72,7 @@ static bool item_failed(const struct plan *plan)
 static cof_code queue_plans(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
-        if (!item_failed(&work->plans[i])) {
+        if (!item_failed(&work->plans[i]) && !work->plans[i].taken) {
             TRY(plan_queue(work->call, &work->plans[i]));
             TRY(session_sync(work->call->session, work->call->err));
         }
@@ -93,6 +94,12 @@ static cof_code collect_rows(struct work *work)
     return COF_OK;
 }
 
+static cof_code take(struct call *call, struct plan *plan)
+{
+    TRY(guard_load_keys(call, &plan->workspace));
+    return plan->taken ? COF_OK : plan_take(call, plan);
+}
+
 static cof_code take_plans(struct work *work)
 {
     struct call *call = work->call;
@@ -101,8 +108,18 @@ static cof_code take_plans(struct work *work)
         if (item_failed(plan)) {
             continue;
         }
-        if (guard_load_keys(call, &plan->workspace) != COF_OK || plan_take(call, plan) != COF_OK) {
+        if (take(call, plan) != COF_OK) {
             TRY(plan_fail(call, plan));
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code recall_plans(struct work *work)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        if (!item_failed(&work->plans[i])) {
+            TRY(plan_recall(work->call, &work->plans[i]));
         }
     }
     return COF_OK;
@@ -116,6 +133,7 @@ static cof_code read_all(struct work *work)
         call->prefetch.read.rows = NULL;
         return take_plans(work);
     }
+    TRY(recall_plans(work));
     TRY(queue_plans(work));
     TRY(collect_rows(work));
     return take_plans(work);
@@ -359,6 +377,20 @@ static bool small(const Coffer__V1__ResolveRequest *request)
            asked_least(item) <= PREFETCH_REFERENCES && asked_least(item) > 0;
 }
 
+/* What the handler will find in the cache. */
+static bool is_kept(struct call *call, const Coffer__V1__ResolveItem *item, const struct call_prefetch *prefetch)
+{
+    struct secrets_recalled recalled;
+    struct cof_error err; /* the handler's to tell */
+    uint64_t min_revision;
+    if (consistency_parse(call->service, item->consistency_token, &min_revision, &err) != COF_OK ||
+        !secrets_recall(call, &prefetch->workspace, &prefetch->addresses, min_revision, &recalled)) {
+        return false;
+    }
+    secrets_release(&recalled);
+    return true;
+}
+
 cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *request,
                           const struct cof_uuid *workspace)
 {
@@ -374,5 +406,9 @@ cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *r
     struct plan plan = {.item = item};
     TRY(plan_environments(call, &plan));
     TRY(asked_read(call, item, 0, &plan.asked));
-    return plan_addresses(call, &plan, &prefetch->addresses);
+    TRY(plan_addresses(call, &plan, &prefetch->addresses));
+    if (is_kept(call, item, prefetch)) {
+        prefetch->addresses.count = 0;
+    }
+    return COF_OK;
 }

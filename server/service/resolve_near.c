@@ -71,6 +71,7 @@ static cof_code read_names(struct call *call, const struct plan *plan, const cha
         param_text(cof_slice_text(environment)),
         param_i64(NEAR_NAMES_READ),
     };
+    TRY(call_needs_database(call));
     TRY(session_queue(call->session, id, params, COF_COUNT(params), call->err));
     TRY(session_sync(call->session, call->err));
     return session_next(call->session, ret_rows, call->err);

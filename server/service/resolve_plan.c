@@ -143,12 +143,20 @@ static cof_code check_item(struct call *call, struct plan *plan)
     return consistency_parse(call->service, plan->item->consistency_token, &plan->min_revision, call->err);
 }
 
+/* A caller who was kept is not older than what he asks for, where that is of his own workspace. */
+static cof_code check_age(struct call *call, struct plan *plan)
+{
+    const struct caller *before = call->caller;
+    TRY(caller_at_least(call, &plan->workspace, plan->min_revision));
+    return before == call->caller || check_item(call, plan) == COF_OK ? COF_OK : plan_fail(call, plan);
+}
+
 cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan)
 {
     *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
     TRY(plan_environments(call, ret_plan));
     TRY(asked_read(call, item, index, &ret_plan->asked));
-    return check_item(call, ret_plan) == COF_OK ? COF_OK : plan_fail(call, ret_plan);
+    return check_item(call, ret_plan) == COF_OK ? check_age(call, ret_plan) : plan_fail(call, ret_plan);
 }
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
@@ -218,10 +226,50 @@ cof_code plan_addresses(struct call *call, const struct plan *plan, struct secre
     return COF_OK;
 }
 
+/* The addresses are sorted, so what is found is. */
+static cof_code take_recalled(struct call *call, struct plan *plan)
+{
+    plan->found = cof_arena_array(call->arena, plan->recalled.count, sizeof *plan->found);
+    if (plan->found == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < plan->recalled.count; i++) {
+        const struct secret_kept *kept = secrets_recalled_at(&plan->recalled, i);
+        if (kept->exists) {
+            plan->found[plan->found_count++] =
+                (struct found){.row = kept->row, .sealed = kept->sealed, .checked = true};
+        }
+    }
+    plan->revision = plan->recalled.revision;
+    plan->taken = true;
+    return COF_OK;
+}
+
+cof_code plan_recall(struct call *call, struct plan *plan)
+{
+    struct secret_addresses addresses;
+    if (call->service->cache == NULL) {
+        return COF_OK;
+    }
+    TRY(plan_addresses(call, plan, &addresses));
+    if (!secrets_recall(call, &plan->workspace, &addresses, plan->min_revision, &plan->recalled)) {
+        return COF_OK;
+    }
+    return take_recalled(call, plan);
+}
+
+void plan_done(struct plan *plan)
+{
+    rows_free(plan->read.rows);
+    secrets_release(&plan->recalled);
+}
+
 cof_code plan_queue(struct call *call, struct plan *plan)
 {
     struct secret_addresses addresses;
+    TRY(call_needs_database(call));
     TRY(plan_addresses(call, plan, &addresses));
+    plan->read.begun = secret_read_begin(call->service, &plan->workspace);
     TRY(secret_read_queue(call->session, &plan->workspace, &addresses, call->arena, call->err));
     plan->read.count = addresses.count;
     plan->queued = true;
@@ -271,6 +319,9 @@ static cof_code check_revision(struct call *call, struct plan *plan)
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
     plan->revision = (uint64_t) rows_i64(plan->read.rows, 0, SECRET_READ_REVISION);
+    plan->keeps =
+        call->service->keeps_secrets && call->service->cache != NULL &&
+        cache_read_end(call->service->cache, &plan->workspace, &plan->read.begun, plan->revision, &plan->state);
     return plan->revision < plan->min_revision ? plan_not_reached(call) : COF_OK;
 }
 
@@ -307,9 +358,14 @@ static bool expired(const struct call *call, const struct secret_row *row)
     return row->block_when_expired && row->expire_time != ROW_NO_TIME && row->expire_time <= call_now(call);
 }
 
-static cof_code open_found(struct call *call, struct found *found)
+static cof_code check_found(struct call *call, const struct found *found)
 {
-    cof_code code = guard_check_row(call, &secret_row_type, &found->row.workspace_id, &found->row);
+    return found->checked ? COF_OK : guard_check_row(call, &secret_row_type, &found->row.workspace_id, &found->row);
+}
+
+static cof_code open_found(struct call *call, const struct plan *plan, struct found *found)
+{
+    cof_code code = check_found(call, found);
     if (code == COF_OK && expired(call, &found->row)) {
         found->state = OUTCOME(SECRET_EXPIRED);
         found->opened = true;
@@ -323,6 +379,9 @@ static cof_code open_found(struct call *call, struct found *found)
     }
     found->state = code == COF_OK ? OUTCOME(RESOLVED) : OUTCOME(CORRUPTED);
     found->opened = true;
+    if (code == COF_OK && plan->keeps) {
+        secret_keep(call->service, &plan->state, &found->row, &found->sealed);
+    }
     return COF_OK;
 }
 
@@ -337,13 +396,16 @@ cof_code plan_find(struct call *call, struct plan *plan, struct cof_slice enviro
         const int order = by_place(&plan->found[middle], environment, name);
         if (order == 0) {
             *ret_found = &plan->found[middle];
-            return plan->found[middle].opened ? COF_OK : open_found(call, &plan->found[middle]);
+            return plan->found[middle].opened ? COF_OK : open_found(call, plan, &plan->found[middle]);
         }
         if (order < 0) {
             high = middle;
         } else {
             low = middle + 1;
         }
+    }
+    if (plan->keeps) {
+        secret_keep_absence(call->service, &plan->state, &plan->workspace, environment, name);
     }
     return COF_OK;
 }

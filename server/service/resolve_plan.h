@@ -4,7 +4,7 @@
 #include "server/service/outcome.h"
 #include "server/service/resolve.h"
 #include "server/service/resolve_asked.h"
-#include "server/service/values.h"
+#include "server/service/secret_keep.h"
 
 /* What one item of a Resolve asks for, checked, and what the store has of it. */
 
@@ -12,6 +12,7 @@
 struct found {
     struct secret_row row;
     struct sealed_version sealed;
+    bool checked;  /* the row's MAC was, before it was kept */
     bool opened;   /* `values` or `state` are known */
     outcome state; /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
     struct values values;
@@ -31,6 +32,10 @@ struct plan {
     /* What was read. */
     struct secret_read read;
     bool queued;
+    struct secrets_recalled recalled; /* in the place of rows */
+    bool taken;                       /* `found` holds all there is */
+    bool keeps;                       /* what was read may be kept, as of this state: */
+    struct cache_state state;
     uint64_t revision;
     struct found *found; /* sorted by environment and name */
     size_t found_count;
@@ -51,8 +56,14 @@ COF_CODE plan_environments(struct call *call, struct plan *plan);
 /* Every secret that the item asks for, each once. */
 COF_CODE plan_addresses(struct call *call, const struct plan *plan, struct secret_addresses *ret_addresses);
 
+/* Takes what the item asks for from the cache if all of it is there. */
+COF_CODE plan_recall(struct call *call, struct plan *plan);
+
 /* Queues the statement of an item; the sync is the caller's. */
 COF_CODE plan_queue(struct call *call, struct plan *plan);
+
+/* Gives back what it holds. */
+void plan_done(struct plan *plan);
 
 /* Takes over the item's rows: reads, checks and sorts them. The workspace's keys must be loaded. Fails with
  * CONSISTENCY_NOT_REACHED if they come from an older state than the item asks for. */

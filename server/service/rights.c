@@ -197,6 +197,29 @@ cof_code rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_a
     return COF_OK;
 }
 
+static void flatten_patterns(struct cof_slice **patterns, size_t count, struct cof_flat *flat)
+{
+    struct cof_slice *items = cof_flat_items(flat, *patterns, count * sizeof *items);
+    *patterns = items;
+    for (size_t i = 0; i < count; i++) {
+        cof_flat_slice(flat, &items[i]);
+    }
+}
+
+void rights_flatten(struct rule_set *set, struct cof_flat *flat)
+{
+    struct rule *rules = cof_flat_items(flat, set->rules, set->count * sizeof *rules);
+    set->rules = rules;
+    for (size_t i = 0; i < set->count; i++) {
+        struct rule *rule = &rules[i];
+        flatten_patterns(&rule->environments, rule->environment_count, flat);
+        flatten_patterns(&rule->names, rule->name_count, flat);
+        /* Only read through the pointer, here and later. */
+        struct cof_uuid *workspaces = (struct cof_uuid *) (uintptr_t) rule->workspaces;
+        rule->workspaces = cof_flat_items(flat, workspaces, rule->workspace_count * sizeof *workspaces);
+    }
+}
+
 void rights_confine(const struct rule_set *set, const struct cof_uuid *workspace)
 {
     for (size_t i = 0; i < set->count; i++) {

@@ -4,6 +4,7 @@
 
 #include "common/arena.h"
 #include "common/error.h"
+#include "common/flat.h"
 #include "common/permission.h"
 #include "common/slice.h"
 #include "common/token.h"
@@ -58,6 +59,9 @@ COF_CODE rights_unpack(struct cof_slice bytes, cof_token_kind kind, struct cof_a
 /* The same as messages, for answers. */
 COF_CODE rights_messages(struct cof_slice bytes, struct cof_arena *arena, Coffer__V1__Rule ***ret_rules,
                          size_t *ret_count, struct cof_error *err);
+
+/* Copies what the set points at behind it (common/flat.h). */
+void rights_flatten(struct rule_set *set, struct cof_flat *flat);
 
 /* Says in every rule that names no workspace that it is about this one: what the rules of a workspace's account are,
  * compared with those of a fleet account. Borrows the UUID. */

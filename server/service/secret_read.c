@@ -1,4 +1,4 @@
-#include "server/service/secret_read.h"
+#include "server/service/call.h"
 
 cof_code secret_addresses_new(struct cof_arena *arena, size_t capacity, struct secret_addresses *ret_addresses,
                               struct cof_error *err)
@@ -16,6 +16,14 @@ void secret_addresses_add(struct secret_addresses *addresses, struct cof_slice e
     addresses->environments[addresses->count] = environment;
     addresses->names[addresses->count] = name;
     addresses->count++;
+}
+
+struct cache_read secret_read_begin(const struct service *service, const struct cof_uuid *workspace)
+{
+    if (service->cache == NULL || !service->keeps_secrets) {
+        return (struct cache_read){.place = 0};
+    }
+    return cache_read_begin(service->cache, workspace);
 }
 
 static cof_code array_param(struct cof_arena *arena, const struct cof_slice *items, size_t count,

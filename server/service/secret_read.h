@@ -3,12 +3,15 @@
 #include "common/arena.h"
 #include "common/slice.h"
 #include "common/uuid.h"
+#include "server/cache/cache.h"
 #include "server/store/session.h"
 
 /*
  * Secrets of one workspace, read by their addresses: one statement, one snapshot. Calls that come at the same time are
  * read together (server/dispatch/reading.c): each has a range of the statement's addresses.
  */
+
+struct service;
 
 /* Two lists of the same length. */
 struct secret_addresses {
@@ -22,6 +25,7 @@ struct secret_read {
     struct rows *rows; /* a share of them; NULL: nothing was read */
     size_t first;      /* index among the statement's addresses */
     size_t count;
+    struct cache_read begun; /* before the statement was sent */
 };
 
 /* Columns of the rows; those of the secret begin at SECRET_READ_SECRET, behind them are its keys and its blob. */
@@ -33,6 +37,9 @@ COF_CODE secret_addresses_new(struct cof_arena *arena, size_t capacity, struct s
 
 /* Adds one; the slices are borrowed. There must be room. */
 void secret_addresses_add(struct secret_addresses *addresses, struct cof_slice environment, struct cof_slice name);
+
+/* Before the statement is sent, so that what it reads can be kept. */
+struct cache_read secret_read_begin(const struct service *service, const struct cof_uuid *workspace);
 
 /* Queues the statement; the sync is the caller's. */
 COF_CODE secret_read_queue(struct session *session, const struct cof_uuid *workspace,

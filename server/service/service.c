@@ -31,6 +31,15 @@ const struct service_limits service_default_limits = {
     .watches_per_workspace = 512,
 };
 
+cof_code call_needs_database(struct call *call)
+{
+    if (call->session != NULL) {
+        return COF_OK;
+    }
+    call->needs_database = true;
+    return cof_fail(call->err, COF_REASON_DATABASE_UNAVAILABLE, "not everything is in memory");
+}
+
 cof_code call_check_deadline(struct call *call)
 {
     if (cof_clock_monotonic(call->service->clock) < call->deadline_us) {

@@ -88,6 +88,14 @@ static void fill_answer(struct call *call, struct cof_slice packed, uint64_t rev
     call->packed_answer = cof_slice_of(answer, packed.len + 2 + length);
 }
 
+/* Whoever is answered finds the write's state at once, here too if it was committed by another server. */
+static void tell_cache(const struct attempt *attempt, uint64_t revision)
+{
+    if (attempt->call->service->cache != NULL) {
+        cache_reached(attempt->call->service->cache, &attempt->write->workspace, revision);
+    }
+}
+
 static cof_code replay(struct attempt *attempt, const struct rows *record)
 {
     struct call *call = attempt->call;
@@ -102,6 +110,7 @@ static cof_code replay(struct attempt *attempt, const struct rows *record)
     const struct cof_slice message = {packed, blob.len - BLOB_OVERHEAD};
     TRY(reserve_answer(call, message, &answer));
     fill_answer(call, message, (uint64_t) rows_i64(record, 0, 3), answer);
+    tell_cache(attempt, (uint64_t) rows_i64(record, 0, 3));
     call->replayed = true;
     attempt->replay = true;
     return COF_OK;
@@ -233,6 +242,7 @@ static cof_code take_second(struct attempt *attempt, uint64_t *ret_revision)
         TRY(session_next(call->session, NULL, call->err));
     }
     *ret_revision = (uint64_t) rows_i64(raised, 0, 0);
+    tell_cache(attempt, *ret_revision);
     call->written_workspace = attempt->write->workspace;
     call->written_revision = *ret_revision;
     return COF_OK;

@@ -239,6 +239,27 @@ cof_code row_keep(const struct row_type *type, struct cof_arena *arena, void *ro
     return COF_OK;
 }
 
+static void flatten_texts(struct row_texts *texts, struct cof_flat *flat)
+{
+    struct cof_slice *items = cof_flat_items(flat, texts->items, texts->count * sizeof *texts->items);
+    texts->items = items;
+    for (size_t i = 0; i < texts->count; i++) {
+        cof_flat_slice(flat, &items[i]);
+    }
+}
+
+void row_flatten(const struct row_type *type, void *row, struct cof_flat *flat)
+{
+    for (size_t i = 0; i < type->count; i++) {
+        void *field = (uint8_t *) row + type->columns[i].offset;
+        if (type->columns[i].type == COLUMN_TEXT || type->columns[i].type == COLUMN_BYTES) {
+            cof_flat_slice(flat, field);
+        } else if (type->columns[i].type == COLUMN_TEXTS) {
+            flatten_texts(field, flat);
+        }
+    }
+}
+
 cof_code row_queue(const struct row_type *type, const void *row, const struct row_more *more,
                    struct session *session, statement id, struct cof_arena *arena, struct cof_error *err)
 {

@@ -5,6 +5,7 @@
 
 #include "common/arena.h"
 #include "common/error.h"
+#include "common/flat.h"
 #include "common/slice.h"
 #include "common/uuid.h"
 #include "server/store/session.h"
@@ -167,6 +168,9 @@ COF_CODE row_read(const struct row_type *type, const struct rows *rows, size_t i
 
 /* Copies the texts of a row into the arena, so that it can outlive the rows that it was read from. */
 COF_CODE row_keep(const struct row_type *type, struct cof_arena *arena, void *row, struct cof_error *err);
+
+/* Copies the texts of a row behind it (common/flat.h), so that both can be kept in one piece of memory. */
+void row_flatten(const struct row_type *type, void *row, struct cof_flat *flat);
 
 /* Parameters behind those of a row's columns. */
 struct row_more {

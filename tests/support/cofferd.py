@@ -20,6 +20,10 @@ import sp_client  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("COFFER_BUILD", ROOT / "build" / "debug"))
 COFFERD = BUILD / "server" / "cofferd"
 PATIENCE = 90  # seconds; sanitizer builds are slow
+# For tests that change rows behind the server's back and look at what the next call makes of them: no write raises a
+# revision there, so what a server keeps stays true for it. Every call reads the database then.
+NO_CACHE = {"COFFERD_CACHE__SIZE": "0"}
+STALENESS = 1.0  # seconds, after which every server knows of a write that was answered
 
 
 def wait_for(condition, what, seconds=PATIENCE):
@@ -92,13 +96,14 @@ class Dev:
         return subprocess.run([*self.psql(), "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
 
     def more(self, name, program=COFFERD, **environment):
-        """One more server on the same database, on a socket of its own."""
+        """One more server on the same database, on a socket of its own, with the first one's cache."""
         path = self.directory / f"{name}.sock"
         settings = {
             "COFFERD_DATABASE__CONNINFO": self.conninfo,
             "COFFERD_KEYS__ROOT_KEY_FILE": str(self.directory / "root.key"),
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{path}",
             "COFFERD_SERVER__STATE_DIR": str(self.directory / f"{name}.state"),
+            **{key: value for key, value in self.environment.items() if key.startswith("COFFERD_CACHE__")},
             **environment,
         }
         server = Server(["serve"], settings, self.directory / f"{name}.log", lambda: answers(f"ipc://{path}"),

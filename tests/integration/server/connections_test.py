@@ -235,6 +235,7 @@ class Unread(context.ServerTest):
         """One more server, to which nobody is connected."""
         server = self.dev.more(reply_timeout, COFFERD_TRANSPORT__REPLY_TIMEOUT=reply_timeout, COFFERD_LOG__REQUESTS="failed")
         found = []
+        self.assert_others_are_served(server)  # from now on it has all connections to the database that it needs
 
         def settled():
             found.append(self.descriptors(server))

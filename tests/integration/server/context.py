@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
-from cofferd import Dev, references, values, wait_for  # noqa: E402
+from cofferd import NO_CACHE, STALENESS, Dev, references, values, wait_for  # noqa: E402
 
 RESOLVE = "coffer.v1.ResolveService/Resolve"
 ACCOUNT = "coffer.v1.ServiceAccountService/"
@@ -82,10 +82,10 @@ class ServerTest(unittest.TestCase):
         return self.dev.sql(statement)
 
     @contextlib.contextmanager
-    def locked(self, table):
-        """Meanwhile whoever reads the table waits."""
+    def locked(self, table, mode="access exclusive"):
+        """Meanwhile whoever reads the table waits, or with the mode "share" whoever writes to it."""
         with subprocess.Popen(self.psql(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            process.stdin.write(f"begin; lock table {table} in access exclusive mode; select 'locked';\n")
+            process.stdin.write(f"begin; lock table {table} in {mode} mode; select 'locked';\n")
             process.stdin.flush()
             self.assertEqual(process.stdout.readline().strip(), "locked")
             try:
@@ -133,6 +133,11 @@ class AccessTest(ServerTest):
 
     def delete_account(self, name, token=None, workspace="", **guards):
         return self.call(ACCOUNT + "DeleteServiceAccount", {"workspace": workspace, "name": name, **guards}, token=token)
+
+    @staticmethod
+    def wait_for_others():
+        """What other servers may still know of the state before the last write is forgotten now."""
+        time.sleep(STALENESS)
 
     def works(self, token, connection=None):
         """OK, or the reason why the token does not."""

@@ -45,6 +45,8 @@ OTHER = {
 
 
 class Data(context.AccessTest):
+    SETTINGS = context.NO_CACHE
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()

@@ -63,6 +63,8 @@ def table():
 
 
 class Reasons(context.ServerTest):
+    SETTINGS = context.NO_CACHE
+
     """A method named like a reason provokes it and returns the answer that has it."""
 
     @classmethod
@@ -170,7 +172,7 @@ class Reasons(context.ServerTest):
     def outcome_unknown(self):
         """The connection breaks while the commit waits for a lock, and the repeats find no way to the record."""
         place = {"name": "doubt", "environment": "prod", "values": values(KEY=PLANTED)}
-        with self.dev.connect() as connection, self.locked("workspace_revision"):
+        with self.dev.connect() as connection, self.locked("workspace_revision", "share"):
             number = connection.send(SECRET + "CreateSecret", place, token=self.dev.admin, timeout_ms=3000)
             self.wait_until_blocked()
             self.end_blocked_sessions()

@@ -144,6 +144,22 @@ class Tokens(context.AccessTest):
         required = self.call(TOKEN + "ListTokens", {"service_account": "x"}, token=self.dev.system)
         self.assertEqual(required.reason, "WORKSPACE_REQUIRED")
 
+    def test_workspace_names_are_unique_and_follow_the_rule(self):
+        self.assertEqual(self.call(WORKSPACE + "CreateWorkspace", {"name": "dev"}, token=self.dev.system).reason,
+                         "WORKSPACE_EXISTS")
+        for name in ("Upper", "-a", "a-", "a_b", "", "a" * 101):
+            self.assertEqual(self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system).fields,
+                             ["name"], name)
+        listed = self.call(WORKSPACE + "ListWorkspaces", {"name_prefix": "de"}, token=self.dev.system)
+        self.assertEqual([w["name"] for w in listed.message["workspaces"]], ["dev"])
+        self.assertEqual(listed.message["workspaces"][0]["external_id"], self.dev.workspace.replace("-", ""))
+
+
+class Edited(context.AccessTest):
+    """Rows that somebody with the database in his hands has changed."""
+
+    SETTINGS = context.NO_CACHE
+
     def test_token_whose_row_was_edited_authorises_nothing(self):
         for column, value in (("restrictions", "'\\x00'"), ("expire_time", "now() + interval '9 years'"),
                               ("description", "'x'")):
@@ -158,16 +174,6 @@ class Tokens(context.AccessTest):
         self.sql("update principal set grants = (select grants from principal where name = 'admin' and workspace_id = "
                  f"'{self.dev.workspace}') where principal_id = '{uid}'")
         self.assertEqual(self.call(SECRET + "ListSecrets", token=token).reason, "CORRUPTED")
-
-    def test_workspace_names_are_unique_and_follow_the_rule(self):
-        self.assertEqual(self.call(WORKSPACE + "CreateWorkspace", {"name": "dev"}, token=self.dev.system).reason,
-                         "WORKSPACE_EXISTS")
-        for name in ("Upper", "-a", "a-", "a_b", "", "a" * 101):
-            self.assertEqual(self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system).fields,
-                             ["name"], name)
-        listed = self.call(WORKSPACE + "ListWorkspaces", {"name_prefix": "de"}, token=self.dev.system)
-        self.assertEqual([w["name"] for w in listed.message["workspaces"]], ["dev"])
-        self.assertEqual(listed.message["workspaces"][0]["external_id"], self.dev.workspace.replace("-", ""))
 
 
 if __name__ == "__main__":

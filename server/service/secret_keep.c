@@ -1,0 +1,110 @@
+#include "server/service/secret_keep.h"
+
+/* What a call may be answered with from memory, on a thread that others wait for. */
+enum { QUICK_ADDRESSES = 64, QUICK_BYTES = 256 * 1024 };
+
+static struct cache_key key_of(const struct cof_uuid *workspace, struct cof_slice environment,
+                               struct cof_slice name)
+{
+    return (struct cache_key){.kind = CACHE_SECRET, .workspace = *workspace, .parts = {environment, name}};
+}
+
+/* --- Finding -------------------------------------------------------------------------------------------------- */
+
+static bool recall_all(struct cache *cache, const struct cof_uuid *workspace,
+                       const struct secret_addresses *addresses, const struct cache_state *state,
+                       struct secrets_recalled *recalled, size_t *ret_bytes)
+{
+    *ret_bytes = 0;
+    for (size_t i = 0; i < addresses->count; i++) {
+        const struct cache_key key = key_of(workspace, addresses->environments[i], addresses->names[i]);
+        struct cache_entry *entry = cache_get(cache, &key, state);
+        if (entry == NULL) {
+            return false;
+        }
+        recalled->entries[recalled->count++] = entry;
+        *ret_bytes += ((const struct secret_kept *) cache_content(entry))->sealed.blob.len;
+    }
+    return true;
+}
+
+bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const struct secret_addresses *addresses,
+                    uint64_t min_revision, struct secrets_recalled *ret_recalled)
+{
+    struct cache *cache = call->service->keeps_secrets ? call->service->cache : NULL;
+    const bool quick = call->session == NULL;
+    struct cache_state state;
+    size_t bytes;
+    *ret_recalled = (struct secrets_recalled){0};
+    if (cache == NULL || (quick && addresses->count > QUICK_ADDRESSES) || !cache_fresh(cache, workspace, &state) ||
+        state.revision < min_revision) {
+        return false;
+    }
+    ret_recalled->revision = state.revision;
+    ret_recalled->entries = cof_arena_array(call->arena, addresses->count, sizeof(struct cache_entry *));
+    if (ret_recalled->entries == NULL) {
+        return false;
+    }
+    if (!recall_all(cache, workspace, addresses, &state, ret_recalled, &bytes) || (quick && bytes > QUICK_BYTES)) {
+        secrets_release(ret_recalled);
+        return false;
+    }
+    return true;
+}
+
+const struct secret_kept *secrets_recalled_at(const struct secrets_recalled *recalled, size_t index)
+{
+    return cache_content(recalled->entries[index]);
+}
+
+void secrets_release(struct secrets_recalled *recalled)
+{
+    for (size_t i = 0; i < recalled->count; i++) {
+        cache_release(recalled->entries[i]);
+    }
+    recalled->count = 0;
+}
+
+/* --- Keeping -------------------------------------------------------------------------------------------------- */
+
+static void flatten(struct secret_kept *kept, struct cof_flat *flat)
+{
+    struct secret_kept *copy = cof_flat_items(flat, kept, sizeof *kept);
+    row_flatten(&secret_row_type, &copy->row, flat);
+    cof_flat_slice(flat, &copy->sealed.keys);
+    cof_flat_slice(flat, &copy->sealed.blob);
+}
+
+static void put(const struct service *service, const struct cache_state *state, const struct cache_key *key,
+                struct secret_kept *kept)
+{
+    struct cof_flat flat = {NULL, 0};
+    flatten(kept, &flat);
+    struct cache_entry *entry = cache_entry_new(service->cache, key, state, flat.size);
+    if (entry != NULL) {
+        flat = (struct cof_flat){cache_content(entry), 0};
+        flatten(kept, &flat);
+        cache_put(service->cache, entry);
+    }
+}
+
+void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,
+                 const struct sealed_version *sealed)
+{
+    static const struct cof_slice none = {NULL, 0};
+    const struct cache_key key = key_of(&row->workspace_id, row->environment, row->name);
+    struct secret_kept kept = {.exists = true, .row = *row, .sealed = *sealed};
+    kept.row.description = none;
+    kept.row.tags = (struct row_texts){NULL, 0};
+    kept.row.facts = none;
+    kept.row.mac = none;
+    put(service, state, &key, &kept);
+}
+
+void secret_keep_absence(const struct service *service, const struct cache_state *state,
+                         const struct cof_uuid *workspace, struct cof_slice environment, struct cof_slice name)
+{
+    const struct cache_key key = key_of(workspace, environment, name);
+    struct secret_kept kept = {.exists = false};
+    put(service, state, &key, &kept);
+}

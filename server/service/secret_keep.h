@@ -1,0 +1,39 @@
+#pragma once
+
+#include "server/service/call.h"
+#include "server/service/values.h"
+
+/*
+ * Secrets in the cache, by their addresses. What is kept of one is its row, whose MAC was checked, and its sealed
+ * version; also that there is none. Nothing that was found damaged is kept.
+ */
+
+struct secret_kept {
+    bool exists;
+    struct secret_row row; /* without what no Resolve needs: description, tags, facts, MAC */
+    struct sealed_version sealed;
+};
+
+/* What is kept of some addresses, all of it from one state; to be released. */
+struct secrets_recalled {
+    struct cache_entry **entries; /* in the order of the addresses */
+    size_t count;
+    uint64_t revision;
+};
+
+/*
+ * Whether all of them are kept, from a fresh state that is not older than `min_revision`. A call that is tried from
+ * memory gets no more than it can answer quickly.
+ */
+bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const struct secret_addresses *addresses,
+                    uint64_t min_revision, struct secrets_recalled *ret_recalled);
+const struct secret_kept *secrets_recalled_at(const struct secrets_recalled *recalled, size_t index);
+void secrets_release(struct secrets_recalled *recalled);
+
+/* Keeps a secret that was read in this state, checked and opened. */
+void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,
+                 const struct sealed_version *sealed);
+
+/* Keeps that there is none. */
+void secret_keep_absence(const struct service *service, const struct cache_state *state,
+                         const struct cof_uuid *workspace, struct cof_slice environment, struct cof_slice name);

@@ -172,7 +172,7 @@ static void narrowed_done(struct cof_narrowed *narrowed)
 
 cof_code cof_narrowed_parse(struct cof_slice text, struct cof_narrowed *ret_narrowed, struct cof_error *err)
 {
-    AUTO(narrowed_done) struct cof_narrowed narrowed = {0};
+    AUTO(narrowed_done) struct cof_narrowed narrowed = {.len = 0};
     TRY(decode(text, &narrowed, err));
     TRY(read_header(&narrowed, err));
     TRY(check_caveats(&narrowed, err));
@@ -207,7 +207,7 @@ static struct cof_uuid home_of(const struct cof_narrowed *narrowed)
 
 cof_code cof_narrowed_or_whole(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err)
 {
-    AUTO(narrowed_done) struct cof_narrowed narrowed = {0};
+    AUTO(narrowed_done) struct cof_narrowed narrowed = {.len = 0};
     if (!cof_narrowed_is(text)) {
         return cof_token_parse(text, ret_token, err);
     }

@@ -48,7 +48,7 @@ static void add_setting(FILE *settings, const char *key, const char *value)
 }
 
 /* A workspace that is named as "system" in the variable must not reach the library, which wants a UUID. */
-static char *settings_of(const struct cli *cli)
+char *cli_settings(const struct cli *cli)
 {
     char *text = NULL;
     size_t length = 0;
@@ -76,7 +76,7 @@ cli_exit cli_connect(struct cli *cli)
     if (cli->client != NULL) {
         return CLI_OK;
     }
-    char *settings = settings_of(cli);
+    char *settings = cli_settings(cli);
     if (settings == NULL) {
         return cli_no_memory();
     }

@@ -39,6 +39,8 @@ struct cli {
     char *overlap;
     char *output;
     char *expires;
+    char *workflow;
+    char *run;
     char *expiring;
     char *type;
     char *format;
@@ -86,6 +88,9 @@ struct cli {
 /* The workspace and the environment of a request: the option, the variable, or "". */
 char *cli_workspace(const struct cli *cli);
 char *cli_environment(const struct cli *cli);
+
+/* The settings of the client as text, to be freed; NULL if there is no memory. */
+char *cli_settings(const struct cli *cli);
 
 /* --- Calls ---- */
 

@@ -1,3 +1,5 @@
+#include "client/cli/token.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,11 +33,12 @@ static cli_exit open_out(const struct cli *cli, int *ret_fd)
                                      strerror(errno));
 }
 
-static bool write_all(int fd, ProtobufCBinaryData data)
+bool token_write(int fd, const void *data, size_t length)
 {
+    const uint8_t *bytes = data;
     size_t done = 0;
-    while (done < data.len) {
-        const ssize_t wrote = write(fd, data.data + done, data.len - done);
+    while (done < length) {
+        const ssize_t wrote = write(fd, bytes + done, length - done);
         if (wrote <= 0) {
             return false;
         }
@@ -46,9 +49,8 @@ static bool write_all(int fd, ProtobufCBinaryData data)
 
 static cli_exit write_token(const struct cli *cli, int fd, ProtobufCBinaryData text, const Coffer__V1__Token *token)
 {
-    static uint8_t newline[] = "\n";
     const char *to = cli->out == NULL ? "standard output" : cli->out;
-    if (write_all(fd, text) && write_all(fd, (ProtobufCBinaryData){1, newline})) {
+    if (token_write(fd, text.data, text.len) && token_write(fd, "\n", 1)) {
         return CLI_OK;
     }
     return cli_refuse(CLI_ERROR, "coffer token revoke UID", "%s cannot be written: %s; the token %s is lost", to,
@@ -161,7 +163,7 @@ static cli_exit rotate(struct cli *cli, int fd)
     return code;
 }
 
-static cli_exit into_out(struct cli *cli, cli_exit (*make)(struct cli *cli, int fd))
+cli_exit token_into_out(struct cli *cli, cli_exit (*make)(struct cli *cli, int fd))
 {
     int fd = -1;
     cli_exit code = open_out(cli, &fd);
@@ -181,7 +183,7 @@ static cli_exit into_out(struct cli *cli, cli_exit (*make)(struct cli *cli, int 
 
 cli_exit cmd_token_issue(struct cli *cli)
 {
-    return into_out(cli, issue);
+    return token_into_out(cli, issue);
 }
 
 cli_exit cmd_token_rotate(struct cli *cli)
@@ -190,7 +192,7 @@ cli_exit cmd_token_rotate(struct cli *cli)
         return cli_usage("coffer token list ACCOUNT shows the UIDs",
                          "token rotate needs a UID, or --self, and --overlap");
     }
-    return into_out(cli, rotate);
+    return token_into_out(cli, rotate);
 }
 
 /* --- List and revoke ------------------------------------------------------------------------------------------ */

@@ -4,6 +4,7 @@
 The outputs of tests/golden/cli are compared as a whole; COFFER_GOLDEN=write writes them anew.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -411,6 +412,51 @@ class Tokens(CliTest):
         self.assertEqual((code, out), (OK, b""))
         self.assertNotIn("cof_", err)
         self.assertNotIn("cof_", self.succeed("token", "list", "shown").decode())
+
+    def test_narrowed_token_is_made_without_a_server_and_resolves_what_it_is_narrowed_to(self):
+        for environment in ("prod", "dev"):
+            for name in ("slack", "aws_a"):
+                self.succeed("set", f"{name}.K=-", "-e", f"narrow-{environment}", stdin=b"v")
+        nowhere = {"COFFER_ADDR": "ipc:///nowhere/to/be/found.sock"}
+        path = self.dev.directory / "narrowed.token"
+        words = ["token", "narrow", "--env-pattern", "narrow-prod", "--name-pattern", "slack*", "--expires", "1h"]
+        code, out, err = self.run_cli(*words, "--out", str(path), token="executor", **nowhere)
+        self.assertEqual((code, out), (OK, b""), err)
+        self.assertNotIn("cof_", err)
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        self.assertEqual(self.succeed("get", "slack.K", "-e", "narrow-prod", token="narrowed"), b"v")
+        for reference, environment in (("aws_a.K", "narrow-prod"), ("slack.K", "narrow-dev")):
+            self.assertEqual(self.run_cli("get", reference, "-e", environment, token="narrowed")[0], DENIED)
+        self.assertEqual(self.run_cli("whoami", token="narrowed")[0], DENIED)
+        # Again, to standard output, in the workspace that -w names and for a run that the command line is none of.
+        out = self.succeed("token", "narrow", "-w", self.dev.workspace, token="narrowed", **nowhere)
+        self.assertRegex(out.decode(), r"\Acof_n_[0-9A-Za-z_-]+\n\Z")
+        self.dev.directory.joinpath("again.token").write_bytes(out)
+        self.assertEqual(self.succeed("get", "slack.K", "-e", "narrow-prod", token="again"), b"v")
+        out = self.succeed("token", "narrow", "--run", "r", "--workflow", "w", "--json", token="narrowed", **nowhere)
+        self.dev.directory.joinpath("run.token").write_text(json.loads(out)["token"])
+        self.assertEqual(self.run_cli("get", "slack.K", "-e", "narrow-prod", token="run")[0], DENIED)
+        mine = self.file(b"mine")
+        for words, expected, said in (([], REJECTED, "would not be narrowed by anything"),
+                                      (["--env-pattern", "a b"], REJECTED, "environments[0]"),
+                                      (["--name-pattern", "a*b"], REJECTED, "names[0]"),
+                                      (["-w", "system"], REJECTED, "workspace is no UUID"),
+                                      (["--workflow", "w"], REJECTED, "a system token cannot be narrowed"),
+                                      (["--run", ""], REJECTED, "run_id is empty"),
+                                      (["--run", "r" * 257], REJECTED, "run_id"),
+                                      (["--expires", "never"], USAGE, "does not narrow"),
+                                      (["--expires", "1970-01-01"], USAGE, "does not narrow"),
+                                      (["--expires", "soon"], USAGE, "--expires is no time"),
+                                      (["--run", "r", "--out", str(mine)], ERROR, "cannot be made")):
+            token = "system" if "--workflow" in words else "executor"
+            code, out, err = self.run_cli("token", "narrow", *words, token=token, **nowhere)
+            self.assertEqual((code, out), (expected, b""), (words, err))
+            self.assertIn(said, err)
+            self.assertNotIn("cof_", err)
+        self.assertEqual(mine.read_bytes(), b"mine")
+        code, _, err = cli.run({**cli.environment(self.dev), "COFFER_TOKEN_FILE": ""}, "token", "narrow", "--run", "r")
+        self.assertEqual(code, NOT_LOGGED_IN, err)
+        self.assertIn("there is no token to narrow", err)
 
     def test_no_token_is_issued_that_has_nowhere_to_go(self):
         self.succeed("sa", "create", "careful", "--permission", "resolve")

@@ -70,15 +70,32 @@ static cof_code read_text(const char *field, const char *text, struct cof_slice 
     return COF_OK;
 }
 
-static cof_code read_wish(const coffer_narrowing *given, struct wish *wish, struct cof_error *err)
+/*
+ * A program that was built with fewer fields asks for nothing of the others. One that asks for something that came
+ * later must not get a token that is narrowed by less than it meant.
+ */
+static cof_code read_given(const coffer_narrowing *given, coffer_narrowing *ret_given, struct cof_error *err)
 {
-    struct cof_narrowing *narrowing = &wish->narrowing;
+    const uint8_t *bytes = (const uint8_t *) given;
     const coffer_narrowing none = COFFER_NARROWING_INIT;
-    wish->given = none;
+    for (size_t i = sizeof *given; i < given->struct_size; i++) {
+        if (bytes[i] != 0) {
+            return cof_fail_field(err, COF_REASON_NOT_AVAILABLE, "narrowing",
+                                  "the token is to be narrowed by something that this library does not know; use a "
+                                  "newer version of it");
+        }
+    }
+    *ret_given = none;
+    memcpy(ret_given, given, given->struct_size < sizeof *given ? given->struct_size : sizeof *given);
+    return COF_OK;
+}
+
+static cof_code read_wish(const coffer_narrowing *from, struct wish *wish, struct cof_error *err)
+{
+    const coffer_narrowing *given = &wish->given;
+    struct cof_narrowing *narrowing = &wish->narrowing;
     *narrowing = (struct cof_narrowing){.environments = wish->environments, .names = wish->names};
-    /* `given` may come from a program that was built with fewer fields. */
-    memcpy(&wish->given, given, given->struct_size < sizeof *given ? given->struct_size : sizeof *given);
-    given = &wish->given;
+    TRY(read_given(from, &wish->given, err));
     TRY(read_workspace(wish, err));
     TRY(read_patterns("environments", given->environments, given->environment_count, wish->environments, err));
     TRY(read_patterns("names", given->names, given->name_count, wish->names, err));

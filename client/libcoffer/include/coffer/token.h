@@ -61,6 +61,7 @@ typedef struct coffer_narrowing {
  *   COFFER_UNAUTHENTICATED     TOKEN_MALFORMED, TOKEN_UNSUPPORTED: the token is none, or comes from a newer version
  *   COFFER_INVALID_ARGUMENT    FIELD_INVALID: a field cannot be so, or a system token, which can resolve nothing;
  *                              FIELD_REQUIRED: something is NULL, or the token would not be narrowed by anything
+ *   COFFER_UNIMPLEMENTED       NOT_AVAILABLE: a program that was built for a newer library narrows by what came later
  *   COFFER_RESOURCE_EXHAUSTED  LIMIT_EXCEEDED: it would have more than 2,048 characters, or 32 parts
  *
  * Thread-safe; asks nobody and does not wait.

@@ -42,10 +42,13 @@ build() {
     cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
 }
 
+# Most tests wait, for a time or for a disk, more than they compute.
+at_once=$((2 * jobs))
+
 # run PRESET: its tests without the checks; the results are what .ci/acceptance reads.
 run() {
     rm -f "build/$1/results.xml"
-    ctest --preset "$1" -j "$jobs" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
+    ctest --preset "$1" -j "$at_once" "${tries[@]}" -LE check --no-tests=error --output-junit results.xml
 }
 
 # The thread sanitizer does not start where addresses are too random. The tests of the programs as a person uses them
@@ -54,7 +57,7 @@ run_tsan() {
     local fixed=()
     if setarch -R true 2>/dev/null; then fixed=(setarch -R); fi
     rm -f build/tsan/results.xml
-    "${fixed[@]}" ctest --preset tsan -j "$jobs" "${tries[@]}" -LE "check|e2e" --no-tests=error \
+    "${fixed[@]}" ctest --preset tsan -j "$at_once" "${tries[@]}" -LE "check|e2e" --no-tests=error \
         --output-junit results.xml
 }
 

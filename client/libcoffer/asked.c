@@ -111,6 +111,7 @@ static void list_item(struct listing *listing, const Coffer__V1__ResolveItem *it
     const size_t before = listing->name_count - first;
     list_expressions(listing, item, first);
     if (listing->writes) {
+        assert(to != NULL);
         *to = (struct asked_item){
             .names = listing->names + first,
             .count = listing->name_count - first,

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -105,6 +106,7 @@ static cof_code flat_copy_init(const coffer_request *request, struct flat_copy *
 
 static void fill_in(Coffer__V1__ResolveItem *item, char *workspace, char **environment)
 {
+    assert(item->workspace != NULL);
     if (item->workspace[0] == '\0') {
         item->workspace = workspace;
     }

@@ -295,7 +295,7 @@ static void document_is_nested_as_deep_as_the_limit(void)
     coffer_request_add_template(stage.request, stage.parsed);
     CHECK_INT(coffer_item_status(resolve(&stage)), COFFER_OK);
     CHECK_INT(coffer_template_expand(stage.parsed, stage.result, 0, &stage.text, &stage.error), COFFER_OK);
-    CHECK_INT(coffer_text_bytes(stage.text).length, 2 * 64 + strlen("\"value-b\""));
+    CHECK_INT(coffer_text_bytes(stage.text).length, (size_t) 2 * 64 + strlen("\"value-b\""));
     coffer_template_free(TAKE(stage.parsed));
     CHECK(parse_nested(&stage, 65) != COFFER_OK);
     CHECK_INT(coffer_error_reason(stage.error), COFFER_REASON_DOCUMENT_TOO_DEEP);

@@ -7,6 +7,7 @@
 #include <coffer/token.h>
 #include <coffer/version.h>
 #include <coffer/view.h>
+#include <coffer/watch.h>
 
 #if !COFFER_VERSION_AT_LEAST(0, 1, 0) || COFFER_VERSION_AT_LEAST(1000, 0, 0)
 #error "the version is wrong"

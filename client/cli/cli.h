@@ -45,6 +45,7 @@ struct cli {
     char *type;
     char *format;
     char *prefix;
+    char *from;
     char *uid;
     char *version;
     char *if_version;

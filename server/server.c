@@ -29,6 +29,7 @@ enum {
     WATCHES_PART = 10,          /* of the calls that may wait on the server */
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
+    TLS_CLIENT_OPTIONAL = 1,
 };
 
 struct server_core {
@@ -254,21 +255,6 @@ void server_block_signals(void)
     (void) pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void) signal(SIGPIPE, SIG_IGN);
     (void) signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like any other */
-}
-
-static void wait_for_end(const struct cof_log *log)
-{
-    const sigset_t signals = awaited_signals();
-    int received = SIGHUP;
-    while (received == SIGHUP) {
-        if (sigwait(&signals, &received) != 0) {
-            return;
-        }
-        if (received == SIGHUP) {
-            COF_LOG(log, COF_LOG_INFO, "reload", "nothing to reload; restart to change settings",
-                    cof_log_text("signal", "SIGHUP"));
-        }
-    }
 }
 
 /* A pause that a second signal ends together with the process. */
@@ -500,6 +486,16 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .max_request = (uint32_t) settings->limits_request,
         .max_per_peer = settings->limits_in_flight_per_peer,
         .max_peers = settings->transport_max_peers,
+        .max_strangers = settings->transport_max_strangers,
+        .certificate =
+            {
+                .certificate = settings->tls_certificate,
+                .key = settings->tls_key,
+                .client_ca = settings->tls_client_ca,
+                .client_optional = settings->tls_client_certificate == TLS_CLIENT_OPTIONAL,
+                .log = &core->log,
+            },
+        .handshake_timeout_ms = settings->tls_handshake_timeout,
         .max_malformed = settings->transport_max_malformed,
         .receive_timeout_ms = settings->transport_receive_timeout,
         .clock = &cof_system_clock,
@@ -509,6 +505,35 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .context = server->dispatch,
     };
     return transport_start(&options, &server->transport, err);
+}
+
+/* A file that is wrong changes nothing: the server goes on with what it has. */
+static void reload(struct server *server)
+{
+    struct cof_error err;
+    const struct cof_log *log = &server->core->log;
+    if (transport_reload(server->transport, &err) == COF_OK) {
+        COF_LOG(log, COF_LOG_INFO, "reload",
+                "new TLS connections use the files as they are now; other settings need a restart",
+                cof_log_text("signal", "SIGHUP"));
+        return;
+    }
+    COF_LOG(log, COF_LOG_ERROR, "reload_failed", "the TLS files were not taken, the old ones stay in use",
+            cof_log_text("signal", "SIGHUP"), cof_log_text("error", err.message));
+}
+
+static void wait_for_end(struct server *server)
+{
+    const sigset_t signals = awaited_signals();
+    int received = SIGHUP;
+    while (received == SIGHUP) {
+        if (sigwait(&signals, &received) != 0) {
+            return;
+        }
+        if (received == SIGHUP) {
+            reload(server);
+        }
+    }
 }
 
 static void tell_listening(struct server *server, const struct server_hooks *hooks)
@@ -584,7 +609,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));
     tell_listening(server, hooks);
-    wait_for_end(&server->core->log);
+    wait_for_end(server);
     return COF_OK;
 }
 

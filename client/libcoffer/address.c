@@ -5,6 +5,8 @@
 
 #include "common/attr.h"
 
+#define TLS "tls+tcp://"
+
 enum {
     SOCKET_PATH_MAX = 107, /* sun_path with its NUL has 108 */
     PORT_DIGITS = 5,
@@ -103,15 +105,24 @@ static cof_code check_tcp(const struct address *address)
         return wrong(address, "is not tcp://HOST:PORT with a port of 1 to 65535");
     }
     if (!address->insecure && !is_loopback(host)) {
-        return wrong(address,
-                     "is another host, to which the token and the values would travel in the clear; use ipc://, "
-                     "tcp:// through a tunnel on this host, or set insecure_transport=yes");
+        return wrong(address, "is another host, to which the token and the values would travel in the clear; use "
+                              "tls+tcp://, ipc://, or set insecure_transport=yes");
+    }
+    return COF_OK;
+}
+
+static cof_code check_tls(const struct address *address)
+{
+    struct cof_slice host;
+    struct cof_slice port;
+    if (!split(address->rest, &host, &port)) {
+        return wrong(address, "is not tls+tcp://HOST:PORT with a port of 1 to 65535");
     }
     return COF_OK;
 }
 
 static const struct scheme schemes[] = {
-    {"ipc://", check_ipc}, {"tcp://", check_tcp}, {"tls+tcp://", NULL}, {"ws://", NULL}, {"wss://", NULL},
+    {"ipc://", check_ipc}, {"tcp://", check_tcp}, {TLS, check_tls}, {"ws://", NULL}, {"wss://", NULL},
 };
 
 /* The address goes into messages, so it must be text. */
@@ -131,7 +142,7 @@ cof_code address_check(struct cof_slice text, bool insecure, const char *from, s
     if (text.len == 0 || text.len >= ADDRESS_MAX || !printable(text)) {
         return cof_fail_field(err, COF_REASON_CONFIG_INVALID, "addr",
                               "%s: an address is empty, longer than %d bytes or not printable ASCII; write "
-                              "ipc:///PATH or tcp://HOST:PORT, separated by single commas",
+                              "ipc:///PATH or tls+tcp://HOST:PORT, separated by single commas",
                               from, ADDRESS_MAX - 1);
     }
     for (size_t i = 0; i < COF_COUNT(schemes); i++) {
@@ -141,8 +152,23 @@ cof_code address_check(struct cof_slice text, bool insecure, const char *from, s
             return schemes[i].check != NULL
                        ? schemes[i].check(&address)
                        : wrong(&address, "has a transport that this version does not offer; use "
-                                         "ipc:///PATH or tcp://HOST:PORT");
+                                         "ipc:///PATH or tls+tcp://HOST:PORT");
         }
     }
-    return wrong(&address, "has no transport that is known; write ipc:///PATH or tcp://HOST:PORT");
+    return wrong(&address,
+                 "has no transport that is known; write ipc:///PATH, tls+tcp://HOST:PORT or tcp://HOST:PORT");
+}
+
+bool address_is_tls(const char *address)
+{
+    return strncmp(address, TLS, strlen(TLS)) == 0;
+}
+
+void address_host(const char *address, char *host)
+{
+    struct cof_slice found = {NULL, 0};
+    struct cof_slice port;
+    (void) split(cof_slice_text(address + strlen(TLS)), &found, &port);
+    memcpy(host, found.data, found.len);
+    host[found.len] = '\0';
 }

@@ -8,8 +8,14 @@
 enum { ADDRESS_MAX = 256 };
 
 /*
- * Checks an address that a client is to dial: ipc:///PATH or tcp://HOST:PORT, the latter only to this host unless
- * `insecure`. Fails with CONFIG_INVALID for the field `addr` and says what is wrong; `from` names where it was
+ * Checks an address that a client is to dial: ipc:///PATH, tls+tcp://HOST:PORT or tcp://HOST:PORT, the latter only to
+ * this host unless `insecure`. Fails with CONFIG_INVALID for the field `addr` and says what is wrong; `from` names where it was
  * given.
  */
 COF_CODE address_check(struct cof_slice address, bool insecure, const char *from, struct cof_error *err);
+
+/* Whether the connection has TLS. */
+bool address_is_tls(const char *address);
+
+/* The host of a tls+tcp:// address that was checked, without the brackets of IPv6; `host` has ADDRESS_MAX bytes. */
+void address_host(const char *address, char *host);

@@ -12,7 +12,7 @@ enum {
     SEND_MS = 1000,
     /* The server gives up when the time is over; its answer, which says more than ours could, needs a moment. */
     GRACE_MS = 100,
-    ADDRESSES_TEXT = 300,
+    ADDRESSES_TEXT = 460,
 };
 
 #define STATE(state) (1U << (state))
@@ -93,6 +93,11 @@ static void finish_late(struct call *call)
 static void finish_unreachable(struct call *call)
 {
     char addresses[ADDRESSES_TEXT];
+    if (channel_problems(call->channel, addresses, sizeof addresses)) {
+        cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED, "no server could be reached: %s", addresses));
+        finish(call);
+        return;
+    }
     channel_addresses(call->channel, addresses, sizeof addresses);
     cof_ignore(cof_fail(&call->err, COF_REASON_NOT_CONNECTED, "no server could be reached at %s; %s", addresses,
                         cof_reason_next_step(COF_REASON_NOT_CONNECTED)));

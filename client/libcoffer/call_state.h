@@ -88,6 +88,9 @@ size_t channel_connected(const struct channel *channel);
 bool channel_closing(struct channel *channel);
 /* "ipc:///a.sock, tcp://b:7480", for messages. */
 void channel_addresses(const struct channel *channel, char *to, size_t size);
+/* "tls+tcp://b:7480: what is wrong there" for each address at which somebody answers without being our server; false:
+ * none. Not with the channel's lock. */
+bool channel_problems(const struct channel *channel, char *to, size_t size);
 
 static inline void channel_lock(struct channel *channel)
 {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "client/libcoffer/call_state.h"
+#include "common/tls/session.h"
 
 /* Wakes the calls that wait for a connection. Called with a lock of the endpoint, which comes before the channel's. */
 static void on_connected(void *context)
@@ -21,7 +22,13 @@ static void on_connected(void *context)
 static cof_code add_endpoint(struct channel *channel, const char *address, struct cof_error *err)
 {
     const struct endpoint_options options = {
-        .address = address, .max_reply = CHANNEL_REPLY_MAX, .connected = on_connected, .context = channel};
+        .address = address,
+        .tls = channel->options.tls,
+        .tls_server_name = channel->options.tls_server_name,
+        .max_reply = CHANNEL_REPLY_MAX,
+        .connected = on_connected,
+        .context = channel,
+    };
     TRY(endpoint_new(&options, &channel->endpoints[channel->endpoint_count], err));
     channel->endpoint_count++;
     return COF_OK;
@@ -217,4 +224,21 @@ void channel_addresses(const struct channel *channel, char *to, size_t size)
             snprintf(to + used, size - used, "%s%s", i == 0 ? "" : ", ", endpoint_address(channel->endpoints[i]));
         used += written < 0 ? 0 : (size_t) written;
     }
+}
+
+bool channel_problems(const struct channel *channel, char *to, size_t size)
+{
+    size_t used = 0;
+    to[0] = '\0';
+    for (size_t i = 0; i < channel->endpoint_count && used < size; i++) {
+        char problem[COF_TLS_PROBLEM];
+        endpoint_problem(channel->endpoints[i], problem, sizeof problem);
+        if (problem[0] == '\0') {
+            continue;
+        }
+        const int written = snprintf(to + used, size - used, "%s%s: %s", used == 0 ? "" : "; ",
+                                     endpoint_address(channel->endpoints[i]), problem);
+        used += written < 0 ? 0 : (size_t) written;
+    }
+    return used > 0;
 }

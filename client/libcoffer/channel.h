@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "common/tls/context.h"
 
 /* The way to one or several servers, and the calls that are on it. Thread-safe. */
 
@@ -19,6 +20,8 @@ enum {
 struct channel_options {
     char *const *addresses;
     size_t address_count;
+    struct cof_tls *tls;         /* for tls+tcp:// addresses; must outlive the channel */
+    const char *tls_server_name; /* that their certificates must have; NULL: the host of the address */
     uint32_t connect_timeout_ms;
     const struct cof_clock *clock;
 };

@@ -5,6 +5,7 @@
 
 #include <coffer/version.h>
 
+#include "client/libcoffer/address.h"
 #include "client/libcoffer/failure.h"
 
 const char *coffer_version(void)
@@ -29,6 +30,28 @@ static cof_code open_credential(coffer_client *client, struct cof_error *err)
     return COF_OK;
 }
 
+static bool needs_tls(const struct settings *settings)
+{
+    for (size_t i = 0; i < settings->address_count; i++) {
+        if (address_is_tls(settings->addresses[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static cof_code open_tls(coffer_client *client, struct cof_error *err)
+{
+    const struct settings *settings = &client->settings;
+    const struct cof_tls_options options = {
+        .role = COF_TLS_CLIENT,
+        .certificate = {settings->client_cert, "client_cert"},
+        .key = {settings->client_key, "client_key"},
+        .ca = {settings->cacert, "cacert"},
+    };
+    return needs_tls(settings) ? cof_tls_new(&options, &client->tls, err) : COF_OK;
+}
+
 static void name_user_agent(coffer_client *client)
 {
     const char *application = client->settings.application_name;
@@ -42,10 +65,13 @@ static cof_code open_client(const char *text, coffer_client *client, struct cof_
     TRY(settings_read(text, environment_variable, &client->settings, err));
     TRY(memory_new(client->settings.memory, &client->memory, err));
     TRY(open_credential(client, err));
+    TRY(open_tls(client, err));
     name_user_agent(client);
     const struct channel_options options = {
         .addresses = client->settings.addresses,
         .address_count = client->settings.address_count,
+        .tls = client->tls,
+        .tls_server_name = client->settings.tls_server_name,
         .connect_timeout_ms = client->settings.connect_timeout_ms,
         .clock = &cof_system_clock,
     };
@@ -92,6 +118,7 @@ void coffer_client_close(coffer_client *client)
     channel_end(client->channel);
     batches_free(client->batches);
     channel_free(client->channel);
+    cof_tls_drop(client->tls);
     credential_drop(client->credential);
     memory_drop(client->memory);
     settings_done(&client->settings);

@@ -15,6 +15,7 @@
 struct coffer_client {
     struct settings settings;
     struct memory *memory;
+    struct cof_tls *tls; /* NULL: no address has it */
     struct channel *channel;
     struct batches *batches; /* NULL: resolves travel by themselves */
     pthread_mutex_t lock;    /* of `credential` */

@@ -3,17 +3,21 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <nng/supplemental/util/platform.h>
 
+#include "client/libcoffer/address.h"
 #include "client/libcoffer/link.h"
 #include "common/attr.h"
+#include "common/tls/session.h"
 
 enum {
     RECONNECT_MIN_MS = 10,
     RECONNECT_MAX_MS = 1000,
+    HANDSHAKE_MS = 10000,
     BUCKETS = 256,
 };
 
@@ -29,6 +33,7 @@ struct endpoint {
     struct endpoint_options options;
     char *address;
     bool ipc;
+    char name[ADDRESS_MAX]; /* that the server's certificate must have; empty: no TLS */
     nng_stream_dialer *dialer;
     nng_aio *dial;
     nng_aio *pause;
@@ -44,6 +49,7 @@ struct endpoint {
     uint32_t delay_ms; /* before the next try */
     uint32_t refusals;
     uint32_t next_id;
+    char problem[COF_TLS_PROBLEM]; /* of the last connection, if it did not get as far as the greeting */
     struct exchanges queue;
     struct exchanges open[BUCKETS]; /* by ID */
 };
@@ -235,6 +241,7 @@ static void on_pause(void *context)
 static void on_greeted(void *owner)
 {
     struct endpoint *endpoint = owner;
+    endpoint->problem[0] = '\0';
     atomic_store(&endpoint->connected, true);
     endpoint->options.connected(endpoint->options.context);
 }
@@ -269,6 +276,9 @@ static void on_arrived(struct parcel *reply, void *owner)
 static void on_ended(void *owner)
 {
     struct endpoint *endpoint = owner;
+    if (!endpoint_connected(endpoint)) {
+        link_problem(endpoint->current, endpoint->problem, sizeof endpoint->problem);
+    }
     endpoint->current = NULL;
     endpoint->refusals = 0;
     atomic_store(&endpoint->connected, false);
@@ -287,14 +297,21 @@ static void on_gone(void *owner)
 
 static const struct link_events events = {on_greeted, on_progress, on_arrived, on_ended, on_gone};
 
-static void use_stream(struct endpoint *endpoint, nng_stream *stream)
+static struct cof_stream *make_stream(const struct endpoint *endpoint, nng_stream *dialled)
 {
+    return endpoint->name[0] == '\0' ? cof_stream_plain(dialled)
+                                     : cof_stream_tls(dialled, endpoint->options.tls, endpoint->name, HANDSHAKE_MS);
+}
+
+static void use_stream(struct endpoint *endpoint, nng_stream *dialled)
+{
+    struct cof_stream *stream = make_stream(endpoint, dialled);
     const struct link_options options = {.events = &events,
                                          .owner = endpoint,
                                          .lock = &endpoint->lock,
                                          .ipc = endpoint->ipc,
                                          .max_reply = endpoint->options.max_reply};
-    endpoint->current = link_new(&options, stream);
+    endpoint->current = stream == NULL ? NULL : link_new(&options, stream);
     if (endpoint->current == NULL) {
         dial_later(endpoint);
         return;
@@ -331,7 +348,9 @@ static cof_code out_of_memory(struct cof_error *err)
 
 static cof_code make_dialer(struct endpoint *endpoint, struct cof_error *err)
 {
-    const int rv = nng_stream_dialer_alloc(&endpoint->dialer, endpoint->address);
+    /* TLS is ours; nng dials tcp. */
+    const char *below = address_is_tls(endpoint->address) ? endpoint->address + strlen("tls+") : endpoint->address;
+    const int rv = nng_stream_dialer_alloc(&endpoint->dialer, below);
     if (rv == NNG_ENOMEM) {
         return out_of_memory(err);
     }
@@ -343,6 +362,15 @@ static cof_code make_dialer(struct endpoint *endpoint, struct cof_error *err)
     /* Not every transport has it. */
     (void) nng_stream_dialer_set_bool(endpoint->dialer, NNG_OPT_TCP_KEEPALIVE, true);
     return COF_OK;
+}
+
+static void name_server(const struct endpoint_options *options, char *to)
+{
+    if (options->tls_server_name != NULL) {
+        (void) snprintf(to, ADDRESS_MAX, "%s", options->tls_server_name);
+    } else {
+        address_host(options->address, to);
+    }
 }
 
 static struct endpoint *make(const struct endpoint_options *options)
@@ -359,6 +387,9 @@ static struct endpoint *make(const struct endpoint_options *options)
         TAILQ_INIT(&endpoint->open[i]);
     }
     endpoint->ipc = strncmp(options->address, "ipc:", 4) == 0;
+    if (address_is_tls(options->address)) {
+        name_server(options, endpoint->name);
+    }
     endpoint->delay_ms = RECONNECT_MIN_MS;
     endpoint->next_id = nng_random();
     return endpoint;
@@ -428,6 +459,13 @@ const char *endpoint_address(const struct endpoint *endpoint)
 bool endpoint_connected(const struct endpoint *endpoint)
 {
     return atomic_load(&endpoint->connected);
+}
+
+void endpoint_problem(struct endpoint *endpoint, char *to, size_t size)
+{
+    lock(endpoint);
+    (void) snprintf(to, size, "%s", endpoint->problem);
+    unlock(endpoint);
 }
 
 /* --- Operations ----------------------------------------------------------------------------------------------- */

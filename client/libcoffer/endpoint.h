@@ -8,6 +8,7 @@
 
 #include "client/libcoffer/parcel.h"
 #include "common/error.h"
+#include "common/tls/context.h"
 
 /*
  * One address: a connection that is made, and made again, by itself, and the requests on it. Thread-safe.
@@ -40,7 +41,9 @@ struct exchange {
 
 struct endpoint_options {
     const char *address;
-    size_t max_reply; /* bytes of the largest frame that is received */
+    struct cof_tls *tls;         /* for an address with TLS */
+    const char *tls_server_name; /* NULL: the host of the address */
+    size_t max_reply;            /* bytes of the largest frame that is received */
     /*
      * Told on a thread of nng when there is a connection, with a lock of the endpoint: it must not block, and call
      * nothing here but endpoint_connected.
@@ -60,6 +63,8 @@ void endpoint_free(struct endpoint *endpoint);
 
 const char *endpoint_address(const struct endpoint *endpoint);
 bool endpoint_connected(const struct endpoint *endpoint);
+/* Copies why there is no connection although somebody answered at the address; empty if that is not known. */
+void endpoint_problem(struct endpoint *endpoint, char *to, size_t size);
 
 /*
  * Takes over the request, and completes the aio when it is on its way: 0, NNG_ETIMEDOUT if the connection did not take

@@ -1,6 +1,6 @@
 #include "client/libcoffer/link.h"
 
-#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/attr.h"
@@ -11,9 +11,11 @@ enum {
     BUFFER = 16384, /* what is received at once; larger frames are received into their parcel */
     GREETING = 8,
     LENGTH = 8,
-    SENDS = 8, /* parcels in one write; nng takes no more */
+    SENDS = COF_STREAM_PARTS, /* parcels in one write */
     /* Bytes of a write that gets no further parcel: what waits can still go another way, what is on the wire cannot. */
     SEND_BYTES = 65536,
+    TLS_ALERT = 0x15,
+    TLS_HANDSHAKE = 0x16,
     GREETING_MS = 10000,
     /* A server that takes no byte of a request for so long has lost its connection. */
     SEND_MS = 30000,
@@ -29,7 +31,7 @@ static const uint8_t greeting_of_rep[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0}
  */
 struct link {
     struct link_options options;
-    nng_stream *stream;
+    struct cof_stream *stream;
     nng_aio *receiver;
     nng_aio *sender;
     unsigned holds;
@@ -43,6 +45,8 @@ struct link {
     size_t wire_sent; /* bytes of the first one that are out */
 
     bool greeted;
+    bool stranger; /* what answers is no server */
+    bool tls;      /* it speaks TLS where we do not */
     struct parcel *partial;
     size_t partial_filled;
     size_t filled;
@@ -62,7 +66,7 @@ static void release(struct link *link)
     /* Also from inside of a callback of these. */
     nng_aio_reap(link->receiver);
     nng_aio_reap(link->sender);
-    nng_stream_free(link->stream);
+    cof_stream_free(link->stream);
     cof_wipe(link->buffer, sizeof link->buffer);
     free(link);
 }
@@ -88,8 +92,18 @@ void link_end(struct link *link)
     }
     link->ended = true;
     link->holds--;
-    nng_stream_close(link->stream);
+    cof_stream_close(link->stream);
     link->options.events->ended(link->options.owner);
+}
+
+void link_problem(const struct link *link, char *to, size_t size)
+{
+    cof_stream_problem(link->stream, to, size);
+    if (to[0] == '\0' && (link->tls || link->stranger)) {
+        (void) snprintf(to, size, "%s",
+                        link->tls ? "the server speaks TLS here; dial tls+tcp://"
+                                  : "what answers is no server of Coffer; check the address");
+    }
 }
 
 /* --- Sending -------------------------------------------------------------------------------------------------- */
@@ -139,12 +153,9 @@ void link_flush(struct link *link)
     if (count == 0) {
         return;
     }
-    const int failed = nng_aio_set_iov(link->sender, count, parts);
-    assert(failed == 0);
-    nng_aio_set_timeout(link->sender, SEND_MS);
     link->sending = true;
     link->holds++;
-    nng_stream_send(link->stream, link->sender);
+    cof_stream_send(link->stream, link->sender, parts, count, SEND_MS);
 }
 
 /* Frees what went out. */
@@ -176,7 +187,7 @@ static void on_sent(void *context)
     if (nng_aio_result(link->sender) != 0) {
         link_end(link);
     } else if (!link->ended) {
-        consume(link, nng_aio_count(link->sender));
+        consume(link, cof_stream_count(link->stream, link->sender));
         link->options.events->progress(link->options.owner);
         link_flush(link);
     }
@@ -193,10 +204,16 @@ typedef enum taken {
 
 static taken take_greeting(struct link *link, size_t *at)
 {
+    /* An alert of TLS is shorter than a greeting. */
+    link->tls = link->buffer[0] == TLS_ALERT || link->buffer[0] == TLS_HANDSHAKE;
+    if (link->tls) {
+        return TAKEN_BAD;
+    }
     if (link->filled < GREETING) {
         return TAKEN_SHORT;
     }
     if (memcmp(link->buffer, greeting_of_rep, GREETING) != 0) {
+        link->stranger = true;
         return TAKEN_BAD;
     }
     link->greeted = true;
@@ -287,11 +304,8 @@ static void receive(struct link *link)
         part.iov_buf = link->partial->frame + link->partial_filled;
         part.iov_len = link->partial->size - link->partial_filled;
     }
-    const int failed = nng_aio_set_iov(link->receiver, 1, &part);
-    assert(failed == 0);
-    nng_aio_set_timeout(link->receiver, link->greeted ? NNG_DURATION_INFINITE : GREETING_MS);
     link->holds++;
-    nng_stream_recv(link->stream, link->receiver);
+    cof_stream_recv(link->stream, link->receiver, part, link->greeted ? NNG_DURATION_INFINITE : GREETING_MS);
 }
 
 static void on_received(void *context)
@@ -302,7 +316,7 @@ static void on_received(void *context)
         link_end(link);
     } else if (!link->ended) {
         link->options.events->progress(link->options.owner);
-        if (take_all(link, nng_aio_count(link->receiver)) == TAKEN_BAD) {
+        if (take_all(link, cof_stream_count(link->stream, link->receiver)) == TAKEN_BAD) {
             link_end(link);
         }
     }
@@ -312,17 +326,17 @@ static void on_received(void *context)
     let_go(link);
 }
 
-struct link *link_new(const struct link_options *options, nng_stream *stream)
+struct link *link_new(const struct link_options *options, struct cof_stream *stream)
 {
     struct link *link = calloc(1, sizeof *link);
     if (link == NULL) {
-        nng_stream_free(stream);
+        cof_stream_free(stream);
         return NULL;
     }
     if (nng_aio_alloc(&link->receiver, on_received, link) != 0 ||
         nng_aio_alloc(&link->sender, on_sent, link) != 0) {
         nng_aio_free(link->receiver);
-        nng_stream_free(stream);
+        cof_stream_free(stream);
         free(link);
         return NULL;
     }

@@ -4,9 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include <nng/nng.h>
-
 #include "client/libcoffer/parcel.h"
+#include "common/tls/stream.h"
 
 /*
  * One connection to a server: bytes of a stream of nng, framed as nanomsg's REQ/REP is (docs/protocol.md, Bytes on the
@@ -35,13 +34,16 @@ struct link_options {
 };
 
 /* Takes over the stream, and begins to receive. NULL, and the stream is freed, if there is no memory. */
-struct link *link_new(const struct link_options *options, nng_stream *stream);
+struct link *link_new(const struct link_options *options, struct cof_stream *stream);
 
 /* Whether a parcel that is given now goes out with the next write. */
 bool link_ready(const struct link *link);
 /* Takes over a parcel for a link that is ready; it goes out with link_flush. */
 void link_put(struct link *link, struct parcel *parcel);
 void link_flush(struct link *link);
+
+/* Copies why there is no greeting from what answers; empty if that is not known. */
+void link_problem(const struct link *link, char *to, size_t size);
 
 /* Closes the stream. What was not sent is dropped; `ended` is called inside, `gone` later. Ending again does nothing. */
 void link_end(struct link *link);

@@ -102,13 +102,44 @@ static cof_code apply_addr(struct settings *settings, const struct given *given)
     }
 }
 
-static cof_code apply_token_file(struct settings *settings, const struct given *given)
+static cof_code copy_path(const struct given *given, char **ret_path)
 {
     if (given->value[0] == '\0' || strlen(given->value) >= SETTINGS_PATH) {
         return wrong(given, "write the path of a file");
     }
-    settings->token_file = strdup(given->value);
-    return settings->token_file == NULL ? no_memory(given->err) : COF_OK;
+    *ret_path = strdup(given->value);
+    return *ret_path == NULL ? no_memory(given->err) : COF_OK;
+}
+
+static cof_code apply_token_file(struct settings *settings, const struct given *given)
+{
+    return copy_path(given, &settings->token_file);
+}
+
+static cof_code apply_cacert(struct settings *settings, const struct given *given)
+{
+    return copy_path(given, &settings->cacert);
+}
+
+static cof_code apply_client_cert(struct settings *settings, const struct given *given)
+{
+    return copy_path(given, &settings->client_cert);
+}
+
+static cof_code apply_client_key(struct settings *settings, const struct given *given)
+{
+    return copy_path(given, &settings->client_key);
+}
+
+static cof_code apply_tls_server_name(struct settings *settings, const struct given *given)
+{
+    const size_t len = strlen(given->value);
+    const size_t host = strspn(given->value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:");
+    if (len == 0 || len > SETTINGS_HOST || host != len) {
+        return wrong(given, "write a host's name or address as it stands in the server's certificate");
+    }
+    settings->tls_server_name = strdup(given->value);
+    return settings->tls_server_name == NULL ? no_memory(given->err) : COF_OK;
 }
 
 static cof_code apply_workspace(struct settings *settings, const struct given *given)
@@ -437,6 +468,10 @@ void settings_done(struct settings *settings)
         free(settings->addresses[i]);
     }
     settings->address_count = 0;
-    free(settings->token_file);
-    settings->token_file = NULL;
+    char **texts[] = {&settings->token_file, &settings->cacert, &settings->client_cert, &settings->client_key,
+                      &settings->tls_server_name};
+    for (size_t i = 0; i < COF_COUNT(texts); i++) {
+        free(*texts[i]);
+        *texts[i] = NULL;
+    }
 }

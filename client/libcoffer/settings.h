@@ -15,6 +15,7 @@ enum {
     SETTINGS_ADDRESSES = 16,
     SETTINGS_APPLICATION = 64,
     SETTINGS_PATH = 4096,
+    SETTINGS_HOST = 253,
     SETTINGS_TIMEOUT_MS = 10000,
     SETTINGS_TIMEOUT_MAX_MS = 3600000,
     SETTINGS_CONNECT_TIMEOUT_MS = 3000,
@@ -26,7 +27,11 @@ enum {
 struct settings {
     char *addresses[SETTINGS_ADDRESSES];
     size_t address_count;
-    char *token_file;         /* NULL: none */
+    char *token_file;  /* NULL: none */
+    char *cacert;      /* NULL: the CAs of the system */
+    char *client_cert; /* NULL: none */
+    char *client_key;
+    char *tls_server_name;    /* NULL: the host of the address */
     const char *token;        /* the environment's COFFER_TOKEN, not copied; NULL: none */
     const char *address_from; /* where they were given, for messages */
     char workspace[COF_UUID_TEXT];

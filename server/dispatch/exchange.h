@@ -16,11 +16,11 @@ enum { EXCHANGE_PEER_TEXT = 80 };
 
 /* What is known of the peer; a copy, valid as long as the exchange. */
 struct exchange_peer {
-    const char *transport; /* "tcp", "ipc"; static */
+    const char *transport; /* "tcp", "tls", "ipc"; static */
     uint32_t connection;   /* the same for all requests of one connection */
     bool has_uid;          /* ipc only */
     uint32_t uid;
-    bool has_ip;                      /* tcp only */
+    bool has_ip;                      /* not ipc */
     uint8_t ip[16];                   /* IPv6, or IPv4 in its mapped form */
     char address[EXCHANGE_PEER_TEXT]; /* "127.0.0.1:4711", "pid 123" */
 };

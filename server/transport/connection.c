@@ -6,23 +6,28 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "common/encode.h"
 #include "common/secret.h"
+#include "common/tls/session.h"
 #include "server/transport/request.h"
 
 enum {
     BUFFER = 16384, /* what is received at once; larger frames are received into their request */
     GREETING = 8,
     LENGTH = 8,
-    SENDS = 8, /* replies in one write; nng takes no more */
+    SENDS = COF_STREAM_PARTS, /* replies in one write */
     SEND_TIMEOUT_LEAST_MS = 1000,
     PAUSE_BYTES = 8 << 20, /* replies that wait to be sent, after which nothing more is received */
     UNSENT_MOST = 64 << 20,
+    TOLD_PER_SECOND = 10, /* lines of the log about peers that nobody knows */
 };
 
 static const uint8_t greeting_of_rep[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
 static const uint8_t greeting_of_req[GREETING] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+
+TAILQ_HEAD(strangers, connection);
 
 struct connections {
     const struct transport_options *options;
@@ -31,6 +36,10 @@ struct connections {
     struct connection *first;
     uint32_t count;
     uint32_t last_number;
+    struct strangers strangers; /* the oldest first */
+    uint32_t stranger_count;
+    int64_t told_second;
+    uint32_t told;
     _Atomic uint32_t in_flight;
 };
 
@@ -44,7 +53,9 @@ struct connection {
     struct connection *next; /* of all; with the lock of all */
     struct connection **link;
     struct connection *doomed;
-    nng_stream *stream;
+    bool stranger; /* it has not greeted yet; with the lock of all, as is the link */
+    TAILQ_ENTRY(connection) stranger_link;
+    struct cof_stream *stream;
     nng_aio *receiver;
     nng_aio *sender;
     bool ipc;
@@ -78,10 +89,21 @@ struct connection {
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
+/* With the lock of all. */
+static void be_known(struct connection *connection)
+{
+    if (connection->stranger) {
+        connection->stranger = false;
+        connection->all->stranger_count--;
+        TAILQ_REMOVE(&connection->all->strangers, connection, stranger_link);
+    }
+}
+
 static void unlink_connection(struct connection *connection)
 {
     struct connections *all = connection->all;
     (void) pthread_mutex_lock(&all->lock);
+    be_known(connection);
     *connection->link = connection->next;
     if (connection->next != NULL) {
         connection->next->link = connection->link;
@@ -101,7 +123,7 @@ static void release(struct connection *connection)
     /* Also from inside of a callback of these. */
     nng_aio_reap(connection->receiver);
     nng_aio_reap(connection->sender);
-    nng_stream_free(connection->stream);
+    cof_stream_free(connection->stream);
     (void) pthread_mutex_destroy(&connection->lock);
     cof_wipe(connection->buffer, sizeof connection->buffer);
     free(connection);
@@ -150,7 +172,7 @@ static struct request *end_locked(struct connection *connection)
     if (!connection->ended) {
         connection->ended = true;
         connection->holds--;
-        nng_stream_close(connection->stream);
+        cof_stream_close(connection->stream);
     }
     return over;
 }
@@ -211,12 +233,9 @@ static void send_locked(struct connection *connection)
     if (count == 0) {
         return;
     }
-    const int failed = nng_aio_set_iov(connection->sender, count, parts);
-    assert(failed == 0);
-    nng_aio_set_timeout(connection->sender, (nng_duration) timeout_ms);
     connection->sending = true;
     connection->holds++;
-    nng_stream_send(connection->stream, connection->sender);
+    cof_stream_send(connection->stream, connection->sender, parts, count, (nng_duration) timeout_ms);
 }
 
 /* Takes what was sent from the wire; returns the requests that are over. */
@@ -261,7 +280,7 @@ static void on_sent(void *context)
     connection->sending = false;
     connection->holds--;
     if (result == 0) {
-        over = consume(connection, nng_aio_count(connection->sender));
+        over = consume(connection, cof_stream_count(connection->stream, connection->sender));
     }
     if (result != 0 || connection->ended || holds_last(over)) {
         over = join(over, end_locked(connection));
@@ -365,6 +384,9 @@ static taken take_greeting(struct connection *connection, size_t *at)
     if (!cof_slice_equal(cof_slice_of(connection->buffer, GREETING), expected)) {
         return TAKEN_BAD;
     }
+    (void) pthread_mutex_lock(&connection->all->lock);
+    be_known(connection);
+    (void) pthread_mutex_unlock(&connection->all->lock);
     connection->greeted = true;
     connection->begun_us = 0;
     *at = GREETING;
@@ -495,10 +517,7 @@ static void receive_locked(struct connection *connection)
         part.iov_buf = connection->partial->frame + connection->partial_filled;
         part.iov_len = connection->partial->frame_size - connection->partial_filled;
     }
-    const int failed = nng_aio_set_iov(connection->receiver, 1, &part);
-    assert(failed == 0);
-    nng_aio_set_timeout(connection->receiver, receive_timeout(connection));
-    nng_stream_recv(connection->stream, connection->receiver);
+    cof_stream_recv(connection->stream, connection->receiver, part, receive_timeout(connection));
 }
 
 /* Goes on after requests were taken; returns what is over. */
@@ -519,17 +538,46 @@ static struct request *go_on(struct connection *connection, taken result)
     return NULL;
 }
 
+/* Whether a line about strangers may be logged now: they must not fill the log. */
+static bool may_tell(struct connections *all)
+{
+    const int64_t second = cof_clock_monotonic(all->options->clock) / 1000000;
+    (void) pthread_mutex_lock(&all->lock);
+    if (second != all->told_second) {
+        all->told_second = second;
+        all->told = 0;
+    }
+    const bool may = all->told++ < TOLD_PER_SECOND;
+    (void) pthread_mutex_unlock(&all->lock);
+    return may;
+}
+
+/* Why a peer has not even greeted. */
+static void tell_problem(struct connection *connection)
+{
+    char problem[COF_TLS_PROBLEM];
+    cof_stream_problem(connection->stream, problem, sizeof problem);
+    if (problem[0] != '\0' && may_tell(connection->all)) {
+        COF_LOG(connection->all->options->log, COF_LOG_INFO, "tls_refused",
+                "there was no TLS connection with a peer", cof_log_text("peer", connection->peer.address),
+                cof_log_text("problem", problem));
+    }
+}
+
 static void on_received(void *context)
 {
     struct connection *connection = context;
     const bool received = nng_aio_result(connection->receiver) == 0;
+    if (!received && !connection->greeted) {
+        tell_problem(connection);
+    }
     taken result = TAKEN_BAD;
     if (received) {
         (void) pthread_mutex_lock(&connection->lock);
         connection->taking = true;
         (void) pthread_mutex_unlock(&connection->lock);
         connection->now_us = cof_clock_monotonic(connection->all->options->clock);
-        result = take_all(connection, nng_aio_count(connection->receiver));
+        result = take_all(connection, cof_stream_count(connection->stream, connection->receiver));
     }
     (void) pthread_mutex_lock(&connection->lock);
     struct request *over = go_on(connection, result);
@@ -584,7 +632,7 @@ static void describe(nng_stream *stream, const char *transport, struct exchange_
     }
 }
 
-static struct connection *connection_new(struct connections *all, nng_stream *stream, const char *transport)
+static struct connection *connection_new(struct connections *all, struct cof_stream *stream, const char *transport)
 {
     struct connection *connection = calloc(1, sizeof *connection);
     if (connection == NULL) {
@@ -600,7 +648,7 @@ static struct connection *connection_new(struct connections *all, nng_stream *st
     connection->all = all;
     connection->stream = stream;
     connection->queue_end = &connection->queue;
-    describe(stream, transport, &connection->peer);
+    describe(cof_stream_below(stream), transport, &connection->peer);
     connection->ipc = strcmp(transport, "ipc") == 0;
     return connection;
 }
@@ -620,17 +668,58 @@ static bool link_connection(struct connection *connection)
         }
         all->first = connection;
         all->count++;
+        connection->stranger = true;
+        TAILQ_INSERT_TAIL(&all->strangers, connection, stranger_link);
+        all->stranger_count++;
     }
     (void) pthread_mutex_unlock(&all->lock);
     return linked;
 }
 
-void connections_add(struct connections *connections, nng_stream *stream, const char *transport)
+/* The oldest of the strangers, held, if there are too many of them. */
+static struct connection *stranger_over_limit(struct connections *connections)
+{
+    struct connection *oldest = NULL;
+    (void) pthread_mutex_lock(&connections->lock);
+    if (connections->stranger_count > connections->options->max_strangers) {
+        oldest = TAILQ_FIRST(&connections->strangers);
+        be_known(oldest);
+        (void) pthread_mutex_lock(&oldest->lock);
+        if (oldest->holds > 0) {
+            oldest->holds++;
+        }
+        const bool held = oldest->holds > 0;
+        (void) pthread_mutex_unlock(&oldest->lock);
+        oldest = held ? oldest : NULL;
+    }
+    (void) pthread_mutex_unlock(&connections->lock);
+    return oldest;
+}
+
+static void limit_strangers(struct connections *connections)
+{
+    struct connection *oldest = stranger_over_limit(connections);
+    if (oldest == NULL) {
+        return;
+    }
+    if (may_tell(connections)) {
+        COF_LOG(connections->options->log, COF_LOG_WARN, "too_many_strangers",
+                "a connection that has not greeted gave way to a new one",
+                cof_log_text("peer", oldest->peer.address),
+                cof_log_number("max_strangers", connections->options->max_strangers));
+    }
+    (void) pthread_mutex_lock(&oldest->lock);
+    oldest->holds--;
+    struct request *over = end_locked(oldest);
+    unlock(oldest, over);
+}
+
+void connections_add(struct connections *connections, struct cof_stream *stream, const char *transport)
 {
     const struct transport_options *options = connections->options;
     struct connection *connection = connection_new(connections, stream, transport);
     if (connection == NULL) {
-        nng_stream_free(stream);
+        cof_stream_free(stream);
         return;
     }
     if (!link_connection(connection)) {
@@ -645,6 +734,7 @@ void connections_add(struct connections *connections, nng_stream *stream, const 
     send_locked(connection);
     receive_locked(connection);
     unlock(connection, NULL);
+    limit_strangers(connections);
 }
 
 /* --- All of them ---------------------------------------------------------------------------------------------- */
@@ -656,6 +746,7 @@ struct connections *connections_new(const struct transport_options *options)
         return NULL;
     }
     connections->options = options;
+    TAILQ_INIT(&connections->strangers);
     (void) pthread_mutex_init(&connections->lock, NULL);
     (void) pthread_cond_init(&connections->all_gone, NULL);
     return connections;

@@ -3,8 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <nng/nng.h>
-
+#include "common/tls/stream.h"
 #include "server/transport/transport.h"
 
 /*
@@ -19,8 +18,12 @@ struct connections;
 /* `options` must outlive them. NULL if there is no memory. */
 struct connections *connections_new(const struct transport_options *options);
 
-/* Takes over a stream that was accepted. `transport` is "tcp" or "ipc". A connection over the limit is closed. */
-void connections_add(struct connections *connections, nng_stream *stream, const char *transport);
+/*
+ * Takes over a stream that was accepted. `transport` is "tcp", "tls" or "ipc". A connection over the limit is closed. If
+ * too many have not greeted yet, the oldest of them gives way: whoever opens connections and says nothing shuts nobody
+ * out.
+ */
+void connections_add(struct connections *connections, struct cof_stream *stream, const char *transport);
 
 /* Requests whose reply is not out yet. */
 uint32_t connections_in_flight(const struct connections *connections);

@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define TLS "tls+tcp://"
+
 enum {
     ADDRESS_SIZE = 256,
     ACCEPT_PAUSE_MS = 50, /* after a failure, such as no descriptor left */
@@ -20,7 +22,8 @@ struct listener {
     struct connections *connections;
     nng_stream_listener *stream;
     nng_aio *acceptor;
-    nng_aio *pause; /* one that has slept would later take a timeout for success (nng 1.5) */
+    nng_aio *pause;                  /* one that has slept would later take a timeout for success (nng 1.5) */
+    struct certificate *certificate; /* NULL: no TLS */
     const char *transport;
     atomic_bool closed;
     char address[ADDRESS_SIZE];
@@ -47,7 +50,8 @@ static cof_code check_tcp(const struct transport_options *options, const char *a
     return bad_address(
         err, address,
         "plain tcp:// shows every secret to whoever listens on the network, so it is refused on other "
-        "than loopback addresses; set transport.insecure_tcp to true to do it all the same");
+        "than loopback addresses; listen on tls+tcp://, or set transport.insecure_tcp to true to do it all the "
+        "same");
 }
 
 static bool answers(const char *path)
@@ -85,6 +89,11 @@ static cof_code check_ipc(const char *address, struct cof_error *err)
     return COF_OK;
 }
 
+bool listener_is_tls(const char *address)
+{
+    return strncmp(address, TLS, strlen(TLS)) == 0;
+}
+
 static cof_code check_address(const struct transport_options *options, const char *address, struct cof_error *err)
 {
     if (strncmp(address, "tcp://", 6) == 0) {
@@ -93,7 +102,11 @@ static cof_code check_address(const struct transport_options *options, const cha
     if (strncmp(address, "ipc://", 6) == 0) {
         return check_ipc(address, err);
     }
-    return bad_address(err, address, "the scheme is not known; write tcp://HOST:PORT or ipc://PATH");
+    if (listener_is_tls(address)) {
+        return COF_OK;
+    }
+    return bad_address(err, address,
+                       "the scheme is not known; write tls+tcp://HOST:PORT, tcp://HOST:PORT or ipc://PATH");
 }
 
 /* --- Accepting ------------------------------------------------------------------------------------------------ */
@@ -101,6 +114,20 @@ static cof_code check_address(const struct transport_options *options, const cha
 static void accept_next(struct listener *listener)
 {
     nng_stream_listener_accept(listener->stream, listener->acceptor);
+}
+
+static void begin_connection(struct listener *listener, nng_stream *accepted)
+{
+    struct cof_stream *stream = NULL;
+    if (listener->certificate == NULL) {
+        stream = cof_stream_plain(accepted);
+    } else {
+        AUTO(cof_tls_cleanup) struct cof_tls *tls = certificate_now(listener->certificate);
+        stream = cof_stream_tls(accepted, tls, NULL, (nng_duration) listener->options->handshake_timeout_ms);
+    }
+    if (stream != NULL) {
+        connections_add(listener->connections, stream, listener->transport);
+    }
 }
 
 static void on_accepted(void *context)
@@ -119,7 +146,7 @@ static void on_accepted(void *context)
         nng_sleep_aio(ACCEPT_PAUSE_MS, listener->pause);
         return;
     }
-    connections_add(listener->connections, nng_aio_get_output(listener->acceptor, 0), listener->transport);
+    begin_connection(listener, nng_aio_get_output(listener->acceptor, 0));
     accept_next(listener);
 }
 
@@ -145,7 +172,9 @@ static int configure(struct listener *listener)
 
 static int open_stream(struct listener *listener, const char *address)
 {
-    int result = nng_stream_listener_alloc(&listener->stream, address);
+    /* TLS is ours; nng listens for tcp. */
+    const char *below = listener_is_tls(address) ? address + strlen("tls+") : address;
+    int result = nng_stream_listener_alloc(&listener->stream, below);
     if (result == 0) {
         result = configure(listener);
     }
@@ -163,7 +192,7 @@ static void remember_address(struct listener *listener, const char *address)
     const char *colon = strrchr(address, ':');
     int port = 0;
     (void) snprintf(listener->address, ADDRESS_SIZE, "%s", address);
-    if (strcmp(listener->transport, "tcp") == 0 && strcmp(colon, ":0") == 0 &&
+    if (strcmp(listener->transport, "ipc") != 0 && strcmp(colon, ":0") == 0 &&
         nng_stream_listener_get_int(listener->stream, NNG_OPT_TCP_BOUND_PORT, &port) == 0) {
         /* Behind the colon of the copy, where the 0 stood. */
         char *place = strrchr(listener->address, ':') + 1;
@@ -171,17 +200,26 @@ static void remember_address(struct listener *listener, const char *address)
     }
 }
 
-cof_code listener_new(const struct transport_options *options, const char *address, struct connections *connections,
-                      struct listener **ret_listener, struct cof_error *err)
+static const char *transport_of(const char *address)
 {
-    TRY(check_address(options, address, err));
+    if (strncmp(address, "ipc://", strlen("ipc://")) == 0) {
+        return "ipc";
+    }
+    return listener_is_tls(address) ? "tls" : "tcp";
+}
+
+cof_code listener_new(const struct listener_options *options, const char *address, struct listener **ret_listener,
+                      struct cof_error *err)
+{
+    TRY(check_address(options->transport, address, err));
     struct listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for a listener");
     }
-    listener->options = options;
-    listener->connections = connections;
-    listener->transport = strncmp(address, "ipc://", 6) == 0 ? "ipc" : "tcp";
+    listener->options = options->transport;
+    listener->connections = options->connections;
+    listener->transport = transport_of(address);
+    listener->certificate = listener_is_tls(address) ? options->certificate : NULL;
     const int result = open_stream(listener, address);
     if (result != 0) {
         listener_free(listener);

@@ -1,14 +1,25 @@
 #pragma once
 
+#include "server/transport/certificate.h"
 #include "server/transport/connection.h"
 
 /* One address that is listened on. What it accepts becomes a connection. */
 
 struct listener;
 
-/* Checks the address and listens; the failures are those of transport_start. `options` must outlive it. */
-COF_CODE listener_new(const struct transport_options *options, const char *address, struct connections *connections,
-                      struct listener **ret_listener, struct cof_error *err);
+/* All of these must outlive it. */
+struct listener_options {
+    const struct transport_options *transport;
+    struct connections *connections;
+    struct certificate *certificate; /* for tls+tcp://; NULL if no address has it */
+};
+
+/* Whether the address needs a certificate. */
+bool listener_is_tls(const char *address);
+
+/* Checks the address and listens; the failures are those of transport_start. */
+COF_CODE listener_new(const struct listener_options *options, const char *address, struct listener **ret_listener,
+                      struct cof_error *err);
 
 /* The address as it can be dialled: with the port that the system chose. */
 const char *listener_address(const struct listener *listener);

@@ -10,9 +10,30 @@ enum { ADDRESSES_MAX = 16 };
 struct transport {
     struct transport_options options;
     struct connections *connections;
+    struct certificate *certificate; /* NULL: no address needs one */
     struct listener *listeners[ADDRESSES_MAX];
     size_t listener_count;
 };
+
+static bool needs_certificate(const struct transport_options *options)
+{
+    for (size_t i = 0; i < options->address_count; i++) {
+        if (listener_is_tls(options->addresses[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static cof_code listen_everywhere(struct transport *transport, struct cof_error *err)
+{
+    const struct listener_options options = {&transport->options, transport->connections, transport->certificate};
+    for (size_t i = 0; i < transport->options.address_count; i++) {
+        TRY(listener_new(&options, transport->options.addresses[i], &transport->listeners[i], err));
+        transport->listener_count++;
+    }
+    return COF_OK;
+}
 
 static cof_code start(struct transport *transport, struct cof_error *err)
 {
@@ -25,11 +46,10 @@ static cof_code start(struct transport *transport, struct cof_error *err)
         return cof_fail(err, COF_REASON_CONFIG_INVALID, "transport.listen must have 1 to %d addresses",
                         ADDRESSES_MAX);
     }
-    for (size_t i = 0; i < options->address_count; i++) {
-        TRY(listener_new(options, options->addresses[i], transport->connections, &transport->listeners[i], err));
-        transport->listener_count++;
+    if (needs_certificate(options)) {
+        TRY(certificate_new(&options->certificate, &transport->certificate, err));
     }
-    return COF_OK;
+    return listen_everywhere(transport, err);
 }
 
 cof_code transport_start(const struct transport_options *options, struct transport **ret_transport,
@@ -54,6 +74,11 @@ const char *transport_address(const struct transport *transport, size_t index)
     return listener_address(transport->listeners[index]);
 }
 
+cof_code transport_reload(struct transport *transport, struct cof_error *err)
+{
+    return transport->certificate == NULL ? COF_OK : certificate_reload(transport->certificate, err);
+}
+
 void transport_drain(struct transport *transport)
 {
     for (size_t i = 0; i < transport->listener_count; i++) {
@@ -75,5 +100,6 @@ void transport_free(struct transport *transport)
         listener_free(transport->listeners[i]);
     }
     connections_free(transport->connections);
+    certificate_free(transport->certificate);
     free(transport);
 }

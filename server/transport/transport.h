@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "server/dispatch/exchange.h"
+#include "server/transport/certificate.h"
 
 /*
  * Listens, and speaks nanomsg's REQ/REP protocol with whoever connects: frames in, frames out. Callbacks run on nng's
@@ -16,16 +17,19 @@
 struct transport;
 
 struct transport_options {
-    const char *const *addresses; /* "tcp://127.0.0.1:7480", "ipc:///run/coffer/coffer.sock" */
+    const char *const *addresses; /* "tls+tcp://0.0.0.0:7443", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;           /* allow plain tcp:// on other than loopback addresses */
-    uint32_t ipc_mode;           /* permissions of the socket file, e.g. 0660 */
-    uint32_t max_waiting;        /* requests that may wait for an answer (16384) */
-    uint32_t max_request;        /* bytes of a request frame */
-    uint32_t max_per_peer;       /* requests in flight on one connection */
-    uint32_t max_peers;          /* connections */
-    uint32_t max_malformed;      /* undecodable frames after which a connection is closed (3) */
-    uint32_t receive_timeout_ms; /* for the rest of a greeting or request that has begun */
+    bool insecure_tcp;                      /* allow plain tcp:// on other than loopback addresses */
+    uint32_t ipc_mode;                      /* permissions of the socket file, e.g. 0660 */
+    uint32_t max_waiting;                   /* requests that may wait for an answer (16384) */
+    uint32_t max_request;                   /* bytes of a request frame */
+    uint32_t max_per_peer;                  /* requests in flight on one connection */
+    uint32_t max_peers;                     /* connections */
+    uint32_t max_strangers;                 /* connections that have not greeted yet */
+    struct certificate_options certificate; /* for tls+tcp:// */
+    uint32_t handshake_timeout_ms;          /* of TLS */
+    uint32_t max_malformed;                 /* undecodable frames after which a connection is closed (3) */
+    uint32_t receive_timeout_ms;            /* for the rest of a greeting or request that has begun */
     const struct cof_clock *clock;
     const struct cof_log *log;
     /* Takes a request; must not block. Called on any thread. */
@@ -46,6 +50,9 @@ COF_CODE transport_start(const struct transport_options *options, struct transpo
 
 /* The addresses listened on, with the port that the system chose where 0 was asked for. */
 const char *transport_address(const struct transport *transport, size_t index);
+
+/* Reads the certificate's files again, for the handshakes to come. CONFIG_INVALID, and the old one stays. */
+COF_CODE transport_reload(struct transport *transport, struct cof_error *err);
 
 /* Stops taking new connections; requests that arrive on old ones are still given to submit, which refuses them. */
 void transport_drain(struct transport *transport);

@@ -50,7 +50,7 @@ static bool is_address(const char *name)
 }
 
 /* An address is checked as one, and is not sent as a server's name (RFC 6066). */
-static bool expect(SSL *ssl, const char *name)
+static bool expect(SSL *ssl, char *name)
 {
     if (is_address(name)) {
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
@@ -78,7 +78,7 @@ static bool prepare(struct cof_tls_session *session, const char *name)
     }
     SSL_set_connect_state(session->ssl);
     session->name = strdup(name);
-    return session->name != NULL && expect(session->ssl, name);
+    return session->name != NULL && expect(session->ssl, session->name);
 }
 
 struct cof_tls_session *cof_tls_session_new(struct cof_tls *tls, const char *name)

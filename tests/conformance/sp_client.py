@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A client of Coffer that shares no code with it: Python's standard library only.
 
-It has its own reader of .proto files, its own protobuf encoding and its own SP framing over TCP and IPC, all written
+It has its own reader of .proto files, its own protobuf encoding and its own SP framing over TCP, TLS and IPC, all written
 from docs/protocol.md. The integration tests use it as a module; as a command it makes one call:
 
   sp_client.py ADDRESS METHOD [--token-file FILE] [--json REQUEST] [--timeout-ms N]
@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -244,7 +245,8 @@ class Response:
 class Connection:
     """One SP connection of a REQ peer. Calls may overlap: send() gives a number that receive() takes."""
 
-    def __init__(self, address, timeout=90):
+    def __init__(self, address, timeout=90, tls=None, server_name=None):
+        """`tls` is an ssl.SSLContext, for tls+tcp://."""
         scheme, _, rest = address.partition("://")
         self.ipc = scheme == "ipc"
         if self.ipc:
@@ -255,9 +257,14 @@ class Connection:
             host, _, port = rest.rpartition(":")
             self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if scheme == "tls+tcp":
+                self._or_close(lambda: self._start_tls(tls, server_name or host.strip("[]")))
         self._or_close(self._greet)
         self.last = int.from_bytes(os.urandom(3), "big")
         self.waiting = {}
+
+    def _start_tls(self, tls, server_name):
+        self.socket = (tls or ssl.create_default_context()).wrap_socket(self.socket, server_hostname=server_name)
 
     def _greet(self):
         self.socket.sendall(b"\0SP\0\0\x30\0\0")

@@ -20,6 +20,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 
 from cofferd import BUILD, ROOT, Dev  # noqa: E402
 
+TLS_PORT = ":7443"
 IN_ETC = "<!-- folder: /etc/coffer -->"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 PATIENCE = 120  # seconds for one command
@@ -118,6 +120,8 @@ class Reader:
 
     def __init__(self, dev):
         self.dev = dev
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-pages-", dir="/tmp"))
         self.home = self.folder / "home"
         self.project = self.folder / "coffer"
@@ -145,6 +149,8 @@ class Reader:
             "COFFERD_KEYS__ROOT_KEY_FILE": str(self.etc / "root.key"),
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.run}/coffer.sock",
             "COFFERD_SERVER__STATE_DIR": str(self.folder / "state"),
+            "COFFERD_TLS__CERTIFICATE": str(self.etc / "tls.pem"),
+            "COFFERD_TLS__KEY": str(self.etc / "tls.key"),
         }
         return Shell(self.etc if in_etc else self.project, {**kept, **here})
 
@@ -157,6 +163,10 @@ class Reader:
             text = text.replace(str(path), read)
         return text
 
+    def as_typed(self, command):
+        """The command with a port that is free, whatever else runs on this machine."""
+        return command.replace(TLS_PORT, f":{self.port}")
+
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -165,7 +175,7 @@ def run_block(reader, shell, block):
     """The block as it should be: as it is, where only what is volatile differs."""
     lines = []
     for command, shown in commands_of(block):
-        printed = reader.as_read(shell.run(command))
+        printed = reader.as_read(shell.run(reader.as_typed(command)))
         lines += [f"$ {command}\n", shown if steady(shown) == steady(printed) else printed]
     return "".join(lines)
 

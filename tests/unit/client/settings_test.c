@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "client/libcoffer/address.h"
 #include "client/libcoffer/settings.h"
 #include "tests/support/test.h"
 
@@ -88,6 +89,40 @@ static void all_settings_are_read_from_the_text(void)
     CHECK_INT(settings.coalesce_requests, 7);
     CHECK_INT(settings.coalesce_wait_ms, 5);
     settings_done(&settings);
+}
+
+static void tls_is_for_any_host_and_its_files_come_from_text_or_environment(void)
+{
+    static const char *const environment[] = {"COFFER_CACERT",
+                                              "/ca.pem",
+                                              "COFFER_CLIENT_CERT",
+                                              "/c.pem",
+                                              "COFFER_CLIENT_KEY",
+                                              "/c.key",
+                                              "COFFER_TLS_SERVER_NAME",
+                                              "vault.example",
+                                              NULL};
+    static const char *const hosts[][2] = {{"tls+tcp://vault.example:7443", "vault.example"},
+                                           {"tls+tcp://10.1.2.3:1", "10.1.2.3"},
+                                           {"tls+tcp://[2001:db8::1]:7443", "2001:db8::1"}};
+    struct settings settings;
+    struct cof_error err;
+    CHECK_OK(read_with(environment, "addr=tls+tcp://10.1.2.3:1,tls+tcp://vault.example:7443 client_key=/own.key",
+                       &settings, &err),
+             &err);
+    CHECK_INT(settings.address_count, 2);
+    CHECK_TEXT(settings.cacert, "/ca.pem");
+    CHECK_TEXT(settings.client_cert, "/c.pem");
+    CHECK_TEXT(settings.client_key, "/own.key");
+    CHECK_TEXT(settings.tls_server_name, "vault.example");
+    settings_done(&settings);
+    for (size_t i = 0; i < COF_COUNT(hosts); i++) {
+        char host[ADDRESS_MAX];
+        CHECK(address_is_tls(hosts[i][0]));
+        address_host(hosts[i][0], host);
+        CHECK_TEXT(host, hosts[i][1]);
+    }
+    CHECK(!address_is_tls("tcp://localhost:1"));
 }
 
 static void text_wins_over_environment(void)
@@ -198,6 +233,10 @@ static void values_are_checked_one_by_one(void)
     CHECK_REFUSED("environment=-x", "environment", "1 to 100 of");
     CHECK_REFUSED("environment=a/b", "environment", "1 to 100 of");
     CHECK_REFUSED("token_file=''", "token_file", "path of a file");
+    CHECK_REFUSED("cacert=''", "cacert", "path of a file");
+    CHECK_REFUSED("client_cert=''", "client_cert", "path of a file");
+    CHECK_REFUSED("client_key=''", "client_key", "path of a file");
+    CHECK_REFUSED("tls_server_name=a/b", "tls_server_name", "host's name or address");
     CHECK_REFUSED("application_name=''", "application_name", "1 to 64 characters");
     CHECK_REFUSED("application_name='a\x01'", "application_name", "1 to 64 characters");
     CHECK_REFUSED("application_name=01234567890123456789012345678901234567890123456789012345678901234",
@@ -214,7 +253,9 @@ static void addresses_are_checked_one_by_one(void)
     CHECK_REFUSED("addr=ipc:///a,", "addr", "an address is empty");
     CHECK_REFUSED("addr=localhost:7480", "addr", "has no transport that is known");
     CHECK_REFUSED("addr=http://localhost", "addr", "has no transport that is known");
-    CHECK_REFUSED("addr=tls+tcp://a:1", "addr", "this version does not offer");
+    CHECK_REFUSED("addr=wss://a:1", "addr", "this version does not offer");
+    CHECK_REFUSED("addr=tls+tcp://a", "addr", "not tls+tcp://HOST:PORT");
+    CHECK_REFUSED("addr=tls+tcp://a:0", "addr", "port of 1 to 65535");
     CHECK_REFUSED("addr=ipc://a", "addr", "no absolute path");
     CHECK_REFUSED("addr=ipc:///", "addr", "no absolute path");
     CHECK_REFUSED("addr=tcp://", "addr", "not tcp://HOST:PORT");
@@ -280,7 +321,8 @@ static void random_text_never_does_more_than_fail(void)
 }
 
 TEST_MAIN(TEST(everything_has_a_default), TEST(all_settings_are_read_from_the_text),
-          TEST(text_wins_over_environment), TEST(failure_in_the_environment_names_the_variable),
+          TEST(tls_is_for_any_host_and_its_files_come_from_text_or_environment), TEST(text_wins_over_environment),
+          TEST(failure_in_the_environment_names_the_variable),
           TEST(two_variables_for_the_token_contradict_each_other),
           TEST(token_in_the_text_is_refused_without_showing_it), TEST(malformed_text_is_refused),
           TEST(text_over_the_limit_is_refused), TEST(unknown_setting_gets_a_suggestion),

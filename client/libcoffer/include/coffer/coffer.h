@@ -64,8 +64,9 @@ typedef struct coffer_client coffer_client;
  * single quotes; a backslash takes the next character as it is. What is not given there is taken from the
  * environment:
  *
- *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH or tcp://HOST:PORT. A call goes
- *                                           to one that is connected. Default: ipc:///run/coffer/coffer.sock
+ *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH, tls+tcp://HOST:PORT or
+ *                                           tcp://HOST:PORT. A call goes to one that is connected. Default:
+ *                                           ipc:///run/coffer/coffer.sock
  *   token_file          COFFER_TOKEN_FILE   file with the token, read once. Or the token itself in COFFER_TOKEN, or with
  *                                           coffer_client_set_token; it is not taken from `settings`, since those end
  *                                           up in argument lists and logs
@@ -81,6 +82,13 @@ typedef struct coffer_client coffer_client;
  *   coalesce_wait                           longest time for which they are gathered. Default: 20ms
  *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
  *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
+ *   cacert              COFFER_CACERT       file of the CAs in PEM whose certificates servers may have, for tls+tcp://.
+ *                                           Default: the system's. The files of TLS are read once
+ *   client_cert         COFFER_CLIENT_CERT  file of the client's certificate in PEM, followed by those that lead to its
+ *                                           CA, where servers ask for one
+ *   client_key          COFFER_CLIENT_KEY   file of its key in PEM, not encrypted; only its owner may use it
+ *   tls_server_name     COFFER_TLS_SERVER_NAME  host's name or address that a server's certificate must have. Default:
+ *                                           the host of the address
  *
  * Without a token only calls that need none succeed.
  *

@@ -1,0 +1,382 @@
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <nng/nng.h>
+#include <nng/supplemental/util/platform.h>
+
+#include "common/tls/stream.h"
+#include "tests/support/test.h"
+#include "tests/unit/tls/certificates.h"
+
+/* Streams over loopback: large messages, peers that vanish, say nothing or are refused, and ends of every kind. */
+
+enum {
+    LARGE = 3 << 20,
+    PATIENCE_MS = 60000,
+    SHORT_MS = 200,
+    PART = 8192,
+};
+
+struct two {
+    struct cof_tls *server_tls;
+    struct cof_tls *client_tls;
+    nng_stream_listener *listener;
+    nng_stream_dialer *dialer;
+    nng_aio *accept;
+    nng_aio *dial;
+    nng_aio *aios[4]; /* recv and send of the server, then of the client */
+    struct cof_stream *server;
+    struct cof_stream *client;
+    int raw; /* the client's end as a plain socket, instead of `client`; -1: none */
+    int port;
+};
+
+static void done(struct two *two)
+{
+    struct cof_stream *streams[] = {two->server, two->client};
+    for (size_t i = 0; i < COF_COUNT(streams); i++) {
+        if (streams[i] != NULL) {
+            cof_stream_close(streams[i]);
+        }
+    }
+    for (size_t i = 0; i < COF_COUNT(two->aios); i++) {
+        nng_aio_free(two->aios[i]);
+    }
+    for (size_t i = 0; i < COF_COUNT(streams); i++) {
+        if (streams[i] != NULL) {
+            cof_stream_free(streams[i]);
+        }
+    }
+    nng_aio_free(two->accept);
+    nng_aio_free(two->dial);
+    nng_stream_listener_free(two->listener);
+    nng_stream_dialer_free(two->dialer);
+    if (two->raw >= 0) {
+        (void) close(two->raw);
+    }
+    cof_tls_drop(two->server_tls);
+    cof_tls_drop(two->client_tls);
+}
+
+#define TWO AUTO(done) struct two
+
+static bool read_contexts(struct two *two)
+{
+    struct cof_error err;
+    certificates_start();
+    const struct pair server = certificates_server();
+    const struct cof_tls_options server_options = {
+        .role = COF_TLS_SERVER,
+        .certificate = {server.certificate, "tls.certificate"},
+        .key = {server.key, "tls.key"},
+    };
+    const struct cof_tls_options client_options = {.role = COF_TLS_CLIENT,
+                                                   .ca = {certificates_ca(false), "cacert"}};
+    return cof_tls_new(&server_options, &two->server_tls, &err) == COF_OK &&
+           cof_tls_new(&client_options, &two->client_tls, &err) == COF_OK;
+}
+
+static bool listen_somewhere(struct two *two)
+{
+    bool good = nng_stream_listener_alloc(&two->listener, "tcp://127.0.0.1:0") == 0 &&
+                nng_stream_listener_listen(two->listener) == 0 &&
+                nng_stream_listener_get_int(two->listener, NNG_OPT_TCP_BOUND_PORT, &two->port) == 0 &&
+                nng_aio_alloc(&two->accept, NULL, NULL) == 0 && nng_aio_alloc(&two->dial, NULL, NULL) == 0;
+    for (size_t i = 0; i < COF_COUNT(two->aios); i++) {
+        good = good && nng_aio_alloc(&two->aios[i], NULL, NULL) == 0;
+    }
+    return good;
+}
+
+static bool accept_one(struct two *two, nng_duration handshake_ms)
+{
+    nng_aio_wait(two->accept);
+    if (nng_aio_result(two->accept) != 0) {
+        return false;
+    }
+    two->server = cof_stream_tls(nng_aio_get_output(two->accept, 0), two->server_tls, NULL, handshake_ms);
+    return two->server != NULL;
+}
+
+static bool begin(struct two *two)
+{
+    *two = (struct two){.raw = -1};
+    if (!read_contexts(two) || !listen_somewhere(two)) {
+        return false;
+    }
+    nng_stream_listener_accept(two->listener, two->accept);
+    return true;
+}
+
+/* Two streams that know nothing of each other yet. */
+static bool open_two(struct two *two, const char *name)
+{
+    char address[64];
+    if (!begin(two)) {
+        return false;
+    }
+    (void) snprintf(address, sizeof address, "tcp://127.0.0.1:%d", two->port);
+    if (nng_stream_dialer_alloc(&two->dialer, address) != 0) {
+        return false;
+    }
+    nng_stream_dialer_dial(two->dialer, two->dial);
+    nng_aio_wait(two->dial);
+    if (nng_aio_result(two->dial) != 0) {
+        return false;
+    }
+    two->client = cof_stream_tls(nng_aio_get_output(two->dial, 0), two->client_tls, name, PATIENCE_MS);
+    return two->client != NULL && accept_one(two, PATIENCE_MS);
+}
+
+/* A stream of a server whose client is a plain socket. */
+static bool open_raw(struct two *two, nng_duration handshake_ms)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (!begin(two)) {
+        return false;
+    }
+    address.sin_port = htons((uint16_t) two->port);
+    two->raw = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(two->raw, (const struct sockaddr *) (const void *) &address, sizeof address) == 0 &&
+           accept_one(two, handshake_ms);
+}
+
+#define RECV(two, end, to, ms) cof_stream_recv((two).end, (two).aios[(two).end == (two).server ? 0 : 2], to, ms)
+#define SEND(two, end, part, ms) \
+    cof_stream_send((two).end, (two).aios[(two).end == (two).server ? 1 : 3], &(part), 1, ms)
+
+static int result_of(nng_aio *aio)
+{
+    nng_aio_wait(aio);
+    return nng_aio_result(aio);
+}
+
+/* Shakes hands: a byte each way. */
+static bool greet(struct two *two)
+{
+    static char bytes[4];
+    const nng_iov parts[] = {{bytes, 1}, {bytes + 1, 1}, {bytes + 2, 1}, {bytes + 3, 1}};
+    bool good = true;
+    RECV(*two, server, parts[0], PATIENCE_MS);
+    SEND(*two, server, parts[1], PATIENCE_MS);
+    SEND(*two, client, parts[2], PATIENCE_MS);
+    RECV(*two, client, parts[3], PATIENCE_MS);
+    for (size_t i = 0; i < COF_COUNT(two->aios); i++) {
+        good = result_of(two->aios[i]) == 0 && good;
+    }
+    return good;
+}
+
+/* Receives until `len` bytes are there. */
+struct reader {
+    struct cof_stream *stream;
+    nng_aio *aio;
+    uint8_t *bytes;
+    size_t len;
+    size_t filled;
+};
+
+static void *read_all(void *context)
+{
+    struct reader *reader = context;
+    while (reader->filled < reader->len) {
+        const nng_iov to = {reader->bytes + reader->filled, reader->len - reader->filled};
+        cof_stream_recv(reader->stream, reader->aio, to, PATIENCE_MS);
+        if (result_of(reader->aio) != 0) {
+            break;
+        }
+        reader->filled += cof_stream_count(reader->stream, reader->aio);
+    }
+    return NULL;
+}
+
+static bool send_all(struct cof_stream *stream, nng_aio *aio, uint8_t *bytes, size_t len)
+{
+    size_t sent = 0;
+    while (sent < len) {
+        /* Two parts, the first of which ends in the middle of a record. */
+        const size_t first = len - sent < PART ? len - sent : PART;
+        const nng_iov parts[] = {{bytes + sent, first}, {bytes + sent + first, len - sent - first}};
+        cof_stream_send(stream, aio, parts, COF_COUNT(parts), PATIENCE_MS);
+        if (result_of(aio) != 0) {
+            return false;
+        }
+        sent += cof_stream_count(stream, aio);
+    }
+    return true;
+}
+
+static bool arrives_whole(struct cof_stream *from, nng_aio *from_aio, struct cof_stream *to, nng_aio *to_aio)
+{
+    uint64_t state = test_seed();
+    pthread_t thread;
+    uint8_t *bytes = malloc(LARGE);
+    struct reader reader = {.stream = to, .aio = to_aio, .bytes = malloc(LARGE), .len = LARGE};
+    for (size_t i = 0; bytes != NULL && i < LARGE; i++) {
+        bytes[i] = (uint8_t) test_random(&state);
+    }
+    bool good = bytes != NULL && reader.bytes != NULL && pthread_create(&thread, NULL, read_all, &reader) == 0;
+    if (good) {
+        good = send_all(from, from_aio, bytes, LARGE);
+        (void) pthread_join(thread, NULL);
+        good = good && reader.filled == LARGE && memcmp(bytes, reader.bytes, LARGE) == 0;
+    }
+    free(bytes);
+    free(reader.bytes);
+    return good;
+}
+
+static void three_megabytes_arrive_whole_both_ways(void)
+{
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(arrives_whole(two.client, two.aios[3], two.server, two.aios[0]));
+    CHECK(arrives_whole(two.server, two.aios[1], two.client, two.aios[2]));
+}
+
+/* nng's own TLS leaves this receive hanging for ever (docs/decisions/0013-tls.md). */
+static void receive_after_a_reset_fails(void)
+{
+    char bytes[64] = "";
+    const nng_iov part = {bytes, sizeof bytes};
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(greet(&two));
+    nng_stream_close(cof_stream_below(two.client));
+    SEND(two, server, part, PATIENCE_MS);
+    (void) result_of(two.aios[1]);
+    nng_msleep(SHORT_MS);
+    RECV(two, server, part, PATIENCE_MS);
+    CHECK(result_of(two.aios[0]) != 0);
+    RECV(two, server, part, NNG_DURATION_INFINITE);
+    CHECK(result_of(two.aios[0]) != 0);
+}
+
+static void receive_without_bytes_runs_out_of_time(void)
+{
+    char byte;
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(greet(&two));
+    RECV(two, server, part, SHORT_MS);
+    CHECK_INT(result_of(two.aios[0]), NNG_ETIMEDOUT);
+}
+
+static void send_to_a_peer_that_reads_nothing_runs_out_of_time(void)
+{
+    static uint8_t bytes[LARGE];
+    const nng_iov part = {bytes, LARGE};
+    int result = 0;
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(greet(&two));
+    /* The kernel takes a lot for a peer that does not read. */
+    for (unsigned i = 0; i < 4096 && result == 0; i++) {
+        SEND(two, server, part, SHORT_MS);
+        result = result_of(two.aios[1]);
+    }
+    CHECK_INT(result, NNG_ETIMEDOUT);
+}
+
+static void close_ends_what_runs_and_tells_the_peer(void)
+{
+    char byte;
+    char problem[256];
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(greet(&two));
+    RECV(two, client, part, PATIENCE_MS);
+    RECV(two, server, part, PATIENCE_MS);
+    cof_stream_close(two.server);
+    CHECK_INT(result_of(two.aios[0]), NNG_ECLOSED);
+    CHECK_INT(result_of(two.aios[2]), NNG_ECONNSHUT);
+    cof_stream_problem(two.client, problem, sizeof problem);
+    CHECK_TEXT(problem, "");
+}
+
+static void cut_is_a_problem(void)
+{
+    char byte;
+    char problem[256];
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    CHECK(greet(&two));
+    RECV(two, client, part, PATIENCE_MS);
+    nng_stream_close(cof_stream_below(two.server));
+    CHECK(result_of(two.aios[2]) != 0);
+    cof_stream_problem(two.client, problem, sizeof problem);
+    CHECK_CONTAINS(problem, "cut");
+}
+
+static void refused_peer_gets_the_alert(void)
+{
+    char bytes[2];
+    char problem[256];
+    const nng_iov part = {bytes, 1};
+    const nng_iov other = {bytes + 1, 1};
+    TWO two;
+    CHECK(open_two(&two, "elsewhere.example"));
+    RECV(two, server, part, PATIENCE_MS);
+    RECV(two, client, other, PATIENCE_MS);
+    CHECK_INT(result_of(two.aios[2]), NNG_EPEERAUTH);
+    CHECK_INT(result_of(two.aios[0]), NNG_EPEERAUTH);
+    cof_stream_problem(two.client, problem, sizeof problem);
+    CHECK_CONTAINS(problem, "elsewhere.example");
+    cof_stream_problem(two.server, problem, sizeof problem);
+    CHECK_CONTAINS(problem, "the client does not take the server's certificate");
+}
+
+static void silent_peer_ends_with_the_time_of_the_handshake(void)
+{
+    char byte;
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_raw(&two, SHORT_MS));
+    RECV(two, server, part, NNG_DURATION_INFINITE);
+    SEND(two, server, part, NNG_DURATION_INFINITE);
+    CHECK_INT(result_of(two.aios[0]), NNG_ETIMEDOUT);
+    CHECK_INT(result_of(two.aios[1]), NNG_ETIMEDOUT);
+}
+
+static void plain_peer_is_told_and_let_go(void)
+{
+    static const uint8_t greeting[] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    char byte;
+    uint8_t alert[16];
+    char problem[256];
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_raw(&two, PATIENCE_MS));
+    CHECK_INT(send(two.raw, greeting, sizeof greeting, MSG_NOSIGNAL), sizeof greeting);
+    RECV(two, server, part, PATIENCE_MS);
+    CHECK_INT(recv(two.raw, alert, sizeof alert, 0), 7);
+    CHECK_INT(alert[0], 0x15);
+    CHECK_INT(result_of(two.aios[0]), NNG_EPEERAUTH);
+    cof_stream_problem(two.server, problem, sizeof problem);
+    CHECK_CONTAINS(problem, "without TLS");
+}
+
+static void operation_after_the_close_fails_at_once(void)
+{
+    char byte;
+    const nng_iov part = {&byte, 1};
+    TWO two;
+    CHECK(open_two(&two, "localhost"));
+    cof_stream_close(two.server);
+    RECV(two, server, part, NNG_DURATION_INFINITE);
+    SEND(two, server, part, NNG_DURATION_INFINITE);
+    CHECK_INT(result_of(two.aios[0]), NNG_ECLOSED);
+    CHECK_INT(result_of(two.aios[1]), NNG_ECLOSED);
+}
+
+TEST_MAIN(TEST(three_megabytes_arrive_whole_both_ways), TEST(receive_after_a_reset_fails),
+          TEST(receive_without_bytes_runs_out_of_time), TEST(send_to_a_peer_that_reads_nothing_runs_out_of_time),
+          TEST(close_ends_what_runs_and_tells_the_peer), TEST(cut_is_a_problem), TEST(refused_peer_gets_the_alert),
+          TEST(silent_peer_ends_with_the_time_of_the_handshake), TEST(plain_peer_is_told_and_let_go),
+          TEST(operation_after_the_close_fails_at_once))

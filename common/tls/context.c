@@ -112,6 +112,7 @@ static int take_trusted(SSL_CTX *ctx, X509 *certificate, size_t index)
 }
 
 /* No question on a terminal: a key that is encrypted is refused. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
 static int no_password(char *to, int size, int writing, void *context)
 {
     bool *asked = context;

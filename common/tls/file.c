@@ -93,7 +93,7 @@ static COF_CODE read_file(const struct cof_tls_file *file, bool is_private, stru
                           struct cof_error *err)
 {
     AUTO(close_cleanup) int fd = -1;
-    struct stat status;
+    struct stat status = {0};
     TRY(open_file(file, &fd, &status, err));
     if (is_private) {
         TRY(check_private(file, &status, err));

@@ -60,7 +60,7 @@ static void add_extension(X509 *certificate, int id, const char *text)
     X509_EXTENSION_free(extension);
 }
 
-static X509 *make(const char *name, EVP_PKEY *key, long since_s, long until_s)
+static X509 *make(const char *name, EVP_PKEY *key, int since_s, int until_s)
 {
     X509 *certificate = X509_new();
     must(certificate != NULL, "X509_new");

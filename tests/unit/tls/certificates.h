@@ -13,10 +13,10 @@ struct pair {
 };
 
 struct certificate_wish {
-    const char *name;      /* of the files, and the subject */
-    const char *names;     /* such as "DNS:localhost,IP:127.0.0.1"; NULL: none */
-    const char *purpose;   /* "serverAuth", "clientAuth" */
-    long since_s, until_s; /* from now */
+    const char *name;     /* of the files, and the subject */
+    const char *names;    /* such as "DNS:localhost,IP:127.0.0.1"; NULL: none */
+    const char *purpose;  /* "serverAuth", "clientAuth" */
+    int since_s, until_s; /* from now */
 };
 
 /* Ends the process where it fails, as does what follows. */

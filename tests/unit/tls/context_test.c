@@ -124,7 +124,7 @@ static void days_are_counted_to_the_end(void)
     struct cof_error err;
     certificates_start();
     static const struct {
-        long until_s;
+        int until_s;
         int32_t days;
     } cases[] = {{HOUR_S, 0}, {3 * DAY_S + HOUR_S, 3}, {-HOUR_S, -1}, {-3 * DAY_S - HOUR_S, -4}};
     for (size_t i = 0; i < COF_COUNT(cases); i++) {

@@ -85,7 +85,8 @@ static COF_CODE read_all(const struct cof_tls_file *file, int fd, size_t size, s
         }
         filled += (size_t) got;
     }
-    *ret_text = (struct cof_tls_text){.bytes = TAKE(text.bytes), .size = filled};
+    ret_text->bytes = TAKE(text.bytes);
+    ret_text->size = filled;
     return COF_OK;
 }
 

@@ -52,6 +52,8 @@ struct cli {
     char *if_etag;
     char *to_env;
     char *to_name;
+    char *secret;
+    char *on_conflict;
     bool json;
     bool quiet;
     bool no_newline;
@@ -65,6 +67,8 @@ struct cli {
     bool no_block;
     bool deleted;
     bool active;
+    bool dry_run;
+    bool force;
     bool disable;
     bool enable;
     bool help;
@@ -77,6 +81,7 @@ struct cli {
     struct cli_list references;
     struct cli_list variables;
     struct cli_list templates;
+    struct cli_list renamed;
     struct cli_list names;
     struct cli_list networks;
     struct cli_list permissions;

@@ -6,10 +6,13 @@
 /*
  * Any bytes as a text: templates lie within it, in order and apart from each other; every operand lies within its
  * template; a text without templates is its own value; and the value of another one is what stands between the
- * templates with their values, whatever those hold.
+ * templates with their values, whatever those hold. The choice that a server is asked for is no longer than its template,
+ * has its references in their order, and nothing else of it.
  */
 
 enum { POOL = 32 << 20 };
+
+static struct cof_pool *pool;
 
 static const char value[] = "${{ SECRETS.a.K }}";
 
@@ -52,6 +55,62 @@ static void check_operands(const struct cof_template *template)
     MUST(count > 0 && operand.last);
 }
 
+static bool next_reference(struct cof_operand_scan *scan, struct cof_operand *ret_reference)
+{
+    bool found = cof_operand_next(scan, ret_reference);
+    while (found && ret_reference->kind != COF_OPERAND_REFERENCE) {
+        MUST(ret_reference->literal.len == 0 || cof_slice_equal(ret_reference->literal, cof_slice_text("-")));
+        found = cof_operand_next(scan, ret_reference);
+    }
+    return found;
+}
+
+/* The next reference of the template itself, whose literals are its author's. */
+static struct cof_operand written_reference(struct cof_operand_scan *scan)
+{
+    struct cof_operand operand;
+    do {
+        MUST(cof_operand_next(scan, &operand));
+    } while (operand.kind != COF_OPERAND_REFERENCE);
+    return operand;
+}
+
+static void check_choice(const struct cof_template *template, struct cof_slice choice)
+{
+    struct cof_template read;
+    struct cof_operand_scan scan;
+    struct cof_operand_scan original;
+    struct cof_operand reference;
+    struct cof_error err;
+    bool found = false;
+    size_t count = 0;
+    MUST(choice.len <= template->text.len);
+    MUST(cof_template_read(choice, &read, &found, &err) == COF_OK && found && read.evaluated);
+    cof_operand_scan_init(&scan, &read);
+    cof_operand_scan_init(&original, template);
+    for (; next_reference(&scan, &reference); count++) {
+        const struct cof_operand written = written_reference(&original);
+        MUST(cof_slice_equal(reference.name, written.name) && cof_slice_equal(reference.key, written.key));
+    }
+    MUST(count > 0);
+}
+
+static void check_references(const struct cof_template *template)
+{
+    struct cof_arena arena;
+    struct cof_references *references = NULL;
+    struct cof_error err;
+    cof_arena_init(&arena, pool, SIZE_MAX);
+    MUST(cof_references_new(&arena, &references, &err) == COF_OK);
+    if (cof_references_add_template(references, template, &err) == COF_OK) {
+        MUST(cof_references_choice_count(references) <= template->evaluated);
+        for (size_t i = 0; i < cof_references_choice_count(references); i++) {
+            check_choice(template, cof_references_choice_at(references, i));
+        }
+    }
+    cof_arena_reset(&arena);
+}
+
 static void check_template(struct cof_slice text, size_t from, const struct cof_template *template)
 {
     const struct cof_place place = cof_place_behind(text, COF_PLACE_START, template->place.offset);
@@ -61,6 +120,7 @@ static void check_template(struct cof_slice text, size_t from, const struct cof_
     MUST(cof_slice_starts_with(template->text, cof_slice_text("${{")));
     MUST(memcmp(template->text.data + template->text.len - 2, "}}", 2) == 0);
     check_operands(template);
+    check_references(template);
 }
 
 static void compare_template(struct comparison *comparison, const struct cof_template *template)
@@ -110,7 +170,6 @@ static void check_scan(struct comparison *comparison, bool expanded)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct cof_pool *pool;
     struct cof_arena arena;
     struct cof_fault_list faults;
     struct cof_error err;

@@ -148,7 +148,6 @@ struct cache_read places_read_begin(struct places *places, const struct cof_uuid
         take_out(places, place);
         place = enter(places, &spot, workspace);
     }
-    place->used = true;
     const struct cache_read read = {place->id, atomic_load(&places->chain), place->epoch, now_us};
     unlock(spot.shard);
     return read;
@@ -159,6 +158,8 @@ static bool take_revision(struct place *place, const struct cache_read *read, ui
     if (place == NULL || place->id != read->place || place->epoch != read->epoch || revision < place->revision) {
         return false;
     }
+    /* Not before: whoever names workspaces that do not exist pushes out nobody who does. */
+    place->used = true;
     place->revision = revision;
     place->chain = read->chain > place->chain ? read->chain : place->chain;
     place->read_us = read->begin_us > place->read_us ? read->begin_us : place->read_us;

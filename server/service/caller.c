@@ -110,24 +110,17 @@ static void flatten(struct caller *caller, struct cof_flat *flat)
 }
 
 /* What permits nobody anything is not kept, nor is what belongs to this call's narrowed token. */
-static void keep(struct call *call, const struct cof_token *token, const struct caller_source *source,
+static void keep(struct cache *cache, const struct cof_token *token, const struct cache_state *state,
                  const struct caller *caller)
 {
-    struct cache *cache = call->service->cache;
-    const size_t column = token_row_type.count + principal_row_type.count;
     const struct cache_key key = key_of(token);
-    struct cache_state state;
-    if (cache == NULL || !cache_read_end(cache, &token->workspace, &source->begun,
-                                         (uint64_t) rows_i64(source->rows, 0, column), &state)) {
-        return;
-    }
     struct caller kept = *caller;
     struct cof_flat flat = {NULL, 0};
-    kept.kept_revision = state.revision;
+    kept.kept_revision = state->revision;
     kept.narrowed = NULL;
     kept.caveats = (struct rule_set){NULL, 0};
     flatten(&kept, &flat);
-    struct cache_entry *entry = cache_entry_new(cache, &key, &state, flat.size);
+    struct cache_entry *entry = cache_entry_new(cache, &key, state, flat.size);
     if (entry != NULL) {
         flat = (struct cof_flat){cache_content(entry), 0};
         flatten(&kept, &flat);
@@ -165,6 +158,16 @@ cof_code caller_queue(struct call *call, const struct cof_token *token, struct c
     return session_queue(call->session, STATEMENT_TOKEN_AUTHENTICATE, params, COF_COUNT(params), call->err);
 }
 
+/* Tells the cache which revision the rows are of, whatever becomes of the call. Whether the caller may be kept. */
+static bool take_state(struct call *call, const struct cof_token *token, const struct caller_source *source,
+                       struct cache_state *ret_state)
+{
+    const size_t column = token_row_type.count + principal_row_type.count;
+    return call->service->cache != NULL && source->kept == NULL && rows_count(source->rows) == 1 &&
+           cache_read_end(call->service->cache, &token->workspace, &source->begun,
+                          (uint64_t) rows_i64(source->rows, 0, column), ret_state);
+}
+
 /* The rows as they are stored, checked for nothing. */
 static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller,
                             bool *ret_exists)
@@ -195,8 +198,10 @@ static cof_code check_source(struct call *call, const struct caller_source *sour
 cof_code caller_read(struct call *call, const struct cof_token *token, const struct caller_source *source,
                      struct caller *ret_caller)
 {
+    struct cache_state state;
     bool exists;
     bool fits = false;
+    const bool keeps = take_state(call, token, source, &state);
     TRY(take_source(call, source, ret_caller, &exists));
     TRY(proof_fits(call, token, exists, ret_caller, &fits));
     if (!fits || ret_caller->account.token_kind != (int32_t) token->kind) {
@@ -211,8 +216,8 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
     if (ret_caller->narrowed != NULL) {
         TRY(narrowed_rules(call, ret_caller->narrowed, &ret_caller->caveats));
     }
-    if (source->kept == NULL) {
-        keep(call, token, source, ret_caller);
+    if (keeps) {
+        keep(call->service->cache, token, &state, ret_caller);
     }
     token_use_note(call->service->token_use, &token->workspace, &token->id, call_now(call));
     return COF_OK;

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from cofferd import BUILD, Dev  # noqa: E402
+from cofferd import BUILD, NO_CACHE, Dev  # noqa: E402
 
 BENCH = BUILD / "client" / "bench" / "coffer-bench"
 TENANTS = 1000
@@ -43,6 +44,7 @@ class Stand:
         self.run_directory = self.directory / "run"
         self.pgbench_ready = False
         self.tenants = None
+        self.servers = {}
         self.settle()
 
     def settle(self):
@@ -102,6 +104,14 @@ class Stand:
         self.tenants = ["-w", f"@{self.directory / 'tenants'}", "--token-file", str(file)]
         return self.tenants
 
+    def server(self, name, **settings):
+        """The TCP address of one more server over the same PostgreSQL."""
+        if name not in self.servers:
+            listen = f"ipc://{self.directory / name}.sock,tcp://127.0.0.1:0"
+            log = self.dev.more(name, COFFERD_TRANSPORT__LISTEN=listen, COFFERD_LOG__FORMAT="json", **settings).log
+            self.servers[name] = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()).group()
+        return self.servers[name]
+
     def executor(self):
         return ["--token-file", str(self.directory / "executor.token"),
                 "--admin-token-file", str(self.directory / "admin.token")]
@@ -109,10 +119,10 @@ class Stand:
     def admin(self):
         return ["--token-file", str(self.directory / "admin.token")]
 
-    def bench(self, *arguments):
+    def bench(self, *arguments, address=None):
         """The report of one mix. A run that was too busy (3) says so in its report."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COFFER_")}
-        done = subprocess.run([BENCH, "--addr", self.dev.tcp, "--output", "json", *self.common, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+        done = subprocess.run([BENCH, "--addr", address or self.dev.tcp, "--output", "json", *self.common, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode not in (0, 3):
             raise RuntimeError(f"coffer-bench ended with {done.returncode}")
         return json.loads(done.stdout)
@@ -129,11 +139,33 @@ def info_alone(stand):
 
 
 def resolve(stand):
-    report = stand.bench(*stand.executor(), *stand.select_anchor(), "resolve")
+    report = stand.bench(*stand.executor(), *stand.select_anchor(), "resolve", address=stand.server("uncached", **NO_CACHE))
+    return report, report["subjects"][0]["anchor_ratios"]["pgbench-select"]
+
+
+def resolve_known(stand):
+    """Secrets are read, token and grants are not."""
+    address = stand.server("callers", COFFERD_CACHE__SECRETS="false")
+    report = stand.bench(*stand.executor(), *stand.select_anchor(), "resolve", address=address)
     return report, report["subjects"][0]["anchor_ratios"]["pgbench-select"]
 
 
 def resolve32(stand):
+    report = stand.bench(*stand.executor(), "resolve32", address=stand.server("uncached", **NO_CACHE))
+    return report, {name: rate * 32 for name, rate in report["subjects"][0]["rate"].items()}
+
+
+def cached(stand):
+    report = stand.bench(*stand.executor(), "resolve")
+    return report, report["subjects"][0]["rate_ratio"]
+
+
+def cached_alone(stand):
+    report = stand.bench(*stand.executor(), "-n", "1", "resolve")
+    return report, report["subjects"][0]["p50_ratio"]
+
+
+def cached32(stand):
     report = stand.bench(*stand.executor(), "resolve32")
     return report, {name: rate * 32 for name, rate in report["subjects"][0]["rate"].items()}
 
@@ -162,7 +194,12 @@ FIGURES = {
     "info": ("GetServerInfo, 64 in flight: calls/s to a bare nng echo's", info, 0.8, True),
     "info-alone": ("GetServerInfo, 1 in flight: p50 to a bare nng echo's", info_alone, 1.15, False),
     "resolve": ("resolve without a cache, 64 in flight: calls/s to pgbench's prepared select", resolve, 0.35, True),
-    "resolve32": ("32 references in one item: rows/s", resolve32, 100000, True),
+    "resolve-known": ("resolve, token and grants in the cache: calls/s to pgbench's prepared select", resolve_known, 0.45,
+                      True),
+    "resolve32": ("32 references in one item without a cache: rows/s", resolve32, 100000, True),
+    "cached": ("resolve from memory, 64 in flight: calls/s to a bare nng echo's", cached, 0.75, True),
+    "cached-alone": ("resolve from memory, 1 in flight: p50 to a bare nng echo's", cached_alone, 1.15, False),
+    "cached32": ("32 references in one item from memory: secrets/s", cached32, 500000, True),
     "write-many": (f"durable writes, {TENANTS} workspaces: to pgbench's update and insert", write_many, 0.5, True),
     "write-one": ("durable writes, one workspace: to pgbench's update and insert", write_one, 0.2, True),
     "memory": ("resident memory of an idle server: MB", memory, 40, False),

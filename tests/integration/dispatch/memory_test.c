@@ -977,6 +977,44 @@ SCENARIO(creating_a_workspace_without_memory, NULL, true, {WORKSPACE "CreateWork
 SCENARIO(reading_a_workspace_without_memory, NULL, false, {WORKSPACE "GetWorkspace", get_workspace, false})
 SCENARIO(listing_workspaces_without_memory, NULL, false, {WORKSPACE "ListWorkspaces", list_workspaces, true})
 
+/* --- The cache -------------------------------------------------------------------------------------------------- */
+
+static struct cache_options cache_settings(void)
+{
+    return (struct cache_options){
+        .bytes = 1U << 20,
+        .staleness_us = INT64_C(3600) * 1000000,
+        .clock = &cof_system_clock,
+        .epoch = &server_core_service(core)->epoch,
+    };
+}
+
+/* The same with a cache, which no job confirms: what a call has read is fresh for all that come within the hour. */
+static void sweep_with_cache(const struct step *prepare, const struct step *step)
+{
+    struct service *service = server_core_service(core);
+    const struct cache_options options = cache_settings();
+    struct cof_error err;
+    CHECK_OK(cache_new(&options, &service->cache, &err), &err);
+    service->keeps_secrets = true;
+    sweep(prepare, step, false);
+    CHECK(cache_bytes(service->cache) > 0);
+    cache_free(service->cache);
+    service->cache = NULL;
+}
+
+static void resolve_from_memory_without_memory(void)
+{
+    static const struct step step = {RESOLVE, resolve_one, false};
+    sweep_with_cache(NULL, &step);
+}
+
+static void resolve_that_is_kept_without_memory(void)
+{
+    static const struct step step = {RESOLVE, resolve_one, false};
+    sweep_with_cache(&make_secret, &step);
+}
+
 /* --- Starting ------------------------------------------------------------------------------------------------- */
 
 static bool was_refused;
@@ -1100,6 +1138,21 @@ static void dispatch_that_starts_without_memory_says_so(void)
     sweep_start(start_dispatch);
 }
 
+static cof_code start_cache(struct cof_error *err)
+{
+    struct cache *cache = NULL;
+    const struct cache_options options = cache_settings();
+    const cof_code code = cache_new(&options, &cache, err);
+    disarm();
+    cache_free(code == COF_OK ? cache : NULL);
+    return code;
+}
+
+static void cache_that_starts_without_memory_says_so(void)
+{
+    sweep_start(start_cache);
+}
+
 static void settings_that_are_read_without_memory_say_so(void)
 {
     sweep_start(read_settings);
@@ -1161,6 +1214,8 @@ int main(int argc, char **argv)
         TEST(resolve_of_declarations_and_expressions_without_memory),
         TEST(resolve_of_what_is_declared_and_missing_without_memory),
         TEST(preflight_without_memory),
+        TEST(resolve_from_memory_without_memory),
+        TEST(resolve_that_is_kept_without_memory),
         TEST(creating_an_environment_without_memory),
         TEST(deleting_an_environment_without_memory),
         TEST(listing_environments_without_memory),
@@ -1176,6 +1231,7 @@ int main(int argc, char **argv)
         TEST(listing_workspaces_without_memory),
         TEST(core_that_starts_without_memory_says_so),
         TEST(dispatch_that_starts_without_memory_says_so),
+        TEST(cache_that_starts_without_memory_says_so),
         TEST(settings_that_are_read_without_memory_say_so),
         TEST(session_that_is_made_without_memory_says_so),
         TEST(transport_that_starts_without_memory_says_so),

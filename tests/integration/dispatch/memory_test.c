@@ -16,6 +16,7 @@
 
 #include "common/encode.h"
 #include "common/frame.h"
+#include "common/narrowed.h"
 #include "common/token.h"
 #include "server/audit/audit.h"
 #include "server/audit/state.h"
@@ -341,13 +342,25 @@ static struct answer answer_of(struct sink *sink)
     return answer;
 }
 
+/* The step that calls with a narrowed token, while there is one. */
+static const struct step *narrowed_step;
+static char narrowed_token[COF_NARROWED_TEXT];
+
+static const char *token_of(const struct step *step)
+{
+    if (step == narrowed_step) {
+        return narrowed_token;
+    }
+    return step->as_system ? system_token : admin_token;
+}
+
 static size_t encode_call(const struct step *step, unsigned round, uint8_t *to)
 {
     static uint8_t payload[PAYLOAD_MAX];
     static struct cof_request_frame frame;
-    char bearer[COF_TOKEN_TEXT + 8];
+    static char bearer[COF_NARROWED_TEXT + 8];
     const struct cof_uuid id = cof_uuid_time(&cof_system_clock);
-    (void) snprintf(bearer, sizeof bearer, "Bearer %s", step->as_system ? system_token : admin_token);
+    (void) snprintf(bearer, sizeof bearer, "Bearer %s", token_of(step));
     frame = (struct cof_request_frame){
         .revision = COF_FRAME_REVISION,
         .timeout_ms = TIMEOUT_MS,
@@ -951,6 +964,19 @@ SCENARIO(patching_secrets_by_an_import_without_memory, &make_secret, true,
 SCENARIO(dry_run_of_an_import_without_memory, NULL, false, {SECRET "ImportSecrets", check_import, false})
 SCENARIO(exporting_secrets_without_memory, &make_secret, false, {SECRET "ExportSecrets", export_secrets, false})
 SCENARIO(resolve_of_one_item_without_memory, NULL, false, {RESOLVE, resolve_one, false})
+static void resolve_with_a_narrowed_token_without_memory(void)
+{
+    static const struct step step = {RESOLVE, resolve_one, false};
+    const struct cof_slice any = cof_slice_text("*");
+    const struct cof_narrowing narrowing = {
+        .environments = &any, .environment_count = 1, .names = &any, .name_count = 1};
+    struct cof_error err;
+    CHECK_OK(cof_narrow(cof_slice_text(admin_token), &narrowing, crypto_hmac, narrowed_token, &err), &err);
+    narrowed_step = &step;
+    sweep(NULL, &step, false);
+    narrowed_step = NULL;
+}
+
 SCENARIO(resolve_of_many_items_without_memory, NULL, false, {RESOLVE, resolve_many, false})
 SCENARIO(resolve_of_a_missing_secret_without_memory, NULL, false, {RESOLVE, resolve_missing_secret, false})
 SCENARIO(resolve_of_a_missing_key_without_memory, NULL, false, {RESOLVE, resolve_missing_key, false})
@@ -1208,6 +1234,7 @@ int main(int argc, char **argv)
         TEST(dry_run_of_an_import_without_memory),
         TEST(exporting_secrets_without_memory),
         TEST(resolve_of_one_item_without_memory),
+        TEST(resolve_with_a_narrowed_token_without_memory),
         TEST(resolve_of_many_items_without_memory),
         TEST(resolve_of_a_missing_secret_without_memory),
         TEST(resolve_of_a_missing_key_without_memory),

@@ -219,7 +219,7 @@ static cof_code check_writes(const struct request *request, const struct setting
 static cof_code walk_all(const struct request *request, const struct settings *settings, uint64_t *ret_damages,
                          struct cof_error *err)
 {
-    AUTO(opened_cleanup) struct opened opened = {NULL};
+    AUTO(opened_cleanup) struct opened opened = {.keyring = NULL};
     struct audit_summary log;
     struct audit_writes_summary writes = {0};
     TRY(open_keyring(settings, &opened, err));

@@ -18,6 +18,9 @@ char *cli_workspace(const struct cli *cli)
     if (cli->workspace == NULL && cli->kind != NULL) {
         return system_workspace;
     }
+    if (given == NULL || given[0] == '\0') {
+        given = cli->from_profile.workspace;
+    }
     if (given != NULL && strcmp(given, "system") == 0) {
         return system_workspace;
     }
@@ -28,6 +31,9 @@ char *cli_environment(const struct cli *cli)
 {
     static char nothing[] = "";
     char *given = cli->environments.count > 0 ? cli->environments.items[0] : getenv("COFFER_ENVIRONMENT");
+    if (given == NULL || given[0] == '\0') {
+        given = cli->from_profile.environment;
+    }
     return given == NULL ? nothing : given;
 }
 

@@ -33,6 +33,7 @@ struct cli {
     char *address;
     char *token_file;
     char *workspace;
+    char *profile;
     char *description;
     char *kind;
     char *out;
@@ -88,10 +89,16 @@ struct cli {
     struct cli_list workspaces;
     char **arguments;
     size_t argument_count;
+    struct {
+        char *workspace; /* for want of an option and a variable */
+        char *environment;
+        bool address; /* whether these came from it */
+        bool token_file;
+    } from_profile;
     coffer_client *client;
 };
 
-/* The workspace and the environment of a request: the option, the variable, or "". */
+/* The workspace and the environment of a request: the option, the variable, the profile, or "". */
 char *cli_workspace(const struct cli *cli);
 char *cli_environment(const struct cli *cli);
 
@@ -225,6 +232,10 @@ struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers, size_t columns);
 void cli_table_add(struct cli_table *table, const char *text); /* the next cell; copies */
 void cli_table_print(struct cli_table *table);                 /* and frees */
+
+/* The same as {"name": [{...}]}, the members named by the headers, and frees. */
+void cli_table_print_json(struct cli_table *table, const char *name);
+
 void cli_table_free(struct cli_table *table);
 
 /* A copy without control characters; "-" for an empty text. NULL if there is no memory. */

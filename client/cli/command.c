@@ -22,7 +22,7 @@ __extension__ enum {
 #include "client/cli/options.def"
 #undef OPTION
     SEVERAL = OPTION_SEVERAL,
-    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | JSON | QUIET | HELP,
+    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | PROFILE | JSON | QUIET | HELP,
 };
 
 static_assert(ID_COUNT < 63, "an option is a bit, and SEVERAL is one of them");
@@ -57,6 +57,11 @@ const size_t command_count = COF_COUNT(commands);
 bool command_takes(const struct command *command, size_t option)
 {
     return ((command->options | EVERYWHERE) & (UINT64_C(1) << option)) != 0;
+}
+
+bool command_is_local(const struct command *command)
+{
+    return command->run == cmd_help || command->run == cmd_version || command->run == cmd_completion;
 }
 
 const struct command *command_find(char *const *words, size_t count)

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "client/cli/command.h"
+#include "client/cli/profile.h"
 
 /* Values pass through this process: no core, and no other process of the user looks inside. */
 static void harden(void)
@@ -30,7 +31,10 @@ static cli_exit run(struct cli *cli, uint64_t given)
         help_command(command);
         return CLI_OK;
     }
-    const cli_exit code = command_check(command, cli, given);
+    cli_exit code = command_check(command, cli, given);
+    if (code == CLI_OK && !command_is_local(command)) {
+        code = profile_apply(cli);
+    }
     return code == CLI_OK ? command->run(cli) : code;
 }
 

@@ -9,6 +9,7 @@
 #include <google/protobuf/timestamp.pb-c.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/message.h"
 
 enum {
     GAP = 2,
@@ -211,6 +212,34 @@ void cli_table_print(struct cli_table *table)
     if (table != NULL) {
         print_rows(table);
     }
+    cli_table_free(table);
+}
+
+/* "LAST USE" as "lastUse". */
+static void print_member(const char *header)
+{
+    bool upper = false;
+    (void) putchar('"');
+    for (; *header != '\0'; header++) {
+        if (*header != ' ') {
+            (void) putchar(upper ? *header : *header - 'A' + 'a');
+        }
+        upper = *header == ' ';
+    }
+    fputs("\": ", stdout);
+}
+
+void cli_table_print_json(struct cli_table *table, const char *name)
+{
+    printf("{\n  \"%s\": [", name);
+    for (size_t i = table->columns; i < table->count; i++) {
+        const size_t column = i % table->columns;
+        fputs(column > 0 ? ", " : (i == table->columns ? "\n    {" : ",\n    {"), stdout);
+        print_member(cell_at(table, column));
+        cli_json_text(stdout, cell_at(table, i));
+        fputs(column + 1 == table->columns ? "}" : "", stdout);
+    }
+    fputs("\n  ]\n}\n", stdout);
     cli_table_free(table);
 }
 

@@ -42,7 +42,7 @@ def words(*line):
 
 class Pages(unittest.TestCase):
     def test_help_of_each_command_has_all_of_its_options_and_no_others(self):
-        everywhere = {"addr", "token-file", "workspace", "json", "quiet", "help"}
+        everywhere = {"addr", "token-file", "workspace", "profile", "json", "quiet", "help"}
         for group, verb, taken, about in COMMANDS:
             text = coffer("help", *filter(None, (group, verb)))
             shown = set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE))

@@ -134,7 +134,7 @@ class Installed(unittest.TestCase):
 
     def test_every_installed_header_stands_alone_in_c99_and_in_cpp(self):
         headers = sorted(path.name for path in (self.prefix / "include" / "coffer").iterdir())
-        self.assertEqual(headers, ["coffer.h", "errors.h", "mask.h", "preflight.h", "rpc.h", "template.h", "version.h",
+        self.assertEqual(headers, ["coffer.h", "errors.h", "mask.h", "preflight.h", "rpc.h", "template.h", "token.h", "version.h",
                                    "view.h", "watch.h"])
         for header in headers:
             for language in (["-x", "c", "-std=c99"], ["-x", "c++", "-std=c++11"], ["-x", "c++", "-std=c++20"]):

@@ -123,7 +123,14 @@ class Failover(context.ServerTest):
                                          token=cls.dev.admin)
             assert answer.code == 0, answer
 
+    def end_servers(self):
+        """Their sessions are needed by the next test's."""
+        while self.dev.extra:
+            server = self.dev.extra.pop()
+            self.assertEqual(server.stop(), 0, server.log.read_text()[-4000:])
+
     def two_servers(self):
+        self.addCleanup(self.end_servers)
         return [self.dev.more(f"{self._testMethodName[5:15]}-{i}") for i in range(2)]
 
     def end_and_restart(self, servers, index, how):

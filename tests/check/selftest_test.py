@@ -373,9 +373,13 @@ class Run(unittest.TestCase):
         for preset in ("debug", "asan", "tsan", "release"):
             self.assertTrue(any(call.startswith(f"cmake --build --preset {preset}") for call in calls), preset)
             self.assertTrue(any(f"ctest --preset {preset}" in call for call in calls), preset)
-        # The last run has everything: neither checks nor slow tests are left out of it.
-        self.assertRegex(calls[-1], r"^ctest --preset debug")
-        self.assertNotRegex(calls[-1], r" -(LE|L|R|E)\b")
+        # Between them they leave nothing out: the last run has what the others have not, slow checks among it.
+        self.assertRegex(calls[-1], r"^ctest --preset debug .* -L check\|memcheck ")
+        self.assertNotRegex(calls[-1], r" -(LE|R|E)\b")
+        for preset in ("asan", "release"):
+            call, = (call for call in calls if call.startswith(f"ctest --preset {preset}"))
+            self.assertRegex(call, r" -LE check ")
+            self.assertNotRegex(call, r" -(L|R|E)\b")
         self.assertEqual(result.stdout.splitlines()[-1], calls[-1].replace("ctest", "ctest says", 1))
 
     def test_first_stage_that_fails_ends_the_run_and_shows_its_log(self):

@@ -14,6 +14,7 @@
 #include "server/dispatch/dispatch.h"
 #include "server/jobs/chain.h"
 #include "server/jobs/confirm.h"
+#include "server/jobs/offboard.h"
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
 #include "server/service/instance.h"
@@ -84,6 +85,8 @@ static void fill_service(struct server_core *core)
     core->service.limits.watches = part_of(settings->transport_max_waiting, WATCHES_PART);
     core->service.limits.watches_per_workspace =
         part_of(settings->limits_waiting_per_workspace, WATCHES_WORKSPACE_PART);
+    core->service.limits.workspace_restorable_ms = settings->workspaces_restorable;
+    core->service.limits.backups_kept_days = settings->backups_kept_days;
 }
 
 static cof_code open_keys(struct server_core *core, struct cof_error *err)
@@ -280,6 +283,7 @@ struct server {
     struct chain *chain;
     struct write_use *write_use;
     struct purge *purge;
+    struct offboard *offboard;
     struct transport *transport;
 };
 
@@ -450,6 +454,19 @@ static cof_code start_chain(struct server *server, struct cof_error *err)
     return chain_start(&options, &server->chain, err);
 }
 
+static cof_code start_offboard(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct offboard_options options = {
+        .log = &core->log,
+        .session = session_options_of(core),
+        .service = &core->service,
+        .pool = core->pool,
+        .purge_interval_ms = core->settings->jobs_purge_interval,
+    };
+    return offboard_start(&options, &server->offboard, err);
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -468,6 +485,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
     TRY(confirm_start(&options, &server->confirm, err));
     TRY(start_chain(server, err));
     TRY(start_purge(server, err));
+    TRY(start_offboard(server, err));
     return start_write_use(server, err);
 }
 
@@ -586,6 +604,7 @@ static void take_down(struct server *server)
     chain_stop(server->chain);
     write_use_stop(server->write_use);
     purge_stop(server->purge);
+    offboard_stop(server->offboard);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);

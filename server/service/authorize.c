@@ -1,6 +1,7 @@
 #include "server/service/authorize.h"
 
 #include "common/name.h"
+#include "server/service/workspace_state.h"
 
 struct address {
     struct cof_uuid workspace;
@@ -91,7 +92,7 @@ struct cof_slice address_name(const struct address *address)
     return address->name;
 }
 
-cof_code authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
+cof_code authorize_stateless(struct call *call, const char *workspace, cof_permission permission,
                              struct cof_uuid *ret_workspace)
 {
     TRY(read_workspace(call, workspace, ret_workspace));
@@ -115,6 +116,24 @@ cof_code authorize_run(struct call *call, const Coffer__V1__RunContext *run)
         call->err, COF_REASON_PERMISSION_DENIED, "run",
         "the token is narrowed to another workflow or run than run names; use the one that was made "
         "for it");
+}
+
+/* That of the caller's own workspace was looked at when he was authenticated. */
+static cof_code check_state(struct call *call, const struct cof_uuid *workspace)
+{
+    struct workspace_state_row state;
+    if (cof_uuid_equal(workspace, &call->caller->workspace)) {
+        return COF_OK;
+    }
+    TRY(workspace_state_read(call, workspace, &state));
+    return workspace_state_permits(call, call->caller->kind, &state);
+}
+
+cof_code authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
+                             struct cof_uuid *ret_workspace)
+{
+    TRY(authorize_stateless(call, workspace, permission, ret_workspace));
+    return check_state(call, ret_workspace);
 }
 
 cof_code authorize_whole(struct call *call, const char *workspace, cof_permission permission,

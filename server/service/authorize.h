@@ -20,9 +20,15 @@ struct cof_slice address_name(const struct address *address);
 /*
  * Finds the workspace that a request means and demands the permission somewhere in it. Empty text is the caller's
  * own workspace; fleet and system tokens must name one (WORKSPACE_REQUIRED). PERMISSION_DENIED for a foreign
- * workspace.
+ * workspace; the reasons of workspace_state_permits for one that is disabled or deleted, whose state is read unless it is
+ * the caller's own, so nothing may be queued.
  */
 COF_CODE authorize_workspace(struct call *call, const char *workspace, cof_permission permission,
+                             struct cof_uuid *ret_workspace);
+
+/* The same without a look at the workspace's state, which the caller of this takes from its own statement and gives to
+ * workspace_state_permits, or is about to change. */
+COF_CODE authorize_stateless(struct call *call, const char *workspace, cof_permission permission,
                              struct cof_uuid *ret_workspace);
 
 /* Whether the token may be used for this run (NULL: none is named): one may be narrowed to a run. PERMISSION_DENIED. */

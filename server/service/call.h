@@ -43,6 +43,9 @@ struct service_limits {
     uint32_t waiting_per_workspace;
     uint32_t watches; /* that wait at once */
     uint32_t watches_per_workspace;
+    /* Of no call, but from the settings as well. */
+    uint32_t workspace_restorable_ms; /* after its deletion */
+    uint32_t backups_kept_days;       /* 0: unknown */
 };
 
 extern const struct service_limits service_default_limits;

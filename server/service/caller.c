@@ -3,6 +3,7 @@
 #include "common/secret.h"
 #include "server/service/guard.h"
 #include "server/service/token_use.h"
+#include "server/service/workspace_state.h"
 
 static cof_code refuse(struct call *call, cof_reason reason)
 {
@@ -33,13 +34,30 @@ static cof_code narrowed_fits(struct call *call, const struct cof_token *token, 
     return narrowed_check(call, narrowed, row, ret_fits);
 }
 
-/* Whether the token is what it says: that of the row, or made from it. */
-static cof_code proof_fits(struct call *call, const struct cof_token *token, bool exists, struct caller *caller,
-                           bool *ret_fits)
+/* Before the workspace's own keys are loaded: they stay closed if it is deleted. A caller who is kept belongs to a state
+ * of the workspace in which it was active. */
+static cof_code check_workspace(struct call *call, const struct cof_token *token,
+                                const struct caller_source *source, bool proven)
+{
+    struct workspace_state_row state;
+    const size_t first = token_row_type.count + principal_row_type.count + 1;
+    if (source->kept != NULL) {
+        return COF_OK;
+    }
+    TRY(workspace_state_take(call, &token->workspace, source->rows, 0, first, &state));
+    return proven || state.state != WORKSPACE_ACTIVE ? workspace_state_permits(call, token->kind, &state) : COF_OK;
+}
+
+/* Whether the token is what it says: that of the row, or made from it. That a workspace is disabled is told only to whom
+ * this is true of; that it is deleted is told before the proof of a narrowed token, which needs the key. */
+static cof_code proof_fits(struct call *call, const struct cof_token *token, const struct caller_source *source,
+                           struct caller *caller, bool *ret_fits)
 {
     cof_code code = COF_OK;
+    const bool exists = source->kept != NULL || rows_count(source->rows) == 1;
     const struct token_row *row = exists ? &caller->token : NULL;
     if (token->narrowed.len > 0) {
+        TRY(check_workspace(call, token, source, false));
         return narrowed_fits(call, token, row, &caller->narrowed, ret_fits);
     }
     *ret_fits = hash_fits(call, token, row, &code);
@@ -169,16 +187,13 @@ static bool take_state(struct call *call, const struct cof_token *token, const s
 }
 
 /* The rows as they are stored, checked for nothing. */
-static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller,
-                            bool *ret_exists)
+static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller)
 {
-    *ret_exists = true;
     if (source->kept != NULL) {
         *caller = *(const struct caller *) cache_content(source->kept);
         return COF_OK;
     }
-    *ret_exists = rows_count(source->rows) == 1;
-    if (*ret_exists) {
+    if (rows_count(source->rows) == 1) {
         TRY(row_read(&token_row_type, source->rows, 0, 0, call->arena, &caller->token, call->err));
         TRY(row_read(&principal_row_type, source->rows, 0, token_row_type.count, call->arena, &caller->account,
                      call->err));
@@ -199,11 +214,10 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
                      struct caller *ret_caller)
 {
     struct cache_state state;
-    bool exists;
     bool fits = false;
     const bool keeps = take_state(call, token, source, &state);
-    TRY(take_source(call, source, ret_caller, &exists));
-    TRY(proof_fits(call, token, exists, ret_caller, &fits));
+    TRY(take_source(call, source, ret_caller));
+    TRY(proof_fits(call, token, source, ret_caller, &fits));
     if (!fits || ret_caller->account.token_kind != (int32_t) token->kind) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
     }
@@ -211,6 +225,7 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
     ret_caller->principal = ret_caller->account.principal_id;
     ret_caller->kind = token->kind;
     caller_set_home(ret_caller, &token->home);
+    TRY(check_workspace(call, token, source, true));
     TRY(check_source(call, source, ret_caller));
     TRY(check_state(call, ret_caller));
     if (ret_caller->narrowed != NULL) {

@@ -41,8 +41,8 @@ COF_CODE caller_queue(struct call *call, const struct cof_token *token, struct c
 /*
  * Checks the token against its row: hash or tag, kind, revocation, expiry, the account's state, both rows' MACs. Loads the
  * keys of the token's workspace first if need be, so no pipeline may be open. Fails with TOKEN_INVALID (the same
- * for unknown, wrong and revoked, and for all of a deleted account), TOKEN_EXPIRED, ACCOUNT_DISABLED, NETWORK_DENIED or
- * CORRUPTED. The source must outlive the caller. Callers that pass are kept.
+ * for unknown, wrong and revoked, and for all of a deleted account), TOKEN_EXPIRED, ACCOUNT_DISABLED, NETWORK_DENIED,
+ * CORRUPTED, or a reason of workspace_state_permits. The source must outlive the caller. Callers that pass are kept.
  */
 COF_CODE caller_read(struct call *call, const struct cof_token *token, const struct caller_source *source,
                      struct caller *ret_caller);

@@ -94,10 +94,13 @@ static cof_code collect_rows(struct work *work)
     return COF_OK;
 }
 
+/* The keys last: those of a deleted workspace stay closed. */
 static cof_code take(struct call *call, struct plan *plan)
 {
-    TRY(guard_load_keys(call, &plan->workspace));
-    return plan->taken ? COF_OK : plan_take(call, plan);
+    if (!plan->taken) {
+        TRY(plan_take(call, plan));
+    }
+    return guard_load_keys(call, &plan->workspace);
 }
 
 static cof_code take_plans(struct work *work)

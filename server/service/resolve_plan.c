@@ -7,6 +7,7 @@
 #include "common/name.h"
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
+#include "server/service/workspace_state.h"
 
 enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
 
@@ -138,7 +139,7 @@ static cof_code check_item(struct call *call, struct plan *plan)
 {
     TRY(check_fields(call, plan->item));
     TRY(check_environments(call, plan));
-    TRY(authorize_workspace(call, plan->item->workspace, COF_PERMISSION_RESOLVE, &plan->workspace));
+    TRY(authorize_stateless(call, plan->item->workspace, COF_PERMISSION_RESOLVE, &plan->workspace));
     TRY(authorize_run(call, plan->item->run));
     return consistency_parse(call->service, plan->item->consistency_token, &plan->min_revision, call->err);
 }
@@ -325,6 +326,15 @@ static cof_code check_revision(struct call *call, struct plan *plan)
     return plan->revision < plan->min_revision ? plan_not_reached(call) : COF_OK;
 }
 
+/* The statement reads the workspace's state behind everything else. */
+static cof_code check_state(struct call *call, const struct plan *plan)
+{
+    struct workspace_state_row state;
+    const size_t first = SECRET_READ_SECRET + secret_row_type.count + 2;
+    TRY(workspace_state_take(call, &plan->workspace, plan->read.rows, 0, first, &state));
+    return workspace_state_permits(call, call->caller->kind, &state);
+}
+
 static size_t count_found(const struct secret_read *read)
 {
     size_t count = 0;
@@ -337,6 +347,7 @@ static size_t count_found(const struct secret_read *read)
 cof_code plan_take(struct call *call, struct plan *plan)
 {
     TRY(check_revision(call, plan));
+    TRY(check_state(call, plan));
     const size_t rows = rows_count(plan->read.rows);
     plan->found = cof_arena_array(call->arena, count_found(&plan->read), sizeof *plan->found);
     if (plan->found == NULL) {

@@ -28,7 +28,8 @@ struct secret_read {
     struct cache_read begun; /* before the statement was sent */
 };
 
-/* Columns of the rows; those of the secret begin at SECRET_READ_SECRET, behind them are its keys and its blob. */
+/* Columns of the rows; those of the secret begin at SECRET_READ_SECRET, behind them are its keys and its blob, and then
+ * the workspace's state, NULL in an active one. */
 enum { SECRET_READ_REVISION, SECRET_READ_PLACE, SECRET_READ_SECRET };
 
 /* Room for so many addresses. */

@@ -8,6 +8,7 @@
 #include "server/service/page.h"
 #include "server/service/secrets.h"
 #include "server/service/text.h"
+#include "server/service/workspace_state.h"
 
 /* --- Former versions ------------------------------------------------------------------------------------------ */
 
@@ -207,6 +208,7 @@ cof_code secret_list_versions(struct call *call, const Coffer__V1__ListSecretVer
 struct destruction {
     struct secret_change change;
     uint64_t version;
+    Google__Protobuf__Timestamp **answer_copies;
 };
 
 static cof_code look_destroy(struct call *call, void *context)
@@ -231,6 +233,7 @@ static cof_code decide_destroy(struct call *call, void *context)
                               destruction->version);
     }
     TRY(secret_version_present(call, destruction->version, former));
+    TRY(copies_in_backups_until(call, call_now(call), destruction->answer_copies));
     TRY(secret_change_metadata(call, change, EFFECT(VERSION_DESTROYED), secret_sealed_of(rows, 0).keys));
     change->write.objects[change->write.object_count - 1]->destroyed_version = destruction->version;
     return COF_OK;
@@ -251,7 +254,10 @@ static cof_code apply_destroy(struct call *call, void *context)
 cof_code secret_destroy_version(struct call *call, const Coffer__V1__DestroySecretVersionRequest *request,
                                 Coffer__V1__DestroySecretVersionResponse *response)
 {
-    struct destruction destruction = {.version = request->version};
+    struct destruction destruction = {
+        .version = request->version,
+        .answer_copies = &response->copies_in_backups_until,
+    };
     struct secret_change *change = &destruction.change;
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
                          &change->address));

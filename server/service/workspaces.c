@@ -6,37 +6,37 @@
 #include "server/service/guard.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
+#include "server/service/workspace_view.h"
 #include "server/service/write.h"
 
-enum { DISPLAY_NAME_MAX = 255, FIRST_GENERATION = 1, FIRST_REVISION = 1 };
+enum { FIRST_GENERATION = 1, FIRST_REVISION = 1 };
 
-static cof_code workspace_message(struct call *call, const struct workspace_row *row,
-                                  Coffer__V1__Workspace **ret_message)
+cof_code workspace_read_display_name(struct call *call, const char *text, struct cof_slice *ret_name)
 {
-    Coffer__V1__Workspace *message = cof_arena_alloc(call->arena, sizeof *message);
-    if (message == NULL) {
-        return cof_arena_exhausted(call->err);
+    if (strlen(text) > WORKSPACE_DISPLAY_NAME_MAX) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "display_name",
+                              "display_name has more than %d bytes", WORKSPACE_DISPLAY_NAME_MAX);
     }
-    coffer__v1__workspace__init(message);
-    message->uid = text_of_uuid(call->arena, &row->workspace_id);
-    message->name = text_of(call->arena, row->name);
-    message->display_name = text_of(call->arena, row->display_name);
-    message->external_id = text_of(call->arena, row->external_id);
-    message->strict_environments = row->strict_environments;
-    message->create_time = time_of(call->arena, row->create_time);
-    if (message->uid == NULL || message->name == NULL || message->display_name == NULL ||
-        message->external_id == NULL || message->create_time == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    *ret_message = message;
+    *ret_name = cof_slice_text(text);
     return COF_OK;
+}
+
+cof_code workspace_not_found(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
+                    cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
+}
+
+cof_code workspace_exists(struct call *call, struct cof_slice name)
+{
+    return cof_fail(call->err, COF_REASON_WORKSPACE_EXISTS, "a workspace \"%.*s\" exists; choose another name",
+                    (int) name.len, (const char *) name.data);
 }
 
 /* --- Create --------------------------------------------------------------------------------------------------- */
 
 struct creation {
     struct write write;
-    const Coffer__V1__CreateWorkspaceRequest *request;
     Coffer__V1__CreateWorkspaceResponse *response;
     struct workspace_row row;
     char external_id[33];
@@ -60,7 +60,8 @@ static cof_code decide_create(struct call *call, void *context)
     TRY(keyring_install(keyring, &row->workspace_id, FIRST_GENERATION,
                         cof_slice_of(creation->wrapped, sizeof creation->wrapped), call->err));
     TRY(guard_seal_row(call, &workspace_row_type, &row->workspace_id, row));
-    TRY(workspace_message(call, row, &creation->response->workspace));
+    const struct workspace_state_row active = {.state = WORKSPACE_ACTIVE, .delete_time = ROW_NO_TIME};
+    TRY(workspace_message(call, row, &active, &creation->response->workspace));
     return write_object(call, &creation->write, "workspace", &row->workspace_id, none, row->name, &object);
 }
 
@@ -88,24 +89,19 @@ static cof_code conflict_create(struct call *call, void *context)
     if (!session_unique_violation(call->session, "workspace_directory_name_key")) {
         return call->err->code;
     }
-    return cof_fail(call->err, COF_REASON_WORKSPACE_EXISTS, "a workspace \"%s\" exists; choose another name",
-                    creation->request->name);
+    return workspace_exists(call, creation->row.name);
 }
 
 cof_code workspace_create(struct call *call, const Coffer__V1__CreateWorkspaceRequest *request,
                           Coffer__V1__CreateWorkspaceResponse *response)
 {
-    struct creation creation = {.request = request, .response = response};
+    struct creation creation = {.response = response};
     char system[COF_UUID_TEXT];
     cof_uuid_format(&cof_uuid_zero, system);
     TRY(cof_name_check(COF_NAME_WORKSPACE, cof_slice_text(request->name), "name", call->err));
     TRY(authorize_workspace(call, system, COF_PERMISSION_WORKSPACE_CREATE, &creation.write.workspace));
-    if (strlen(request->display_name) > DISPLAY_NAME_MAX) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "display_name",
-                              "display_name has more than %d bytes", DISPLAY_NAME_MAX);
-    }
+    TRY(workspace_read_display_name(call, request->display_name, &creation.row.display_name));
     creation.row.name = cof_slice_text(request->name);
-    creation.row.display_name = cof_slice_text(request->display_name);
     creation.row.strict_environments = request->strict_environments;
     creation.write.decide = decide_create;
     creation.write.apply = apply_create;
@@ -116,45 +112,84 @@ cof_code workspace_create(struct call *call, const Coffer__V1__CreateWorkspaceRe
     return write_run(call, &creation.write);
 }
 
-/* --- Get and list --------------------------------------------------------------------------------------------- */
+/* --- Get ------------------------------------------------------------------------------------------------------ */
 
 static cof_code queue_get(struct call *call, const struct cof_uuid *workspace)
 {
     const struct param params[] = {param_uuid(workspace)};
+    TRY(workspace_state_queue(call, workspace));
     TRY(session_queue(call->session, STATEMENT_WORKSPACE_GET, params, COF_COUNT(params), call->err));
     return session_sync(call->session, call->err);
 }
 
+/* A deleted workspace's key stays closed: only its state is told. */
 static cof_code read_workspace(struct call *call, const struct cof_uuid *workspace,
                                Coffer__V1__Workspace **ret_message)
 {
     struct workspace_row row = {0};
+    struct workspace_state_row state;
+    AUTO(rows_cleanup) struct rows *states = NULL;
     AUTO(rows_cleanup) struct rows *rows = NULL;
-    TRY(guard_load_keys(call, workspace));
     TRY(queue_get(call, workspace));
+    TRY(session_next(call->session, &states, call->err));
     TRY(session_next(call->session, &rows, call->err));
-    if (rows_count(rows) == 0) {
-        return cof_fail(call->err, COF_REASON_WORKSPACE_NOT_FOUND, "there is no such workspace; %s",
-                        cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
+    TRY(workspace_state_take(call, workspace, states, 0, 0, &state));
+    if (state.state != WORKSPACE_ACTIVE) {
+        return workspace_message_of_state(call, &state, ret_message);
     }
+    if (rows_count(rows) == 0) {
+        return workspace_not_found(call);
+    }
+    TRY(guard_load_keys(call, workspace));
     TRY(row_read(&workspace_row_type, rows, 0, 0, call->arena, &row, call->err));
     TRY(guard_check_row(call, &workspace_row_type, workspace, &row));
-    return workspace_message(call, &row, ret_message);
+    return workspace_message(call, &row, &state, ret_message);
 }
 
+/* System administration looks at a workspace whatever its state is. */
 cof_code workspace_get(struct call *call, const Coffer__V1__GetWorkspaceRequest *request,
                        Coffer__V1__GetWorkspaceResponse *response)
 {
     struct cof_uuid workspace;
-    TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_READ, &workspace));
+    TRY(call->caller->kind == COF_TOKEN_SYSTEM
+            ? authorize_stateless(call, request->workspace, COF_PERMISSION_WORKSPACE_READ, &workspace)
+            : authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_READ, &workspace));
     return read_workspace(call, &workspace, &response->workspace);
 }
 
-static cof_code queue_directory(struct call *call, const char *prefix, struct cof_slice after, uint32_t count)
+/* --- List ----------------------------------------------------------------------------------------------------- */
+
+static cof_code queue_directory(struct call *call, const Coffer__V1__ListWorkspacesRequest *request,
+                                const struct page_position *after, uint32_t count)
 {
-    const struct param params[] = {param_text(after), param_text(cof_slice_text(prefix)), param_i64(count)};
+    struct cof_uuid last = {{0}};
+    if (after->parts[1].len > 0 && !cof_uuid_parse(after->parts[1], &last)) {
+        return page_invalid(call);
+    }
+    const struct param params[] = {
+        param_text(after->parts[0]),       param_uuid(&last), param_text(cof_slice_text(request->name_prefix)),
+        param_bool(request->show_deleted), param_i64(count),
+    };
     TRY(session_queue(call->session, STATEMENT_DIRECTORY_LIST, params, COF_COUNT(params), call->err));
     return session_sync(call->session, call->err);
+}
+
+/* One that is damaged, or was purged since the directory was read, keeps no other from being shown. */
+static cof_code list_one(struct call *call, const struct rows *rows, size_t index,
+                         Coffer__V1__ListWorkspacesResponse *response)
+{
+    const struct cof_uuid workspace = rows_uuid(rows, index, 0);
+    Coffer__V1__Workspace **message = &response->workspaces[response->n_workspaces];
+    cof_code code = read_workspace(call, &workspace, message);
+    if (code == COF_DATA_LOSS) {
+        code = workspace_message_corrupted(call, &workspace, rows_bytes(rows, index, 1), message);
+    }
+    if (code == COF_NOT_FOUND) {
+        return COF_OK;
+    }
+    TRY(code);
+    response->n_workspaces++;
+    return COF_OK;
 }
 
 cof_code workspace_list(struct call *call, const Coffer__V1__ListWorkspacesRequest *request,
@@ -168,20 +203,21 @@ cof_code workspace_list(struct call *call, const Coffer__V1__ListWorkspacesReque
     cof_uuid_format(&cof_uuid_zero, system_text);
     TRY(authorize_workspace(call, system_text, COF_PERMISSION_WORKSPACE_READ, &system));
     TRY(page_read(call, PAGE_WORKSPACES, request->page_token, &position));
-    TRY(queue_directory(call, request->name_prefix, position.parts[0], size));
+    TRY(queue_directory(call, request, &position, size));
     TRY(session_next(call->session, &rows, call->err));
     response->workspaces = cof_arena_array(call->arena, rows_count(rows), sizeof *response->workspaces);
     if (response->workspaces == NULL) {
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < rows_count(rows); i++) {
-        const struct cof_uuid workspace = rows_uuid(rows, i, 0);
-        TRY(read_workspace(call, &workspace, &response->workspaces[i]));
-        response->n_workspaces++;
+        TRY(list_one(call, rows, i, response));
     }
     if (rows_count(rows) < size) {
         return COF_OK;
     }
-    const struct page_position next = {.parts = {rows_bytes(rows, size - 1, 1)}};
+    char last[COF_UUID_TEXT];
+    const struct cof_uuid last_uuid = rows_uuid(rows, size - 1, 0);
+    cof_uuid_format(&last_uuid, last);
+    const struct page_position next = {.parts = {rows_bytes(rows, size - 1, 1), cof_slice_text(last)}};
     return page_make(call, PAGE_WORKSPACES, &next, &response->next_page_token);
 }

@@ -153,9 +153,8 @@ static cof_code repeat(struct attempt *attempt)
 
 /* --- Audit ---------------------------------------------------------------------------------------------------- */
 
-static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_record)
+cof_code write_record(struct call *call, struct write *write, struct cof_slice *ret_record)
 {
-    struct call *call = attempt->call;
     struct trail_actor actor;
     Coffer__Audit__V1__Record record;
     coffer__audit__v1__record__init(&record);
@@ -165,9 +164,9 @@ static cof_code pack_record(struct attempt *attempt, struct cof_slice *ret_recor
     record.request_id = (ProtobufCBinaryData){sizeof call->request_id.bytes, call->request_id.bytes};
     record.method = text_of(call->arena, cof_slice_text(call->method));
     record.actor = &actor.message;
-    record.workspace = text_of_uuid(call->arena, &attempt->write->workspace);
-    record.objects = attempt->write->objects;
-    record.n_objects = attempt->write->object_count;
+    record.workspace = text_of_uuid(call->arena, &write->workspace);
+    record.objects = write->objects;
+    record.n_objects = write->object_count;
     if (record.time == NULL || record.method == NULL || record.workspace == NULL) {
         return cof_arena_exhausted(call->err);
     }
@@ -187,7 +186,7 @@ static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
         return cof_arena_exhausted(call->err);
     }
     TRY(keyring_seal(call->service->keyring, &address, packed, sealed, call->err));
-    TRY(pack_record(attempt, &record));
+    TRY(write_record(call, attempt->write, &record));
     const struct param params[] = {
         param_uuid(&write->workspace),
         param_uuid(&call->caller->principal),

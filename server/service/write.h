@@ -60,5 +60,8 @@ COF_CODE write_queue_row_and(struct call *call, struct write *write, statement i
 COF_CODE write_object(struct call *call, struct write *write, const char *kind, const struct cof_uuid *id,
                       struct cof_slice environment, struct cof_slice name, Coffer__Audit__V1__Object **ret_object);
 
+/* The audit record of the write, packed, in the arena: for what keeps it in a second place. */
+COF_CODE write_record(struct call *call, struct write *write, struct cof_slice *ret_record);
+
 /* Runs it and leaves the packed answer in the call. */
 COF_CODE write_run(struct call *call, struct write *write);

@@ -8,12 +8,15 @@
 #define COLUMN_ENTRY(table, type, name) {#name, COLUMN_##type, offsetof(struct table##_row, name)},
 
 static const struct column workspace_columns[] = {WORKSPACE_COLUMNS(COLUMN_ENTRY)};
+static const struct column workspace_state_columns[] = {WORKSPACE_STATE_COLUMNS(COLUMN_ENTRY)};
 static const struct column environment_columns[] = {ENVIRONMENT_COLUMNS(COLUMN_ENTRY)};
 static const struct column secret_columns[] = {SECRET_COLUMNS(COLUMN_ENTRY)};
 static const struct column principal_columns[] = {PRINCIPAL_COLUMNS(COLUMN_ENTRY)};
 static const struct column token_columns[] = {TOKEN_COLUMNS(COLUMN_ENTRY)};
 
 const struct row_type workspace_row_type = {"workspace", workspace_columns, COF_COUNT(workspace_columns)};
+const struct row_type workspace_state_row_type = {"workspace_state", workspace_state_columns,
+                                                  COF_COUNT(workspace_state_columns)};
 const struct row_type environment_row_type = {"environment", environment_columns, COF_COUNT(environment_columns)};
 const struct row_type secret_row_type = {"secret", secret_columns, COF_COUNT(secret_columns)};
 const struct row_type principal_row_type = {"principal", principal_columns, COF_COUNT(principal_columns)};

@@ -38,6 +38,16 @@ struct row_texts {
     COLUMN(workspace, I32, mac_generation)       \
     COLUMN(workspace, BYTES, mac)
 
+#define WORKSPACE_STATE_COLUMNS(COLUMN)                \
+    COLUMN(workspace_state, UUID, workspace_id)        \
+    COLUMN(workspace_state, I32, state)                \
+    COLUMN(workspace_state, BOOL, disabled)            \
+    COLUMN(workspace_state, TEXT, name)                \
+    COLUMN(workspace_state, TIME, change_time)         \
+    COLUMN(workspace_state, TIME_OR_NULL, delete_time) \
+    COLUMN(workspace_state, I32, mac_generation)       \
+    COLUMN(workspace_state, BYTES, mac)
+
 #define ENVIRONMENT_COLUMNS(COLUMN)           \
     COLUMN(environment, UUID, workspace_id)   \
     COLUMN(environment, TEXT, name)           \
@@ -112,6 +122,9 @@ struct row_texts {
 struct workspace_row {
     WORKSPACE_COLUMNS(ROW_FIELD)
 };
+struct workspace_state_row {
+    WORKSPACE_STATE_COLUMNS(ROW_FIELD)
+};
 struct environment_row {
     ENVIRONMENT_COLUMNS(ROW_FIELD)
 };
@@ -125,6 +138,8 @@ struct token_row {
     TOKEN_COLUMNS(ROW_FIELD)
 };
 
+/* Values of workspace_state.state. */
+enum { WORKSPACE_ACTIVE = 1, WORKSPACE_DELETED = 3, WORKSPACE_PURGING = 4, WORKSPACE_PURGED = 5 };
 /* Values of secret.state. */
 enum { SECRET_ACTIVE = 1, SECRET_DELETED = 2 };
 /* Values of principal.kind. */
@@ -155,6 +170,7 @@ struct row_type {
 };
 
 extern const struct row_type workspace_row_type;
+extern const struct row_type workspace_state_row_type;
 extern const struct row_type environment_row_type;
 extern const struct row_type secret_row_type;
 extern const struct row_type principal_row_type;

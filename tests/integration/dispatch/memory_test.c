@@ -323,6 +323,10 @@ struct step {
     bool as_system;
 };
 
+/* UUIDs of what the last successful calls made, for the steps that act on it. */
+static char made_workspace[COF_UUID_TEXT];
+static char made_token[COF_UUID_TEXT];
+
 static struct answer answer_of(struct sink *sink)
 {
     static struct cof_response_frame frame;
@@ -352,6 +356,38 @@ static const char *token_of(const struct step *step)
         return narrowed_token;
     }
     return step->as_system ? system_token : admin_token;
+}
+
+static void note_workspace(struct cof_slice payload)
+{
+    Coffer__V1__CreateWorkspaceResponse *made =
+        coffer__v1__create_workspace_response__unpack(NULL, payload.len, payload.data);
+    (void) snprintf(made_workspace, sizeof made_workspace, "%s", made->workspace->uid);
+    coffer__v1__create_workspace_response__free_unpacked(made, NULL);
+}
+
+static void note_token(struct cof_slice payload)
+{
+    Coffer__V1__IssueTokenResponse *made =
+        coffer__v1__issue_token_response__unpack(NULL, payload.len, payload.data);
+    (void) snprintf(made_token, sizeof made_token, "%s", made->token->uid);
+    coffer__v1__issue_token_response__free_unpacked(made, NULL);
+}
+
+static void note_made(const struct step *step, const struct sink *sink)
+{
+    static struct cof_response_frame frame;
+    struct cof_error err;
+    if (sink->reply == NULL ||
+        cof_response_frame_decode(cof_slice_of(sink->reply, sink->size), &frame, &err) != COF_OK ||
+        frame.code != 0) {
+        return;
+    }
+    if (strcmp(step->method, "coffer.v1.WorkspaceService/CreateWorkspace") == 0) {
+        note_workspace(frame.payload);
+    } else if (strcmp(step->method, "coffer.v1.TokenService/IssueToken") == 0) {
+        note_token(frame.payload);
+    }
 }
 
 static size_t encode_call(const struct step *step, unsigned round, uint8_t *to)
@@ -389,6 +425,9 @@ static struct answer call(const struct step *step, unsigned round, long refuse)
     wait_for_reply(&sink);
     wait_until_idle();
     const struct answer answer = answer_of(&sink);
+    if (refuse == 0) {
+        note_made(step, &sink);
+    }
     free(sink.reply);
     (void) pthread_cond_destroy(&sink.done);
     (void) pthread_mutex_destroy(&sink.lock);
@@ -523,6 +562,23 @@ BUILD(rename_secret, Coffer__V1__RenameSecretRequest, coffer__v1__rename_secret_
     request.name = name;
     request.new_name = new_name;
     return pack(&request.base, to);
+})
+
+BUILD(restore_secret, Coffer__V1__RestoreSecretRequest, coffer__v1__restore_secret_request, {
+    request.environment = environment_text;
+    request.name = name;
+})
+
+BUILD(roll_back_secret, Coffer__V1__RollBackSecretRequest, coffer__v1__roll_back_secret_request, {
+    request.environment = environment_text;
+    request.name = name;
+    request.version = 1;
+})
+
+BUILD(destroy_version, Coffer__V1__DestroySecretVersionRequest, coffer__v1__destroy_secret_version_request, {
+    request.environment = environment_text;
+    request.name = name;
+    request.version = 1;
 })
 
 BUILD(list_versions, Coffer__V1__ListSecretVersionsRequest, coffer__v1__list_secret_versions_request, {
@@ -836,11 +892,42 @@ BUILD(list_tokens, Coffer__V1__ListTokensRequest, coffer__v1__list_tokens_reques
     request.page_size = 1;
     (void) name;
 })
+BUILD(rotate_token, Coffer__V1__RotateTokenRequest, coffer__v1__rotate_token_request, {
+    Google__Protobuf__Duration overlap;
+    google__protobuf__duration__init(&overlap);
+    overlap.seconds = TIMEOUT_MS;
+    request.token_uid = made_token;
+    request.overlap = &overlap;
+    (void) name;
+    return pack(&request.base, to);
+})
 BUILD(create_workspace, Coffer__V1__CreateWorkspaceRequest, coffer__v1__create_workspace_request,
       { request.name = name; })
 BUILD(get_workspace, Coffer__V1__GetWorkspaceRequest, coffer__v1__get_workspace_request, (void) name;)
+BUILD(update_workspace, Coffer__V1__UpdateWorkspaceRequest, coffer__v1__update_workspace_request, {
+    char paths_text[][24] = {"display_name", "strict_environments", "disabled"};
+    char *paths[] = {paths_text[0], paths_text[1], paths_text[2]};
+    Google__Protobuf__FieldMask mask;
+    google__protobuf__field_mask__init(&mask);
+    mask.paths = paths;
+    mask.n_paths = 3;
+    request.workspace = made_workspace;
+    request.update_mask = &mask;
+    request.display_name = name;
+    request.disabled = true;
+    return pack(&request.base, to);
+})
+BUILD(delete_workspace, Coffer__V1__DeleteWorkspaceRequest, coffer__v1__delete_workspace_request, {
+    request.workspace = made_workspace;
+    (void) name;
+})
+BUILD(restore_workspace, Coffer__V1__RestoreWorkspaceRequest, coffer__v1__restore_workspace_request, {
+    request.workspace = made_workspace;
+    (void) name;
+})
 BUILD(list_workspaces, Coffer__V1__ListWorkspacesRequest, coffer__v1__list_workspaces_request, {
     request.page_size = 1;
+    request.show_deleted = true;
     (void) name;
 })
 
@@ -855,6 +942,11 @@ static const struct step caller_step = {TOKEN "GetCaller", no_fields, false};
 static const struct step make_secret = {SECRET "CreateSecret", create_secret, false};
 static const struct step make_environment = {ENVIRONMENT "CreateEnvironment", create_environment, false};
 
+static const struct step patched_secret = {SECRET "UpdateSecretValues", patch_secret, false};
+static const struct step deleted_secret = {SECRET "DeleteSecret", delete_secret, false};
+static const struct step issued_token = {TOKEN "IssueToken", issue_token, false};
+static const struct step made_tenant = {WORKSPACE "CreateWorkspace", create_workspace, true};
+static const struct step deleted_tenant = {WORKSPACE "DeleteWorkspace", delete_workspace, true};
 static const struct step make_account = {ACCOUNT "CreateServiceAccount", create_account, false};
 
 /* --- Scenarios ------------------------------------------------------------------------------------------------ */
@@ -884,6 +976,26 @@ static void check_answer(const struct step *step, unsigned round, const struct a
     }
 }
 
+/* What has to be there before a step that prepares another. */
+static const struct {
+    const struct step *step;
+    const struct step *first;
+} needs[] = {
+    {&patched_secret, &make_secret},
+    {&deleted_secret, &make_secret},
+    {&deleted_tenant, &made_tenant},
+};
+
+static void prepare_all(const struct step *last, unsigned round)
+{
+    for (size_t i = 0; i < COF_COUNT(needs); i++) {
+        if (needs[i].step == last) {
+            CHECK_INT(call(needs[i].first, round, 0).code, COF_OK);
+        }
+    }
+    CHECK_INT(call(last, round, 0).code, COF_OK);
+}
+
 /* Refuses the first request for memory of a call, the second and so on, until the call needs no more. */
 static void sweep(const struct step *prepare, const struct step *step, bool write)
 {
@@ -893,7 +1005,7 @@ static void sweep(const struct step *prepare, const struct step *step, bool writ
     for (bool spent = true; spent; round++) {
         CHECK(round - first < ROUNDS_MAX);
         if (prepare != NULL) {
-            CHECK_INT(call(prepare, round, 0).code, COF_OK);
+            prepare_all(prepare, round);
         }
         const struct answer answer = call(step, round, (long) round - (long) first + 1);
         spent = atomic_exchange(&until_refusal, 0) <= 0;
@@ -999,6 +1111,18 @@ SCENARIO(deleting_an_account_without_memory, &make_account, true,
          {ACCOUNT "DeleteServiceAccount", delete_account, false})
 SCENARIO(issuing_a_token_without_memory, NULL, true, {TOKEN "IssueToken", issue_token, false})
 SCENARIO(listing_tokens_without_memory, NULL, false, {TOKEN "ListTokens", list_tokens, false})
+SCENARIO(restoring_a_secret_without_memory, &deleted_secret, true, {SECRET "RestoreSecret", restore_secret, false})
+SCENARIO(rolling_back_a_secret_without_memory, &patched_secret, true,
+         {SECRET "RollBackSecret", roll_back_secret, false})
+SCENARIO(destroying_a_version_without_memory, &patched_secret, true,
+         {SECRET "DestroySecretVersion", destroy_version, false})
+SCENARIO(rotating_a_token_without_memory, &issued_token, true, {TOKEN "RotateToken", rotate_token, false})
+SCENARIO(changing_a_workspace_without_memory, &made_tenant, true,
+         {WORKSPACE "UpdateWorkspace", update_workspace, true})
+SCENARIO(deleting_a_workspace_without_memory, &made_tenant, true,
+         {WORKSPACE "DeleteWorkspace", delete_workspace, true})
+SCENARIO(restoring_a_workspace_without_memory, &deleted_tenant, true,
+         {WORKSPACE "RestoreWorkspace", restore_workspace, true})
 SCENARIO(creating_a_workspace_without_memory, NULL, true, {WORKSPACE "CreateWorkspace", create_workspace, true})
 SCENARIO(reading_a_workspace_without_memory, NULL, false, {WORKSPACE "GetWorkspace", get_workspace, false})
 SCENARIO(listing_workspaces_without_memory, NULL, false, {WORKSPACE "ListWorkspaces", list_workspaces, true})
@@ -1253,6 +1377,13 @@ int main(int argc, char **argv)
         TEST(deleting_an_account_without_memory),
         TEST(issuing_a_token_without_memory),
         TEST(listing_tokens_without_memory),
+        TEST(restoring_a_secret_without_memory),
+        TEST(rolling_back_a_secret_without_memory),
+        TEST(destroying_a_version_without_memory),
+        TEST(rotating_a_token_without_memory),
+        TEST(changing_a_workspace_without_memory),
+        TEST(deleting_a_workspace_without_memory),
+        TEST(restoring_a_workspace_without_memory),
         TEST(creating_a_workspace_without_memory),
         TEST(reading_a_workspace_without_memory),
         TEST(listing_workspaces_without_memory),

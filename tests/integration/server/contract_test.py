@@ -30,6 +30,10 @@ class Contract(context.ServerTest):
         uid = call("WorkspaceService/CreateWorkspace", {"name": environment}, self.dev.system)["workspace"]["uid"]
         self.assertEqual(call("WorkspaceService/GetWorkspace", {"workspace": uid}, self.dev.system)["workspace"]["uid"], uid)
         call("WorkspaceService/ListWorkspaces", {}, self.dev.system)
+        call("WorkspaceService/UpdateWorkspace", {"workspace": uid, "update_mask": {"paths": ["display_name", "disabled"]},
+                                                  "display_name": "n", "disabled": True}, self.dev.system)
+        call("WorkspaceService/DeleteWorkspace", {"workspace": uid}, self.dev.system)
+        call("WorkspaceService/RestoreWorkspace", {"workspace": uid}, self.dev.system)
         place = {"environment": environment, "name": "s"}
         call("EnvironmentService/CreateEnvironment", {"name": environment})
         call("SecretService/CreateSecret", {**place, "values": values(KEY=b"\0\xff")})

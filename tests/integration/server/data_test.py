@@ -132,11 +132,32 @@ class Data(context.AccessTest):
         self.assertEqual(self.call(WORKSPACE + "GetWorkspace", {}, token=admin).code, 0, column)
         return [answer.reason or "OK"]
 
+    def check_state(self, column, kind):
+        """The row of a workspace that was disabled and enabled again."""
+        workspace, admin = self.new_workspace(f"state-{column}".replace("_", "-"))
+        for disabled in (True, False):
+            self.assertEqual(self.call(WORKSPACE + "UpdateWorkspace", {
+                "workspace": workspace, "update_mask": {"paths": ["disabled"]}, "disabled": disabled},
+                token=self.dev.system).code, 0)
+        place, restore = self.change("workspace_state", f"workspace_id = '{workspace}'", column, kind)
+        found = [self.probe_token(admin)]
+        if column == "workspace_id":
+            # Without a row it is what it was when it was made; with one of another it is damaged.
+            self.assertEqual(found, ["OK"])
+            self.sql(f"update workspace_state set workspace_id = '{self.dev.workspace}' where ctid = '{place}'")
+            place = self.at("workspace_state", f"workspace_id = '{self.dev.workspace}'", ["ctid"])[0]
+            found = [self.probe_token(self.dev.admin)]
+            restore = f"update workspace_state set workspace_id = '{workspace}' where ctid = '{place}'"
+        self.sql(restore)
+        self.assertEqual(self.probe_token(admin), "OK", column)
+        return found
+
     def test_every_changed_column_of_every_guarded_row_authorises_nothing(self):
         Data.everywhere = self.fleet([{"permissions": ["resolve"]}])
         checks = {
             "secret": self.check_secret,
             "workspace": self.check_workspace,
+            "workspace_state": self.check_state,
             "token": lambda column, kind: self.check_token_row("token", column, kind),
             "principal": lambda column, kind: self.check_token_row("principal", column, kind),
         }

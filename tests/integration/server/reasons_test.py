@@ -28,7 +28,6 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 NOT_GIVEN = {
     "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
     "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
-    "WORKSPACE_DISABLED": "no method disables a workspace yet",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
     "ENVIRONMENT_VIEW_CONFLICT": "the environment view is not offered yet",
@@ -266,6 +265,29 @@ class Reasons(context.ServerTest):
         token = self.issue("limited").message["secret_text"]
         return self.call(ACCOUNT + "CreateServiceAccount", {"name": "more", "grants": [{"permissions": ["resolve"]}]},
                          token=token)
+
+    def workspace_of(self, name, method, **fields):
+        """A workspace that was made and then disabled or deleted."""
+        workspace = self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system).message["workspace"]["uid"]
+        answer = self.call(WORKSPACE + method, {"workspace": workspace, **fields}, token=self.dev.system)
+        self.assertEqual(answer.code, 0, answer)
+        return workspace
+
+    def workspace_disabled(self):
+        workspace = self.workspace_of("disabled", "UpdateWorkspace", update_mask={"paths": ["disabled"]}, disabled=True)
+        fleet = self.fleet_token()
+        return self.call(SECRET + "ListSecrets", {"workspace": workspace}, token=fleet)
+
+    def fleet_token(self):
+        place = {"workspace": "00000000-0000-0000-0000-000000000000"}
+        self.call(ACCOUNT + "CreateServiceAccount", {**place, "name": "reader", "grants": [{"permissions": ["secret:read"]}]},
+                  token=self.dev.system)
+        issued = self.call(TOKEN + "IssueToken", {**place, "service_account": "reader"}, token=self.dev.system)
+        return issued.message["secret_text"]
+
+    def workspace_deleted(self):
+        return self.call(ACCOUNT + "ListServiceAccounts", {"workspace": self.workspace_of("deleted", "DeleteWorkspace")},
+                         token=self.dev.system)
 
     def workspace_not_found(self):
         return self.call(WORKSPACE + "GetWorkspace", {"workspace": NOBODY}, token=self.dev.system)

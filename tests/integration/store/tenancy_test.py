@@ -34,12 +34,17 @@ ACROSS = {
     "INSTANCE_NEW_EPOCH": ({"instance"}, "the instance"),
     "DIRECTORY_INSERT": ({"workspace_directory"}, "a workspace comes into being"),
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
+    "DIRECTORY_GET": ({"workspace_directory"}, "the name of a workspace that is to be deleted"),
+    "DIRECTORY_SET_LIVE": ({"workspace_directory"}, "a workspace is deleted or restored"),
+    "DIRECTORY_FORGET": ({"workspace_directory"}, "a purged workspace's name is forgotten, its UUID is not"),
     "SNAPSHOT": (set(), "which transactions are not over"),
     "CHANGE_SINCE": ({"change"}, "which workspaces reached which revision since the last look; no content of a change"),
     "CHAIN_BEHIND": ({"workspace_revision", "write_chain"}, "which workspaces have writes that are in no link; no content of one"),
     "REVISION_LIST": ({"workspace_revision"}, "an operator checks the records of all workspaces' writes"),
     "REQUEST_PURGE": ({"request"}, "records that are too old to be repeated go"),
     "SECRET_PURGE": ({"secret", "secret_version"}, "secrets that were deleted too long ago to be restored go"),
+    "WORKSPACES_TO_PURGE": ({"workspace_state"}, "which workspaces were deleted too long ago to be restored"),
+    "WORKSPACES_CLOSED": ({"workspace_state"}, "whose keys a server has to close"),
     "PING": (set(), "whether the connection lives"),
     "CONNECTION_SETTINGS": (set(), "time limits of the connection"),
     "SCHEMA_LOCK": (set(), "one server migrates at a time"),
@@ -117,6 +122,9 @@ class Tenancy(context.ServerTest):
         answer = cls.connection.call("coffer.v1.WorkspaceService/CreateWorkspace", {"name": "tenant-b"},
                                      token=cls.dev.system)
         cls.a, cls.b = cls.dev.workspace, answer.message["workspace"]["uid"]
+        for workspace in (cls.a, cls.b):
+            cls.done("WorkspaceService/UpdateWorkspace", {"workspace": workspace, "update_mask": {"paths": ["disabled"]}},
+                     cls.dev.system)
         admin = cls.first_account(cls.b)
         cls.fill(cls.a, cls.dev.admin, b"of a")
         cls.fill(cls.b, admin, b"of b")
@@ -359,7 +367,7 @@ class Tenancy(context.ServerTest):
             self.assertNotIn("syntax error", error, statement.name)
             # The parameters do mean rows of A: with A's workspace the statement finds or hits them.
             _, hits, _, error = self.run_in(statement, self.literals(statement, sample, self.a))
-            meant = hits > 0 or "duplicate key" in error or "on conflict" in statement.sql
+            meant = hits > 0 or "duplicate key" in error or "violates foreign key" in error or "on conflict" in statement.sql
             self.assertTrue(meant, f"{statement.name} with {self.literals(statement, sample, self.a)}: {error}")
             worked += 1
         print(f"{worked} statements, {len(foreign)} cells of A that would be known again", flush=True)

@@ -177,6 +177,22 @@ class Told(WatchTest):
             pages.append([c["name"] for c in watcher.ask().message["changes"]])
         self.assertEqual(pages, [["s0", "s1", "s2"], ["s3", "s4", "s5"], ["s6"]])
 
+    def test_import_is_told_whole_in_one_answer_whatever_the_size_of_the_page(self):
+        self.make("changed")
+        self.make("same")
+        watcher = self.watcher(page_size=1)
+        secrets = [{"environment": self.place, "name": name, "values": values(KEY=value)}
+                   for name, value in (("new-1", b"1"), ("changed", b"2"), ("same", b"1"), ("new-2", b"1"))]
+        request = {"mode": "IMPORT_MODE_REPLACE", "secrets": secrets}
+        self.assertEqual(self.call(SECRET + "ImportSecrets", {**request, "validate_only": True}).code, 0)
+        answer = self.call(SECRET + "ImportSecrets", request)
+        self.assertEqual(answer.code, 0, answer)
+        told = watcher.ask().message["changes"]
+        self.assertEqual(sorted(self.brief(told)),
+                         [("CREATED", "new-1"), ("CREATED", "new-2"), ("VALUES_CHANGED", "changed")])
+        self.assertEqual(len({change["revision"] for change in told}), 1)
+        self.assertEqual(watcher.catch_up(), [])
+
     def test_more_changes_than_one_statement_reads_are_told_without_a_gap(self):
         watcher = self.watcher(page_size=1000)
         self.make("many")

@@ -294,6 +294,16 @@ static void cut(struct cof_stream *stream, int result)
     close_below(stream, result);
 }
 
+/* A peer that always has one more byte must not outlive its time either. */
+static bool is_late(const struct cof_stream *stream)
+{
+    const nng_time now = nng_clock();
+    if (stream->state == STREAM_OPEN) {
+        return stream->recv != NULL && now > stream->recv_by;
+    }
+    return now > stream->end_by;
+}
+
 static void on_read(void *context)
 {
     struct cof_stream *stream = context;
@@ -301,8 +311,8 @@ static void on_read(void *context)
     (void) pthread_mutex_lock(&stream->lock);
     stream->reading = false;
     if (stream->state != STREAM_OVER) {
-        if (result != 0) {
-            cut(stream, result);
+        if (result != 0 || is_late(stream)) {
+            cut(stream, result == 0 ? NNG_ETIMEDOUT : result);
         } else if (stream->state == STREAM_PARTING) {
             read_on(stream, stream->end_by);
         } else if (cof_tls_session_feed(stream->session,

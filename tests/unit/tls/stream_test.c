@@ -362,6 +362,31 @@ static void plain_peer_is_told_and_let_go(void)
     CHECK_CONTAINS(problem, "without TLS");
 }
 
+/* Sends until the connection ends. */
+static void *flood(void *context)
+{
+    static const char bytes[PART] = "GET / HTTP/1.1";
+    const int *fd = context;
+    while (send(*fd, bytes, sizeof bytes, MSG_NOSIGNAL) > 0) {
+    }
+    return NULL;
+}
+
+static void refused_peer_that_never_stops_sending_ends_all_the_same(void)
+{
+    char byte;
+    const nng_iov part = {&byte, 1};
+    pthread_t thread;
+    TWO two;
+    CHECK(open_raw(&two, PATIENCE_MS));
+    CHECK(pthread_create(&thread, NULL, flood, &two.raw) == 0);
+    RECV(two, server, part, NNG_DURATION_INFINITE);
+    const int result = result_of(two.aios[0]);
+    (void) shutdown(two.raw, SHUT_RDWR);
+    (void) pthread_join(thread, NULL);
+    CHECK_INT(result, NNG_EPEERAUTH);
+}
+
 static void operation_after_the_close_fails_at_once(void)
 {
     char byte;
@@ -379,4 +404,5 @@ TEST_MAIN(TEST(three_megabytes_arrive_whole_both_ways), TEST(receive_after_a_res
           TEST(receive_without_bytes_runs_out_of_time), TEST(send_to_a_peer_that_reads_nothing_runs_out_of_time),
           TEST(close_ends_what_runs_and_tells_the_peer), TEST(cut_is_a_problem), TEST(refused_peer_gets_the_alert),
           TEST(silent_peer_ends_with_the_time_of_the_handshake), TEST(plain_peer_is_told_and_let_go),
+          TEST(refused_peer_that_never_stops_sending_ends_all_the_same),
           TEST(operation_after_the_close_fails_at_once))

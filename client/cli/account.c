@@ -162,6 +162,9 @@ cli_exit cmd_sa_create(struct cli *cli)
 
 static const char *state_of(const Coffer__V1__ServiceAccount *account)
 {
+    if (account->corrupted) {
+        return "corrupted";
+    }
     if (account->delete_time != NULL) {
         return "deleted";
     }

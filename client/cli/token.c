@@ -199,6 +199,9 @@ cli_exit cmd_token_rotate(struct cli *cli)
 
 static const char *state_of(const Coffer__V1__Token *token)
 {
+    if (token->corrupted) {
+        return "corrupted";
+    }
     if (token->revoke_time != NULL) {
         return "revoked";
     }

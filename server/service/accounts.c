@@ -61,6 +61,25 @@ cof_code account_message(struct call *call, const struct principal_row *row,
     return rights_messages(row->grants, call->arena, &message->grants, &message->n_grants, call->err);
 }
 
+/* What a damaged row still says: which one it is. */
+static cof_code damaged_message(struct call *call, const struct principal_row *row,
+                                Coffer__V1__ServiceAccount **ret_message)
+{
+    Coffer__V1__ServiceAccount *message = cof_arena_alloc(call->arena, sizeof *message);
+    if (message == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    coffer__v1__service_account__init(message);
+    message->workspace = text_of_uuid(call->arena, &row->workspace_id);
+    message->name = text_of(call->arena, row->name);
+    message->uid = text_of_uuid(call->arena, &row->principal_id);
+    message->corrupted = true;
+    *ret_message = message;
+    return message->workspace == NULL || message->name == NULL || message->uid == NULL
+               ? cof_arena_exhausted(call->err)
+               : COF_OK;
+}
+
 /* --- Create --------------------------------------------------------------------------------------------------- */
 
 struct creation {
@@ -276,6 +295,18 @@ static cof_code queue_listing(struct call *call, const struct cof_uuid *workspac
     return session_sync(call->session, call->err);
 }
 
+/* One that is damaged keeps no other from being shown. */
+static cof_code list_one(struct call *call, const struct principal_row *row,
+                         Coffer__V1__ServiceAccount **ret_message)
+{
+    const cof_code code = guard_check_row(call, &principal_row_type, &row->workspace_id, row);
+    if (code == COF_DATA_LOSS) {
+        return damaged_message(call, row, ret_message);
+    }
+    TRY(code);
+    return account_message(call, row, ret_message);
+}
+
 cof_code account_list(struct call *call, const Coffer__V1__ListServiceAccountsRequest *request,
                       Coffer__V1__ListServiceAccountsResponse *response)
 {
@@ -295,8 +326,8 @@ cof_code account_list(struct call *call, const Coffer__V1__ListServiceAccountsRe
     }
     for (size_t i = 0; i < rows_count(rows); i++) {
         TRY(row_read(&principal_row_type, rows, i, 0, call->arena, &row, call->err));
-        TRY(guard_check_row(call, &principal_row_type, &row.workspace_id, &row));
-        TRY(account_message(call, &row, &response->service_accounts[response->n_service_accounts++]));
+        TRY(list_one(call, &row, &response->service_accounts[i]));
+        response->n_service_accounts++;
     }
     if (rows_count(rows) < size) {
         return COF_OK;

@@ -212,6 +212,41 @@ static cof_code queue_listing(struct call *call, const struct principal_row *acc
     return session_sync(call->session, call->err);
 }
 
+/* What a damaged row still says: which one it is. */
+static cof_code damaged_message(struct call *call, const struct token_row *row, const struct principal_row *account,
+                                Coffer__V1__Token **ret_message)
+{
+    Coffer__V1__Token *message = cof_arena_alloc(call->arena, sizeof *message);
+    if (message == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    coffer__v1__token__init(message);
+    message->uid = text_of_uuid(call->arena, &row->token_id);
+    message->workspace = text_of_uuid(call->arena, &row->workspace_id);
+    message->service_account = text_of(call->arena, account->name);
+    message->corrupted = true;
+    *ret_message = message;
+    return message->uid == NULL || message->workspace == NULL || message->service_account == NULL
+               ? cof_arena_exhausted(call->err)
+               : COF_OK;
+}
+
+/* One that is damaged keeps no other from being shown. */
+static cof_code list_one(struct call *call, const struct principal_row *account, const struct rows *rows,
+                         size_t index, Coffer__V1__Token **ret_message)
+{
+    struct token_row row = {0};
+    const size_t used = token_row_type.count;
+    TRY(row_read(&token_row_type, rows, index, 0, call->arena, &row, call->err));
+    const cof_code code = guard_check_row(call, &token_row_type, &account->workspace_id, &row);
+    if (code == COF_DATA_LOSS) {
+        return damaged_message(call, &row, account, ret_message);
+    }
+    TRY(code);
+    return token_message(call, &row, account,
+                         rows_null(rows, index, used) ? ROW_NO_TIME : rows_time(rows, index, used), ret_message);
+}
+
 static cof_code fill_list(struct call *call, const struct principal_row *account, const struct rows *rows,
                           Coffer__V1__ListTokensResponse *response)
 {
@@ -220,12 +255,8 @@ static cof_code fill_list(struct call *call, const struct principal_row *account
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < rows_count(rows); i++) {
-        struct token_row row = {0};
-        TRY(row_read(&token_row_type, rows, i, 0, call->arena, &row, call->err));
-        TRY(guard_check_row(call, &token_row_type, &account->workspace_id, &row));
-        const int64_t use_time =
-            rows_null(rows, i, token_row_type.count) ? ROW_NO_TIME : rows_time(rows, i, token_row_type.count);
-        TRY(token_message(call, &row, account, use_time, &response->tokens[response->n_tokens++]));
+        TRY(list_one(call, account, rows, i, &response->tokens[i]));
+        response->n_tokens++;
     }
     return COF_OK;
 }

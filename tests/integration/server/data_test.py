@@ -191,6 +191,22 @@ class Data(context.AccessTest):
                                                            "patch": {"set": values(L=b"w")}})
         self.assertEqual(answer.reason, "CORRUPTED")
 
+    def test_damaged_account_and_token_are_listed_as_damaged_and_hide_no_other(self):
+        tokens = [self.token_for(RULES) for _ in range(2)]
+        hurt = str(token_text.parse(tokens[1])[2])
+        name = self.call(TOKEN + "GetCaller", token=tokens[1]).message["service_account"]["name"]
+        self.assertEqual(self.issue(name).code, 0)
+        self.sql(f"update token set description = 'forged' where token_id = '{hurt}'")
+        answer = self.call(TOKEN + "ListTokens", {"service_account": name})
+        self.assertEqual({t["uid"]: t["corrupted"] for t in answer.message["tokens"]}[hurt], True)
+        self.assertEqual([t["corrupted"] for t in answer.message["tokens"]].count(False), 1)
+        self.assertNotIn("forged", str(answer))
+        self.sql(f"update principal set description = 'forged' where name = '{name}'")
+        answer = self.call("coffer.v1.ServiceAccountService/ListServiceAccounts", {"page_size": 1000})
+        self.assertEqual([a["name"] for a in answer.message["service_accounts"] if a["corrupted"]], [name])
+        self.assertGreater(len(answer.message["service_accounts"]), 2)
+        self.assertNotIn("forged", str(answer))
+
     def test_deleted_secret_that_was_revived_is_corrupted(self):
         at = {"name": "revived", "environment": "graves"}
         self.create(**at, K=b"dead value")

@@ -166,9 +166,12 @@ bool address_is_tls(const char *address)
 
 void address_host(const char *address, char *host)
 {
-    struct cof_slice found = {NULL, 0};
+    struct cof_slice found;
     struct cof_slice port;
-    (void) split(cof_slice_text(address + strlen(TLS)), &found, &port);
+    if (!split(cof_slice_text(address + strlen(TLS)), &found, &port)) {
+        host[0] = '\0';
+        return;
+    }
     memcpy(host, found.data, found.len);
     host[found.len] = '\0';
 }

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,36 +23,44 @@ enum { OUTPUTS = 2, PIECE = 65536, SIGNAL_BASE = 128 };
 
 static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
 
-static volatile sig_atomic_t child;
+static atomic_int child; /* 0: there is none */
+static atomic_int kept;  /* a signal that came before there was one; 0: none did */
 
-/* What the terminal sends, it sends to the program, too; what another process sends, only this one gets. */
+/* What the terminal sends, it sends to the program, too; what another process sends, only this one gets. Any thread runs
+ * it: the library has some of its own. */
 static void forward(int number, siginfo_t *info, void *context)
 {
     (void) context;
-    if (info->si_code <= 0 && child > 0) {
-        (void) kill((pid_t) child, number);
+    if (info->si_code > 0) {
+        return;
+    }
+    atomic_store(&kept, number);
+    const int pid = atomic_load(&child);
+    if (pid > 0 && atomic_exchange(&kept, 0) != 0) {
+        (void) kill(pid, number);
     }
 }
 
-static void block(sigset_t *before)
-{
-    sigset_t set;
-    (void) sigemptyset(&set);
-    for (size_t i = 0; i < COF_COUNT(forwarded); i++) {
-        (void) sigaddset(&set, forwarded[i]);
-    }
-    (void) sigprocmask(SIG_BLOCK, &set, before);
-}
-
-static void begin_forwarding(pid_t pid, const sigset_t *before)
+/* What is ignored stays so, for the program as well. */
+static void begin_forwarding(void)
 {
     struct sigaction action = {.sa_sigaction = forward, .sa_flags = SA_SIGINFO | SA_RESTART};
     (void) sigemptyset(&action.sa_mask);
-    child = (sig_atomic_t) pid;
     for (size_t i = 0; i < COF_COUNT(forwarded); i++) {
-        (void) sigaction(forwarded[i], &action, NULL);
+        struct sigaction before;
+        if (sigaction(forwarded[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+            (void) sigaction(forwarded[i], &action, NULL);
+        }
     }
-    (void) sigprocmask(SIG_SETMASK, before, NULL);
+}
+
+static void forward_to(pid_t pid)
+{
+    atomic_store(&child, (int) pid);
+    const int number = atomic_exchange(&kept, 0);
+    if (number != 0) {
+        (void) kill(pid, number);
+    }
 }
 
 /* --- Output ----------------------------------------------------------------------------------------------------- */
@@ -124,7 +133,6 @@ struct program {
     char **environment;
     int ends[OUTPUTS][2]; /* of pipes; -1: the program writes where this one does */
     struct output outputs[OUTPUTS];
-    sigset_t mask;
 };
 
 static bool open_pipes(struct program *program)
@@ -159,7 +167,7 @@ static int spawn_with(const struct program *program, const posix_spawnattr_t *at
     return failed;
 }
 
-/* The program begins with the signals as they were when this one began. */
+/* The program begins with the signals as they were when this one began: what this one handles is as usual there. */
 static int spawn(const struct program *program, pid_t *ret_child)
 {
     posix_spawnattr_t attributes;
@@ -171,8 +179,7 @@ static int spawn(const struct program *program, pid_t *ret_child)
     (void) sigemptyset(&defaults);
     (void) sigaddset(&defaults, SIGPIPE);
     (void) posix_spawnattr_setsigdefault(&attributes, &defaults);
-    (void) posix_spawnattr_setsigmask(&attributes, &program->mask);
-    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     failed = spawn_with(program, &attributes, ret_child);
     (void) posix_spawnattr_destroy(&attributes);
     return failed;
@@ -199,19 +206,18 @@ static cli_exit execute(struct program *program)
     pid_t pid = 0;
     int status = 0;
     (void) signal(SIGPIPE, SIG_IGN);
-    block(&program->mask);
+    begin_forwarding();
     const int failed = spawn(program, &pid);
     close_ends(program, 1);
     if (failed != 0) {
-        (void) sigprocmask(SIG_SETMASK, &program->mask, NULL);
         return cli_refuse(failed == ENOENT ? CLI_NO_PROGRAM : CLI_NOT_EXECUTABLE, NULL, "%s cannot be started: %s",
                           program->words[0], strerror(failed));
     }
-    begin_forwarding(pid, &program->mask);
+    forward_to(pid);
     move_all(program->outputs);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
-    child = 0;
+    atomic_store(&child, 0);
     return exit_of(status);
 }
 

@@ -165,9 +165,9 @@ cof_code workspace_update(struct call *call, const Coffer__V1__UpdateWorkspaceRe
                           Coffer__V1__UpdateWorkspaceResponse *response)
 {
     struct change change = {.request = request, .response = response};
+    TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_WRITE, &change.write.workspace));
     TRY(read_mask(call, &change));
     TRY(authorise_disabling(call, &change));
-    TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_WRITE, &change.write.workspace));
     TRY(check_not_system(call, &change));
     TRY(workspace_read_display_name(call, request->display_name, &change.display_name));
     TRY(workspace_state_load_keys(call));

@@ -31,7 +31,11 @@ static const char *copy_of(struct run *run, const struct json_node *node)
     if (node == NULL) {
         return NULL;
     }
-    char *copy = strndup((const char *) node->text.data, node->text.len);
+    char *copy = calloc(node->text.len + 1, 1);
+    if (copy == NULL) {
+        abort();
+    }
+    memcpy(copy, node->text.data, node->text.len);
     run->copies[run->copy_count++] = copy;
     return copy;
 }

@@ -23,6 +23,8 @@ UNKNOWN = "00000000-0000-4000-8000-000000000001"
 OPEN = {"grpc.health.v1.Health/Check", "coffer.rpc.v1.ServerService/GetServerInfo"}
 # They need a token and no permission.
 CALLER = {TOKEN + "GetCaller", TOKEN + "RevokeToken"}
+# They belong to the administration of the system.
+SYSTEM_ONLY = {WORKSPACE + "DeleteWorkspace", WORKSPACE + "RestoreWorkspace"}
 RULES = [{"permissions": ["resolve", "secret:read", "secret:write", "environment:read", "environment:write",
                           "account:read", "account:write", "token:read", "token:write", "workspace:read"]}]
 
@@ -225,7 +227,8 @@ class Access(context.AccessTest):
             for text in wrong:
                 if text == own:
                     continue
-                answer = self.call(method, request_for(method, text))
+                token = self.dev.system if method in SYSTEM_ONLY else self.dev.admin
+                answer = self.call(method, request_for(method, text), token=token)
                 self.assertEqual((answer.code, answer.reason, answer.fields), (3, "FIELD_INVALID", ["workspace"]),
                                  (method, text))
         item = {"references": references("none.K")}

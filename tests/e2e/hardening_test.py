@@ -67,7 +67,9 @@ class Hardening(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def start(self, *command, **options):
-        return subprocess.Popen(as_user(*command), cwd=self.data, **options)
+        environment = {**os.environ, "HOME": str(self.data)}  # that user's own
+        environment.pop("XDG_CONFIG_HOME", None)
+        return subprocess.Popen(as_user(*command), cwd=self.data, env=environment, **options)
 
     def server(self):
         (self.data / "ready").unlink(missing_ok=True)  # of one that could not remove it

@@ -15,7 +15,7 @@ static cof_code mix(const uint8_t key[COF_NARROWED_KEY], struct cof_slice data, 
 {
     (void) err;
     for (size_t i = 0; i < COF_NARROWED_TAG; i++) {
-        mac[i] = (uint8_t) (key[i] * 31U + i);
+        mac[i] = (uint8_t) ((size_t) key[i] * 31 + i);
     }
     for (size_t i = 0; i < data.len; i++) {
         mac[i % COF_NARROWED_TAG] = (uint8_t) (mac[i % COF_NARROWED_TAG] * 33U + data.data[i]);

@@ -83,7 +83,7 @@ static void write_ends_the_use_of_what_was_kept_of_its_workspace_and_of_no_other
     for (uint32_t i = 1; i <= 2; i++) {
         const struct cache_read read = begin(&world, i);
         CHECK(end(&world, i, &read, 5, &states[i]));
-        CHECK(put(&world, i, "name", &states[i], i * 100));
+        CHECK(put(&world, i, "name", &states[i], i * UINT64_C(100)));
         CHECK_INT(get(&world, i, "name", &states[i]), i * 100);
     }
     reached(&world, 1, 6);

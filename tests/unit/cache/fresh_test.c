@@ -128,7 +128,7 @@ static void nothing_older_than_the_limit_or_than_an_own_write_is_ever_fresh(void
 {
     struct simulation *s = &simulation;
     uint64_t state = test_seed();
-    world_open(&s->world, 64 * 1024);
+    world_open(&s->world, UINT64_C(64) * 1024);
     for (uint32_t i = 0; i < WORKSPACES; i++) {
         s->revisions[i] = 1;
     }

@@ -107,7 +107,7 @@ static void many_threads_find_only_what_is_right(void)
     struct reader readers[READERS + WRITERS];
     pthread_t threads[READERS + WRITERS + 1];
     const uint64_t seed = test_seed();
-    world_open(&shared.world, 64 * 1024);
+    world_open(&shared.world, UINT64_C(64) * 1024);
     for (uint32_t i = 0; i < WORKSPACES; i++) {
         atomic_store(&shared.revisions[i], 1);
     }

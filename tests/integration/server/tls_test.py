@@ -477,7 +477,8 @@ class Tls(context.ServerTest):
         wrong = f"tls+tcp://localhost:{self.port},{self.dev.ipc}"
         with self.certificate("tls", self.server, self.authority.issue("other name", "DNS:elsewhere.example")):
             for _ in range(4):
-                self.assertEqual(self.coffer("whoami", address=wrong).returncode, 0)
+                done = self.coffer("whoami", address=wrong)
+                self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":

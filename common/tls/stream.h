@@ -6,7 +6,7 @@
 
 /*
  * A connection that carries bytes, in the clear or inside of TLS: what nng_stream is, for tcp, ipc and tls+tcp alike.
- * Why TLS is not nng's own: docs/decisions/0014-tls.md. Thread-safe.
+ * Why TLS is not nng's own: docs/decisions/0015-tls.md. Thread-safe.
  *
  * The aio of an operation completes as with nng, on one of nng's threads and never inside of a call here. Its time-out
  * is given here, not with nng_aio_set_timeout, and so are its buffers. At most one operation of each kind runs. None may begin after the

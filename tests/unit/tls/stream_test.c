@@ -237,7 +237,7 @@ static void three_megabytes_arrive_whole_both_ways(void)
     CHECK(arrives_whole(two.server, two.aios[1], two.client, two.aios[2]));
 }
 
-/* nng's own TLS leaves this receive hanging for ever (docs/decisions/0014-tls.md). */
+/* nng's own TLS leaves this receive hanging for ever (docs/decisions/0015-tls.md). */
 static void receive_after_a_reset_fails(void)
 {
     char bytes[64] = "";

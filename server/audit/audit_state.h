@@ -8,7 +8,7 @@
 
 /* What the files of this folder share of the log. Everything but the options is under the lock, or atomic. */
 
-enum { AUDIT_REASONS = 128, AUDIT_TICK_MS = 200 };
+enum { AUDIT_REASONS = 128, AUDIT_TICK_MS = 100 };
 
 struct audit {
     struct audit_options options;

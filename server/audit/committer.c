@@ -5,7 +5,7 @@
  * so a segment that it syncs stays mapped. Five times a second it looks whether the current one can still be written.
  */
 
-enum { AHEAD = 4 << 20, SYNC_US = 1000000 };
+enum { AHEAD = 2 << 20, SYNC_US = 1000000 };
 
 /* What one turn works on. */
 struct round {

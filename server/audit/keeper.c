@@ -12,7 +12,7 @@
  * ordinary log where the audit log ends, and removes segments that are kept long enough.
  */
 
-enum { AHEAD = 4 << 20, RETRY_MS = 100, SECOND_US = 1000000, HEAD_US = 60 * SECOND_US, RECORD_REVISION = 1 };
+enum { AHEAD = 2 << 20, SECOND_US = 1000000, HEAD_US = 60 * SECOND_US, RECORD_REVISION = 1 };
 
 struct keeper {
     struct audit *audit;
@@ -221,7 +221,7 @@ void *audit_keeper(void *context)
         work(&keeper);
         audit_lock(audit);
         if (!audit->keeper_stops && (audit->next != NULL || keeper.failing)) {
-            audit_sleep(audit, &audit->keeper_wake, keeper.failing ? RETRY_MS : AUDIT_TICK_MS);
+            audit_sleep(audit, &audit->keeper_wake, AUDIT_TICK_MS);
         }
     }
     audit_unlock(audit);

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -19,7 +20,8 @@ import tree  # noqa: E402
 
 COMMANDS = [(row[0], row[1], row[5].split(" | "), row[6]) for row in tree.table("client/cli/commands.def", "COMMAND")]
 OPTIONS = {row[0]: row[2] for row in tree.table("client/cli/options.def", "OPTION")}
-VARIABLES = {"PATH": f"{cli.COFFER.parent}:{os.environ['PATH']}", "HOME": "/nonexistent", "LANG": "C.UTF-8",
+HOME = tempfile.TemporaryDirectory(prefix="coffer-test-")  # shells leave things there
+VARIABLES = {"PATH": f"{cli.COFFER.parent}:{os.environ['PATH']}", "HOME": HOME.name, "LANG": "C.UTF-8",
              **{name: os.environ[name] for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
                 if name in os.environ}}
 

@@ -43,7 +43,7 @@ VOLATILE = [
     (r"\b\d+ (s|min|h|d) ago\b", "AGE"),
     (r"\b\d+(\.\d+)? ?(us|ms)\b", "TIME_TAKEN"),
     (r"\b[0-9a-f]{16,}\b", "HEX"),
-    (r"\b\d+:HEX\b|^records +\d+$", "COUNT"),
+    (r"\b\d+:HEX\b|^records +\d+$|\"sequence\":\d+", "COUNT"),
     (r"\b(process|pid) \d+\b", "PROCESS"),
     (r'"dur_us":\d+', "TIME_TAKEN"),
     (r"\b127\.0\.0\.1:\d+", "ADDRESS"),

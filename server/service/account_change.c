@@ -4,6 +4,7 @@
 #include "server/service/account_fields.h"
 #include "server/service/accounts.h"
 #include "server/service/authorize.h"
+#include "server/service/field_mask.h"
 #include "server/service/guard.h"
 #include "server/service/issuer.h"
 #include "server/service/networks.h"
@@ -20,10 +21,7 @@ enum account_field {
     FIELD_EXPIRE_TIME = 1 << 4,
 };
 
-static const struct {
-    const char *path;
-    enum account_field field;
-} fields[] = {
+static const struct mask_field fields[] = {
     {"description", FIELD_DESCRIPTION}, {"grants", FIELD_GRANTS},           {"networks", FIELD_NETWORKS},
     {"disabled", FIELD_DISABLED},       {"expire_time", FIELD_EXPIRE_TIME},
 };
@@ -187,29 +185,6 @@ static cof_code check_delete(struct call *call, const struct change *change)
 
 /* --- Update --------------------------------------------------------------------------------------------------- */
 
-static cof_code read_mask(struct call *call, struct change *change)
-{
-    const Google__Protobuf__FieldMask *mask = change->request->update_mask;
-    if (mask == NULL || mask->n_paths == 0) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "update_mask",
-                              "update_mask is empty; name the fields that change");
-    }
-    for (size_t i = 0; i < mask->n_paths; i++) {
-        unsigned field = 0;
-        for (size_t k = 0; k < COF_COUNT(fields); k++) {
-            field |= strcmp(mask->paths[i], fields[k].path) == 0 ? (unsigned) fields[k].field : 0;
-        }
-        if (field == 0) {
-            return cof_fail_field(
-                call->err, COF_REASON_FIELD_INVALID, "update_mask",
-                "update_mask names a field that cannot be changed; description, grants, networks, "
-                "disabled and expire_time can");
-        }
-        change->mask |= field;
-    }
-    return COF_OK;
-}
-
 static cof_code set_fields(struct call *call, struct change *change)
 {
     const Coffer__V1__UpdateServiceAccountRequest *request = change->request;
@@ -278,7 +253,8 @@ cof_code account_update(struct call *call, const Coffer__V1__UpdateServiceAccoun
     };
     TRY(cof_name_check(COF_NAME_ACCOUNT, cof_slice_text(request->name), "name", call->err));
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_ACCOUNT_WRITE, &change.address));
-    TRY(read_mask(call, &change));
+    TRY(mask_read(call, change.request->update_mask, fields, COF_COUNT(fields),
+                  "description, grants, networks, disabled and expire_time", &change.mask));
     change.write.decide = decide_update;
     return run(call, &change, &response->base);
 }

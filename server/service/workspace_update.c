@@ -1,5 +1,6 @@
 /* Changing a workspace's settings, and disabling it. */
 #include "server/service/authorize.h"
+#include "server/service/field_mask.h"
 #include "server/service/guard.h"
 #include "server/service/workspace_view.h"
 #include "server/service/workspaces.h"
@@ -11,10 +12,7 @@ enum workspace_field {
     FIELD_DISABLED = 1 << 2,
 };
 
-static const struct {
-    const char *path;
-    enum workspace_field field;
-} fields[] = {
+static const struct mask_field fields[] = {
     {"display_name", FIELD_DISPLAY_NAME},
     {"strict_environments", FIELD_STRICT_ENVIRONMENTS},
     {"disabled", FIELD_DISABLED},
@@ -119,28 +117,6 @@ static cof_code apply(struct call *call, void *context)
 
 /* --- The request ---------------------------------------------------------------------------------------------- */
 
-static cof_code read_mask(struct call *call, struct change *change)
-{
-    const Google__Protobuf__FieldMask *mask = change->request->update_mask;
-    if (mask == NULL || mask->n_paths == 0) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "update_mask",
-                              "update_mask is empty; name the fields that change");
-    }
-    for (size_t i = 0; i < mask->n_paths; i++) {
-        unsigned field = 0;
-        for (size_t k = 0; k < COF_COUNT(fields); k++) {
-            field |= strcmp(mask->paths[i], fields[k].path) == 0 ? (unsigned) fields[k].field : 0;
-        }
-        if (field == 0) {
-            return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "update_mask",
-                                  "update_mask names a field that cannot be changed; display_name, "
-                                  "strict_environments and disabled can");
-        }
-        change->mask |= field;
-    }
-    return COF_OK;
-}
-
 /* A workspace neither disables itself nor, once disabled, lets anybody in to enable it: that is the system's. */
 static cof_code authorise_disabling(struct call *call, const struct change *change)
 {
@@ -166,7 +142,8 @@ cof_code workspace_update(struct call *call, const Coffer__V1__UpdateWorkspaceRe
 {
     struct change change = {.request = request, .response = response};
     TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_WRITE, &change.write.workspace));
-    TRY(read_mask(call, &change));
+    TRY(mask_read(call, request->update_mask, fields, COF_COUNT(fields),
+                  "display_name, strict_environments and disabled", &change.mask));
     TRY(authorise_disabling(call, &change));
     TRY(check_not_system(call, &change));
     TRY(workspace_read_display_name(call, request->display_name, &change.display_name));

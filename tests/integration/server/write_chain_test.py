@@ -124,6 +124,26 @@ class WriteChain(context.ServerTest):
         self.write()
         self.chained()
 
+    def test_workspace_whose_keys_do_not_open_keeps_no_other_from_being_chained(self):
+        self.chained()
+        mine = f"workspace_id = '{self.dev.workspace}'"
+        self.sql("create table kept_key as table workspace_key; create table kept_chain as table write_chain")
+        self.sql("delete from write_chain; update workspace_key set"
+                 f" wrapped = set_byte(wrapped, 40, get_byte(wrapped, 40) # 1) where {mine}")
+        hurt = self.dev.more("hurt")
+        try:
+            wait_for(lambda: int(self.sql(f"select count(*) from write_chain where not {mine}")) > 0, "others are chained")
+            wait_for(lambda: "cannot be chained" in hurt.log.read_text(), "it is told which one is not")
+            self.assertIn(self.dev.workspace, hurt.log.read_text())
+            self.assertEqual(self.sql(f"select count(*) from write_chain where {mine}"), "0")
+            run = self.audit("verify", "--writes", state=self.dev.directory / "hurt.state")
+            self.assertEqual(run.returncode, 0, run.stderr)
+        finally:
+            hurt.stop()
+            self.dev.extra.remove(hurt)
+            self.sql("; ".join(f"truncate {name}; insert into {name} table {kept}; drop table {kept}" for name, kept in
+                               (("workspace_key", "kept_key"), ("write_chain", "kept_chain"))))
+
     def test_changed_records_are_found(self):
         self.chained()
         some = f"workspace_id = '{self.dev.workspace}' and revision = 7"

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <coffer/rpc/v1/reflection.pb-c.h>
 #include <coffer/rpc/v1/server.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
@@ -49,6 +50,7 @@ _Static_assert(COF_COUNT(methods) * 2 <= INDEX_SIZE, "INDEX_SIZE is too small");
 static const ProtobufCServiceDescriptor *const services[] = {
     &grpc__health__v1__health__descriptor,
     &coffer__rpc__v1__server_service__descriptor,
+    &coffer__rpc__v1__reflection_service__descriptor,
     &coffer__v1__workspace_service__descriptor,
     &coffer__v1__environment_service__descriptor,
     &coffer__v1__secret_service__descriptor,

@@ -1031,6 +1031,8 @@ static void sweep(const struct step *prepare, const struct step *step, bool writ
 
 SCENARIO(health_without_memory, NULL, false, {"grpc.health.v1.Health/Check", no_fields, false})
 SCENARIO(server_info_without_memory, NULL, false, {"coffer.rpc.v1.ServerService/GetServerInfo", no_fields, false})
+SCENARIO(descriptors_without_memory, NULL, false,
+         {"coffer.rpc.v1.ReflectionService/GetFileDescriptorSet", no_fields, false})
 SCENARIO(caller_without_memory, NULL, false, {TOKEN "GetCaller", no_fields, false})
 SCENARIO(creating_a_secret_without_memory, NULL, true, {SECRET "CreateSecret", create_secret, false})
 SCENARIO(reading_a_secret_without_memory, &make_secret, false, {SECRET "GetSecret", get_secret, false})
@@ -1336,6 +1338,7 @@ static void pool_that_is_used_up_is_told_and_is_whole_again(void)
 static const struct test_case cases[] = {
     TEST(health_without_memory),
     TEST(server_info_without_memory),
+    TEST(descriptors_without_memory),
     TEST(caller_without_memory),
     TEST(creating_a_secret_without_memory),
     TEST(reading_a_secret_without_memory),

@@ -21,8 +21,9 @@ from sp_client import SCHEMA, uuid7
 SEED = int(os.environ.get("TEST_SEED") or int.from_bytes(os.urandom(6), "big"))
 UNKNOWN = "00000000-0000-4000-8000-000000000001"
 OPEN = {"grpc.health.v1.Health/Check", "coffer.rpc.v1.ServerService/GetServerInfo"}
+REFLECTION = "coffer.rpc.v1.ReflectionService/GetFileDescriptorSet"
 # They need a token and no permission.
-CALLER = {TOKEN + "GetCaller", TOKEN + "RevokeToken"}
+CALLER = {TOKEN + "GetCaller", TOKEN + "RevokeToken", REFLECTION}
 # They belong to the administration of the system.
 SYSTEM_ONLY = {WORKSPACE + "DeleteWorkspace", WORKSPACE + "RestoreWorkspace"}
 RULES = [{"permissions": ["resolve", "secret:read", "secret:write", "environment:read", "environment:write",
@@ -200,7 +201,7 @@ class Access(context.AccessTest):
             self.assertEqual(self.connection.receive(number).code, 12, method)
         reasons = {method: self.call(method, request_for(method), token=nobody).reason for method in methods()}
         for method, reason in reasons.items():
-            if reason != "METHOD_UNKNOWN" and method not in OPEN | {TOKEN + "GetCaller"}:
+            if reason != "METHOD_UNKNOWN" and method not in OPEN | {TOKEN + "GetCaller", REFLECTION}:
                 self.assertEqual(reason, "PERMISSION_DENIED", method)
 
     # --- Workspaces

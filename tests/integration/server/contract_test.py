@@ -11,6 +11,21 @@ from sp_client import SCHEMA, encode, uuid7, wire_fields
 GOLDEN = ROOT / "tests" / "golden" / "frames.txt"
 
 
+def described_methods(data):
+    """The methods of a serialized FileDescriptorSet."""
+    def fields(message, number):
+        return [value for found, value in wire_fields(message) if found == number]
+
+    methods = set()
+    for file in fields(data, 1):
+        package, = fields(file, 2)
+        for service in fields(file, 6):
+            name, = fields(service, 1)
+            methods |= {f"{package.decode()}.{name.decode()}/{fields(method, 1)[0].decode()}"
+                        for method in fields(service, 2)}
+    return methods
+
+
 class Contract(context.ServerTest):
     def all_methods(self):
         rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
@@ -27,6 +42,8 @@ class Contract(context.ServerTest):
             return answer.message
         call("Health/Check", {}, None, "grpc.health.v1.")
         call("ServerService/GetServerInfo", {}, None, "coffer.rpc.v1.")
+        described = call("ReflectionService/GetFileDescriptorSet", {}, package="coffer.rpc.v1.")["file_descriptor_set"]
+        self.assertEqual(described_methods(described), self.all_methods())
         uid = call("WorkspaceService/CreateWorkspace", {"name": environment}, self.dev.system)["workspace"]["uid"]
         self.assertEqual(call("WorkspaceService/GetWorkspace", {"workspace": uid}, self.dev.system)["workspace"]["uid"], uid)
         call("WorkspaceService/ListWorkspaces", {}, self.dev.system)

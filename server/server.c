@@ -87,6 +87,7 @@ static void fill_service(struct server_core *core)
         part_of(settings->limits_waiting_per_workspace, WATCHES_WORKSPACE_PART);
     core->service.limits.workspace_restorable_ms = settings->workspaces_restorable;
     core->service.limits.backups_kept_days = settings->backups_kept_days;
+    core->service.limits.changes_followed_ms = settings->changes_followed;
 }
 
 static cof_code open_keys(struct server_core *core, struct cof_error *err)
@@ -338,6 +339,17 @@ static void doubt(void *context)
     dispatch_doubt(server->dispatch);
 }
 
+static void behind(void *context, int64_t time_us)
+{
+    const struct server *server = context;
+    if (server->cache == NULL) {
+        return;
+    }
+    cache_clear(server->cache);
+    COF_LOG(&server->core->log, COF_LOG_INFO, "cache_dropped",
+            "changes are not followed for so long: all is read anew", cof_log_number("behind_ms", time_us / 1000));
+}
+
 static void replaced(void *context)
 {
     const struct server *server = context;
@@ -474,11 +486,13 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .log = &core->log,
         .session = session_options_of(core),
         .service = &core->service,
+        .followed_ms = core->settings->changes_followed,
         .need = need_of,
         .unconfirmed = unconfirmed,
         .reached = reached,
         .confirmed = confirmed,
         .doubt = doubt,
+        .behind = behind,
         .replaced = replaced,
         .context = server,
     };

@@ -16,8 +16,9 @@ enum {
 struct confirm {
     struct confirm_options options;
     struct job *job;
-    int64_t xmin;   /* of the last look's snapshot; 0: there was none */
-    uint64_t epoch; /* that it belongs to */
+    int64_t xmin;    /* of the last look's snapshot; 0: there was none */
+    uint64_t epoch;  /* that it belongs to */
+    int64_t look_us; /* when the last look that succeeded was sent; 0: there was none */
 };
 
 static cof_code begin(struct confirm *confirm, struct session *session, struct cof_error *err)
@@ -80,6 +81,17 @@ static cof_code ask(struct confirm *confirm, struct session *session, struct cof
     return COF_OK;
 }
 
+/* Whoever has missed so much does not catch up, but begins anew. */
+static void check_behind(struct confirm *confirm)
+{
+    const int64_t now_us = cof_clock_monotonic(confirm->options.session.clock);
+    if (confirm->look_us != 0 && now_us - confirm->look_us > (int64_t) confirm->options.followed_ms * 1000) {
+        confirm->xmin = 0;
+        confirm->options.behind(confirm->options.context, now_us - confirm->look_us);
+        confirm->look_us = 0;
+    }
+}
+
 /* Transaction IDs and revisions are those of one life of the database. */
 static void check_epoch(struct confirm *confirm)
 {
@@ -95,7 +107,10 @@ static cof_code look(struct confirm *confirm, struct session *session, struct co
 {
     TRY(session_ready(session, err));
     check_epoch(confirm);
+    check_behind(confirm);
+    const int64_t sent_us = cof_clock_monotonic(confirm->options.session.clock);
     TRY(confirm->xmin == 0 ? begin(confirm, session, err) : read_changes(confirm, session, err));
+    confirm->look_us = sent_us;
     return ask(confirm, session, err);
 }
 

@@ -10,7 +10,8 @@
  *
  * It begins where the snapshot of the look before had its oldest transaction, so it misses none, and may tell one
  * twice. When it begins, and after every failure, it knows nothing of what was before; then it asks once for the
- * revision of each workspace that somebody waits for.
+ * revision of each workspace that somebody waits for. So it does, too, if its last look was longer ago than changes are
+ * followed.
  */
 
 typedef enum confirm_need {
@@ -23,6 +24,7 @@ struct confirm_options {
     const struct cof_log *log;
     struct session_options session;
     const struct service *service;
+    uint32_t followed_ms; /* how long the pause between two looks may be for what is kept to be good for anything */
     /* All of these are called on the job's thread. */
     confirm_need (*need)(void *context);
     /* Workspaces to ask for; at most `max`, each once until doubt was called. */
@@ -32,6 +34,8 @@ struct confirm_options {
     void (*confirmed)(void *context, int64_t time_us);
     /* Changes may have been missed. */
     void (*doubt)(void *context);
+    /* More was missed than is followed, in this time: what is kept goes. */
+    void (*behind)(void *context, int64_t time_us);
     /* The database is another: no revision that was known means anything. */
     void (*replaced)(void *context);
     void *context;

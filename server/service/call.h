@@ -46,6 +46,7 @@ struct service_limits {
     /* Of no call, but from the settings as well. */
     uint32_t workspace_restorable_ms; /* after its deletion */
     uint32_t backups_kept_days;       /* 0: unknown */
+    uint32_t changes_followed_ms;     /* how far behind a watch may be */
 };
 
 extern const struct service_limits service_default_limits;

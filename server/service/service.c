@@ -29,6 +29,7 @@ const struct service_limits service_default_limits = {
     .waiting_per_workspace = 1024,
     .watches = 1638,
     .watches_per_workspace = 512,
+    .changes_followed_ms = 3600 * 1000,
 };
 
 cof_code call_needs_database(struct call *call)

@@ -67,13 +67,22 @@ static bool is_full(const struct watch *watch)
     return watch->page.response->n_changes >= watch->size;
 }
 
-/* The revisions of a workspace have no gap, so one that does not follow on the position before it shows that changes are
- * missing. */
+/*
+ * The revisions of a workspace have no gap, so one that does not follow on the position before it shows that changes are
+ * missing. Changes are followed for a bounded time, although their rows stay, for they are the records of writes as well.
+ */
+static bool can_follow(const struct call *call, const struct watch *watch, const struct rows *rows, size_t row)
+{
+    const int64_t oldest_us = call_now(call) - (int64_t) call->service->limits.changes_followed_ms * MS;
+    return !rows_null(rows, row, CHANGE_REVISION) &&
+           (uint64_t) rows_i64(rows, row, CHANGE_REVISION) == watch->position + 1 &&
+           rows_time(rows, row, CHANGE_TIME) >= oldest_us;
+}
+
 static cof_code tell_rows(struct call *call, struct watch *watch, const struct rows *rows)
 {
     for (size_t i = 0; i < rows_count(rows) && !is_full(watch); i++) {
-        if (rows_null(rows, i, CHANGE_REVISION) ||
-            (uint64_t) rows_i64(rows, i, CHANGE_REVISION) != watch->position + 1) {
+        if (!can_follow(call, watch, rows, i)) {
             return watch_expired(call->err);
         }
         TRY(unreadable(call, tell_row(call, watch, rows, i)));

@@ -297,6 +297,23 @@ class Gone(CacheTest):
                 wait_for(lambda: self.ask("cut", connection).code == 0, "the server does not come back")
                 self.assertEqual(self.found("cut", connection), b"after")
 
+    def test_server_that_was_stopped_for_longer_than_changes_are_followed_drops_what_it_has_kept(self):
+        server = self.dev.more("behind", COFFERD_CHANGES__FOLLOWED="2s")
+        with self.dev.connect(server.address) as connection:
+            self.create("behind", K=b"before")
+            end = time.monotonic() + 2 * STALENESS
+            while time.monotonic() < end:  # until it is kept, and confirmed by the job
+                self.assertEqual(self.found("behind", connection), b"before")
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                self.update("behind", b"after")
+                time.sleep(2.5)
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            self.assertEqual(self.found("behind", connection), b"after")
+            wait_for(lambda: "cache_dropped" in server.log.read_text(), "what was kept is dropped")
+            self.assertEqual(self.found("behind", connection), b"after")
+
     def test_database_that_does_not_answer_ends_answers_from_memory_within_the_limit(self):
         self.create("stuck", K=b"stuck")
         self.assertEqual(self.found("stuck"), b"stuck")

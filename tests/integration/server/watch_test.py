@@ -327,6 +327,20 @@ class Positions(WatchTest):
         self.assertEqual([c["name"] for c in watcher.ask().message["changes"]], ["told"])
         self.assertEqual(self.ask(watcher.last.message["resume_token"]).reason, "WATCH_EXPIRED")
 
+    def test_watch_that_is_more_than_an_hour_behind_has_expired_and_the_records_of_the_writes_stay(self):
+        watcher = self.watcher()
+        self.make("old")
+        behind = watcher.last.message["resume_token"]
+        between = self.watcher().last.message["resume_token"]
+        self.sql("update change set create_time = create_time - interval '61 minutes'"
+                 f" where workspace_id = '{self.dev.workspace}' and revision = {self.revision()}")
+        self.make("young")
+        answer = self.ask(behind)
+        self.assertEqual((answer.code, answer.reason), (9, "WATCH_EXPIRED"))
+        self.assertEqual([c["name"] for c in self.ask(between).message["changes"]], ["young"])
+        self.assertEqual(self.sql(f"select count(*) from change where workspace_id = '{self.dev.workspace}'"
+                                  f" and revision > {self.revision() - 2}"), "2")
+
     def test_record_that_cannot_be_read_is_no_change_that_is_passed_over(self):
         watcher = self.watcher()
         self.make("damaged")

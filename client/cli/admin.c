@@ -3,7 +3,6 @@
 
 #include <coffer/rpc/v1/server.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
-#include <coffer/v1/workspace.pb-c.h>
 #include <grpc/health/v1/health.pb-c.h>
 
 #include "client/cli/cli.h"
@@ -46,47 +45,6 @@ cli_exit cmd_status(struct cli *cli)
     }
     cli_free_message(answer);
     return code == CLI_OK && !ready ? CLI_UNAVAILABLE : code;
-}
-
-/* --- Workspaces ----------------------------------------------------------------------------------------------- */
-
-static void show_new_workspace(const struct cli *cli, const ProtobufCMessage *answer)
-{
-    (void) cli;
-    puts(((const Coffer__V1__CreateWorkspaceResponse *) (const void *) answer)->workspace->uid);
-}
-
-cli_exit cmd_workspace_create(struct cli *cli)
-{
-    static const struct cli_method method = {"coffer.v1.WorkspaceService/CreateWorkspace",
-                                             &coffer__v1__create_workspace_response__descriptor,
-                                             show_new_workspace};
-    Coffer__V1__CreateWorkspaceRequest request;
-    coffer__v1__create_workspace_request__init(&request);
-    request.name = cli->arguments[0];
-    return cli_do(cli, &method, &request.base);
-}
-
-static void workspace_row(struct cli_table *table, const ProtobufCMessage *item)
-{
-    const Coffer__V1__Workspace *workspace = (const Coffer__V1__Workspace *) (const void *) item;
-    cli_table_add(table, workspace->name);
-    cli_table_add(table, workspace->uid);
-    cli_table_add(table, cli_time(workspace->create_time));
-}
-
-cli_exit cmd_workspace_list(struct cli *cli)
-{
-    static const char *const headers[] = {"NAME", "WORKSPACE", "CREATED"};
-    static const struct list list = {.method = "coffer.v1.WorkspaceService/ListWorkspaces",
-                                     .response = &coffer__v1__list_workspaces_response__descriptor,
-                                     .items = "workspaces",
-                                     .headers = headers,
-                                     .columns = COF_COUNT(headers),
-                                     .row = workspace_row};
-    Coffer__V1__ListWorkspacesRequest request;
-    coffer__v1__list_workspaces_request__init(&request);
-    return list_all(cli, &list, &request.base);
 }
 
 /* --- Environments --------------------------------------------------------------------------------------------- */

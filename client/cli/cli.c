@@ -65,6 +65,11 @@ char *cli_settings(const struct cli *cli)
     fputs("application_name=coffer-cli ", settings);
     add_setting(settings, "addr", cli->address);
     add_setting(settings, "token_file", cli->token_file);
+    add_setting(settings, "cacert", cli->cacert);
+    add_setting(settings, "client_cert", cli->client_cert);
+    add_setting(settings, "client_key", cli->client_key);
+    add_setting(settings, "tls_server_name", cli->tls_server_name);
+    add_setting(settings, "timeout", cli->timeout);
     if (cli_workspace(cli)[0] != '\0') {
         add_setting(settings, "workspace", cli_workspace(cli));
     }

@@ -39,6 +39,12 @@ struct cli {
     char *out;
     char *overlap;
     char *output;
+    char *display_name;
+    char *cacert;
+    char *client_cert;
+    char *client_key;
+    char *tls_server_name;
+    char *timeout;
     char *expires;
     char *workflow;
     char *run;
@@ -56,6 +62,7 @@ struct cli {
     char *secret;
     char *on_conflict;
     bool json;
+    bool raw; /* -o raw */
     bool quiet;
     bool no_newline;
     bool yes;
@@ -63,6 +70,8 @@ struct cli {
     bool replace;
     bool no_mask;
     bool overwrite;
+    bool strict;
+    bool no_strict;
     bool no_tags;
     bool block;
     bool no_block;
@@ -237,6 +246,9 @@ void cli_table_print(struct cli_table *table);                 /* and frees */
 void cli_table_print_json(struct cli_table *table, const char *name);
 
 void cli_table_free(struct cli_table *table);
+
+/* From now on tables are aligned and have headers wherever they go. */
+void cli_table_always(void);
 
 /* A copy without control characters; "-" for an empty text. NULL if there is no memory. */
 char *cli_harmless(const char *text);

@@ -4,11 +4,12 @@
 #include <getopt.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/name.h"
 
-/* Option numbers, which are bits in the masks, and words of commands.def. */
+/* Option numbers. Those before ENV belong to every command, the others are bits in the masks of commands.def. */
 enum option_id {
 #define OPTION(id, letter, name, argument, kind, field, help) ID_##id,
 #include "client/cli/options.def"
@@ -16,16 +17,20 @@ enum option_id {
     ID_COUNT
 };
 
+#define OPTION_BIT(number) \
+    ((int) (number) < (int) ID_ENV ? UINT64_C(0) : UINT64_C(1) << (((int) (number) + 64 - (int) ID_ENV) % 64))
+
 /* They are more than an int has bits, which ISO C allows from C23 on. */
 __extension__ enum {
-#define OPTION(id, letter, name, argument, kind, field, help) id = UINT64_C(1) << ID_##id,
+#define OPTION(id, letter, name, argument, kind, field, help) id = OPTION_BIT(ID_##id),
 #include "client/cli/options.def"
 #undef OPTION
     SEVERAL = OPTION_SEVERAL,
-    EVERYWHERE = ADDR | TOKEN_FILE | WORKSPACE | PROFILE | JSON | QUIET | HELP,
+    RAW = OPTION_RAW,
 };
 
-static_assert(ID_COUNT < 63, "an option is a bit, and SEVERAL is one of them");
+static_assert((int) ID_COUNT - (int) ID_ENV <= 62 && (int) ID_COUNT <= (int) OPTION_ROOM,
+              "an option is a bit beside SEVERAL and RAW");
 
 enum {
     KEYS_MAX = CLI_KEYS_MAX,
@@ -56,7 +61,7 @@ const size_t command_count = COF_COUNT(commands);
 
 bool command_takes(const struct command *command, size_t option)
 {
-    return ((command->options | EVERYWHERE) & (UINT64_C(1) << option)) != 0;
+    return option < (size_t) ID_ENV || (command->options & OPTION_BIT(option)) != 0;
 }
 
 bool command_is_local(const struct command *command)
@@ -168,11 +173,10 @@ static cli_exit take(struct cli *cli, const struct option_row *row)
     return CLI_OK;
 }
 
-cli_exit options_read(struct cli *cli, int argc, char **argv, uint64_t *ret_given)
+cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_given *given)
 {
     struct option names[COF_COUNT(option_rows) + 1] = {{NULL, 0, NULL, 0}};
     char letters[LETTERS];
-    uint64_t given = 0;
     int option;
     fill_getopt(names, letters);
     opterr = 0;
@@ -185,11 +189,34 @@ cli_exit options_read(struct cli *cli, int argc, char **argv, uint64_t *ret_give
         if (code != CLI_OK) {
             return code;
         }
-        given |= UINT64_C(1) << row;
+        given->row[row] = true;
     }
     cli->arguments = argv + optind;
     cli->argument_count = (size_t) (argc - optind);
-    *ret_given = given;
+    return CLI_OK;
+}
+
+cli_exit output_apply(struct cli *cli)
+{
+    static const char hint[] = "-o json, -o table, or -o raw where values are printed";
+    const char *variable = getenv("COFFER_OUTPUT");
+    const bool given = cli->output != NULL || cli->json;
+    const char *form = given || variable == NULL ? cli->output : variable;
+    if (form == NULL || form[0] == '\0') {
+        return CLI_OK;
+    }
+    if (cli->json && strcmp(form, "json") != 0) {
+        return cli_usage(hint, "--json and --output %s contradict each other", form);
+    }
+    if (strcmp(form, "json") == 0) {
+        cli->json = true;
+    } else if (strcmp(form, "table") == 0) {
+        cli_table_always();
+    } else if (given && strcmp(form, "raw") == 0) {
+        cli->raw = true;
+    } else {
+        return cli_usage(hint, "%s names no form of output that there is", given ? "--output" : "COFFER_OUTPUT");
+    }
     return CLI_OK;
 }
 
@@ -226,10 +253,10 @@ static cli_exit check_environments(const struct cli *cli)
     return CLI_OK;
 }
 
-cli_exit command_check(const struct command *command, const struct cli *cli, uint64_t given)
+cli_exit command_check(const struct command *command, const struct cli *cli, const struct options_given *given)
 {
     for (size_t i = 0; i < option_count; i++) {
-        if ((given & (UINT64_C(1) << i)) != 0 && !command_takes(command, i)) {
+        if (given->row[i] && !command_takes(command, i)) {
             return cli_usage(command->example, "%s%s%s takes no --%s", command->group, space(command),
                              command->verb, option_rows[i].name);
         }
@@ -237,6 +264,10 @@ cli_exit command_check(const struct command *command, const struct cli *cli, uin
     if (cli->environments.count > 1 && (command->options & SEVERAL) == 0) {
         return cli_usage(command->example, "%s%s%s takes one environment, not %zu", command->group, space(command),
                          command->verb, cli->environments.count);
+    }
+    if (cli->raw && (command->options & RAW) == 0) {
+        return cli_usage(command->example, "%s%s%s prints no value; --output is json or table", command->group,
+                         space(command), command->verb);
     }
     if (cli->argument_count < command->least || cli->argument_count > command->most) {
         return wrong_count(command, cli);

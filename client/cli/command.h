@@ -22,8 +22,17 @@ struct option_row {
 extern const struct option_row option_rows[];
 extern const size_t option_count;
 
-/* An option as a bit, and beside them that -e may be given again. */
+/* What a command takes: a bit for each option that does not belong to all; and beside them that -e may be given again, and
+ * that -o may be raw. */
 #define OPTION_SEVERAL (UINT64_C(1) << 62)
+#define OPTION_RAW (UINT64_C(1) << 63)
+
+enum { OPTION_ROOM = 96 };
+
+/* The options that a command line has, by their row. */
+struct options_given {
+    bool row[OPTION_ROOM];
+};
 
 struct command {
     const char *group;
@@ -49,11 +58,14 @@ bool command_is_local(const struct command *command);
 /* Finds the command that the first words name; NULL if there is none. */
 const struct command *command_find(char *const *words, size_t count);
 
-/* Fills `cli` with options and arguments; `ret_given` has a bit for each option that was given. */
-cli_exit options_read(struct cli *cli, int argc, char **argv, uint64_t *ret_given);
+/* Fills `cli` with options and arguments, and tells which options were given. */
+cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_given *given);
+
+/* Takes the form of the output from --output, or from COFFER_OUTPUT. */
+cli_exit output_apply(struct cli *cli);
 
 /* Refuses options that the command does not take, and a wrong number of arguments. */
-cli_exit command_check(const struct command *command, const struct cli *cli, uint64_t given);
+cli_exit command_check(const struct command *command, const struct cli *cli, const struct options_given *given);
 
 /* Says that the words name no command, with those that are near. */
 cli_exit command_unknown(char *const *words, size_t count);

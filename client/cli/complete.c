@@ -107,10 +107,10 @@ static void offer_argument(const struct line *line, const struct option_row *row
         const char *argument;
         const char *words;
     } known[] = {{"TYPE", "custom,ssh_key,mtls,ca_cert,github_app"},
-                 {"FORMAT", "text,json,yaml"},
+                 {"FORMAT", "text,json,yaml,env,vault,infisical,coffer"},
                  {"KIND", "fleet,system"},
                  {"TIME", "30d,90d,1h,24h"},
-                 {"raw", "raw"}};
+                 {"FORM", "json,table,raw"}};
     for (size_t i = 0; i < COF_COUNT(known); i++) {
         if (strcmp(row->argument, known[i].argument) == 0) {
             offer_list(line, known[i].words);

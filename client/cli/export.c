@@ -236,10 +236,7 @@ static cli_exit say_damaged(const struct exported *exported)
 static cli_exit check_command(const struct cli *cli, cof_import_format *ret_format)
 {
     *ret_format = COF_IMPORT_JSON;
-    if (cli->output != NULL && strcmp(cli->output, "raw") != 0) {
-        return cli_usage("coffer export -e prod -o raw", "--output can only be raw; --out names a file");
-    }
-    if (cli->out == NULL && cli->output == NULL && cli_on_terminal()) {
+    if (cli->out == NULL && !cli->raw && cli_on_terminal()) {
         return cli_usage("--out FILE makes a file of mode 0600; -o raw shows them all the same",
                          "an export is values, which do not belong on a terminal");
     }

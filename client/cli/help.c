@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/command.h"
@@ -44,6 +45,38 @@ static bool reads_values(const struct command *command)
     return strstr(command->arguments, "=@FILE") != NULL;
 }
 
+static void print_names(const struct command *command)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *names = open_memstream(&text, &length);
+    for (size_t i = 0; names != NULL && i < option_count; i++) {
+        if (command_takes(command, i)) {
+            fprintf(names, "%s--%s", i == 0 ? "" : " ", option_rows[i].name);
+        }
+    }
+    if (names != NULL && fclose(names) == 0) {
+        fputs("\nOptions of every command, of which coffer help tells more:\n  ", stdout);
+        print_wrapped(text, 2);
+    }
+    free(text);
+}
+
+/* Its own, and of those that every command has only the names: coffer help tells more. */
+static void print_options(const struct command *command)
+{
+    static const struct command everywhere = {.group = ""};
+    bool begun = false;
+    for (size_t i = 0; i < option_count; i++) {
+        if (command_takes(command, i) && !command_takes(&everywhere, i)) {
+            fputs(begun ? "" : "\nOptions:\n", stdout);
+            print_option(&option_rows[i]);
+            begun = true;
+        }
+    }
+    print_names(&everywhere);
+}
+
 void help_command(const struct command *command)
 {
     print_usage(command);
@@ -56,12 +89,7 @@ void help_command(const struct command *command)
               stdout);
         print_wrapped("A value on the command line is refused: everybody on this machine could read it there.", 2);
     }
-    puts("\nOptions:");
-    for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(command, i)) {
-            print_option(&option_rows[i]);
-        }
-    }
+    print_options(command);
     printf("\nExample:\n  %s\n", command->example);
 }
 

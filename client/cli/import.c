@@ -5,6 +5,7 @@
 #include <coffer/rpc/v1/server.pb-c.h>
 
 #include "client/cli/import_file.h"
+#include "client/cli/import_server.h"
 #include "client/cli/message.h"
 #include "client/cli/secret.h"
 
@@ -68,12 +69,9 @@ static Coffer__V1__ImportSecret *make_secret(struct cof_arena *arena, char *envi
     return secret->name != NULL && fill_values(arena, step, secret) ? secret : NULL;
 }
 
-static cli_exit fill_request(const struct cli *cli, struct import_file *file,
+static cli_exit fill_secrets(const struct cli *cli, struct import_file *file,
                              Coffer__V1__ImportSecretsRequest *request)
 {
-    coffer__v1__import_secrets_request__init(request);
-    request->workspace = cli_workspace(cli);
-    request->validate_only = cli->dry_run;
     request->secrets = cof_arena_array(&file->arena, file->plan.step_count, sizeof *request->secrets);
     for (size_t i = 0; request->secrets != NULL && i < file->plan.step_count; i++) {
         request->secrets[i] = make_secret(&file->arena, cli_environment(cli), &file->plan.steps[i]);
@@ -82,7 +80,38 @@ static cli_exit fill_request(const struct cli *cli, struct import_file *file,
         }
         request->n_secrets++;
     }
-    return request->secrets == NULL ? cli_no_memory() : read_mode(cli->on_conflict, &request->mode);
+    return request->secrets == NULL ? cli_no_memory() : CLI_OK;
+}
+
+/* A file of people, or what the server's export was. */
+static cli_exit read_secrets(const struct cli *cli, struct import_file *file,
+                             Coffer__V1__ImportSecretsRequest *request)
+{
+    const char *path = cli->arguments[0];
+    const bool exported = cli->format != NULL && strcmp(cli->format, "coffer") == 0;
+    cof_import_format format = COF_IMPORT_JSON;
+    struct cof_slice bytes = {NULL, 0};
+    cli_exit code = exported ? CLI_OK : import_format(cli, path, &format);
+    if (code == CLI_OK) {
+        code = import_file_load(path, file, &bytes);
+    }
+    if (code == CLI_OK && (exported || (format == COF_IMPORT_JSON && import_server_is(bytes)))) {
+        return import_server_read(cli, file, bytes, request);
+    }
+    if (code == CLI_OK) {
+        code = import_file_plan(cli, format, bytes, file);
+    }
+    return code == CLI_OK ? fill_secrets(cli, file, request) : code;
+}
+
+static cli_exit fill_request(const struct cli *cli, struct import_file *file,
+                             Coffer__V1__ImportSecretsRequest *request)
+{
+    coffer__v1__import_secrets_request__init(request);
+    request->workspace = cli_workspace(cli);
+    request->validate_only = cli->dry_run;
+    const cli_exit code = read_secrets(cli, file, request);
+    return code == CLI_OK ? read_mode(cli->on_conflict, &request->mode) : code;
 }
 
 /* --- The server's limits -------------------------------------------------------------------------------------- */
@@ -129,9 +158,12 @@ static const char *name_in(const char *const *names, size_t count, int number)
     return names[number > 0 && (size_t) number < count ? number : 0];
 }
 
-/* The name as it stands in the file, where it became another one. */
+/* The name as it stands in the file, where it became another one; `step` is NULL for what the server exported. */
 static char *name_before(struct cof_arena *arena, const struct cof_import_step *step, const char *key)
 {
+    if (step == NULL) {
+        return NULL;
+    }
     for (size_t i = 0; i < step->row_count; i++) {
         const struct cof_import_row *row = &step->rows[i];
         if (key != NULL && row->renamed && cof_slice_equal(row->key, cof_slice_text(key))) {
@@ -149,16 +181,17 @@ static void add_row(struct cli_table *table, const Coffer__V1__ImportedSecret *s
     cli_table_add(table, key == NULL ? "" : key->key);
     cli_table_add(table, key == NULL ? "" : name_in(change_names, COF_COUNT(change_names), (int) key->change));
     cli_table_add(table, before == NULL ? "" : before);
+    cli_table_add(table, secret->environment);
 }
 
 /* A row for each secret, and one for each key that differs. */
 static void print_differences(struct import_file *file, const Coffer__V1__ImportSecretsResponse *answer)
 {
-    static const char *const headers[] = {"NAME", "ACTION", "KEY", "CHANGE", "NAME IN THE FILE"};
+    static const char *const headers[] = {"NAME", "ACTION", "KEY", "CHANGE", "NAME IN THE FILE", "ENVIRONMENT"};
     struct cli_table *table = cli_table_new(headers, COF_COUNT(headers));
-    for (size_t i = 0; i < answer->n_secrets && i < file->plan.step_count; i++) {
+    for (size_t i = 0; i < answer->n_secrets; i++) {
         const Coffer__V1__ImportedSecret *secret = answer->secrets[i];
-        const struct cof_import_step *step = &file->plan.steps[i];
+        const struct cof_import_step *step = i < file->plan.step_count ? &file->plan.steps[i] : NULL;
         add_row(table, secret, NULL, name_before(&file->arena, step, NULL));
         for (size_t k = 0; k < secret->n_keys; k++) {
             add_row(table, secret, secret->keys[k], name_before(&file->arena, step, secret->keys[k]->key));
@@ -234,10 +267,7 @@ static cli_exit run(struct cli *cli, struct import_file *file, const Coffer__V1_
 static cli_exit import_all(struct cli *cli, struct import_file *file)
 {
     Coffer__V1__ImportSecretsRequest request;
-    cli_exit code = import_file_read(cli, file);
-    if (code == CLI_OK) {
-        code = fill_request(cli, file, &request);
-    }
+    cli_exit code = fill_request(cli, file, &request);
     if (code == CLI_OK) {
         code = check_limits(cli, &request);
     }

@@ -67,7 +67,7 @@ static bool format_of_name(const char *path, cof_import_format *ret_format)
 
 cli_exit import_format(const struct cli *cli, const char *path, cof_import_format *ret_format)
 {
-    static const char hint[] = "--format env, json or yaml; vault and infisical are read, too";
+    static const char hint[] = "--format env, json or yaml; vault, infisical and coffer are read, too";
     if (cli->format != NULL) {
         return cof_import_format_find(cli->format, ret_format)
                    ? CLI_OK
@@ -99,7 +99,7 @@ static cli_exit read_all(int fd, const char *path, struct import_file *file, str
     return CLI_OK;
 }
 
-static cli_exit read_path(const char *path, struct import_file *file, struct cof_slice *ret_bytes)
+cli_exit import_file_load(const char *path, struct import_file *file, struct cof_slice *ret_bytes)
 {
     if (strcmp(path, "-") == 0) {
         return read_all(STDIN_FILENO, "standard input", file, ret_bytes);
@@ -175,8 +175,8 @@ static cli_exit say_problems(const struct cof_import_plan *plan)
     return code;
 }
 
-static cli_exit parse(const struct cli *cli, cof_import_format format, struct cof_slice bytes,
-                      struct import_file *file)
+cli_exit import_file_plan(const struct cli *cli, cof_import_format format, struct cof_slice bytes,
+                          struct import_file *file)
 {
     struct cof_error err = {0};
     const char *path = cli->arguments[0];
@@ -192,15 +192,4 @@ static cli_exit parse(const struct cli *cli, cof_import_format format, struct co
         return import_fail(path, &err);
     }
     return say_problems(&file->plan);
-}
-
-cli_exit import_file_read(const struct cli *cli, struct import_file *file)
-{
-    cof_import_format format;
-    struct cof_slice bytes = {NULL, 0};
-    cli_exit code = import_format(cli, cli->arguments[0], &format);
-    if (code == CLI_OK) {
-        code = read_path(cli->arguments[0], file, &bytes);
-    }
-    return code == CLI_OK ? parse(cli, format, bytes, file) : code;
 }

@@ -15,7 +15,7 @@ static void harden(void)
     (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static cli_exit run(struct cli *cli, uint64_t given)
+static cli_exit run(struct cli *cli, const struct options_given *given)
 {
     const struct command *command = command_find(cli->arguments, cli->argument_count);
     if (cli->argument_count == 0 || (command == NULL && cli->help)) {
@@ -51,7 +51,7 @@ static cli_exit flush(cli_exit code)
 int main(int argc, char **argv)
 {
     static struct cli cli;
-    uint64_t given = 0;
+    static struct options_given given;
     harden();
     if (argc > 1 && strcmp(argv[1], "__complete") == 0) {
         complete_words(argv + 2, (size_t) argc - 2);
@@ -59,9 +59,12 @@ int main(int argc, char **argv)
         return (int) told;
     }
     cli_exit code = options_read(&cli, argc, argv, &given);
+    if (code == CLI_OK) {
+        code = output_apply(&cli);
+    }
     cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {
-        code = flush(run(&cli, given));
+        code = flush(run(&cli, &given));
     }
     coffer_client_close(cli.client);
     return (int) code;

@@ -25,7 +25,7 @@ bool moment_span(const char *text, int64_t *ret_seconds)
 }
 
 /* A day stands for its first second. timegm takes the 31st of February for one of March, so the way back must agree. */
-static bool parse(const char *text, int64_t *ret_seconds)
+bool moment_parse(const char *text, int64_t *ret_seconds)
 {
     enum { ROOM = 32, DAY_LENGTH = 10 };
     char whole[ROOM];
@@ -52,7 +52,7 @@ cli_exit moment_read(const char *name, const char *text, Google__Protobuf__Times
     }
     if (moment_span(text, &seconds)) {
         seconds += (int64_t) time(NULL);
-    } else if (!parse(text, &seconds)) {
+    } else if (!moment_parse(text, &seconds)) {
         return cli_usage("2027-01-31, 2027-01-31T12:00:00Z (UTC), 90d, 12h or never", "--%s is no time", name);
     }
     ret_time->seconds = seconds;

@@ -164,8 +164,5 @@ cli_exit cmd_get(struct cli *cli)
 {
     const char *text = cli->arguments[0];
     const bool expression = strstr(text, "${{") != NULL && !cli_is_reference(text);
-    if (cli->output != NULL && strcmp(cli->output, "raw") != 0) {
-        return cli_usage("coffer get slack.SLACK_BOT_TOKEN -o raw", "--output can only be raw");
-    }
     return expression ? get_expression(cli) : get_reference(cli);
 }

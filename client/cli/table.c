@@ -29,6 +29,13 @@ struct cli_table {
     size_t room;
 };
 
+static bool always;
+
+void cli_table_always(void)
+{
+    always = true;
+}
+
 bool cli_on_terminal(void)
 {
     return isatty(STDOUT_FILENO) == 1;
@@ -177,7 +184,7 @@ static void print_tabbed(const struct cli_table *table, size_t first)
 
 static void print_rows(const struct cli_table *table)
 {
-    size_t *widths = cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
+    size_t *widths = always || cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
     for (size_t i = 0; widths != NULL && i < table->columns; i++) {
         widths[i] = width_of(table, i);
     }

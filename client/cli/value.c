@@ -142,7 +142,7 @@ static bool printable(coffer_bytes value)
 cli_exit cli_print_value(const struct cli *cli, coffer_bytes value)
 {
     const bool terminal = cli_on_terminal();
-    if (!cli->json && terminal && cli->output == NULL && !printable(value)) {
+    if (!cli->json && terminal && !cli->raw && !printable(value)) {
         return cli_refuse(CLI_USAGE, "send it to a file or a program, or say -o raw",
                           "the value holds bytes that a terminal does not show, %zu bytes in all", value.length);
     }

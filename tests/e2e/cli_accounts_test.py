@@ -8,7 +8,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from cli import DENIED, NOT_FOUND, OK, USAGE, CliTest  # noqa: E402
+from cli import CONFLICT, DENIED, NOT_FOUND, OK, USAGE, CliTest  # noqa: E402
 
 
 class AccountsTest(CliTest):
@@ -23,6 +23,52 @@ class AccountsTest(CliTest):
         path.unlink(missing_ok=True)
         self.succeed("token", "issue", account, "--out", str(path), *options)
         return account
+
+
+class Workspaces(AccountsTest):
+    def administrator(self, name, *permissions):
+        rights = [word for right in ("workspace:create", "workspace:read", "workspace:write", *permissions) for word in ("--permission", right)]
+        self.succeed("sa", "create", name, "--kind", "system", *rights, token="system")
+        self.succeed("token", "issue", name, "-w", "system", "--out", self.dev.directory / f"{name}.token", token="system")
+        return name
+
+    def test_workspace_is_changed_disabled_deleted_and_restored(self):
+        token = self.administrator("keeper", "account:write", "token:write")
+        uid = self.succeed("workspace", "create", "lifelong", "--display-name", "Life Ltd", "--strict", token=token).decode().strip()
+        self.succeed("sa", "create", "tenant", "-w", uid, "--permission", "workspace:read", "--permission", "workspace:write",
+                     token=token)
+        self.succeed("token", "issue", "tenant", "-w", uid, "--out", self.dev.directory / "tenant.token", token=token)
+
+        def told(*which, **options):
+            return json.loads(self.succeed("workspace", "show", *which, "-o", "json", **options))["workspace"]
+        own = told(token="tenant")
+        self.assertEqual((own["uid"], own["displayName"], own["strictEnvironments"], own["state"]),
+                         (uid, "Life Ltd", True, "WORKSPACE_STATE_ACTIVE"))
+        self.assertEqual(told("lifelong", token=token), own)
+        self.succeed("workspace", "update", "--no-strict", "--display-name", "Life Inc", "--if-etag", own["etag"], token="tenant")
+        self.assertEqual(self.run_cli("workspace", "update", "--strict", "--if-etag", own["etag"], token="tenant")[0], CONFLICT)
+        self.assertEqual((told(token="tenant")["displayName"], told(token="tenant")["strictEnvironments"]), ("Life Inc", False))
+        self.succeed("workspace", "disable", "lifelong", token=token)
+        self.assertEqual(self.run_cli("workspace", "show", token="tenant")[0], CONFLICT)
+        self.assertEqual(told(uid, token=token)["state"], "WORKSPACE_STATE_DISABLED")
+        self.succeed("workspace", "enable", uid, token=token)
+        self.assertEqual(self.run_cli("workspace", "delete", "lifelong", token=token)[0], USAGE, "nobody confirmed")
+        self.succeed("workspace", "delete", "lifelong", "--yes", token=token)
+        self.assertNotIn(uid, self.succeed("workspace", "list", token=token).decode())
+        self.assertIn(f"lifelong\t{uid}\t", self.succeed("workspace", "list", "--deleted", "--prefix", "life", token=token).decode())
+        self.assertEqual(self.run_cli("workspace", "show", token="tenant")[0], NOT_FOUND)
+        self.succeed("workspace", "restore", "lifelong", token=token)
+        self.assertEqual(told(token="tenant")["uid"], uid)
+        self.assertEqual(self.run_cli("workspace", "show", "nobody", token=token)[0], NOT_FOUND)
+
+    def test_deleting_a_workspace_wants_its_name_typed(self):
+        token = self.administrator("careful")
+        self.succeed("workspace", "create", "typed", token=token)
+        code, shown = self.terminal("workspace", "delete", "typed", token=token).expect("to confirm").type("other\n").end()
+        self.assertEqual(code, USAGE, shown)
+        code, shown = self.terminal("workspace", "delete", "typed", token=token).expect("to confirm").type("typed\n").end()
+        self.assertEqual(code, OK, shown)
+        self.assertIn("coffer workspace restore", shown)
 
 
 class Grants(AccountsTest):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import stat
+import subprocess
 import sys
 import unittest
 
@@ -96,6 +97,52 @@ class Formats(Files):
         self.succeed("import", path, "-e", "moved-env", "--secret", "text")
         self.assertEqual(self.get("text.A", "moved-env"), self.get("text.A", "moving"))
 
+    def test_export_of_everything_makes_the_same_secrets_elsewhere(self):
+        """Types, descriptions, tags, expiry and environments come along, and values that are no text."""
+        binary = random.Random(seed()).randbytes(300)
+        self.succeed("secret", "create", "whole", f"BYTES=@{self.file(binary)}", f"TEXT=@{self.file('ä'.encode())}",
+                     "-e", "whole-a", "--description", "for \"people\"\t", "--tag", "one", "--tag", "two", "--expires",
+                     "2099-01-31T12:00:00Z", "--block-when-expired")
+        self.succeed("secret", "create", "whole", "K=-", "-e", "whole-b", stdin=b"")
+        key = self.dev.directory / "whole.pem"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True)
+        self.succeed("secret", "create", "jump", "--type", "ssh_key", "--file", f"PRIVATE_KEY={key}", "-e", "whole-a")
+        path = self.dev.directory / "whole.json"
+        arguments = ["export", "-o", "json", "-e", "whole-a", "-e", "whole-b"]
+        self.succeed(*arguments, "--out", path)
+        token = self.new_workspace("whole")
+        self.succeed("import", path, token=token)
+
+        def told(exported):
+            """What an export says, but for what belongs to its place."""
+            own = ("workspace", "uid", "version", "createTime", "updateTime", "etag")
+            for each in exported["secrets"]:
+                each["secret"] = {name: value for name, value in each["secret"].items() if name not in own}
+                each["secret"]["keys"] = [row["name"] for row in each["secret"]["keys"]]
+            return exported["secrets"]
+        there = json.loads(self.succeed(*arguments, token=token))
+        self.assertEqual(told(there), told(json.loads(path.read_text())))
+        self.assertEqual(len(there["secrets"]), 3)
+        self.assertEqual(self.get("whole.BYTES", "whole-a", token=token), binary)
+        self.assertEqual([row[1] for row in self.rows("import", path, "--dry-run", "--on-conflict", "replace", token=token)],
+                         ["unchanged"] * 3)
+        path.write_text(json.dumps({"secrets": [json.loads(path.read_text())["secrets"][0]]}))
+        self.succeed("import", path, "-e", "elsewhere", "--rename", "jump=leap", token=token)
+        self.assertEqual(self.get("leap.PRIVATE_KEY", "elsewhere", token=token), key.read_bytes())
+
+    def test_export_of_everything_that_is_wrong_is_refused_with_its_place(self):
+        for text, says in (
+                ('{"secrets": [{"secret": {"name": "a", "environment": "e"}, "values": []}]}', "line 1, column 14"),
+                ('{"secrets": [{"secret": {"name": "a"}, "values": [{"key": "K", "value": "%s"}]}]}' % PLANTED, "environment"),
+                ('{"secrets": [{"secret": {"name": "a", "environment": "e", "type": "SECRET_TYPE_X"}}]}', "SECRET_TYPE_X"),
+                ('{"secrets": [{"values": [{"key": "K", "valueBase64": "%s!"}]}]}' % PLANTED, "base64"),
+                ('{"secrets": [{"secret": {"expireTime": "soon"}}]}', "no time"),
+                ('{"secrets": [{"secret": {"name": "a", "environment": "e", "state": "SECRET_STATE_CORRUPTED"}, "values": []}]}',
+                 "damaged"),
+                ('{"secrets": ["%s"]}' % PLANTED, "an object"), ('{"secrets": [{"values": [', "line 1")):
+            self.refused(REJECTED, "import", self.write("wrong.json", text), says=says)
+        self.refused(USAGE, "import", self.write("named.json", '{"secrets": []}'), "--secret", "x", says="--secret")
+
     def test_standard_input_is_a_file_too(self):
         self.succeed("import", "-", "--format", "yaml", "-e", "piped", stdin=b"one:\n  K: v\n")
         self.assertEqual(self.get("one.K", "piped"), b"v")
@@ -106,17 +153,18 @@ class Plans(Files):
     def test_dry_run_shows_names_and_what_becomes_of_them_and_writes_nothing(self):
         path = self.write("a.yaml", f"one:\n  A: {PLANTED}\n  B: {PLANTED}\nmy secret:\n  a key: {PLANTED}\n")
         self.assertEqual(self.rows("import", path, "-e", "dry", "--dry-run"), [
-            ("one", "created", "-", "-", "-"), ("one", "created", "A", "added", "-"), ("one", "created", "B", "added", "-"),
-            ("my_secret", "created", "-", "-", "my secret"), ("my_secret", "created", "a_key", "added", "a key")])
+            ("one", "created", "-", "-", "-", "dry"), ("one", "created", "A", "added", "-", "dry"),
+            ("one", "created", "B", "added", "-", "dry"), ("my_secret", "created", "-", "-", "my secret", "dry"),
+            ("my_secret", "created", "a_key", "added", "a key", "dry")])
         self.assertNotIn("dry", self.succeed("env", "list").decode().split())
         self.succeed("import", path, "-e", "dry")
         path = self.write("b.yaml", f"one:\n  A: other\n  C: {PLANTED}\nmy_secret:\n  a_key: {PLANTED}\n")
-        same = [("my_secret", "unchanged", "-", "-", "-")]
+        same = [("my_secret", "unchanged", "-", "-", "-", "dry")]
         self.assertEqual(self.rows("import", path, "-e", "dry", "--dry-run", "--on-conflict", "patch"), [
-            ("one", "changed", "-", "-", "-"), ("one", "changed", "A", "changed", "-"), ("one", "changed", "C", "added", "-")] + same)
+            ("one", "changed", "-", "-", "-", "dry"), ("one", "changed", "A", "changed", "-", "dry"), ("one", "changed", "C", "added", "-", "dry")] + same)
         self.assertEqual(self.rows("import", path, "-e", "dry", "--dry-run", "--on-conflict", "replace"), [
-            ("one", "changed", "-", "-", "-"), ("one", "changed", "A", "changed", "-"), ("one", "changed", "B", "removed", "-"),
-            ("one", "changed", "C", "added", "-")] + same)
+            ("one", "changed", "-", "-", "-", "dry"), ("one", "changed", "A", "changed", "-", "dry"), ("one", "changed", "B", "removed", "-", "dry"),
+            ("one", "changed", "C", "added", "-", "dry")] + same)
         self.assertEqual([row[:2] for row in self.rows("import", path, "-e", "dry", "--dry-run", "--on-conflict", "skip")],
                          [("one", "skipped"), ("my_secret", "skipped")])
         self.assertEqual([row[:2] for row in self.rows("import", path, "-e", "dry", "--dry-run", code=CONFLICT)],

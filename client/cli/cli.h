@@ -101,8 +101,6 @@ struct cli {
     struct {
         char *workspace; /* for want of an option and a variable */
         char *environment;
-        bool address; /* whether these came from it */
-        bool token_file;
     } from_profile;
     coffer_client *client;
 };

@@ -66,7 +66,15 @@ bool command_takes(const struct command *command, size_t option)
 
 bool command_is_local(const struct command *command)
 {
-    return command->run == cmd_help || command->run == cmd_version || command->run == cmd_completion;
+    static cli_command *const local[] = {
+        cmd_help,       cmd_version,    cmd_completion,   cmd_login,           cmd_logout,
+        cmd_config_set, cmd_config_use, cmd_config_unset, cmd_config_profiles, cmd_config_path};
+    for (size_t i = 0; i < COF_COUNT(local); i++) {
+        if (command->run == local[i]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const struct command *command_find(char *const *words, size_t count)
@@ -227,11 +235,28 @@ static const char *space(const struct command *command)
     return command->verb[0] == '\0' ? "" : " ";
 }
 
+static cli_exit unknown_verb(char *const *words, size_t count);
+
+/* Whether the group has verbs besides the command without one. */
+static bool has_verbs(const char *group)
+{
+    for (size_t i = 0; i < command_count; i++) {
+        if (commands[i].verb[0] != '\0' && strcmp(commands[i].group, group) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static cli_exit wrong_count(const struct command *command, const struct cli *cli)
 {
     if (cli->argument_count < command->least) {
         return cli_usage(command->example, "%s%s%s needs %s", command->group, space(command), command->verb,
                          command->arguments);
+    }
+    if (command->most == 0 && has_verbs(command->group) && command->verb[0] == '\0') {
+        char *const words[] = {(char *) (uintptr_t) command->group, cli->arguments[0]};
+        return unknown_verb(words, COF_COUNT(words));
     }
     if (command->most == 0) {
         return cli_usage(command->example, "%s%s%s takes no argument", command->group, space(command),

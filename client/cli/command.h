@@ -52,7 +52,7 @@ extern const size_t command_count;
 /* Whether the command takes the option of that row. */
 bool command_takes(const struct command *command, size_t option);
 
-/* Whether the command needs no setting, so that it works with wrong ones, too. */
+/* Whether the command works with wrong settings, too, or reads them itself. */
 bool command_is_local(const struct command *command);
 
 /* Finds the command that the first words name; NULL if there is none. */

@@ -1,195 +1,74 @@
 #include "client/cli/profile.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-enum { FILE_MAX = 16384, FROM_TEXT = PATH_MAX + 160 };
+#include "client/cli/project.h"
 
-/* A setting that a profile may have, as an option and a variable may. */
-typedef enum setting {
-    ADDR,
-    TOKEN_FILE,
-    WORKSPACE,
-    ENVIRONMENT,
-    SETTINGS,
-} setting;
+enum { ORIGIN_TEXT = PATH_MAX + 160 };
 
-static const struct {
-    const char *name;
-    const char *variable;
-    const char *option;
-    const char *builtin;
-} settings[SETTINGS] = {
-    [ADDR] = {"addr", "COFFER_ADDR", "--addr", "ipc:///run/coffer/coffer.sock"},
-    [TOKEN_FILE] = {"token-file", "COFFER_TOKEN_FILE", "--token-file", ""},
-    [WORKSPACE] = {"workspace", "COFFER_WORKSPACE", "-w", "the token's own"},
-    [ENVIRONMENT] = {"environment", "COFFER_ENVIRONMENT", "-e", "default"},
-};
-
-/* The profile in use; its texts lie in `text`. */
+/* Settings and the file that they come from lie here while the process runs. */
 static struct {
-    char path[PATH_MAX];
-    char text[FILE_MAX + 1];
+    struct settings_file file;
+    struct project project;
     const char *name;
+    profile_source named_by;
+    const char *first; /* the profile that the file names above its sections */
     char *values[SETTINGS];
+    struct profile_value in_force[SETTINGS];
     bool found;
 } profile;
 
-static const char *variable(const char *name)
+const char *profile_name(bool *ret_found)
 {
-    const char *text = getenv(name);
-    return text == NULL || text[0] == '\0' ? NULL : text;
+    *ret_found = profile.found;
+    return profile.name;
+}
+
+struct profile_value profile_value(setting which)
+{
+    return profile.in_force[which];
 }
 
 /* --- The file --------------------------------------------------------------------------------------------------- */
 
-/* False if there is no place for one. */
-static bool find_path(void)
+/* The name that the file itself gives stands above all sections, so it is known before the first. */
+static cli_exit take_line(const struct settings_line *line, void *context)
 {
-    const char *own = variable("COFFER_CONFIG_DIR");
-    const char *config = variable("XDG_CONFIG_HOME");
-    const char *home = variable("HOME");
-    int length = 0;
-    if (own != NULL) {
-        length = snprintf(profile.path, sizeof profile.path, "%s/config", own);
-    } else if (config != NULL) {
-        length = snprintf(profile.path, sizeof profile.path, "%s/coffer/config", config);
-    } else if (home != NULL) {
-        length = snprintf(profile.path, sizeof profile.path, "%s/.config/coffer/config", home);
+    setting which = SETTINGS;
+    (void) context;
+    if (line->section == NULL) {
+        profile.first = line->value;
+        profile.name = profile.name == NULL ? line->value : profile.name;
+        return CLI_OK;
     }
-    return length > 0 && (size_t) length < sizeof profile.path;
-}
-
-/* Whoever may write the file could have the token sent to himself. */
-static cli_exit check_file(int fd)
-{
-    struct stat status;
-    if (fstat(fd, &status) != 0) {
-        return cli_refuse(CLI_ERROR, NULL, "%s cannot be read: %s", profile.path, strerror(errno));
+    if (profile.name == NULL || strcmp(line->section, profile.name) != 0) {
+        return CLI_OK;
     }
-    if ((status.st_uid != geteuid() && status.st_uid != 0) || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-        return cli_usage("chown it to yourself, chmod 600", "%s could be written by others, who are not trusted",
-                         profile.path);
+    profile.found = true;
+    if (line->name == NULL || !setting_find(line->name, &which)) {
+        return CLI_OK;
     }
+    if (profile.values[which] != NULL) {
+        return cli_usage("leave one of them out", "%s:%zu: this setting stands twice in its section",
+                         profile.file.path, line->number);
+    }
+    /* It lies in the file's text, which is ours. */
+    profile.values[which] = (char *) (uintptr_t) line->value;
     return CLI_OK;
 }
 
-static cli_exit read_file(int fd)
+static void find_name(const struct cli *cli)
 {
-    size_t length = 0;
-    ssize_t got = 1;
-    while (got > 0 && length < FILE_MAX) {
-        got = read(fd, profile.text + length, FILE_MAX - length);
-        length += got > 0 ? (size_t) got : 0;
+    const char *variable = setting_variable("COFFER_PROFILE");
+    profile.name = profile.project.profile;
+    profile.named_by = profile.name != NULL ? PROFILE_PROJECT : PROFILE_PROFILE;
+    if (cli->profile != NULL || variable != NULL) {
+        profile.name = cli->profile != NULL ? cli->profile : variable;
+        profile.named_by = cli->profile != NULL ? PROFILE_OPTION : PROFILE_VARIABLE;
     }
-    if (got < 0) {
-        return cli_refuse(CLI_ERROR, NULL, "%s cannot be read: %s", profile.path, strerror(errno));
-    }
-    if (length == FILE_MAX || memchr(profile.text, '\0', length) != NULL) {
-        return cli_usage(NULL, "%s is too large, or no text", profile.path);
-    }
-    return CLI_OK;
-}
-
-/* Opens and reads it; `ret_there` is false if there is none. */
-static cli_exit load(bool *ret_there)
-{
-    const int fd = find_path() ? open(profile.path, O_RDONLY | O_CLOEXEC) : -1;
-    *ret_there = fd >= 0;
-    if (fd < 0) {
-        return errno == EACCES
-                   ? cli_refuse(CLI_ERROR, NULL, "%s cannot be opened: %s", profile.path, strerror(errno))
-                   : CLI_OK;
-    }
-    cli_exit code = check_file(fd);
-    if (code == CLI_OK) {
-        code = read_file(fd);
-    }
-    (void) close(fd);
-    return code;
-}
-
-/* --- Its lines -------------------------------------------------------------------------------------------------- */
-
-static char *trim(char *text)
-{
-    static const char blanks[] = " \t\r";
-    text += strspn(text, blanks);
-    size_t length = strlen(text);
-    while (length > 0 && strchr(blanks, text[length - 1]) != NULL) {
-        text[--length] = '\0';
-    }
-    return text;
-}
-
-static cli_exit wrong(size_t line, const char *what)
-{
-    return cli_usage("addr, token-file, workspace, environment under [NAME]; profile = NAME above", "%s:%zu: %s",
-                     profile.path, line, what);
-}
-
-/* A setting of the section that is in use, or of another one, which is only checked. */
-static cli_exit take(char *key, char *value, bool used, size_t line)
-{
-    for (size_t i = 0; i < SETTINGS; i++) {
-        if (strcmp(key, settings[i].name) != 0) {
-            continue;
-        }
-        if (used && profile.values[i] != NULL) {
-            return wrong(line, "this setting stands twice in its section");
-        }
-        profile.values[i] = used ? value : profile.values[i];
-        return CLI_OK;
-    }
-    return wrong(line, "there is no such setting");
-}
-
-/* One line; `section` is the name of the section it is in, NULL above all of them. */
-static cli_exit read_line(char *text, const char **section, size_t line)
-{
-    text = trim(text);
-    char *equals = strchr(text, '=');
-    const size_t length = strlen(text);
-    if (length == 0 || text[0] == '#') {
-        return CLI_OK;
-    }
-    if (text[0] == '[' && text[length - 1] == ']' && length > 2) {
-        text[length - 1] = '\0';
-        *section = text + 1;
-        profile.found = profile.found || (profile.name != NULL && strcmp(*section, profile.name) == 0);
-        return CLI_OK;
-    }
-    if (equals == NULL) {
-        return wrong(line, "this is neither [NAME] nor SETTING = VALUE");
-    }
-    *equals = '\0';
-    char *key = trim(text);
-    char *value = trim(equals + 1);
-    if (*section == NULL) {
-        profile.name = profile.name == NULL ? value : profile.name;
-        return strcmp(key, "profile") == 0 ? CLI_OK
-                                           : wrong(line, "above the sections there is only profile = NAME");
-    }
-    return take(key, value, profile.name != NULL && strcmp(*section, profile.name) == 0, line);
-}
-
-static cli_exit read_lines(void)
-{
-    const char *section = NULL;
-    cli_exit code = CLI_OK;
-    size_t line = 0;
-    char *next = profile.text;
-    while (code == CLI_OK && next != NULL) {
-        char *text = strsep(&next, "\n");
-        code = read_line(text, &section, ++line);
-    }
-    return code;
 }
 
 /* --- What comes of it ------------------------------------------------------------------------------------------- */
@@ -204,110 +83,161 @@ static cli_exit check_token_file(const char *path)
     return CLI_OK;
 }
 
-/* The path with the home folder in place of "~". */
-static char *expand(char *path)
+char *profile_expand(const char *path)
 {
-    static char expanded[PATH_MAX];
-    const char *home = variable("HOME");
+    char *expanded = NULL;
+    const char *home = setting_variable("HOME");
     if (strncmp(path, "~/", 2) != 0 || home == NULL) {
-        return path;
+        return strdup(path);
     }
-    const int length = snprintf(expanded, sizeof expanded, "%s%s", home, path + 1);
-    return length > 0 && (size_t) length < sizeof expanded ? expanded : path;
+    return asprintf(&expanded, "%s%s", home, path + 1) < 0 ? NULL : expanded;
 }
 
-static cli_exit use_token(struct cli *cli)
+/* The member of `cli` that the option fills; NULL for environments. */
+static char **option_of(struct cli *cli, setting which)
 {
-    const char *elsewhere = cli->address != NULL ? cli->address : variable("COFFER_ADDR");
-    const char *own = profile.values[ADDR] == NULL ? settings[ADDR].builtin : profile.values[ADDR];
-    if (profile.values[TOKEN_FILE] == NULL || cli->token_file != NULL || variable("COFFER_TOKEN_FILE") != NULL ||
-        variable("COFFER_TOKEN") != NULL) {
+    char **const fields[SETTINGS] = {
+        &cli->address,    &cli->token_file,      NULL,         NULL, &cli->cacert, &cli->client_cert,
+        &cli->client_key, &cli->tls_server_name, &cli->timeout};
+    return which == SETTING_WORKSPACE ? &cli->workspace : fields[which];
+}
+
+static struct profile_value given(struct cli *cli, setting which)
+{
+    char **option = option_of(cli, which);
+    const char *variable = setting_variable(setting_rows[which].variable);
+    if (option != NULL && *option != NULL) {
+        return (struct profile_value){*option, PROFILE_OPTION};
+    }
+    if (which == SETTING_ENVIRONMENT && cli->environments.count > 0) {
+        return (struct profile_value){cli->environments.items[0], PROFILE_OPTION};
+    }
+    if (variable != NULL) {
+        return (struct profile_value){variable, PROFILE_VARIABLE};
+    }
+    if (which == SETTING_WORKSPACE && profile.project.workspace != NULL) {
+        return (struct profile_value){profile.project.workspace, PROFILE_PROJECT};
+    }
+    if (which == SETTING_ENVIRONMENT && profile.project.environment != NULL) {
+        return (struct profile_value){profile.project.environment, PROFILE_PROJECT};
+    }
+    return (struct profile_value){profile.values[which],
+                                  profile.values[which] == NULL ? PROFILE_BUILTIN : PROFILE_PROFILE};
+}
+
+static bool goes_with_the_address(setting which)
+{
+    return which == SETTING_TOKEN_FILE || which == SETTING_CACERT || which == SETTING_CLIENT_CERT ||
+           which == SETTING_CLIENT_KEY || which == SETTING_TLS_SERVER_NAME;
+}
+
+/* Whether the address is the profile's own: what belongs to one server is not for another. */
+static bool is_own_address(void)
+{
+    const char *own = profile.values[SETTING_ADDR];
+    const struct profile_value address = profile.in_force[SETTING_ADDR];
+    return address.text == NULL ||
+           strcmp(address.text, own == NULL ? setting_rows[SETTING_ADDR].builtin : own) == 0;
+}
+
+static cli_exit refuse_token(void)
+{
+    return cli_usage("--token-file FILE, or another --profile",
+                     "the token of the profile %s is not sent to %s, which is not its server", profile.name,
+                     profile.in_force[SETTING_ADDR].text);
+}
+
+/* Gives the profile's value to where the option would be. */
+static cli_exit use(struct cli *cli, setting which)
+{
+    struct profile_value *value = &profile.in_force[which];
+    char **option = option_of(cli, which);
+    if (value->source != PROFILE_PROFILE || option == NULL || which == SETTING_WORKSPACE) {
         return CLI_OK;
     }
-    if (elsewhere != NULL && strcmp(elsewhere, own) != 0) {
-        return cli_usage("--token-file FILE, or another --profile",
-                         "the token of the profile %s is not sent to %s, which is not its server", profile.name,
-                         elsewhere);
+    if (goes_with_the_address(which) && !is_own_address()) {
+        *value = (struct profile_value){NULL, PROFILE_BUILTIN};
+        return which == SETTING_TOKEN_FILE && setting_variable("COFFER_TOKEN") == NULL ? refuse_token() : CLI_OK;
     }
-    cli->token_file = expand(profile.values[TOKEN_FILE]);
-    cli->from_profile.token_file = true;
-    return check_token_file(cli->token_file);
+    if (which == SETTING_TOKEN_FILE && setting_variable("COFFER_TOKEN") != NULL) {
+        return CLI_OK;
+    }
+    *option = which == SETTING_ADDR || which == SETTING_TIMEOUT || which == SETTING_TLS_SERVER_NAME
+                  ? strdup(value->text)
+                  : profile_expand(value->text);
+    if (*option == NULL) {
+        return cli_no_memory();
+    }
+    return which == SETTING_TOKEN_FILE ? check_token_file(*option) : CLI_OK;
 }
 
-static cli_exit use(struct cli *cli)
+static cli_exit use_all(struct cli *cli)
 {
-    const cli_exit code = use_token(cli);
-    if (cli->address == NULL && variable("COFFER_ADDR") == NULL && profile.values[ADDR] != NULL) {
-        cli->address = profile.values[ADDR];
-        cli->from_profile.address = true;
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; i < SETTINGS; i++) {
+        profile.in_force[i] = given(cli, (setting) i);
     }
-    cli->from_profile.workspace = profile.values[WORKSPACE];
-    cli->from_profile.environment = profile.values[ENVIRONMENT];
+    for (size_t i = 0; code == CLI_OK && i < SETTINGS; i++) {
+        code = use(cli, (setting) i);
+    }
+    const struct profile_value workspace = profile.in_force[SETTING_WORKSPACE];
+    const struct profile_value environment = profile.in_force[SETTING_ENVIRONMENT];
+    cli->from_profile.workspace = (char *) (uintptr_t) workspace.text;
+    cli->from_profile.environment = (char *) (uintptr_t) environment.text;
     return code;
+}
+
+cli_exit profile_apply_new(struct cli *cli)
+{
+    cli_exit code = project_read(&profile.project);
+    if (code == CLI_OK) {
+        find_name(cli);
+        code = settings_file_load(&profile.file);
+    }
+    if (code == CLI_OK && profile.file.there) {
+        code = settings_file_each(&profile.file, take_line, NULL);
+    }
+    return code == CLI_OK ? use_all(cli) : code;
 }
 
 cli_exit profile_apply(struct cli *cli)
 {
-    bool there = false;
-    profile.name = cli->profile != NULL ? cli->profile : variable("COFFER_PROFILE");
-    cli_exit code = load(&there);
-    if (code == CLI_OK && there) {
-        code = read_lines();
-    }
+    const cli_exit code = profile_apply_new(cli);
     if (code == CLI_OK && profile.name != NULL && !profile.found) {
-        return cli_usage("coffer config", "there is no profile %s in %s", profile.name,
-                         profile.path[0] == '\0' ? "any file: HOME is not set" : profile.path);
+        return cli_usage("coffer config profiles", "there is no profile %s in %s", profile.name,
+                         profile.file.path[0] == '\0' ? "any file: HOME is not set" : profile.file.path);
     }
-    return code == CLI_OK && profile.found ? use(cli) : code;
+    return code;
 }
 
-/* --- config ----------------------------------------------------------------------------------------------------- */
-
-static void add_row(struct cli_table *table, const char *name, const char *value, const char *from)
+bool profile_has_default(void)
 {
-    cli_table_add(table, name);
-    cli_table_add(table, value);
-    cli_table_add(table, from);
+    return profile.first != NULL;
 }
 
-/* The given value with its source: the option, the variable, the profile, or what holds without any. */
-static void add_setting(struct cli_table *table, setting which, const char *option)
+/* --- Where it comes from ---------------------------------------------------------------------------------------- */
+
+const char *profile_origin(setting which, profile_source source)
 {
-    static char from[FROM_TEXT];
-    const char *value = variable(settings[which].variable);
-    (void) snprintf(from, sizeof from, "profile %.100s in %s", profile.name == NULL ? "" : profile.name,
-                    profile.path);
-    if (option != NULL) {
-        add_row(table, settings[which].name, option, settings[which].option);
-    } else if (value != NULL) {
-        add_row(table, settings[which].name, value, settings[which].variable);
-    } else if (profile.values[which] != NULL) {
-        add_row(table, settings[which].name, profile.values[which], from);
-    } else {
-        add_row(table, settings[which].name, settings[which].builtin, "built in");
+    static char text[ORIGIN_TEXT];
+    switch (source) {
+    case PROFILE_OPTION:
+        return which == SETTINGS ? "--profile" : setting_rows[which].option;
+    case PROFILE_VARIABLE:
+        return which == SETTINGS ? "COFFER_PROFILE" : setting_rows[which].variable;
+    case PROFILE_PROJECT:
+        return profile.project.path;
+    case PROFILE_PROFILE:
+        (void) snprintf(text, sizeof text, "profile %.100s in %s", profile.name == NULL ? "" : profile.name,
+                        profile.file.path);
+        return text;
+    case PROFILE_BUILTIN:
+        break;
     }
+    return "built in";
 }
 
-cli_exit cmd_config(struct cli *cli)
+const char *profile_named_by(void)
 {
-    static const char *const headers[] = {"SETTING", "VALUE", "FROM"};
-    struct cli_table *table = cli_table_new(headers, COF_COUNT(headers));
-    const bool token = cli->token_file == NULL && variable("COFFER_TOKEN_FILE") == NULL;
-    if (table == NULL) {
-        return cli_no_memory();
-    }
-    add_setting(table, ADDR, cli->from_profile.address ? NULL : cli->address);
-    if (token && variable("COFFER_TOKEN") != NULL) {
-        add_row(table, "token", "(not shown)", "COFFER_TOKEN");
-    } else {
-        add_setting(table, TOKEN_FILE, cli->from_profile.token_file ? NULL : cli->token_file);
-    }
-    add_setting(table, WORKSPACE, cli->workspace);
-    add_setting(table, ENVIRONMENT, cli->environments.count == 0 ? NULL : cli->environments.items[0]);
-    if (cli->json) {
-        cli_table_print_json(table, "settings");
-    } else {
-        cli_table_print(table);
-    }
-    return CLI_OK;
+    return profile.named_by == PROFILE_PROFILE ? profile.file.path : profile_origin(SETTINGS, profile.named_by);
 }

@@ -1,21 +1,47 @@
 #pragma once
 
-#include "client/cli/cli.h"
+#include "client/cli/settings_file.h"
 
 /*
- * Settings from a file, for people who work with several servers or workspaces:
+ * The settings in force. An option wins over a variable, a variable over the project's file (project.h), that over the profile
+ * (settings_file.h), and where none says anything something is built in.
  *
- *     profile = work
- *
- *     [work]
- *     addr = ipc:///run/coffer/coffer.sock
- *     token-file = ~/.config/coffer/work.token
- *     workspace = 0b9d5b0e-...
- *     environment = prod
- *
- * in $COFFER_CONFIG_DIR/config, $XDG_CONFIG_HOME/coffer/config or ~/.config/coffer/config. Options and variables win.
- * The token of a profile goes to the profile's server only, and nobody else may be able to read its file.
+ * The token and the TLS files of a profile go with the profile's address only, and nobody else may be able to read its token.
  */
 
-/* Fills in what neither an option nor a variable gives. Does nothing where there is no file. */
+typedef enum profile_source {
+    PROFILE_BUILTIN,
+    PROFILE_OPTION,
+    PROFILE_VARIABLE,
+    PROFILE_PROJECT,
+    PROFILE_PROFILE,
+} profile_source;
+
+struct profile_value {
+    const char *text; /* NULL: nothing is given */
+    profile_source source;
+};
+
+/* Fills in what neither an option nor a variable gives. A profile that is named and not there is refused. */
 cli_exit profile_apply(struct cli *cli);
+
+/* The same, but the profile need not be there yet. */
+cli_exit profile_apply_new(struct cli *cli);
+
+/* What is in force, after one of these. */
+struct profile_value profile_value(setting which);
+
+/* Name of the profile in use, or that would be; NULL if none is named. `ret_found`: whether there is such a section. */
+const char *profile_name(bool *ret_found);
+
+/* Whether the file says which profile is used where none is named. */
+bool profile_has_default(void);
+
+/* What names it: "--profile", "COFFER_PROFILE" or the path of a file. */
+const char *profile_named_by(void);
+
+/* "profile work in ~/.config/coffer/config", for example: where a value with this source comes from. */
+const char *profile_origin(setting which, profile_source source);
+
+/* The path with the home folder in place of "~", in the heap; NULL if there is no memory. */
+char *profile_expand(const char *path);

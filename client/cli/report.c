@@ -56,9 +56,10 @@ static const struct {
     coffer_reason reason;
     const char *hint;
 } hints[] = {
-    {COFFER_REASON_TOKEN_MISSING, "--token-file FILE, or the variable COFFER_TOKEN_FILE"},
+    {COFFER_REASON_TOKEN_MISSING, "coffer login stores one; --token-file FILE or COFFER_TOKEN_FILE give one"},
     {COFFER_REASON_WORKSPACE_REQUIRED, "-w UUID, or -w system; coffer workspace list lists them"},
-    {COFFER_REASON_NOT_CONNECTED, "--addr ADDRESS, or the variable COFFER_ADDR"},
+    {COFFER_REASON_NOT_CONNECTED,
+     "coffer doctor looks for the cause; --addr ADDRESS or COFFER_ADDR name another server"},
 };
 
 static const char *hint_of(coffer_reason reason)

@@ -194,7 +194,7 @@ class Profiles(AccountsTest):
         rows = {row[0]: row[1:] for row in
                 [line.split("\t") for line in self.succeed("config", "-w", "system", **variables).decode().splitlines()]}
         place = f"profile here in {variables['COFFER_CONFIG_DIR']}/config"
-        self.assertEqual(rows, {"addr": [self.dev.ipc, place],
+        self.assertEqual({name: rows[name] for name in ("addr", "token-file", "workspace", "environment")}, {"addr": [self.dev.ipc, place],
                                 "token-file": [f"{self.dev.directory}/admin.token", place],
                                 "workspace": ["system", "-w"], "environment": ["prod", place]})
         rows = self.succeed("config", COFFER_TOKEN="cof_ws_hidden", COFFER_TOKEN_FILE=None, COFFER_CONFIG_DIR="/nowhere")

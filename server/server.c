@@ -17,6 +17,7 @@
 #include "server/jobs/offboard.h"
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
+#include "server/routes.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
@@ -285,6 +286,7 @@ struct server {
     struct write_use *write_use;
     struct purge *purge;
     struct offboard *offboard;
+    struct routes routes;
     struct transport *transport;
 };
 
@@ -530,12 +532,15 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .handshake_timeout_ms = settings->tls_handshake_timeout,
         .max_malformed = settings->transport_max_malformed,
         .receive_timeout_ms = settings->transport_receive_timeout,
+        .site = &server->routes.site,
+        .http_timeout_ms = settings->http_request_timeout,
         .clock = &cof_system_clock,
         .log = &core->log,
         .submit = dispatch_submit,
         .refuse = dispatch_refuse,
         .context = server->dispatch,
     };
+    routes_init(&server->routes, settings, &core->service);
     return transport_start(&options, &server->transport, err);
 }
 

@@ -190,21 +190,6 @@ static COF_CODE use_trust(const struct cof_tls_options *options, SSL_CTX *ctx, s
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
-static int choose_protocol(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_size,
-                           const unsigned char *offered, unsigned offered_size, void *context)
-{
-    static const unsigned char own[] = COF_TLS_ALPN;
-    unsigned char *chosen = NULL;
-    (void) ssl;
-    (void) context;
-    if (SSL_select_next_proto(&chosen, ret_size, own, sizeof own - 1, offered, offered_size) !=
-        OPENSSL_NPN_NEGOTIATED) {
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
-    }
-    *ret_name = chosen;
-    return SSL_TLSEXT_ERR_OK;
-}
-
 static bool configure(SSL_CTX *ctx, cof_tls_role role)
 {
     static const unsigned char own[] = COF_TLS_ALPN;
@@ -212,7 +197,7 @@ static bool configure(SSL_CTX *ctx, cof_tls_role role)
     (void) SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     (void) SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     if (role == COF_TLS_SERVER) {
-        SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
+        SSL_CTX_set_alpn_select_cb(ctx, cof_tls_choose_protocol, NULL);
     } else if (SSL_CTX_set_alpn_protos(ctx, own, sizeof own - 1) != 0) {
         return false;
     }

@@ -23,6 +23,7 @@ struct cof_tls_session {
     BIO *in; /* of `ssl`, as is `out` */
     BIO *out;
     char *name;
+    bool web;    /* HTTP is spoken inside */
     bool looked; /* at the first bytes of the peer */
     bool failed;
     char problem[COF_TLS_PROBLEM];
@@ -79,6 +80,30 @@ static bool prepare(struct cof_tls_session *session, const char *name)
     SSL_set_connect_state(session->ssl);
     session->name = strdup(name);
     return session->name != NULL && expect(session->ssl, session->name);
+}
+
+int cof_tls_choose_protocol(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_size,
+                            const unsigned char *offered, unsigned offered_size, void *context)
+{
+    static const unsigned char own[] = COF_TLS_ALPN;
+    static const unsigned char web[] = COF_TLS_ALPN_WEB;
+    const struct cof_tls_session *session = SSL_get_app_data(ssl);
+    unsigned char *chosen = NULL;
+    (void) context;
+    if (SSL_select_next_proto(&chosen, ret_size, session->web ? web : own, sizeof own - 1, offered, offered_size) !=
+        OPENSSL_NPN_NEGOTIATED) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    *ret_name = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+bool cof_tls_session_speak_web(struct cof_tls_session *session)
+{
+    static const unsigned char web[] = COF_TLS_ALPN_WEB;
+    _Static_assert(sizeof COF_TLS_ALPN == sizeof COF_TLS_ALPN_WEB, "cof_tls_choose_protocol has one size for both");
+    session->web = true;
+    return session->tls->role == COF_TLS_SERVER || SSL_set_alpn_protos(session->ssl, web, sizeof web - 1) == 0;
 }
 
 struct cof_tls_session *cof_tls_session_new(struct cof_tls *tls, const char *name)

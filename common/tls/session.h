@@ -29,6 +29,8 @@ typedef enum cof_tls_step {
 /* A client checks that the server's certificate is for `name`, a host's name or address; a server passes NULL.
  * Holds the context. NULL if there is no memory. */
 struct cof_tls_session *cof_tls_session_new(struct cof_tls *tls, const char *name);
+/* Before the handshake: HTTP/1.1 is spoken inside, and named in ALPN. False if there is no memory. */
+bool cof_tls_session_speak_web(struct cof_tls_session *session);
 /* NULL is allowed. */
 void cof_tls_session_free(struct cof_tls_session *session);
 

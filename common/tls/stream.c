@@ -362,14 +362,13 @@ struct cof_stream *cof_stream_plain(nng_stream *below)
     return make(below, 0);
 }
 
-struct cof_stream *cof_stream_tls(nng_stream *below, struct cof_tls *tls, const char *name,
-                                  nng_duration handshake_ms)
+static struct cof_stream *make_tls(nng_stream *below, struct cof_tls_session *session, nng_duration handshake_ms)
 {
     struct cof_stream *stream = make(below, INPUT + OUTPUT);
     if (stream == NULL) {
+        cof_tls_session_free(session);
         return NULL;
     }
-    struct cof_tls_session *session = cof_tls_session_new(tls, name);
     if (session == NULL || nng_aio_alloc(&stream->reader, on_read, stream) != 0 ||
         nng_aio_alloc(&stream->writer, on_written, stream) != 0) {
         nng_aio_free(stream->reader);
@@ -385,6 +384,23 @@ struct cof_stream *cof_stream_tls(nng_stream *below, struct cof_tls *tls, const 
     stream->recv_by = NEVER;
     stream->end_by = after(handshake_ms);
     return stream;
+}
+
+struct cof_stream *cof_stream_tls(nng_stream *below, struct cof_tls *tls, const char *name,
+                                  nng_duration handshake_ms)
+{
+    return make_tls(below, cof_tls_session_new(tls, name), handshake_ms);
+}
+
+struct cof_stream *cof_stream_tls_web(nng_stream *below, struct cof_tls *tls, const char *name,
+                                      nng_duration handshake_ms)
+{
+    struct cof_tls_session *session = cof_tls_session_new(tls, name);
+    if (session != NULL && !cof_tls_session_speak_web(session)) {
+        cof_tls_session_free(session);
+        session = NULL;
+    }
+    return make_tls(below, session, handshake_ms);
 }
 
 /* nng calls this when the aio is cancelled or stopped, perhaps when the operation has just completed. */

@@ -27,6 +27,10 @@ struct cof_stream *cof_stream_plain(nng_stream *below);
 struct cof_stream *cof_stream_tls(nng_stream *below, struct cof_tls *tls, const char *name,
                                   nng_duration handshake_ms);
 
+/* The same for a connection of HTTP. */
+struct cof_stream *cof_stream_tls_web(nng_stream *below, struct cof_tls *tls, const char *name,
+                                      nng_duration handshake_ms);
+
 /* Receives at least a byte into `to`. */
 void cof_stream_recv(struct cof_stream *stream, nng_aio *aio, nng_iov to, nng_duration timeout_ms);
 

@@ -16,7 +16,7 @@ enum { EXCHANGE_PEER_TEXT = 80 };
 
 /* What is known of the peer; a copy, valid as long as the exchange. */
 struct exchange_peer {
-    const char *transport; /* "tcp", "tls", "ipc"; static */
+    const char *transport; /* "tcp", "tls", "ipc", "ws", "wss"; static */
     uint32_t connection;   /* the same for all requests of one connection */
     bool has_uid;          /* ipc only */
     uint32_t uid;

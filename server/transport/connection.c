@@ -12,6 +12,7 @@
 #include "common/secret.h"
 #include "common/tls/session.h"
 #include "server/transport/request.h"
+#include "server/transport/web_socket.h"
 
 enum {
     BUFFER = 16384, /* what is received at once; larger frames are received into their request */
@@ -22,6 +23,8 @@ enum {
     PAUSE_BYTES = 8 << 20, /* replies that wait to be sent, after which nothing more is received */
     UNSENT_MOST = 64 << 20,
     TOLD_PER_SECOND = 10, /* lines of the log about peers that nobody knows */
+    PREFIX = 320,         /* a greeting, the answer that opens a WebSocket, or its control frames */
+    LINGER_MS = 1000,     /* for a peer to read why its WebSocket is closed */
 };
 
 static const uint8_t greeting_of_rep[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
@@ -58,7 +61,7 @@ struct connection {
     struct cof_stream *stream;
     nng_aio *receiver;
     nng_aio *sender;
-    bool ipc;
+    sp_framing framing;
     struct exchange_peer peer;
 
     pthread_mutex_t lock;
@@ -70,7 +73,12 @@ struct connection {
     bool paused;    /* nothing is received until the peer has read more */
     bool taking;    /* requests are being taken from the buffer, so that their replies are sent together */
     bool sending;
-    size_t greeting_sent;
+    size_t prefix_size; /* what is sent before the replies on the wire */
+    size_t prefix_sent;
+    uint8_t prefix[PREFIX];
+    struct web_answers answers;
+    bool parting; /* the prefix ends with the close of a WebSocket: nothing may follow it */
+    bool lingers; /* what comes is thrown away until the peer has read that */
     size_t unsent;
     struct request *queue; /* replies, in the order in which they are sent */
     struct request **queue_end;
@@ -83,6 +91,7 @@ struct connection {
     int64_t begun_us; /* when the first byte of what is incomplete came; 0: nothing is */
     struct request *partial;
     size_t partial_filled;
+    struct web_input web; /* of a WebSocket */
     size_t filled;
     uint8_t buffer[BUFFER];
 };
@@ -120,6 +129,7 @@ static void release(struct connection *connection)
     if (connection->partial != NULL) {
         request_free(connection->partial);
     }
+    web_input_done(&connection->web);
     /* Also from inside of a callback of these. */
     nng_aio_reap(connection->receiver);
     nng_aio_reap(connection->sender);
@@ -179,11 +189,31 @@ static struct request *end_locked(struct connection *connection)
 
 /* --- Sending -------------------------------------------------------------------------------------------------- */
 
+static bool is_prefix_out(const struct connection *connection)
+{
+    return connection->prefix_sent == connection->prefix_size;
+}
+
+/* Whether there is a control frame of a WebSocket, which can only stand between two replies. */
+static bool has_answers(const struct connection *connection)
+{
+    return connection->answers.has_pong || connection->answers.has_close;
+}
+
+static void fill_prefix(struct connection *connection)
+{
+    if (is_prefix_out(connection) && connection->wire_sent == 0 && has_answers(connection)) {
+        connection->parting = connection->answers.has_close;
+        connection->prefix_sent = 0;
+        connection->prefix_size = web_answers_take(&connection->answers, connection->prefix);
+    }
+}
+
 /* Moves replies from the queue onto the wire, as many as one write takes. */
 static void fill_wire(struct connection *connection)
 {
     struct request **end = &connection->wire;
-    size_t count = connection->greeting_sent < GREETING;
+    size_t count = is_prefix_out(connection) ? 0 : 1;
     for (; *end != NULL; end = &(*end)->next) {
         count++;
     }
@@ -199,17 +229,29 @@ static void fill_wire(struct connection *connection)
     }
 }
 
+/* How many replies of the wire may be written now. */
+static unsigned writable(const struct connection *connection)
+{
+    if (connection->parting) {
+        return 0;
+    }
+    /* A reply of which a part is out has to be ended first. */
+    return has_answers(connection) ? 1 : SENDS;
+}
+
 static unsigned gather(struct connection *connection, nng_iov *parts, uint32_t *ret_timeout_ms)
 {
     unsigned count = 0;
+    unsigned replies = writable(connection);
     size_t skip = connection->wire_sent;
     *ret_timeout_ms = SEND_TIMEOUT_LEAST_MS;
-    if (connection->greeting_sent < GREETING) {
-        parts[count].iov_buf = (void *) (uintptr_t) (greeting_of_rep + connection->greeting_sent);
-        parts[count++].iov_len = GREETING - connection->greeting_sent;
+    if (!is_prefix_out(connection)) {
+        parts[count].iov_buf = connection->prefix + connection->prefix_sent;
+        parts[count++].iov_len = connection->prefix_size - connection->prefix_sent;
     }
-    for (struct request *request = connection->wire; request != NULL; request = request->next) {
-        const struct cof_slice bytes = request_sealed_reply(request, connection->ipc);
+    for (struct request *request = connection->wire; request != NULL && replies > 0 && count < SENDS;
+         request = request->next, replies--) {
+        const struct cof_slice bytes = request_sealed_reply(request, connection->framing);
         parts[count].iov_buf = (void *) (uintptr_t) (bytes.data + skip);
         parts[count++].iov_len = bytes.len - skip;
         skip = 0;
@@ -228,6 +270,7 @@ static void send_locked(struct connection *connection)
     if (connection->sending || connection->taking || connection->ended) {
         return;
     }
+    fill_prefix(connection);
     fill_wire(connection);
     const unsigned count = gather(connection, parts, &timeout_ms);
     if (count == 0) {
@@ -242,13 +285,13 @@ static void send_locked(struct connection *connection)
 static struct request *consume(struct connection *connection, size_t sent)
 {
     struct request *over = NULL;
-    const size_t left = GREETING - connection->greeting_sent;
-    const size_t greeted = sent < left ? sent : left;
-    connection->greeting_sent += greeted;
-    connection->wire_sent += sent - greeted;
+    const size_t left = connection->prefix_size - connection->prefix_sent;
+    const size_t of_prefix = sent < left ? sent : left;
+    connection->prefix_sent += of_prefix;
+    connection->wire_sent += sent - of_prefix;
     while (connection->wire != NULL) {
         struct request *request = connection->wire;
-        const size_t size = request_sealed_reply(request, connection->ipc).len;
+        const size_t size = request_sealed_reply(request, connection->framing).len;
         if (connection->wire_sent < size) {
             break;
         }
@@ -269,6 +312,12 @@ static bool holds_last(const struct request *over)
     return over != NULL;
 }
 
+/* Whether the close of a WebSocket is out, and nobody waits until the peer has read it. */
+static bool has_parted(const struct connection *connection)
+{
+    return connection->parting && is_prefix_out(connection) && !connection->lingers;
+}
+
 static void receive_locked(struct connection *connection);
 
 static void on_sent(void *context)
@@ -282,7 +331,7 @@ static void on_sent(void *context)
     if (result == 0) {
         over = consume(connection, cof_stream_count(connection->stream, connection->sender));
     }
-    if (result != 0 || connection->ended || holds_last(over)) {
+    if (result != 0 || connection->ended || holds_last(over) || has_parted(connection)) {
         over = join(over, end_locked(connection));
     } else {
         send_locked(connection);
@@ -375,6 +424,15 @@ static taken deliver(struct connection *connection, struct request *request)
     return TAKEN;
 }
 
+static void become_known(struct connection *connection)
+{
+    (void) pthread_mutex_lock(&connection->all->lock);
+    be_known(connection);
+    (void) pthread_mutex_unlock(&connection->all->lock);
+    connection->greeted = true;
+    connection->begun_us = 0;
+}
+
 static taken take_greeting(struct connection *connection, size_t *at)
 {
     if (connection->filled < GREETING) {
@@ -384,11 +442,7 @@ static taken take_greeting(struct connection *connection, size_t *at)
     if (!cof_slice_equal(cof_slice_of(connection->buffer, GREETING), expected)) {
         return TAKEN_BAD;
     }
-    (void) pthread_mutex_lock(&connection->all->lock);
-    be_known(connection);
-    (void) pthread_mutex_unlock(&connection->all->lock);
-    connection->greeted = true;
-    connection->begun_us = 0;
+    become_known(connection);
     *at = GREETING;
     return TAKEN;
 }
@@ -403,15 +457,15 @@ struct message {
 
 static taken find_message(const struct connection *connection, size_t at, struct message *ret_message)
 {
-    const size_t header = connection->ipc ? LENGTH + 1 : LENGTH;
+    const bool ipc = connection->framing == FRAMING_IPC;
+    const size_t header = ipc ? LENGTH + 1 : LENGTH;
     const uint8_t *bytes = connection->buffer + at;
     const size_t left = connection->filled - at;
     if (left < header) {
         return TAKEN_SHORT;
     }
     const uint64_t size = cof_get_u64(bytes + header - LENGTH);
-    if ((connection->ipc && bytes[0] != 1) || size < SP_ID ||
-        size - SP_ID > connection->all->options->max_request) {
+    if ((ipc && bytes[0] != 1) || size < SP_ID || size - SP_ID > connection->all->options->max_request) {
         return TAKEN_BAD;
     }
     *ret_message = (struct message){bytes + header, header, left - header, (size_t) size};
@@ -475,10 +529,78 @@ static taken take_partial(struct connection *connection, size_t received)
     return deliver(connection, request);
 }
 
+/* --- WebSocket ------------------------------------------------------------------------------------------------ */
+
+static void answer_ping(struct connection *connection, const struct cof_web_event *event)
+{
+    struct web_answers *answers = &connection->answers;
+    (void) pthread_mutex_lock(&connection->lock);
+    memcpy(answers->pong, event->bytes, event->size);
+    answers->pong_size = (uint8_t) event->size;
+    answers->has_pong = true;
+    (void) pthread_mutex_unlock(&connection->lock);
+}
+
+/*
+ * Closes the WebSocket. A peer that has closed it itself only waits for the answer. One that broke the rules is read
+ * from for a while: a socket that is closed with bytes in it that nobody read throws away what it had sent.
+ */
+static void part_with(struct connection *connection, cof_web_code code, bool lingers)
+{
+    (void) pthread_mutex_lock(&connection->lock);
+    connection->answers.has_close = true;
+    connection->answers.code = (uint16_t) code;
+    connection->lingers = lingers;
+    connection->finishing = true;
+    (void) pthread_mutex_unlock(&connection->lock);
+    connection->begun_us = connection->now_us;
+}
+
+static taken take_web_step(struct connection *connection, size_t size, size_t *at)
+{
+    struct cof_web_event event;
+    struct request *request = NULL;
+    switch (web_input_take(&connection->web, connection->buffer, size, at, &event, &request)) {
+    case WEB_SHORT:
+        return TAKEN;
+    case WEB_REQUEST:
+        connection->begun_us = 0;
+        return deliver(connection, request);
+    case WEB_PING:
+        answer_ping(connection, &event);
+        return TAKEN;
+    case WEB_CLOSE:
+        part_with(connection, event.code, false);
+        return TAKEN_SHORT;
+    case WEB_REFUSE:
+        part_with(connection, event.code, true);
+        return TAKEN_SHORT;
+    case WEB_FAILED:
+        break;
+    }
+    return TAKEN_BAD;
+}
+
+static taken take_web(struct connection *connection, size_t received)
+{
+    size_t at = 0;
+    taken result = connection->lingers ? TAKEN_SHORT : TAKEN;
+    while (result == TAKEN && at < received) {
+        result = take_web_step(connection, received, &at);
+    }
+    cof_wipe(connection->buffer, received);
+    return result;
+}
+
+/* --- All of what came ----------------------------------------------------------------------------------------- */
+
 static taken take_all(struct connection *connection, size_t received)
 {
     size_t at = 0;
     taken result = TAKEN;
+    if (connection->framing == FRAMING_WEB) {
+        return take_web(connection, received);
+    }
     if (connection->partial != NULL) {
         return take_partial(connection, received);
     }
@@ -496,7 +618,8 @@ static taken take_all(struct connection *connection, size_t received)
 /* Milliseconds until what has begun must be complete. */
 static nng_duration receive_timeout(struct connection *connection)
 {
-    const bool begun = connection->filled > 0 || connection->partial != NULL || !connection->greeted;
+    const bool begun = connection->filled > 0 || connection->partial != NULL || !connection->greeted ||
+                       connection->lingers || web_input_begun(&connection->web);
     if (!begun) {
         connection->begun_us = 0;
         return NNG_DURATION_INFINITE;
@@ -505,7 +628,8 @@ static nng_duration receive_timeout(struct connection *connection)
         connection->begun_us = connection->now_us;
     }
     const int64_t spent_ms = (connection->now_us - connection->begun_us) / 1000;
-    const int64_t left_ms = (int64_t) connection->all->options->receive_timeout_ms - spent_ms;
+    const int64_t all_ms = connection->lingers ? LINGER_MS : connection->all->options->receive_timeout_ms;
+    const int64_t left_ms = all_ms - spent_ms;
     return left_ms < 1 ? 1 : (nng_duration) left_ms;
 }
 
@@ -530,7 +654,7 @@ static struct request *go_on(struct connection *connection, taken result)
     }
     send_locked(connection);
     connection->paused = connection->unsent > PAUSE_BYTES;
-    if (connection->paused || connection->finishing) {
+    if ((connection->paused || connection->finishing) && !connection->lingers) {
         connection->holds--;
     } else {
         receive_locked(connection);
@@ -619,8 +743,10 @@ static void describe_ipv6(const nng_sockaddr_in6 *address, struct exchange_peer 
     peer->has_ip = true;
 }
 
-static void describe(nng_stream *stream, const char *transport, struct exchange_peer *peer)
+void connection_describe(struct cof_stream *connected, const char *transport, struct exchange_peer *ret_peer)
 {
+    struct exchange_peer *peer = ret_peer;
+    nng_stream *stream = cof_stream_below(connected);
     nng_sockaddr address;
     *peer = (struct exchange_peer){.transport = transport};
     if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) != 0 || address.s_family == NNG_AF_IPC) {
@@ -630,6 +756,14 @@ static void describe(nng_stream *stream, const char *transport, struct exchange_
     } else if (address.s_family == NNG_AF_INET6) {
         describe_ipv6(&address.s_in6, peer);
     }
+}
+
+static sp_framing framing_of(const char *transport)
+{
+    if (strcmp(transport, "ws") == 0 || strcmp(transport, "wss") == 0) {
+        return FRAMING_WEB;
+    }
+    return strcmp(transport, "ipc") == 0 ? FRAMING_IPC : FRAMING_LENGTH;
 }
 
 static struct connection *connection_new(struct connections *all, struct cof_stream *stream, const char *transport)
@@ -648,8 +782,10 @@ static struct connection *connection_new(struct connections *all, struct cof_str
     connection->all = all;
     connection->stream = stream;
     connection->queue_end = &connection->queue;
-    describe(cof_stream_below(stream), transport, &connection->peer);
-    connection->ipc = strcmp(transport, "ipc") == 0;
+    connection_describe(stream, transport, &connection->peer);
+    connection->framing = framing_of(transport);
+    connection->prefix_size = GREETING;
+    memcpy(connection->prefix, greeting_of_rep, GREETING);
     return connection;
 }
 
@@ -714,27 +850,60 @@ static void limit_strangers(struct connections *connections)
     unlock(oldest, over);
 }
 
-void connections_add(struct connections *connections, struct cof_stream *stream, const char *transport)
+/* Links and holds it; NULL if there is no room or memory. */
+static struct connection *begin_connection(struct connections *connections, struct cof_stream *stream,
+                                           const char *transport)
 {
     const struct transport_options *options = connections->options;
     struct connection *connection = connection_new(connections, stream, transport);
     if (connection == NULL) {
         cof_stream_free(stream);
-        return;
+        return NULL;
     }
     if (!link_connection(connection)) {
         COF_LOG(options->log, COF_LOG_WARN, "too_many_connections", "a connection was refused",
                 cof_log_text("peer", connection->peer.address), cof_log_number("max_peers", options->max_peers));
         release(connection);
-        return;
+        return NULL;
     }
     (void) pthread_mutex_lock(&connection->lock);
     connection->holds = 2; /* itself, and what it receives */
     connection->now_us = cof_clock_monotonic(options->clock);
+    return connection;
+}
+
+void connections_add(struct connections *connections, struct cof_stream *stream, const char *transport)
+{
+    struct connection *connection = begin_connection(connections, stream, transport);
+    if (connection == NULL) {
+        return;
+    }
     send_locked(connection);
     receive_locked(connection);
     unlock(connection, NULL);
     limit_strangers(connections);
+}
+
+void connections_add_web(struct connections *connections, const struct web_opening *opening)
+{
+    struct connection *connection = begin_connection(connections, opening->stream, opening->transport);
+    if (connection == NULL) {
+        return;
+    }
+    assert(opening->answer.len <= PREFIX && opening->early.len <= BUFFER);
+    web_input_init(&connection->web, connection, &operations, connections->options->max_request);
+    connection->prefix_size = opening->answer.len;
+    memcpy(connection->prefix, opening->answer.data, opening->answer.len);
+    connection->taking = true;
+    (void) pthread_mutex_unlock(&connection->lock);
+    become_known(connection);
+    if (opening->early.len > 0) {
+        memcpy(connection->buffer, opening->early.data, opening->early.len);
+    }
+    const taken result = take_all(connection, opening->early.len);
+    (void) pthread_mutex_lock(&connection->lock);
+    struct request *over = go_on(connection, result);
+    unlock(connection, over);
 }
 
 /* --- All of them ---------------------------------------------------------------------------------------------- */

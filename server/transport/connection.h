@@ -25,6 +25,18 @@ struct connections *connections_new(const struct transport_options *options);
  */
 void connections_add(struct connections *connections, struct cof_stream *stream, const char *transport);
 
+/* A connection of HTTP that becomes a WebSocket. */
+struct web_opening {
+    struct cof_stream *stream; /* taken over */
+    const char *transport;     /* "ws" or "wss" */
+    struct cof_slice answer;   /* to be sent first */
+    struct cof_slice early;    /* what the peer has sent behind its request already */
+};
+void connections_add_web(struct connections *connections, const struct web_opening *opening);
+
+/* Describes the peer of a connection: its addresses, and who it is on ipc. */
+void connection_describe(struct cof_stream *stream, const char *transport, struct exchange_peer *ret_peer);
+
 /* Requests whose reply is not out yet. */
 uint32_t connections_in_flight(const struct connections *connections);
 

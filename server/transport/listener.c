@@ -10,21 +10,37 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define TLS "tls+tcp://"
-
 enum {
     ADDRESS_SIZE = 256,
+    PORT_DIGITS = 5,
     ACCEPT_PAUSE_MS = 50, /* after a failure, such as no descriptor left */
+};
+
+/* What is listened on. */
+struct scheme {
+    const char *prefix;
+    const char *transport;
+    const char *below; /* the scheme that nng listens for: TLS and HTTP are ours */
+    bool tls;
+    bool web;
+};
+
+static const struct scheme schemes[] = {
+    {"ipc://", "ipc", "ipc://", false, false},    {"tcp://", "tcp", "tcp://", false, false},
+    {"tls+tcp://", "tls", "tcp://", true, false}, {"ws://", "ws", "tcp://", false, true},
+    {"wss://", "wss", "tcp://", true, true},
 };
 
 struct listener {
     const struct transport_options *options;
     struct connections *connections;
+    struct webs *webs;
+    const struct scheme *scheme;
+    const char *path; /* of the WebSocket, in `address` */
     nng_stream_listener *stream;
     nng_aio *acceptor;
     nng_aio *pause;                  /* one that has slept would later take a timeout for success (nng 1.5) */
     struct certificate *certificate; /* NULL: no TLS */
-    const char *transport;
     atomic_bool closed;
     char address[ADDRESS_SIZE];
 };
@@ -42,16 +58,17 @@ static bool is_loopback(const char *host)
     return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 || strncmp(host, "localhost:", 10) == 0;
 }
 
-static cof_code check_tcp(const struct transport_options *options, const char *address, struct cof_error *err)
+static cof_code check_plain(const struct transport_options *options, const struct scheme *scheme,
+                            const char *address, struct cof_error *err)
 {
-    if (options->insecure_tcp || is_loopback(address + strlen("tcp://"))) {
+    if (options->insecure_tcp || is_loopback(address + strlen(scheme->prefix))) {
         return COF_OK;
     }
-    return bad_address(
-        err, address,
-        "plain tcp:// shows every secret to whoever listens on the network, so it is refused on other "
-        "than loopback addresses; listen on tls+tcp://, or set transport.insecure_tcp to true to do it all the "
-        "same");
+    return cof_fail(
+        err, COF_REASON_CONFIG_INVALID,
+        "%s: plain %s shows every secret to whoever listens on the network, so it is refused on other than "
+        "loopback addresses; listen on %s, or set transport.insecure_tcp to true to do it all the same",
+        address, scheme->prefix, scheme->web ? "wss://" : "tls+tcp://");
 }
 
 static bool answers(const char *path)
@@ -89,24 +106,52 @@ static cof_code check_ipc(const char *address, struct cof_error *err)
     return COF_OK;
 }
 
-bool listener_is_tls(const char *address)
+static const struct scheme *scheme_of(const char *address)
 {
-    return strncmp(address, TLS, strlen(TLS)) == 0;
+    for (size_t i = 0; i < COF_COUNT(schemes); i++) {
+        if (strncmp(address, schemes[i].prefix, strlen(schemes[i].prefix)) == 0) {
+            return &schemes[i];
+        }
+    }
+    return NULL;
 }
 
-static cof_code check_address(const struct transport_options *options, const char *address, struct cof_error *err)
+bool listener_is_tls(const char *address)
 {
-    if (strncmp(address, "tcp://", 6) == 0) {
-        return check_tcp(options, address, err);
+    const struct scheme *scheme = scheme_of(address);
+    return scheme != NULL && scheme->tls;
+}
+
+/* The path of a WebSocket is compared with that of a request as it stands. */
+static cof_code check_path(const char *address, const char *path, struct cof_error *err)
+{
+    for (const char *at = path; *at != '\0'; at++) {
+        if (*at <= ' ' || *at > '~' || *at == '?' || *at == '#') {
+            return bad_address(err, address, "the path has a character that a path here may not have");
+        }
     }
-    if (strncmp(address, "ipc://", 6) == 0) {
+    return COF_OK;
+}
+
+static cof_code check_address(const struct transport_options *options, const struct scheme *scheme,
+                              const char *address, struct cof_error *err)
+{
+    if (scheme == NULL) {
+        return bad_address(
+            err, address,
+            "the scheme is not known; write tls+tcp://HOST:PORT, wss://HOST:PORT/PATH, tcp://HOST:PORT, "
+            "ws://HOST:PORT/PATH or ipc://PATH");
+    }
+    if (strlen(address) >= ADDRESS_SIZE - PORT_DIGITS) {
+        return bad_address(err, address, "the address is too long");
+    }
+    if (strcmp(scheme->transport, "ipc") == 0) {
         return check_ipc(address, err);
     }
-    if (listener_is_tls(address)) {
-        return COF_OK;
+    if (scheme->web) {
+        TRY(check_path(address, address + strlen(scheme->prefix), err));
     }
-    return bad_address(err, address,
-                       "the scheme is not known; write tls+tcp://HOST:PORT, tcp://HOST:PORT or ipc://PATH");
+    return scheme->tls ? COF_OK : check_plain(options, scheme, address, err);
 }
 
 /* --- Accepting ------------------------------------------------------------------------------------------------ */
@@ -116,17 +161,27 @@ static void accept_next(struct listener *listener)
     nng_stream_listener_accept(listener->stream, listener->acceptor);
 }
 
+static struct cof_stream *stream_of(struct listener *listener, nng_stream *accepted)
+{
+    const nng_duration handshake_ms = (nng_duration) listener->options->handshake_timeout_ms;
+    if (listener->certificate == NULL) {
+        return cof_stream_plain(accepted);
+    }
+    AUTO(cof_tls_cleanup) struct cof_tls *tls = certificate_now(listener->certificate);
+    return listener->scheme->web ? cof_stream_tls_web(accepted, tls, NULL, handshake_ms)
+                                 : cof_stream_tls(accepted, tls, NULL, handshake_ms);
+}
+
 static void begin_connection(struct listener *listener, nng_stream *accepted)
 {
-    struct cof_stream *stream = NULL;
-    if (listener->certificate == NULL) {
-        stream = cof_stream_plain(accepted);
-    } else {
-        AUTO(cof_tls_cleanup) struct cof_tls *tls = certificate_now(listener->certificate);
-        stream = cof_stream_tls(accepted, tls, NULL, (nng_duration) listener->options->handshake_timeout_ms);
+    struct cof_stream *stream = stream_of(listener, accepted);
+    if (stream == NULL) {
+        return;
     }
-    if (stream != NULL) {
-        connections_add(listener->connections, stream, listener->transport);
+    if (listener->scheme->web) {
+        webs_add(listener->webs, stream, listener->scheme->transport, listener->path);
+    } else {
+        connections_add(listener->connections, stream, listener->scheme->transport);
     }
 }
 
@@ -160,9 +215,14 @@ static void on_paused(void *context)
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
+static bool is_ipc(const struct listener *listener)
+{
+    return strcmp(listener->scheme->transport, "ipc") == 0;
+}
+
 static int configure(struct listener *listener)
 {
-    if (strcmp(listener->transport, "ipc") == 0) {
+    if (is_ipc(listener)) {
         return nng_stream_listener_set_int(listener->stream, NNG_OPT_IPC_PERMISSIONS,
                                            (int) listener->options->ipc_mode);
     }
@@ -170,10 +230,20 @@ static int configure(struct listener *listener)
     return result != 0 ? result : nng_stream_listener_set_bool(listener->stream, NNG_OPT_TCP_KEEPALIVE, true);
 }
 
+/* Where the host and port of an address end, or the path of a socket. */
+static const char *end_of_place(const struct listener *listener, const char *address)
+{
+    const char *place = address + strlen(listener->scheme->prefix);
+    const char *slash = is_ipc(listener) ? NULL : strchr(place, '/');
+    return slash == NULL ? place + strlen(place) : slash;
+}
+
 static int open_stream(struct listener *listener, const char *address)
 {
-    /* TLS is ours; nng listens for tcp. */
-    const char *below = listener_is_tls(address) ? address + strlen("tls+") : address;
+    char below[ADDRESS_SIZE];
+    const char *place = address + strlen(listener->scheme->prefix);
+    (void) snprintf(below, sizeof below, "%s%s", listener->scheme->below, place);
+    below[strlen(listener->scheme->below) + (size_t) (end_of_place(listener, address) - place)] = '\0';
     int result = nng_stream_listener_alloc(&listener->stream, below);
     if (result == 0) {
         result = configure(listener);
@@ -189,37 +259,32 @@ static int open_stream(struct listener *listener, const char *address)
 
 static void remember_address(struct listener *listener, const char *address)
 {
-    const char *colon = strrchr(address, ':');
+    const char *end = end_of_place(listener, address);
+    const size_t before = (size_t) (end - address) - 1; /* the port, if it is 0 */
     int port = 0;
     (void) snprintf(listener->address, ADDRESS_SIZE, "%s", address);
-    if (strcmp(listener->transport, "ipc") != 0 && strcmp(colon, ":0") == 0 &&
+    if (!is_ipc(listener) && strncmp(end - 2, ":0", 2) == 0 &&
         nng_stream_listener_get_int(listener->stream, NNG_OPT_TCP_BOUND_PORT, &port) == 0) {
-        /* Behind the colon of the copy, where the 0 stood. */
-        char *place = strrchr(listener->address, ':') + 1;
-        (void) snprintf(place, ADDRESS_SIZE - (size_t) (place - listener->address), "%d", port);
+        (void) snprintf(listener->address + before, ADDRESS_SIZE - before, "%d%s", port, end);
     }
-}
-
-static const char *transport_of(const char *address)
-{
-    if (strncmp(address, "ipc://", strlen("ipc://")) == 0) {
-        return "ipc";
-    }
-    return listener_is_tls(address) ? "tls" : "tcp";
+    const char *path = end_of_place(listener, listener->address);
+    listener->path = *path == '\0' ? "/" : path;
 }
 
 cof_code listener_new(const struct listener_options *options, const char *address, struct listener **ret_listener,
                       struct cof_error *err)
 {
-    TRY(check_address(options->transport, address, err));
+    const struct scheme *scheme = scheme_of(address);
+    TRY(check_address(options->transport, scheme, address, err));
     struct listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for a listener");
     }
     listener->options = options->transport;
     listener->connections = options->connections;
-    listener->transport = transport_of(address);
-    listener->certificate = listener_is_tls(address) ? options->certificate : NULL;
+    listener->webs = options->webs;
+    listener->scheme = scheme;
+    listener->certificate = scheme->tls ? options->certificate : NULL;
     const int result = open_stream(listener, address);
     if (result != 0) {
         listener_free(listener);

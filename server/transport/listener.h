@@ -2,6 +2,7 @@
 
 #include "server/transport/certificate.h"
 #include "server/transport/connection.h"
+#include "server/transport/web.h"
 
 /* One address that is listened on. What it accepts becomes a connection. */
 
@@ -11,7 +12,8 @@ struct listener;
 struct listener_options {
     const struct transport_options *transport;
     struct connections *connections;
-    struct certificate *certificate; /* for tls+tcp://; NULL if no address has it */
+    struct webs *webs;
+    struct certificate *certificate; /* for tls+tcp:// and wss://; NULL if no address has it */
 };
 
 /* Whether the address needs a certificate. */

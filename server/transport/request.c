@@ -5,6 +5,7 @@
 
 #include "common/encode.h"
 #include "common/secret.h"
+#include "common/web/frame.h"
 
 enum { REPLY_OFFSET = SP_HEADER_MOST + SP_ID };
 
@@ -48,11 +49,19 @@ uint8_t *request_make_reply(struct exchange *exchange, size_t size)
     return request->reply + REPLY_OFFSET;
 }
 
-struct cof_slice request_sealed_reply(struct request *request, bool ipc)
+struct cof_slice request_sealed_reply(struct request *request, sp_framing framing)
 {
-    uint8_t *start = request->reply + (ipc ? 0 : 1);
-    request->reply[0] = 1;
-    cof_put_u64(request->reply + 1, request->reply_size - SP_HEADER_MOST);
+    const uint64_t size = request->reply_size - SP_HEADER_MOST;
+    uint8_t header[COF_WEB_HEADER_MOST] = {1};
+    size_t header_size = 1 + sizeof size;
+    if (framing == FRAMING_WEB) {
+        header_size = cof_web_header(header, COF_WEB_BINARY, size, NULL);
+    } else {
+        cof_put_u64(header + 1, size);
+    }
+    const size_t skip = framing == FRAMING_LENGTH;
+    uint8_t *start = request->reply + SP_HEADER_MOST - (header_size - skip);
+    memcpy(start, header + skip, header_size - skip);
     memcpy(request->reply + SP_HEADER_MOST, request->id, SP_ID);
     return cof_slice_of(start, request->reply_size - (size_t) (start - request->reply));
 }

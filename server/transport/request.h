@@ -9,8 +9,15 @@
 
 enum {
     SP_ID = 4,
-    SP_HEADER_MOST = 9, /* of a message: the byte 01 on ipc, then the length in 64 bits */
+    SP_HEADER_MOST = 10, /* of a message; that of WebSocket has 2, 4 or 10 bytes */
 };
+
+/* What stands before each message. */
+typedef enum sp_framing {
+    FRAMING_LENGTH, /* its length in 64 bits */
+    FRAMING_IPC,    /* the byte 01, then the same */
+    FRAMING_WEB,    /* the header of WebSocket's frame */
+} sp_framing;
 
 struct connection;
 
@@ -40,4 +47,4 @@ static inline struct request *request_of(struct exchange *exchange)
 uint8_t *request_make_reply(struct exchange *exchange, size_t size);
 
 /* Writes the header before the reply, and gives what is to be sent. */
-struct cof_slice request_sealed_reply(struct request *request, bool ipc);
+struct cof_slice request_sealed_reply(struct request *request, sp_framing framing);

@@ -10,6 +10,7 @@ enum { ADDRESSES_MAX = 16 };
 struct transport {
     struct transport_options options;
     struct connections *connections;
+    struct webs *webs;
     struct certificate *certificate; /* NULL: no address needs one */
     struct listener *listeners[ADDRESSES_MAX];
     size_t listener_count;
@@ -27,7 +28,8 @@ static bool needs_certificate(const struct transport_options *options)
 
 static cof_code listen_everywhere(struct transport *transport, struct cof_error *err)
 {
-    const struct listener_options options = {&transport->options, transport->connections, transport->certificate};
+    const struct listener_options options = {&transport->options, transport->connections, transport->webs,
+                                             transport->certificate};
     for (size_t i = 0; i < transport->options.address_count; i++) {
         TRY(listener_new(&options, transport->options.addresses[i], &transport->listeners[i], err));
         transport->listener_count++;
@@ -39,7 +41,10 @@ static cof_code start(struct transport *transport, struct cof_error *err)
 {
     const struct transport_options *options = &transport->options;
     transport->connections = connections_new(options);
-    if (transport->connections == NULL) {
+    if (transport->connections != NULL) {
+        transport->webs = webs_new(options, transport->connections);
+    }
+    if (transport->webs == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for the listeners");
     }
     if (options->address_count == 0 || options->address_count > ADDRESSES_MAX) {
@@ -99,6 +104,7 @@ void transport_free(struct transport *transport)
     for (size_t i = 0; i < transport->listener_count; i++) {
         listener_free(transport->listeners[i]);
     }
+    webs_free(transport->webs);
     connections_free(transport->connections);
     certificate_free(transport->certificate);
     free(transport);

@@ -7,29 +7,33 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "server/dispatch/exchange.h"
+#include "server/http/site.h"
 #include "server/transport/certificate.h"
 
 /*
- * Listens, and speaks nanomsg's REQ/REP protocol with whoever connects: frames in, frames out. Callbacks run on nng's
+ * Listens, and speaks nanomsg's REQ/REP protocol with whoever connects: frames in, frames out. HTTP is answered at the
+ * addresses that are open to WebSocket. Callbacks run on nng's
  * threads and never block; a request may be answered before dispatch's submit returns, or at any later time.
  */
 
 struct transport;
 
 struct transport_options {
-    const char *const *addresses; /* "tls+tcp://0.0.0.0:7443", "ipc:///run/coffer/coffer.sock" */
+    const char *const *addresses; /* "wss://0.0.0.0:7443/coffer", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;                      /* allow plain tcp:// on other than loopback addresses */
+    bool insecure_tcp;                      /* allow plain tcp:// and ws:// on other than loopback addresses */
     uint32_t ipc_mode;                      /* permissions of the socket file, e.g. 0660 */
     uint32_t max_waiting;                   /* requests that may wait for an answer (16384) */
     uint32_t max_request;                   /* bytes of a request frame */
     uint32_t max_per_peer;                  /* requests in flight on one connection */
     uint32_t max_peers;                     /* connections */
-    uint32_t max_strangers;                 /* connections that have not greeted yet */
-    struct certificate_options certificate; /* for tls+tcp:// */
+    uint32_t max_strangers;                 /* connections that have not greeted yet, and as many of HTTP */
+    struct certificate_options certificate; /* for tls+tcp:// and wss:// */
     uint32_t handshake_timeout_ms;          /* of TLS */
     uint32_t max_malformed;                 /* undecodable frames after which a connection is closed (3) */
     uint32_t receive_timeout_ms;            /* for the rest of a greeting or request that has begun */
+    const struct http_site *site;           /* what is answered to HTTP; for ws:// and wss:// */
+    uint32_t http_timeout_ms;               /* for a request of HTTP to be there */
     const struct cof_clock *clock;
     const struct cof_log *log;
     /* Takes a request; must not block. Called on any thread. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A client of Coffer that shares no code with it: Python's standard library only.
 
-It has its own reader of .proto files, its own protobuf encoding and its own SP framing over TCP, TLS and IPC, all written
+It has its own reader of .proto files, its own protobuf encoding and its own SP framing over TCP, TLS, IPC and WebSocket, all written
 from docs/protocol.md. The integration tests use it as a module; as a command it makes one call:
 
   sp_client.py ADDRESS METHOD [--token-file FILE] [--json REQUEST] [--timeout-ms N]
@@ -11,6 +11,7 @@ prints the answer as JSON and exits with the code of the answer.
 
 import argparse
 import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -242,29 +243,113 @@ class Response:
         return f"<{self.code} {self.reason} {self.text!r}>"
 
 
+class WebSocket:
+    """The messages of a WebSocket (RFC 6455) over a connected socket."""
+
+    GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    PROTOCOL = "rep.sp.nanomsg.org"
+    BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
+
+    def __init__(self, connected, host, path, **fields):
+        """Opens it; `fields` stand in the place of those of the request, and None leaves one out."""
+        self.socket, self.received = connected, b""
+        key = base64.b64encode(os.urandom(16))
+        fields = {"Host": host, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": key.decode(),
+                  "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": self.PROTOCOL,
+                  **{name.replace("_", "-"): value for name, value in fields.items()}}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        while b"\r\n\r\n" not in self.received:
+            self._receive()
+        head, _, self.received = self.received.partition(b"\r\n\r\n")
+        self.status = int(head.split()[1])
+        if self.status != 101:
+            raise ConnectionError(f"no WebSocket: {head.decode()}")
+        answers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        accept = base64.b64encode(hashlib.sha1(key + self.GUID).digest()).decode()
+        if answers["Sec-WebSocket-Accept"] != accept or answers["Sec-WebSocket-Protocol"] != self.PROTOCOL:
+            raise ConnectionError(f"another WebSocket than was asked for: {head.decode()}")
+
+    def _receive(self):
+        part = self.socket.recv(1 << 20)
+        if not part:
+            raise ConnectionError("the server closed the connection")
+        self.received += part
+
+    def _take(self, size):
+        while len(self.received) < size:
+            self._receive()
+        data, self.received = self.received[:size], self.received[size:]
+        return data
+
+    @staticmethod
+    def frame(opcode, payload, last=True):
+        mask, size = os.urandom(4), len(payload)
+        if size < 126:
+            length = bytes([0x80 | size])
+        elif size < 1 << 16:
+            length = b"\xfe" + struct.pack(">H", size)
+        else:
+            length = b"\xff" + struct.pack(">Q", size)
+        key = (mask * (size // 4 + 1))[:size]
+        masked = (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+        return bytes([(0x80 if last else 0) | opcode]) + length + mask + masked
+
+    def send(self, payload, opcode=BINARY):
+        self.socket.sendall(self.frame(opcode, payload))
+
+    def receive_frame(self):
+        """The next frame, as opcode and payload."""
+        first, second = self._take(2)
+        size = second & 0x7F
+        if size > 125:
+            size = int.from_bytes(self._take(2 if size == 126 else 8), "big")
+        if first & 0x70 or not first & 0x80 or second & 0x80:
+            raise ConnectionError("a frame that this server has no reason to send")
+        return first & 0x0F, self._take(size)
+
+    def receive(self):
+        """The next message."""
+        while True:
+            opcode, payload = self.receive_frame()
+            if opcode == self.BINARY:
+                return payload
+            if opcode == self.CLOSE:
+                raise ConnectionError(f"closed with {int.from_bytes(payload[:2], 'big')}")
+            if opcode == self.PING:
+                self.send(payload, self.PONG)
+
+
 class Connection:
     """One SP connection of a REQ peer. Calls may overlap: send() gives a number that receive() takes."""
 
     def __init__(self, address, timeout=90, tls=None, server_name=None):
-        """`tls` is an ssl.SSLContext, for tls+tcp://."""
+        """`tls` is an ssl.SSLContext, for tls+tcp:// and wss://."""
         scheme, _, rest = address.partition("://")
-        self.ipc = scheme == "ipc"
+        self.ipc, self.web = scheme == "ipc", None
         if self.ipc:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
             self._or_close(lambda: self.socket.connect(rest))
         else:
-            host, _, port = rest.rpartition(":")
+            place, slash, path = rest.partition("/")
+            host, _, port = place.rpartition(":")
             self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if scheme == "tls+tcp":
+            if scheme in ("tls+tcp", "wss"):
                 self._or_close(lambda: self._start_tls(tls, server_name or host.strip("[]")))
-        self._or_close(self._greet)
+        if scheme in ("ws", "wss"):
+            self._or_close(lambda: self._open_web(place, slash + path or "/"))
+        else:
+            self._or_close(self._greet)
         self.last = int.from_bytes(os.urandom(3), "big")
         self.waiting = {}
 
     def _start_tls(self, tls, server_name):
         self.socket = (tls or ssl.create_default_context()).wrap_socket(self.socket, server_hostname=server_name)
+
+    def _open_web(self, place, path):
+        self.web = WebSocket(self.socket, place, path)
 
     def _greet(self):
         self.socket.sendall(b"\0SP\0\0\x30\0\0")
@@ -301,17 +386,22 @@ class Connection:
         """Sends bytes as one REQ message and returns its number."""
         self.last = (self.last + 1) & 0x7FFFFFFF
         message = struct.pack(">I", self.last | 0x80000000) + body
+        if self.web:
+            self.web.send(message)
+            return self.last
         self.socket.sendall((b"\1" if self.ipc else b"") + struct.pack(">Q", len(message)) + message)
         return self.last
 
     def receive_message(self, number):
         while number not in self.waiting:
-            if self.ipc and self._read(1) != b"\1":
-                raise ConnectionError("wrong IPC message")
-            length = struct.unpack(">Q", self._read(8))[0]
-            message = self._read(length)
+            message = self.web.receive() if self.web else self._receive_framed()
             self.waiting[struct.unpack(">I", message[:4])[0] & 0x7FFFFFFF] = message[4:]
         return self.waiting.pop(number)
+
+    def _receive_framed(self):
+        if self.ipc and self._read(1) != b"\1":
+            raise ConnectionError("wrong IPC message")
+        return self._read(struct.unpack(">Q", self._read(8))[0])
 
     def send(self, method, request=None, *, token=None, request_id=None, timeout_ms=0, attempt=0, payload=None,
              metadata=()):

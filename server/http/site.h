@@ -1,0 +1,77 @@
+#pragma once
+
+#include "common/config.h"
+#include "common/web/head.h"
+#include "server/http/text.h"
+
+/*
+ * What is answered to HTTP requests: a fixed table of routes, one path at which a WebSocket is opened, and refusals for
+ * everything else. Bytes in, bytes out; connections are transport's. Immutable once it is filled, so thread-safe.
+ */
+
+typedef enum http_method {
+    HTTP_GET = 1,
+    HTTP_HEAD = 2, /* every route that has GET has it */
+    HTTP_POST = 4,
+} http_method;
+
+struct http_request {
+    http_method method;
+    struct cof_slice query; /* as it came, not decoded */
+    const struct cof_head *head;
+    struct cof_slice body; /* of POST */
+    bool loopback;         /* the peer is on this host */
+};
+
+struct http_response {
+    unsigned status;    /* 200 */
+    const char *type;   /* of the body; "text/plain; charset=utf-8" */
+    const char *fields; /* further fields, each with its CRLF; NULL: none */
+    struct http_text body;
+};
+
+struct http_route {
+    const char *path;
+    unsigned methods;   /* of http_method; HEAD goes with GET */
+    size_t body_most;   /* bytes of a body; 0: none is taken */
+    bool only_loopback; /* refused for other peers */
+    const char *kind;   /* what it is for, in a few words */
+    /* Fills the response. Must not block; on any thread. */
+    void (*answer)(const struct http_request *request, struct http_response *response, void *context);
+};
+
+struct http_site {
+    const struct http_route *routes;
+    size_t route_count;
+    void *context; /* of the routes */
+    /* Names that a Host field may have, besides IP addresses and localhost: no page of a stranger can have these. */
+    const struct cof_config_list *hosts;
+    /* Origins from whose pages a WebSocket may be opened; a program that is no browser sends none. */
+    const struct cof_config_list *origins;
+};
+
+typedef enum http_step {
+    HTTP_MORE,    /* more bytes are needed: `wanted` in all, 0 if that is not known */
+    HTTP_ANSWER,  /* `bytes` are to be sent, and the connection ends behind them */
+    HTTP_UPGRADE, /* `bytes` are to be sent, and what follows the first `taken` bytes is WebSocket */
+} http_step;
+
+struct http_outcome {
+    http_step step;
+    size_t wanted;
+    size_t taken;
+    unsigned status;
+    bool only_head;      /* the request was HEAD */
+    const char *refusal; /* why nothing was done, for the log; NULL */
+    struct http_text bytes;
+};
+
+/*
+ * Looks at what a peer has sent so far. `websocket` is the path of this listener. The outcome's bytes are to be freed
+ * with http_text_done; they have no data if memory is exhausted, and then the connection is to be closed.
+ */
+void http_serve(const struct http_site *site, const char *websocket, bool loopback, struct cof_slice bytes,
+                struct http_outcome *ret_outcome);
+
+/* The answer to a peer that did not send its request in time. */
+void http_too_slow(struct http_outcome *ret_outcome);

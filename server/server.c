@@ -302,7 +302,8 @@ static confirm_need need_of(void *context)
     if (dispatch_waits_for_revisions(server->dispatch)) {
         return CONFIRM_WAITED;
     }
-    const bool keeps = server->cache != NULL && cache_in_use(server->cache);
+    /* That the database is back has to be seen, whether anybody asks or not. */
+    const bool keeps = server->cache != NULL && (cache_in_use(server->cache) || cache_database_lost(server->cache));
     return keeps || dispatch_watches(server->dispatch) ? CONFIRM_IN_USE : CONFIRM_NOTHING;
 }
 
@@ -322,6 +323,24 @@ static void reached(void *context, const struct cof_uuid *workspace, uint64_t re
         cache_reached(server->cache, workspace, revision);
     }
     dispatch_reached(server->dispatch, workspace, revision);
+}
+
+static void asks(void *context)
+{
+    const struct server *server = context;
+    if (server->cache != NULL) {
+        cache_asks(server->cache);
+    }
+}
+
+static void answered(void *context, bool answered)
+{
+    const struct server *server = context;
+    if (server->cache != NULL && answered) {
+        cache_answered(server->cache);
+    } else if (server->cache != NULL) {
+        cache_unanswered(server->cache);
+    }
 }
 
 static void confirmed(void *context, int64_t time_us)
@@ -490,6 +509,8 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .service = &core->service,
         .followed_ms = core->settings->changes_followed,
         .need = need_of,
+        .asks = asks,
+        .answered = answered,
         .unconfirmed = unconfirmed,
         .reached = reached,
         .confirmed = confirmed,

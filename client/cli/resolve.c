@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/cli/template.h"
 #include "common/name.h"
@@ -47,6 +48,23 @@ void resolve_add_environments(const struct cli *cli, coffer_request *request)
     }
 }
 
+/* Once, of the item that is oldest: whoever goes on with such values should know. */
+static void warn_of_older(const coffer_result *result)
+{
+    char text[PLACE_TEXT];
+    struct tm parts;
+    int64_t oldest_ms = 0;
+    for (size_t i = 0; i < coffer_result_count(result); i++) {
+        const int64_t since_ms = coffer_item_stale_since_ms(coffer_result_item(result, i));
+        oldest_ms = since_ms != 0 && (oldest_ms == 0 || since_ms < oldest_ms) ? since_ms : oldest_ms;
+    }
+    const time_t seconds = (time_t) (oldest_ms / 1000);
+    if (oldest_ms != 0 && gmtime_r(&seconds, &parts) != NULL &&
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts) > 0) {
+        cli_note("coffer: warning: the server has lost its database; this is what it knew at %s", text);
+    }
+}
+
 cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
 {
     coffer_error *error = NULL;
@@ -54,6 +72,9 @@ cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_resu
     if (code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK) {
         code = cli_fail(error);
         coffer_error_free(error);
+    }
+    if (code == CLI_OK) {
+        warn_of_older(*ret_result);
     }
     return code;
 }

@@ -18,6 +18,8 @@ struct cache {
     struct places *places;
     struct entries *entries;
     _Atomic int64_t used_us;
+    _Atomic int64_t asked_us; /* the look that is under way was sent then; 0: none is */
+    atomic_bool refused;      /* the last one that ended has failed */
 };
 
 static int64_t now_of(const struct cache *cache)
@@ -82,6 +84,41 @@ void cache_clear(struct cache *cache)
 bool cache_in_use(struct cache *cache)
 {
     return now_of(cache) - atomic_load(&cache->used_us) < IN_USE_US;
+}
+
+void cache_asks(struct cache *cache)
+{
+    atomic_store(&cache->asked_us, now_of(cache));
+}
+
+void cache_answered(struct cache *cache)
+{
+    atomic_store(&cache->refused, false);
+    atomic_store(&cache->asked_us, 0);
+}
+
+void cache_unanswered(struct cache *cache)
+{
+    atomic_store(&cache->refused, true);
+    atomic_store(&cache->asked_us, 0);
+}
+
+bool cache_database_lost(struct cache *cache)
+{
+    const int64_t asked_us = atomic_load(&cache->asked_us);
+    return atomic_load(&cache->refused) || (asked_us != 0 && now_of(cache) - asked_us > CACHE_UNANSWERED_US);
+}
+
+void cache_permit_older(struct cache *cache, const struct cof_uuid *workspace, const struct cache_state *state,
+                        uint32_t age_ms)
+{
+    places_permit_older(cache->places, workspace, state, age_ms);
+}
+
+bool cache_older(struct cache *cache, const struct cof_uuid *workspace, struct cache_older *ret_older)
+{
+    return cache_database_lost(cache) && places_older(cache->places, workspace, ret_older) &&
+           now_of(cache) - ret_older->confirmed_us <= CACHE_OLDEST_US;
 }
 
 struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, const struct cache_state *state)

@@ -79,6 +79,37 @@ void cache_clear(struct cache *cache);
 /* Whether anybody used the cache lately. */
 bool cache_in_use(struct cache *cache);
 
+/*
+ * --- While the database is lost --------------------------------------------------------------------------------
+ *
+ * Lost is a database that refuses, or that has not answered the job's look for UNANSWERED_US; not one that is slow. Then
+ * what is kept may be used although it is not fresh, by those who say so, for as long as its workspace permits.
+ */
+
+enum { CACHE_OLDEST_US = 900000000, CACHE_UNANSWERED_US = 600000 };
+
+/* The job asks the database now. */
+void cache_asks(struct cache *cache);
+/* It has answered. */
+void cache_answered(struct cache *cache);
+/* It did not; also for whoever else could not reach it. */
+void cache_unanswered(struct cache *cache);
+bool cache_database_lost(struct cache *cache);
+
+/* What the workspace decides in this state: how old what is kept may be then, CACHE_OLDEST_US at most. */
+void cache_permit_older(struct cache *cache, const struct cof_uuid *workspace, const struct cache_state *state,
+                        uint32_t age_ms);
+
+/* What is known of a workspace, however old it is. */
+struct cache_older {
+    struct cache_state state;
+    int64_t confirmed_us; /* monotonic: every change that was committed before has been told */
+    int64_t permitted_us; /* how old the workspace lets it be; 0: it is for nobody */
+};
+
+/* The last state that is known; false if none is, it is older than anybody permits, or the database is not lost. */
+bool cache_older(struct cache *cache, const struct cof_uuid *workspace, struct cache_older *ret_older);
+
 /* --- Entries -------------------------------------------------------------------------------------------------- */
 
 typedef enum cache_kind {

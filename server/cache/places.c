@@ -5,7 +5,11 @@
 
 #include "common/arena.h"
 
-enum { SHARDS = 64, PLACES_MIN = 4 }; /* of a shard */
+enum {
+    SHARDS = 64,
+    PLACES_MIN = 4, /* of a shard */
+    CHAINS = 64,    /* whose last looks are known */
+};
 
 struct place {
     struct cof_uuid workspace;
@@ -15,7 +19,8 @@ struct place {
     uint64_t chain;    /* in which it was read */
     int64_t read_us;   /* when the last read of that revision, or of one before it, began */
     struct place *next;
-    bool used; /* since the hand passed */
+    uint32_t older_ms; /* how old this revision may be where it need not be fresh */
+    bool used;         /* since the hand passed */
 };
 
 struct shard {
@@ -31,7 +36,7 @@ struct places {
     uint8_t key[HASH_KEY];
     uint32_t count; /* of a shard: places, and buckets */
     _Atomic uint64_t chain;
-    _Atomic int64_t confirmed_us; /* the last look of the chain */
+    _Atomic int64_t looks_us[CHAINS]; /* the last look of each chain, by its number */
     struct shard shards[SHARDS];
 };
 
@@ -116,12 +121,28 @@ static struct place *enter(struct places *places, const struct spot *spot, const
 
 /* --- Freshness ------------------------------------------------------------------------------------------------ */
 
-/* The look is read before the chain: one of a later chain is never taken for this one's. */
-static int64_t confirmed_of(const struct places *places, const struct place *place)
+/*
+ * When the place was known to be right: by its own read, or by a look of its chain, if that is one of the last so many.
+ * The look is read before the chain: one of a later chain, in whose place it stands, is never taken for this one's.
+ */
+static int64_t confirmed_of(const struct places *places, const struct place *place, uint64_t chains)
 {
-    const int64_t look_us = atomic_load(&places->confirmed_us);
-    const bool told = place->chain == atomic_load(&places->chain);
+    const int64_t look_us = atomic_load(&places->looks_us[place->chain % CHAINS]);
+    const bool told = atomic_load(&places->chain) - place->chain < chains;
     return told && look_us > place->read_us ? look_us : place->read_us;
+}
+
+static bool is_known(const struct places *places, const struct place *place)
+{
+    return place != NULL && place->revision != 0 && place->chain != 0 &&
+           place->epoch == atomic_load(places->options.epoch);
+}
+
+/* What was decided in a state holds in that one. */
+static void set_revision(struct place *place, uint64_t revision)
+{
+    place->older_ms = revision == place->revision ? place->older_ms : 0;
+    place->revision = revision;
 }
 
 bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64_t now_us,
@@ -129,9 +150,8 @@ bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64
 {
     const struct spot spot = lock_spot(places, workspace);
     struct place *place = find(&spot, workspace);
-    const bool fresh = place != NULL && place->revision != 0 && place->chain != 0 &&
-                       place->epoch == atomic_load(places->options.epoch) &&
-                       now_us - confirmed_of(places, place) < places->options.staleness_us;
+    const bool fresh =
+        is_known(places, place) && now_us - confirmed_of(places, place, 1) < places->options.staleness_us;
     if (fresh) {
         place->used = true;
         *ret_state = (struct cache_state){place->epoch, place->revision};
@@ -160,7 +180,7 @@ static bool take_revision(struct place *place, const struct cache_read *read, ui
     }
     /* Not before: whoever names workspaces that do not exist pushes out nobody who does. */
     place->used = true;
-    place->revision = revision;
+    set_revision(place, revision);
     place->chain = read->chain > place->chain ? read->chain : place->chain;
     place->read_us = read->begin_us > place->read_us ? read->begin_us : place->read_us;
     return true;
@@ -179,19 +199,47 @@ bool places_read_end(struct places *places, const struct cof_uuid *workspace, co
     return taken;
 }
 
+void places_permit_older(struct places *places, const struct cof_uuid *workspace, const struct cache_state *state,
+                         uint32_t age_ms)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    if (place != NULL && place->epoch == state->epoch && place->revision == state->revision) {
+        place->older_ms = age_ms;
+    }
+    unlock(spot.shard);
+}
+
+bool places_older(struct places *places, const struct cof_uuid *workspace, struct cache_older *ret_older)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    const bool known = is_known(places, place);
+    if (known) {
+        place->used = true;
+        *ret_older = (struct cache_older){
+            .state = {place->epoch, place->revision},
+            .confirmed_us = confirmed_of(places, place, CHAINS),
+            .permitted_us = (int64_t) place->older_ms * 1000,
+        };
+    }
+    unlock(spot.shard);
+    return known;
+}
+
 void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision)
 {
     const struct spot spot = lock_spot(places, workspace);
     struct place *place = find(&spot, workspace);
     if (place != NULL && revision > place->revision) {
-        place->revision = revision;
+        set_revision(place, revision);
     }
     unlock(spot.shard);
 }
 
 void places_confirmed(struct places *places, int64_t time_us)
 {
-    atomic_store(&places->confirmed_us, time_us);
+    atomic_store(&places->looks_us[atomic_load(&places->chain) % CHAINS], time_us);
 }
 
 void places_doubt(struct places *places)

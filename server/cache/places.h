@@ -8,7 +8,8 @@
  *
  * The job's looks at the database are a chain as long as none of them fails: each tells all changes since the one
  * before. A place that was there when a chain had begun, and was read since, is as fresh as the last look of that chain;
- * any place is as fresh as its own last read.
+ * any place is as fresh as its own last read. When a chain ends, its places are fresh no more, but remain known to have
+ * been right at its last look.
  */
 
 struct places;
@@ -22,6 +23,9 @@ bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64
 struct cache_read places_read_begin(struct places *places, const struct cof_uuid *workspace, int64_t now_us);
 bool places_read_end(struct places *places, const struct cof_uuid *workspace, const struct cache_read *read,
                      uint64_t revision, struct cache_state *ret_state);
+void places_permit_older(struct places *places, const struct cof_uuid *workspace, const struct cache_state *state,
+                         uint32_t age_ms);
+bool places_older(struct places *places, const struct cof_uuid *workspace, struct cache_older *ret_older);
 void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision);
 void places_confirmed(struct places *places, int64_t time_us);
 void places_doubt(struct places *places);

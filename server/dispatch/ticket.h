@@ -90,6 +90,10 @@ void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
 COF_CODE ticket_handle(struct dispatch *dispatch, struct ticket *ticket, ProtobufCMessage **ret_response);
 /* memory.c: answers the call if all that it needs is in memory; else it is as it was. Never blocks. */
 bool ticket_answer_from_memory(struct dispatch *dispatch, struct ticket *ticket);
+/* For workers, while the database is lost: answers the call if all that it needs is kept; else it is as it was. */
+bool ticket_answer_from_older(struct dispatch *dispatch, struct ticket *ticket);
+/* The same, but what is not kept fails alone; false if nothing is known of the caller: then the call is not answered. */
+bool ticket_run_without_database(struct dispatch *dispatch, struct ticket *ticket);
 /* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over, or belongs to parking. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);

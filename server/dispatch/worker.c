@@ -48,28 +48,56 @@ static bool any_in_time(struct ticket *const *tickets, size_t count)
     return any;
 }
 
-static bool connected(struct worker *worker, struct ticket *const *tickets, size_t count)
+static bool connected(struct worker *worker, struct cof_error *err)
 {
     struct service *service = dispatch_options_of(worker->dispatch)->service;
-    struct cof_error err;
-    const bool up = session_ready(worker->session, &err) == COF_OK;
-    atomic_store(&service->database_up, up);
-    for (size_t i = 0; !up && i < count; i++) {
-        if (tickets[i]->err.code == COF_OK) {
-            tickets[i]->err = err;
-        }
+    const cof_code code = session_ready(worker->session, err);
+    atomic_store(&service->database_up, code == COF_OK);
+    if (code == COF_UNAVAILABLE && service->cache != NULL) {
+        cache_unanswered(service->cache);
     }
-    return up;
+    return code == COF_OK;
 }
 
-static void run_batch(struct worker *worker, struct ticket *const *tickets, size_t count)
+/* Answers what can be answered without the database while it is lost; the rest moves up. */
+static size_t answer_from_older(struct worker *worker, struct ticket **tickets, size_t count)
 {
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (ticket_answer_from_older(worker->dispatch, tickets[i])) {
+            ticket_free(worker->dispatch, tickets[i]);
+        } else {
+            tickets[left++] = tickets[i];
+        }
+    }
+    return left;
+}
+
+static void run_without_database(struct worker *worker, struct ticket *ticket, const struct cof_error *err)
+{
+    if (!ticket_run_without_database(worker->dispatch, ticket)) {
+        ticket->err = ticket->err.code == COF_OK ? *err : ticket->err;
+        ticket_run(worker->dispatch, ticket);
+    }
+    ticket_free(worker->dispatch, ticket);
+}
+
+static void run_batch(struct worker *worker, struct ticket **tickets, size_t count)
+{
+    struct cof_error err;
+    count = answer_from_older(worker, tickets, count);
     set_batch_deadline(worker, tickets, count);
-    if (any_in_time(tickets, count) && connected(worker, tickets, count)) {
+    const bool in_time = any_in_time(tickets, count);
+    const bool up = in_time && connected(worker, &err);
+    if (up) {
         reading_run(worker->session, tickets, count);
     }
     for (size_t i = 0; i < count; i++) {
-        run(worker, tickets[i]);
+        if (in_time && !up) {
+            run_without_database(worker, tickets[i], &err);
+        } else {
+            run(worker, tickets[i]);
+        }
     }
 }
 

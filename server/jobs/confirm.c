@@ -125,10 +125,15 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
         *ret_pause_ms = JOB_UNTIL_WOKEN;
         return COF_OK;
     }
+    const int64_t begin_us = cof_clock_monotonic(confirm->options.session.clock);
+    confirm->options.asks(confirm->options.context);
     const cof_code code = look(confirm, session, err);
+    confirm->options.answered(confirm->options.context, code != COF_UNAVAILABLE && code != COF_DEADLINE_EXCEEDED);
     if (code != COF_OK) {
         confirm->xmin = 0;
     }
+    *ret_pause_ms -= (cof_clock_monotonic(confirm->options.session.clock) - begin_us) / 1000;
+    *ret_pause_ms = *ret_pause_ms < 0 ? 0 : *ret_pause_ms;
     return code;
 }
 

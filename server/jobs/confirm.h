@@ -27,6 +27,9 @@ struct confirm_options {
     uint32_t followed_ms; /* how long the pause between two looks may be for what is kept to be good for anything */
     /* All of these are called on the job's thread. */
     confirm_need (*need)(void *context);
+    /* The database is asked now, and has answered or not: it refused, or the time for a round was over. */
+    void (*asks)(void *context);
+    void (*answered)(void *context, bool answered);
     /* Workspaces to ask for; at most `max`, each once until doubt was called. */
     size_t (*unconfirmed)(void *context, struct cof_uuid *ret_workspaces, size_t max);
     void (*reached)(void *context, const struct cof_uuid *workspace, uint64_t revision);

@@ -94,7 +94,7 @@ struct call_prefetch {
 
 struct call {
     struct service *service;
-    struct session *session; /* NULL: the call is tried from memory; see call_needs_database */
+    struct session *session; /* NULL: the call has only what is in memory; see call_needs_database */
     struct cof_arena *arena;
     struct cof_error *err;
     const struct cof_token *token;
@@ -111,6 +111,10 @@ struct call {
     uint32_t waits;          /* how often the call has waited already; it began anew each time */
     struct call_wait waited; /* what it waited for the last time */
     struct call_wait wait;   /* what the handler that failed would wait for; see call_wait_for_revision */
+    bool hurried;            /* it runs on a thread that others wait for */
+    bool lost;               /* the database is: what is kept may be old */
+    int64_t older_us;        /* monotonic: when the caller was known to be right; 0: he is fresh */
+    bool outdated;           /* what is kept was too old for it */
     bool needs_database;     /* what it did was worth nothing: it begins anew, with a session */
     /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
     struct cof_uuid written_workspace;
@@ -124,8 +128,9 @@ struct call {
 };
 
 /*
- * For whatever is about to use the session. Fails if the call is tried from memory; then it is not answered, whatever
- * becomes of that failure, but begins anew on a worker.
+ * For whatever is about to use the session. Fails if the call has none. If it is only tried from memory it is not
+ * answered then, whatever becomes of that failure, but begins anew on a worker; if the database is lost, this is what
+ * the caller is told of whatever is not in memory.
  */
 COF_CODE call_needs_database(struct call *call);
 

@@ -157,6 +157,19 @@ bool caller_recall(const struct service *service, const struct cof_token *token,
     return ret_source->kept != NULL;
 }
 
+bool caller_recall_older(const struct service *service, const struct cof_token *token,
+                         struct caller_source *ret_source, int64_t *ret_older_us)
+{
+    const struct cache_key key = key_of(token);
+    struct cache_older older;
+    *ret_source = (struct caller_source){0};
+    if (service->cache != NULL && cache_older(service->cache, &token->workspace, &older)) {
+        ret_source->kept = cache_get(service->cache, &key, &older.state);
+        *ret_older_us = older.confirmed_us;
+    }
+    return ret_source->kept != NULL;
+}
+
 void caller_source_done(struct caller_source *source)
 {
     rows_free(source->rows);

@@ -35,6 +35,11 @@ void caller_source_done(struct caller_source *source);
 /* Finds what is kept of the token; false if it has to be read. */
 bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source);
 
+/* The same while the database is lost, whatever the age of what is kept; `ret_older_us` says when that was known to be
+ * right. How old it may be is for the workspace to say in which it is used (secrets_recall). */
+bool caller_recall_older(const struct service *service, const struct cof_token *token,
+                         struct caller_source *ret_source, int64_t *ret_older_us);
+
 /* Queues the statement that reads a token and its account; its result goes into the source's rows. */
 COF_CODE caller_queue(struct call *call, const struct cof_token *token, struct caller_source *ret_source);
 

@@ -69,12 +69,21 @@ static bool item_failed(const struct plan *plan)
     return plan->failed != OUTCOME(RESOLVED);
 }
 
+/* While the database is lost, what is not kept fails alone. */
+static cof_code queue_plan(struct call *call, struct plan *plan)
+{
+    if (call->lost && call_needs_database(call) != COF_OK) {
+        return plan_fail(call, plan);
+    }
+    TRY(plan_queue(call, plan));
+    return session_sync(call->session, call->err);
+}
+
 static cof_code queue_plans(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
         if (!item_failed(&work->plans[i]) && !work->plans[i].taken) {
-            TRY(plan_queue(work->call, &work->plans[i]));
-            TRY(session_sync(work->call->session, work->call->err));
+            TRY(queue_plan(work->call, &work->plans[i]));
         }
     }
     return COF_OK;
@@ -118,6 +127,17 @@ static cof_code take_plans(struct work *work)
     return COF_OK;
 }
 
+/* Another server may reach the database: clients go there if nothing at all can be answered here. */
+static cof_code check_any(const struct work *work)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        if (work->plans[i].failed != OUTCOME(STORE_UNAVAILABLE)) {
+            return COF_OK;
+        }
+    }
+    return call_needs_database(work->call);
+}
+
 static cof_code recall_plans(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
@@ -139,7 +159,8 @@ static cof_code read_all(struct work *work)
     TRY(recall_plans(work));
     TRY(queue_plans(work));
     TRY(collect_rows(work));
-    return take_plans(work);
+    TRY(take_plans(work));
+    return call->lost ? check_any(work) : COF_OK;
 }
 
 /* --- Waiting -------------------------------------------------------------------------------------------------- */
@@ -205,7 +226,8 @@ static cof_code deferred(struct work *work, const struct plan *plan, size_t envi
 
 static cof_code suggest(struct work *work, const struct building *building)
 {
-    if (building->result->status->code == COF_OK || work->suggested == SUGGEST_RESULTS) {
+    const bool enough = work->suggested == SUGGEST_RESULTS || work->call->lost;
+    if (building->result->status->code == COF_OK || enough) {
         return COF_OK;
     }
     work->suggested++;

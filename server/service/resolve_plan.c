@@ -242,6 +242,7 @@ static cof_code take_recalled(struct call *call, struct plan *plan)
         }
     }
     plan->revision = plan->recalled.revision;
+    plan->older_us = plan->recalled.older_us;
     plan->taken = true;
     return COF_OK;
 }
@@ -332,6 +333,9 @@ static cof_code check_state(struct call *call, const struct plan *plan)
     struct workspace_state_row state;
     const size_t first = SECRET_READ_SECRET + secret_row_type.count + 2;
     TRY(workspace_state_take(call, &plan->workspace, plan->read.rows, 0, first, &state));
+    if (plan->keeps && state.serve_lost_ms > 0) {
+        cache_permit_older(call->service->cache, &plan->workspace, &plan->state, (uint32_t) state.serve_lost_ms);
+    }
     return workspace_state_permits(call, call->caller->kind, &state);
 }
 

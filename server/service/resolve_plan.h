@@ -37,6 +37,7 @@ struct plan {
     bool keeps;                       /* what was read may be kept, as of this state: */
     struct cache_state state;
     uint64_t revision;
+    int64_t older_us;    /* monotonic: when that was the current state for sure; 0: it is fresh */
     struct found *found; /* sorted by environment and name */
     size_t found_count;
 };

@@ -112,6 +112,18 @@ static cof_code add_values(const struct building *building)
 
 /* --- The result ----------------------------------------------------------------------------------------------- */
 
+/* An answer is marked, a failure that comes from what is known of an older caller as well. */
+static cof_code mark_older(struct call *call, const struct plan *plan, Coffer__V1__ResolveResult *result)
+{
+    const int64_t older_us = plan->older_us != 0 ? plan->older_us : call->older_us;
+    if (older_us == 0) {
+        return COF_OK;
+    }
+    result->stale_since =
+        time_of(call->arena, call_now(call) - (cof_clock_monotonic(call->service->clock) - older_us));
+    return result->stale_since == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
 static cof_code new_result(struct call *call, const struct plan *plan, size_t environment,
                            Coffer__V1__ResolveResult **ret_result)
 {
@@ -128,6 +140,7 @@ static cof_code new_result(struct call *call, const struct plan *plan, size_t en
     result->environment = text_of(call->arena, plan->environments[environment]);
     result->status = status;
     *ret_result = result;
+    TRY(mark_older(call, plan, result));
     return result->workspace == NULL || result->environment == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }
 

@@ -28,16 +28,42 @@ static bool recall_all(struct cache *cache, const struct cof_uuid *workspace,
     return true;
 }
 
+/* The workspace's older state, if it permits that age; an answer is as old as the older of the two that it comes from. */
+static bool permitted_older(struct call *call, const struct cof_uuid *workspace, struct cache_state *ret_state,
+                            int64_t *ret_older_us)
+{
+    struct cache_older older;
+    if (!call->lost || !cache_older(call->service->cache, workspace, &older) || older.permitted_us == 0) {
+        return false;
+    }
+    const bool caller_older = call->older_us != 0 && call->older_us < older.confirmed_us;
+    *ret_older_us = caller_older ? call->older_us : older.confirmed_us;
+    *ret_state = older.state;
+    const bool outdated = cof_clock_monotonic(call->service->clock) - *ret_older_us > older.permitted_us;
+    call->outdated = call->outdated || outdated;
+    return !outdated;
+}
+
+static bool usable_state(struct call *call, const struct cof_uuid *workspace, uint64_t min_revision,
+                         struct cache_state *ret_state, int64_t *ret_older_us)
+{
+    *ret_older_us = 0;
+    if (call->older_us == 0 && cache_fresh(call->service->cache, workspace, ret_state)) {
+        return ret_state->revision >= min_revision;
+    }
+    return min_revision == 0 && permitted_older(call, workspace, ret_state, ret_older_us);
+}
+
 bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const struct secret_addresses *addresses,
                     uint64_t min_revision, struct secrets_recalled *ret_recalled)
 {
     struct cache *cache = call->service->keeps_secrets ? call->service->cache : NULL;
-    const bool quick = call->session == NULL;
+    const bool quick = call->hurried;
     struct cache_state state;
     size_t bytes;
     *ret_recalled = (struct secrets_recalled){0};
-    if (cache == NULL || (quick && addresses->count > QUICK_ADDRESSES) || !cache_fresh(cache, workspace, &state) ||
-        state.revision < min_revision) {
+    if (cache == NULL || (quick && addresses->count > QUICK_ADDRESSES) ||
+        !usable_state(call, workspace, min_revision, &state, &ret_recalled->older_us)) {
         return false;
     }
     ret_recalled->revision = state.revision;

@@ -19,11 +19,13 @@ struct secrets_recalled {
     struct cache_entry **entries; /* in the order of the addresses */
     size_t count;
     uint64_t revision;
+    int64_t older_us; /* monotonic: when they, and the caller, were known to be right; 0: all is fresh */
 };
 
 /*
- * Whether all of them are kept, from a fresh state that is not older than `min_revision`. A call that is tried from
- * memory gets no more than it can answer quickly.
+ * Whether all of them are kept, from a fresh state that is not older than `min_revision`. A call that is hurried gets no
+ * more than it can answer quickly. While the database is lost, and with `min_revision` 0, an older state does if the
+ * workspace permits its age and that of the caller.
  */
 bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const struct secret_addresses *addresses,
                     uint64_t min_revision, struct secrets_recalled *ret_recalled);

@@ -38,7 +38,16 @@ cof_code call_needs_database(struct call *call)
         return COF_OK;
     }
     call->needs_database = true;
-    return cof_fail(call->err, COF_REASON_DATABASE_UNAVAILABLE, "not everything is in memory");
+    if (call->outdated) {
+        return cof_fail(
+            call->err, COF_REASON_DATABASE_UNAVAILABLE,
+            "the database cannot be reached, and what this server has kept of the workspace is older than "
+            "its serve_when_database_lost permits; %s",
+            cof_reason_next_step(COF_REASON_DATABASE_UNAVAILABLE));
+    }
+    return cof_fail(call->err, COF_REASON_DATABASE_UNAVAILABLE, "%s; %s",
+                    cof_reason_meaning(COF_REASON_DATABASE_UNAVAILABLE),
+                    cof_reason_next_step(COF_REASON_DATABASE_UNAVAILABLE));
 }
 
 cof_code call_check_deadline(struct call *call)

@@ -397,6 +397,7 @@ static void begin_item(struct trail *trail, const Coffer__V1__ResolveItem *item,
     record->workspace = named ? item->workspace : text("");
     record->code = COF_OK;
     record->reason = text("");
+    record->stale_since = NULL;
 }
 
 /* The record's code is that of the first environment that failed. */
@@ -404,6 +405,7 @@ static void note_status(struct trail *trail, const Coffer__V1__ResolveResult *re
 {
     Coffer__Audit__V1__Record *record = &trail->record;
     record->workspace = result->workspace;
+    record->stale_since = result->stale_since;
     if (record->code == COF_OK && result->status->code != COF_OK) {
         record->code = result->status->code;
         record->reason = text(cof_reason_name(outcome_reason(result->status->outcome)));

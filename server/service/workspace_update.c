@@ -10,12 +10,17 @@ enum workspace_field {
     FIELD_DISPLAY_NAME = 1 << 0,
     FIELD_STRICT_ENVIRONMENTS = 1 << 1,
     FIELD_DISABLED = 1 << 2,
+    FIELD_SERVE_LOST = 1 << 3,
+    FIELDS_OF_STATE = FIELD_DISABLED | FIELD_SERVE_LOST,
 };
+
+enum { SERVE_LOST_MAX_S = CACHE_OLDEST_US / 1000000, NANOS = 1000000000, NANOS_PER_MS = 1000000 };
 
 static const struct mask_field fields[] = {
     {"display_name", FIELD_DISPLAY_NAME},
     {"strict_environments", FIELD_STRICT_ENVIRONMENTS},
     {"disabled", FIELD_DISABLED},
+    {"serve_when_database_lost", FIELD_SERVE_LOST},
 };
 
 struct change {
@@ -24,6 +29,7 @@ struct change {
     Coffer__V1__UpdateWorkspaceResponse *response;
     unsigned mask;
     struct cof_slice display_name;
+    int32_t serve_lost_ms;
     struct workspace_row row;
     struct workspace_state_row state;
 };
@@ -82,10 +88,15 @@ static cof_code set_fields(struct call *call, struct change *change)
         row->strict_environments = change->request->strict_environments;
     }
     TRY(guard_seal_row(call, &workspace_row_type, &change->write.workspace, row));
-    if ((change->mask & FIELD_DISABLED) == 0) {
+    if ((change->mask & FIELDS_OF_STATE) == 0) {
         return COF_OK;
     }
-    change->state.disabled = change->request->disabled;
+    if ((change->mask & FIELD_DISABLED) != 0) {
+        change->state.disabled = change->request->disabled;
+    }
+    if ((change->mask & FIELD_SERVE_LOST) != 0) {
+        change->state.serve_lost_ms = change->serve_lost_ms;
+    }
     change->state.name = row->name;
     return workspace_state_seal(call, &change->state);
 }
@@ -108,7 +119,7 @@ static cof_code apply(struct call *call, void *context)
 {
     struct change *change = context;
     TRY(write_queue_row(call, &change->write, STATEMENT_WORKSPACE_UPDATE, &workspace_row_type, &change->row));
-    if ((change->mask & FIELD_DISABLED) == 0) {
+    if ((change->mask & FIELDS_OF_STATE) == 0) {
         return COF_OK;
     }
     return write_queue_row(call, &change->write, STATEMENT_WORKSPACE_STATE_PUT, &workspace_state_row_type,
@@ -131,9 +142,25 @@ static cof_code authorise_disabling(struct call *call, const struct change *chan
 
 static cof_code check_not_system(struct call *call, const struct change *change)
 {
-    if ((change->mask & FIELD_DISABLED) != 0 && cof_uuid_equal(&change->write.workspace, &cof_uuid_zero)) {
+    if ((change->mask & FIELDS_OF_STATE) != 0 && cof_uuid_equal(&change->write.workspace, &cof_uuid_zero)) {
         return workspace_is_system(call);
     }
+    return COF_OK;
+}
+
+static cof_code read_serve_lost(struct call *call, struct change *change)
+{
+    const Google__Protobuf__Duration *time = change->request->serve_when_database_lost;
+    if (time == NULL) {
+        return COF_OK;
+    }
+    const bool in_range = time->seconds >= 0 && time->seconds <= SERVE_LOST_MAX_S && time->nanos >= 0 &&
+                          time->nanos < NANOS && (time->seconds < SERVE_LOST_MAX_S || time->nanos == 0);
+    if (!in_range) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "serve_when_database_lost",
+                              "serve_when_database_lost is not between 0 s and 15 minutes");
+    }
+    change->serve_lost_ms = (int32_t) (time->seconds * 1000 + time->nanos / NANOS_PER_MS);
     return COF_OK;
 }
 
@@ -143,10 +170,11 @@ cof_code workspace_update(struct call *call, const Coffer__V1__UpdateWorkspaceRe
     struct change change = {.request = request, .response = response};
     TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_WORKSPACE_WRITE, &change.write.workspace));
     TRY(mask_read(call, request->update_mask, fields, COF_COUNT(fields),
-                  "display_name, strict_environments and disabled", &change.mask));
+                  "display_name, strict_environments, disabled and serve_when_database_lost", &change.mask));
     TRY(authorise_disabling(call, &change));
     TRY(check_not_system(call, &change));
     TRY(workspace_read_display_name(call, request->display_name, &change.display_name));
+    TRY(read_serve_lost(call, &change));
     TRY(workspace_state_load_keys(call));
     change.write.look = look;
     change.write.decide = decide;

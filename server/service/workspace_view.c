@@ -56,6 +56,20 @@ cof_code workspace_etag(struct call *call, const struct workspace_row *row, cons
     return COF_OK;
 }
 
+static cof_code set_serve_lost(struct call *call, const struct workspace_state_row *state,
+                               Coffer__V1__Workspace *message)
+{
+    Google__Protobuf__Duration *time = cof_arena_alloc(call->arena, sizeof *time);
+    if (time == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    google__protobuf__duration__init(time);
+    time->seconds = state->serve_lost_ms / 1000;
+    time->nanos = state->serve_lost_ms % 1000 * 1000000;
+    message->serve_when_database_lost = time;
+    return COF_OK;
+}
+
 cof_code workspace_message(struct call *call, const struct workspace_row *row,
                            const struct workspace_state_row *state, Coffer__V1__Workspace **ret_message)
 {
@@ -65,6 +79,7 @@ cof_code workspace_message(struct call *call, const struct workspace_row *row,
     message->display_name = text_of(call->arena, row->display_name);
     message->external_id = text_of(call->arena, row->external_id);
     message->strict_environments = row->strict_environments;
+    TRY(set_serve_lost(call, state, message));
     message->create_time = time_of(call->arena, row->create_time);
     if (message->display_name == NULL || message->external_id == NULL || message->create_time == NULL) {
         return cof_arena_exhausted(call->err);

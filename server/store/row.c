@@ -64,6 +64,7 @@ static cof_code read_cell(const struct column *column, const struct rows *rows, 
     case COLUMN_TEXTS:
         return read_texts(rows, index, place, arena, field, err);
     case COLUMN_I32:
+    case COLUMN_I32_OR_NONE:
         *(int32_t *) field = rows_i32(rows, index, place);
         return COF_OK;
     case COLUMN_I64:
@@ -111,6 +112,7 @@ static cof_code bind_cell(const struct column *column, const void *field, struct
     case COLUMN_TEXTS:
         return texts_param(field, arena, ret_param, err);
     case COLUMN_I32:
+    case COLUMN_I32_OR_NONE:
         *ret_param = param_i32(*(const int32_t *) field);
         return COF_OK;
     case COLUMN_I64:
@@ -167,6 +169,12 @@ static size_t put_time(uint8_t *to, size_t at, int64_t time)
     return at + 4;
 }
 
+/* Every field has its length, so a row with the field is never taken for one without. */
+static size_t put_number_or_none(uint8_t *to, size_t at, int32_t number)
+{
+    return number == 0 ? at : put_number(to, at, number);
+}
+
 static size_t put_cell(uint8_t *to, size_t at, const struct column *column, const void *field)
 {
     switch (column->type) {
@@ -179,6 +187,8 @@ static size_t put_cell(uint8_t *to, size_t at, const struct column *column, cons
         return put_texts(to, at, field);
     case COLUMN_I32:
         return put_number(to, at, *(const int32_t *) field);
+    case COLUMN_I32_OR_NONE:
+        return put_number_or_none(to, at, *(const int32_t *) field);
     case COLUMN_I64:
         return put_number(to, at, *(const int64_t *) field);
     case COLUMN_BOOL:

@@ -38,14 +38,15 @@ struct row_texts {
     COLUMN(workspace, I32, mac_generation)       \
     COLUMN(workspace, BYTES, mac)
 
-#define WORKSPACE_STATE_COLUMNS(COLUMN)                \
-    COLUMN(workspace_state, UUID, workspace_id)        \
-    COLUMN(workspace_state, I32, state)                \
-    COLUMN(workspace_state, BOOL, disabled)            \
-    COLUMN(workspace_state, TEXT, name)                \
-    COLUMN(workspace_state, TIME, change_time)         \
-    COLUMN(workspace_state, TIME_OR_NULL, delete_time) \
-    COLUMN(workspace_state, I32, mac_generation)       \
+#define WORKSPACE_STATE_COLUMNS(COLUMN)                 \
+    COLUMN(workspace_state, UUID, workspace_id)         \
+    COLUMN(workspace_state, I32, state)                 \
+    COLUMN(workspace_state, BOOL, disabled)             \
+    COLUMN(workspace_state, TEXT, name)                 \
+    COLUMN(workspace_state, TIME, change_time)          \
+    COLUMN(workspace_state, TIME_OR_NULL, delete_time)  \
+    COLUMN(workspace_state, I32_OR_NONE, serve_lost_ms) \
+    COLUMN(workspace_state, I32, mac_generation)        \
     COLUMN(workspace_state, BYTES, mac)
 
 #define ENVIRONMENT_COLUMNS(COLUMN)           \
@@ -113,6 +114,7 @@ struct row_texts {
 #define ROW_FIELD_BYTES struct cof_slice
 #define ROW_FIELD_TEXTS struct row_texts
 #define ROW_FIELD_I32 int32_t
+#define ROW_FIELD_I32_OR_NONE int32_t
 #define ROW_FIELD_I64 int64_t
 #define ROW_FIELD_BOOL bool
 #define ROW_FIELD_TIME int64_t
@@ -151,6 +153,7 @@ typedef enum column_type {
     COLUMN_BYTES,
     COLUMN_TEXTS,
     COLUMN_I32,
+    COLUMN_I32_OR_NONE, /* a column that came later: where it is 0, the MAC is as if there were none */
     COLUMN_I64,
     COLUMN_BOOL,
     COLUMN_TIME,

@@ -52,9 +52,14 @@ def cell(value):
     return value.hex() or "-", sized(value, 4)
 
 
+# Columns that came later: where they are 0, a MAC is as if there were none.
+LATER = {"serve_lost_ms"}
+
+
 def emit_row(table, **columns):
     cells = {name: cell(value) for name, value in columns.items()}
-    covered = sized(table.encode(), 4) + b"".join(data for _, data in cells.values())
+    covered = sized(table.encode(), 4) + b"".join(data for name, (_, data) in cells.items()
+                                                  if name not in LATER or columns[name] != 0)
     print("row", table, *(f"{name}={text}" for name, (text, _) in cells.items()), covered.hex())
 
 
@@ -82,6 +87,9 @@ def main():
              principal_id=numbered("principal", 16), hash=numbered("hash", 32), narrowing_key=numbered("narrowing", 60),
              restrictions=b"", description=b"for a test", issuer_id=numbered("issuer", 16), create_time=MICROSECONDS,
              expire_time=MICROSECONDS * 2, revoke_time=None, successor_id=numbered("successor", 16))
+    for serve_lost_ms in (0, 60000):
+        emit_row("workspace_state", workspace_id=numbered("workspace", 16), state=1, disabled=False, name=b"acme",
+                 change_time=MICROSECONDS, delete_time=None, serve_lost_ms=serve_lost_ms)
 
 
 if __name__ == "__main__":

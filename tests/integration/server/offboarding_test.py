@@ -192,8 +192,8 @@ class Disabled(OffboardingTest):
         self.assertEqual(listed[self.dev.workspace]["state"], "WORKSPACE_STATE_ACTIVE")
         victim, victim_admin, _ = self.tenant()
         self.disable(victim)
-        self.sql(f"update workspace_state set (state, disabled, name, change_time, mac_generation, mac) = (select state,"
-                 f" disabled, name, change_time, mac_generation, mac from workspace_state where workspace_id = '{workspace}')"
+        self.sql(f"update workspace_state set (state, disabled, name, change_time, serve_lost_ms, mac_generation, mac) ="
+                 f" (select state, disabled, name, change_time, serve_lost_ms, mac_generation, mac from workspace_state where workspace_id = '{workspace}')"
                  f" where workspace_id = '{victim}'")
         self.assertEqual(self.works(victim_admin), "CORRUPTED")
 

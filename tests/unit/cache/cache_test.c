@@ -240,6 +240,99 @@ static void use_after_a_pause_is_told(void)
     world_close(&world);
 }
 
+/* What is known of workspace 1 while the database is lost. */
+static bool older(struct world *world, struct cache_older *ret_older)
+{
+    const struct cof_uuid uuid = workspace_of(1);
+    return cache_older(world->cache, &uuid, ret_older);
+}
+
+static void permit(struct world *world, const struct cache_state *state, uint32_t age_ms)
+{
+    const struct cof_uuid uuid = workspace_of(1);
+    cache_permit_older(world->cache, &uuid, state, age_ms);
+}
+
+static void older_state_is_there_only_while_the_database_is_lost(void)
+{
+    struct world world;
+    struct cache_state state;
+    struct cache_older found;
+    world_open(&world, SMALL);
+    const struct cache_read read = begin(&world, 1);
+    CHECK(end(&world, 1, &read, 5, &state));
+    CHECK(!older(&world, &found));
+    cache_asks(world.cache);
+    world.now_us += CACHE_UNANSWERED_US;
+    CHECK(!older(&world, &found)); /* it is slow */
+    world.now_us += 1;
+    CHECK(older(&world, &found));
+    CHECK_INT(found.state.revision, 5);
+    CHECK_INT(found.permitted_us, 0);
+    cache_answered(world.cache);
+    CHECK(!older(&world, &found));
+    cache_unanswered(world.cache);
+    CHECK(older(&world, &found));
+    cache_asks(world.cache); /* once more; what is known stays so until there is an answer */
+    CHECK(older(&world, &found));
+    CHECK(cache_database_lost(world.cache));
+    cache_answered(world.cache);
+    CHECK(!cache_database_lost(world.cache));
+    world_close(&world);
+}
+
+static void older_state_was_right_at_the_last_look_of_its_chain(void)
+{
+    struct world world;
+    struct cache_state state;
+    struct cache_older found;
+    world_open(&world, SMALL);
+    const struct cache_read read = begin(&world, 1);
+    CHECK(end(&world, 1, &read, 5, &state));
+    world.now_us += 5000;
+    const int64_t look_us = world.now_us;
+    cache_confirmed(world.cache, look_us);
+    cache_unanswered(world.cache);
+    for (unsigned chain = 1; chain < 64; chain++) {
+        world.now_us += 100;
+        cache_doubt(world.cache);
+        cache_confirmed(world.cache, world.now_us);
+        CHECK(older(&world, &found));
+        CHECK_INT(found.confirmed_us, look_us);
+    }
+    cache_doubt(world.cache); /* so many are remembered; then its own read is what is known */
+    cache_confirmed(world.cache, world.now_us);
+    CHECK(older(&world, &found));
+    CHECK_INT(found.confirmed_us, read.begin_us);
+    world.now_us = read.begin_us + CACHE_OLDEST_US;
+    CHECK(older(&world, &found));
+    world.now_us += 1;
+    CHECK(!older(&world, &found));
+    world_close(&world);
+}
+
+static void what_was_permitted_holds_in_that_state_only(void)
+{
+    struct world world;
+    struct cache_state state;
+    struct cache_older found;
+    world_open(&world, SMALL);
+    const struct cache_read read = begin(&world, 1);
+    CHECK(end(&world, 1, &read, 5, &state));
+    permit(&world, &state, 60000);
+    cache_unanswered(world.cache);
+    CHECK(older(&world, &found));
+    CHECK_INT(found.permitted_us, 60000000);
+    reached(&world, 1, 6);
+    permit(&world, &state, 60000);
+    CHECK(older(&world, &found));
+    CHECK_INT(found.state.revision, 6);
+    CHECK_INT(found.permitted_us, 0);
+    atomic_store(&world.epoch, 8);
+    CHECK(!older(&world, &found));
+    world_close(&world);
+}
+
 TEST_MAIN(TEST(hash_is_the_published_one), TEST(nothing_is_fresh_before_it_was_read),
           TEST(read_is_fresh_for_the_limit_counted_from_before_it_was_sent),
           TEST(looks_of_the_job_keep_it_fresh_until_there_is_doubt),
@@ -248,4 +341,7 @@ TEST_MAIN(TEST(hash_is_the_published_one), TEST(nothing_is_fresh_before_it_was_r
           TEST(memory_is_bounded_and_what_is_used_stays), TEST(entry_that_is_held_outlives_its_place_in_the_cache),
           TEST(what_is_too_large_or_has_no_possible_name_is_not_kept),
           TEST(names_and_environments_that_read_alike_together_are_different),
-          TEST(read_whose_place_was_given_away_is_not_kept), TEST(use_after_a_pause_is_told))
+          TEST(read_whose_place_was_given_away_is_not_kept), TEST(use_after_a_pause_is_told),
+          TEST(older_state_is_there_only_while_the_database_is_lost),
+          TEST(older_state_was_right_at_the_last_look_of_its_chain),
+          TEST(what_was_permitted_holds_in_that_state_only))

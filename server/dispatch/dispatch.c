@@ -332,6 +332,8 @@ cof_code ticket_handle(struct dispatch *dispatch, struct ticket *ticket, Protobu
     protobuf_c_message_init(method->response, response);
     call->method = method->name;
     call->permission = method->permission;
+    call->writes = method->class == METHOD_WRITE;
+    call->state_due = false;
     call->payload = ticket->frame.payload;
     if (ticket->request == NULL) {
         TRY(cof_wire_unpack(method->request, call->payload, call->arena, &ticket->request, call->err));
@@ -339,6 +341,9 @@ cof_code ticket_handle(struct dispatch *dispatch, struct ticket *ticket, Protobu
     TRY(call_check_deadline(call));
     TRY(record_check(dispatch, ticket));
     TRY(method->handle(call, ticket->request, response));
+    if (call->state_due) {
+        return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL, "nobody looked at the state of the workspace");
+    }
     *ret_response = response;
     return COF_OK;
 }

@@ -1,6 +1,7 @@
 #include "server/jobs/chain.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <coffer/audit/v1/record.pb-c.h>
@@ -14,11 +15,15 @@ enum {
     PAUSE_MS = 500,
     LEAST_PAUSE_MS = 100,
     ROUND_TIMEOUT_MS = 30000,
-    AT_ONCE = 16,    /* workspaces in one pipeline */
+    AT_ONCE = 64,    /* workspaces in one pipeline, whose links are one transaction */
+    LEASE_MS = 2000, /* a server that stands still for so long chains no more */
     ENDS_MOST = 256, /* in one audit record */
     HASH_TEXT = 2 * CRYPTO_DIGEST + 1,
     RECORD_REVISION = 1,
 };
+
+/* "CoffeC" in ASCII, next to the key of the schema's lock. */
+static const int64_t lead_lock = INT64_C(0x436f66666543);
 
 static char kind[] = "write_chain"; /* of an object, and the method of a record, in the server's own log */
 
@@ -170,8 +175,7 @@ static cof_code queue_link(struct chain *chain, struct session *session, const s
         param_i64((int64_t) link->last), param_time(cof_clock_wall(chain->options.service->clock)),
         param_i32((int32_t) generation), param_text(cof_slice_of(hash, CRYPTO_DIGEST)),
     };
-    TRY(session_queue(session, STATEMENT_CHAIN_INSERT, params, COF_COUNT(params), err));
-    return session_sync(session, err);
+    return session_queue(session, STATEMENT_CHAIN_INSERT, params, COF_COUNT(params), err);
 }
 
 static cof_code write_links(struct chain *chain, struct session *session, size_t count, struct cof_error *err)
@@ -181,6 +185,7 @@ static cof_code write_links(struct chain *chain, struct session *session, size_t
     for (size_t i = 0; i < count; i++) {
         TRY(queue_link(chain, session, &chain->links[i], hashes[i], &queued[i], err));
     }
+    TRY(session_sync(session, err));
     for (size_t i = 0; i < count; i++) {
         AUTO(rows_cleanup) struct rows *rows = NULL;
         if (!queued[i]) {
@@ -266,9 +271,32 @@ static cof_code extend_changed(struct chain *chain, struct session *session, str
     return COF_OK;
 }
 
+/*
+ * One server chains for all, as long as its connection lives: the lock is the connection's, and taking it once more
+ * succeeds. Others try again in each round.
+ */
+static cof_code take_lead(struct session *session, bool *ret_leads, struct cof_error *err)
+{
+    char lease[16];
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    (void) snprintf(lease, sizeof lease, "%d", LEASE_MS);
+    const struct param params[] = {param_i64(lead_lock), param_text(cof_slice_text(lease))};
+    TRY(session_queue(session, STATEMENT_CHAIN_LEAD, params, COF_COUNT(params), err));
+    TRY(session_sync(session, err));
+    TRY(session_next(session, &rows, err));
+    *ret_leads = rows_bool(rows, 0, 0);
+    return COF_OK;
+}
+
 static cof_code look(struct chain *chain, struct session *session, struct cof_error *err)
 {
+    bool leads;
     TRY(session_ready(session, err));
+    TRY(take_lead(session, &leads, err));
+    if (!leads) {
+        chain->xmin = 0; /* whoever takes over begins with all that is behind */
+        return COF_OK;
+    }
     const uint64_t epoch = atomic_load(&chain->options.service->epoch);
     if (epoch != chain->epoch) {
         chain->epoch = epoch;

@@ -101,6 +101,11 @@ struct call {
     const struct caller *caller;
     const char *method;        /* full name; static */
     cof_permission permission; /* the method's, if it has one */
+    bool writes;               /* the method is a write */
+    /* A write acts in a workspace that is not its caller's own: write_run looks at the state of that one in its
+     * transaction. A write that did not is not answered. */
+    bool state_due;
+    struct cof_uuid state_workspace;
     struct cof_uuid request_id;
     struct cof_slice payload; /* the request as it came */
     int64_t received_us;      /* monotonic */

@@ -10,6 +10,7 @@
 #include "server/service/guard.h"
 #include "server/service/text.h"
 #include "server/service/trail.h"
+#include "server/service/workspace_state.h"
 
 enum {
     ATTEMPTS = 8,
@@ -52,6 +53,24 @@ static cof_code queue_record_read(struct attempt *attempt)
         param_uuid(&call->request_id),
     };
     return session_queue(call->session, STATEMENT_REQUEST_GET, key, COF_COUNT(key), call->err);
+}
+
+/* Whether the caller may act in the workspace at all, where authorize.c left that to the write. */
+static cof_code queue_state(struct call *call)
+{
+    return call->state_due ? workspace_state_queue(call, &call->state_workspace) : COF_OK;
+}
+
+static cof_code take_state(struct call *call)
+{
+    struct workspace_state_row state;
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    if (!call->state_due) {
+        return COF_OK;
+    }
+    TRY(session_next(call->session, &rows, call->err));
+    TRY(workspace_state_take_locked(call, &call->state_workspace, rows, &state));
+    return workspace_state_permits(call, call->caller->kind, &state);
 }
 
 static struct blob_address answer_address(const struct attempt *attempt)
@@ -138,12 +157,14 @@ static cof_code repeat(struct attempt *attempt)
     session_reset(call->session);
     TRY(session_begin(call->session, call->err));
     TRY(queue_record_read(attempt));
+    TRY(queue_state(call));
     if (write->recheck != NULL && write->look != NULL) {
         TRY(write->look(call, write->context));
     }
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, NULL, call->err)); /* begin */
     TRY(session_next(call->session, &record, call->err));
+    TRY(take_state(call));
     TRY(check_record(attempt, record));
     if (write->recheck != NULL) {
         TRY(write->recheck(call, write->context));
@@ -207,14 +228,18 @@ static cof_code first_pipeline(struct attempt *attempt)
     AUTO(rows_cleanup) struct rows *record = NULL;
     TRY(session_begin(call->session, call->err));
     TRY(queue_record(attempt));
+    TRY(queue_state(call));
     if (write->look != NULL) {
         TRY(write->look(call, write->context));
     }
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, NULL, call->err)); /* begin */
     TRY(session_next(call->session, &record, call->err));
-    /* Nothing was inserted: the record is there, of a transaction that was committed. */
-    return rows_affected(record) == 0 ? repeat(attempt) : write->decide(call, write->context);
+    if (rows_affected(record) == 0) {
+        return repeat(attempt); /* the record is there, of a transaction that was committed */
+    }
+    TRY(take_state(call));
+    return write->decide(call, write->context);
 }
 
 static cof_code queue_second(struct attempt *attempt, struct cof_slice packed)
@@ -274,6 +299,7 @@ static cof_code run_once(struct attempt *attempt)
     attempt->write->nothing = false;
     attempt->write->object_count = 0;
     TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
+    TRY(attempt->call->state_due ? workspace_state_load_keys(attempt->call) : COF_OK);
     TRY(first_pipeline(attempt));
     return attempt->replay || attempt->write->nothing ? COF_OK : second_pipeline(attempt);
 }
@@ -417,5 +443,7 @@ cof_code write_run(struct call *call, struct write *write)
 {
     struct attempt attempt = {.call = call, .write = write};
     TRY(crypto_sha256(call->payload, attempt.payload_hash, call->err));
-    return run_attempts(&attempt);
+    TRY(run_attempts(&attempt));
+    call->state_due = false;
+    return COF_OK;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The chain over the records of writes: who changes, cuts or exchanges them in the database is found out."""
 
+import contextlib
 import json
 import os
 import random
@@ -54,6 +55,19 @@ class WriteChain(context.ServerTest):
                 token=self.dev.admin)
             self.assertEqual(answer.code, 0, answer)
 
+    @contextlib.contextmanager
+    def other_chains(self, name):
+        """Another server, which chains, for the one that did so is frozen: its place is free when its lease is over."""
+        process = self.dev.server.process
+        process.send_signal(signal.SIGSTOP)
+        other = self.dev.more(name)
+        try:
+            yield other
+        finally:
+            process.send_signal(signal.SIGCONT)
+            other.stop()
+            self.dev.extra.remove(other)
+
     def damage(self, *statements):
         """What is told of a database that was changed so; it is as it was afterwards."""
         names = ("change", "write_chain", "workspace_revision")
@@ -80,6 +94,21 @@ class WriteChain(context.ServerTest):
         covered = int(self.sql("select sum(revision - first_revision + 1) from write_chain"))
         self.assertEqual(covered, writes)
 
+    def test_one_server_chains_for_all_until_it_stands_still(self):
+        self.chained()
+        second = self.dev.more("bystander")
+        with self.dev.connect(second.address) as connection:
+            self.write(5, connection)
+        self.chained()
+        second.stop()
+        self.dev.extra.remove(second)
+        self.assertNotIn("write_chain", self.audit("export", state=self.dev.directory / "bystander.state").stdout)
+        with self.other_chains("heir") as heir, self.dev.connect(heir.address) as connection:
+            self.write(5, connection)
+            self.chained()
+        self.write(5)
+        self.chained()
+
     def test_links_of_two_servers_make_one_chain(self):
         second = self.dev.more("second")
         with self.dev.connect(second.address) as connection:
@@ -90,6 +119,8 @@ class WriteChain(context.ServerTest):
             for thread in threads:
                 thread.join()
             self.chained()
+        second.stop()
+        self.dev.extra.remove(second)
 
     def test_chain_goes_on_after_servers_and_database_were_killed(self):
         victim = self.dev.more("victim")
@@ -106,11 +137,9 @@ class WriteChain(context.ServerTest):
     def test_writes_made_while_nobody_chained_are_chained_by_the_next_server(self):
         self.chained()
         self.sql("delete from write_chain")
-        replacement = self.dev.more("replacement")
-        wait_for(lambda: int(self.sql("select coalesce(sum(revision - first_revision + 1), 0) from write_chain")) ==
-                 int(self.sql("select count(*) from change")), "all writes are chained anew")
-        replacement.stop()
-        self.dev.extra.remove(replacement)
+        with self.other_chains("replacement"):
+            wait_for(lambda: int(self.sql("select coalesce(sum(revision - first_revision + 1), 0) from write_chain")) ==
+                     int(self.sql("select count(*) from change")), "all writes are chained anew")
         self.assertEqual(self.audit("verify", "--writes", state=self.dev.directory / "replacement.state").returncode, 0)
         # The first server's own log still has the ends of the chain that is gone.
         self.assertIn("the server's log has", self.audit("verify", "--writes").stderr)
@@ -130,17 +159,15 @@ class WriteChain(context.ServerTest):
         self.sql("create table kept_key as table workspace_key; create table kept_chain as table write_chain")
         self.sql("delete from write_chain; update workspace_key set"
                  f" wrapped = set_byte(wrapped, 40, get_byte(wrapped, 40) # 1) where {mine}")
-        hurt = self.dev.more("hurt")
         try:
-            wait_for(lambda: int(self.sql(f"select count(*) from write_chain where not {mine}")) > 0, "others are chained")
-            wait_for(lambda: "cannot be chained" in hurt.log.read_text(), "it is told which one is not")
-            self.assertIn(self.dev.workspace, hurt.log.read_text())
-            self.assertEqual(self.sql(f"select count(*) from write_chain where {mine}"), "0")
-            run = self.audit("verify", "--writes", state=self.dev.directory / "hurt.state")
-            self.assertEqual(run.returncode, 0, run.stderr)
+            with self.other_chains("hurt") as hurt:
+                wait_for(lambda: int(self.sql(f"select count(*) from write_chain where not {mine}")) > 0, "others are chained")
+                wait_for(lambda: "cannot be chained" in hurt.log.read_text(), "it is told which one is not")
+                self.assertIn(self.dev.workspace, hurt.log.read_text())
+                self.assertEqual(self.sql(f"select count(*) from write_chain where {mine}"), "0")
+                run = self.audit("verify", "--writes", state=self.dev.directory / "hurt.state")
+                self.assertEqual(run.returncode, 0, run.stderr)
         finally:
-            hurt.stop()
-            self.dev.extra.remove(hurt)
             self.sql("; ".join(f"truncate {name}; insert into {name} table {kept}; drop table {kept}" for name, kept in
                                (("workspace_key", "kept_key"), ("write_chain", "kept_chain"))))
 

@@ -39,6 +39,7 @@ ACROSS = {
     "DIRECTORY_FORGET": ({"workspace_directory"}, "a purged workspace's name is forgotten, its UUID is not"),
     "SNAPSHOT": (set(), "which transactions are not over"),
     "CHANGE_SINCE": ({"change"}, "which workspaces reached which revision since the last look; no content of a change"),
+    "CHAIN_LEAD": (set(), "one server chains at a time"),
     "CHAIN_BEHIND": ({"workspace_revision", "write_chain"}, "which workspaces have writes that are in no link; no content of one"),
     "REVISION_LIST": ({"workspace_revision"}, "an operator checks the records of all workspaces' writes"),
     "REQUEST_PURGE": ({"request"}, "records that are too old to be repeated go"),

@@ -75,6 +75,8 @@ uint32_t cof_uuid_hash(const struct cof_uuid *uuid, uint64_t key)
     uint64_t mixed = (parts[0] ^ key) * 0x9E3779B97F4A7C15U;
     mixed ^= mixed >> 29;
     mixed = (mixed ^ parts[1]) * 0xBF58476D1CE4E5B9U;
+    /* Once more, so that every bit of the result depends on every byte: tables use the low ones. */
+    mixed = (mixed ^ (mixed >> 29)) * 0x94D049BB133111EBU;
     return (uint32_t) (mixed >> 32);
 }
 

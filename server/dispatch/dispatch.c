@@ -3,18 +3,23 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "common/secret.h"
 #include "common/wire.h"
+#include "server/dispatch/fair.h"
 #include "server/dispatch/ticket.h"
 
 enum {
     INLINE_TICKETS = 64, /* beyond those of the queue and the workers */
-    BATCH_MAX = 16,
+    BATCH_MAX = FAIR_BATCH,
+    BATCH_COST = 64, /* see fair_cost; one call alone may cost more */
     BUSY_RETRY_MS = 50,
-    IDLE_US = 1000000, /* after which a worker looks whether the database is still there */
+    BUSY_RETRY_MOST_MS = 1000,
+    STANDING_US = 100000, /* a queue that was not empty for so long is more than a burst */
+    IDLE_US = 1000000,    /* after which a worker looks whether the database is still there */
     WAITING_RETRY_MS = 500,
 };
 
@@ -26,13 +31,9 @@ struct dispatch {
     struct ticket *tickets;
     uint32_t ticket_count;
     struct ticket *free;
-    struct ticket *first; /* of the queue */
-    struct ticket **last;
-    uint32_t queued;
+    struct fair *fair;      /* the queue: new calls, and those that were parked and go on */
+    int64_t standing_since; /* since when the queue was never empty */
     struct parking *parking;
-    struct parked *resumed; /* calls that were parked and go on, the oldest first */
-    struct parked **last_resumed;
-    bool resumed_next; /* who comes first in the next batch */
     uint32_t in_flight;
     bool waking; /* a worker was told and has not come yet */
     bool stopping;
@@ -164,7 +165,7 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
     ticket->next = dispatch->free;
     dispatch->free = ticket;
     dispatch->in_flight -= answered ? 1 : 0;
-    if (dispatch->resumed != NULL) {
+    if (fair_resumed(dispatch->fair) > 0) {
         wake(dispatch);
     }
     (void) pthread_mutex_unlock(&dispatch->lock);
@@ -175,9 +176,15 @@ void ticket_free(struct dispatch *dispatch, struct ticket *ticket)
 /* Adds calls to those that go on. The lock is held. */
 static void append_resumed(struct dispatch *dispatch, struct parked *calls)
 {
-    *dispatch->last_resumed = calls;
-    while (*dispatch->last_resumed != NULL) {
-        dispatch->last_resumed = &(*dispatch->last_resumed)->next;
+    struct fair_item *evicted = NULL;
+    while (calls != NULL) {
+        struct parked *next = calls->next;
+        const struct fair_key key = {.workspace = calls->wait.workspace};
+        calls->item.cost = 1;
+        calls->item.resumed = true;
+        const fair_outcome outcome = fair_add(dispatch->fair, &calls->item, &key, &evicted);
+        assert(outcome == FAIR_TAKEN && evicted == NULL);
+        calls = next;
     }
 }
 
@@ -372,89 +379,121 @@ void ticket_run(struct dispatch *dispatch, struct ticket *ticket)
 
 /* --- The queue ------------------------------------------------------------------------------------------------ */
 
-static bool enqueue(struct dispatch *dispatch, struct ticket *ticket)
+static struct ticket *ticket_of(struct fair_item *item)
 {
-    bool taken = false;
-    (void) pthread_mutex_lock(&dispatch->lock);
-    if (dispatch->queued < dispatch->options.queue && !dispatch->stopping) {
-        ticket_set_state(ticket, TICKET_QUEUED);
-        *dispatch->last = ticket;
-        dispatch->last = &ticket->next;
-        dispatch->queued++;
-        taken = true;
-        wake(dispatch);
-    }
-    (void) pthread_mutex_unlock(&dispatch->lock);
-    return taken;
+    return (struct ticket *) (void *) ((uint8_t *) item - offsetof(struct ticket, item));
 }
 
-static struct ticket *pop(struct dispatch *dispatch)
+static struct parked *parked_of(struct fair_item *item)
 {
-    struct ticket *ticket = dispatch->first;
-    dispatch->first = ticket->next;
-    if (dispatch->first == NULL) {
-        dispatch->last = &dispatch->first;
+    return (struct parked *) (void *) ((uint8_t *) item - offsetof(struct parked, item));
+}
+
+/* Milliseconds after which somebody who is refused may come again: the later, the longer there has been too much. */
+static uint32_t busy_retry_ms(const struct dispatch *dispatch, int64_t now_us)
+{
+    const int64_t standing_ms = fair_queued(dispatch->fair) > 0 ? (now_us - dispatch->standing_since) / 1000 : 0;
+    const int64_t advice = BUSY_RETRY_MS + (standing_ms > 0 ? standing_ms / 4 : 0);
+    return advice > BUSY_RETRY_MOST_MS ? BUSY_RETRY_MOST_MS : (uint32_t) advice;
+}
+
+static void refuse_busy(struct ticket *ticket, cof_reason reason, uint32_t retry_ms)
+{
+    const char *what = reason == COF_REASON_TOO_MANY_IN_FLIGHT
+                           ? "the server has too much to do, and this workspace has its share of it"
+                           : cof_reason_meaning(reason);
+    cof_ignore(cof_fail(&ticket->err, reason, "%s; %s", what, cof_reason_next_step(reason)));
+    cof_ignore(cof_error_retry_after(&ticket->err, retry_ms));
+}
+
+static fair_outcome enqueue_locked(struct dispatch *dispatch, struct ticket *ticket, const struct fair_key *key,
+                                   struct ticket **ret_evicted)
+{
+    struct fair_item *evicted = NULL;
+    if (dispatch->stopping) {
+        return FAIR_FULL;
     }
-    dispatch->queued--;
-    ticket->next = NULL;
-    ticket_set_state(ticket, TICKET_RUNNING);
-    return ticket;
+    if (fair_queued(dispatch->fair) == 0) {
+        dispatch->standing_since = ticket->call.received_us;
+    }
+    const fair_outcome outcome = fair_add(dispatch->fair, &ticket->item, key, &evicted);
+    if (outcome == FAIR_TAKEN) {
+        ticket_set_state(ticket, TICKET_QUEUED);
+        wake(dispatch);
+    }
+    *ret_evicted = evicted == NULL ? NULL : ticket_of(evicted);
+    return outcome;
+}
+
+static void answer_refused(struct dispatch *dispatch, struct ticket *ticket, cof_reason reason, uint32_t retry_ms)
+{
+    refuse_busy(ticket, reason, retry_ms);
+    answer_error(dispatch, ticket);
+    ticket_free(dispatch, ticket);
+}
+
+static void enqueue(struct dispatch *dispatch, struct ticket *ticket)
+{
+    const struct fair_key key = fair_key_of(dispatch, ticket);
+    struct ticket *evicted = NULL;
+    ticket->item.cost = fair_cost(ticket);
+    ticket->item.resumed = false;
+    (void) pthread_mutex_lock(&dispatch->lock);
+    const fair_outcome outcome = enqueue_locked(dispatch, ticket, &key, &evicted);
+    const uint32_t retry_ms = busy_retry_ms(dispatch, ticket->call.received_us);
+    (void) pthread_mutex_unlock(&dispatch->lock);
+    if (evicted != NULL) {
+        ticket_set_state(evicted, TICKET_RUNNING);
+        answer_refused(dispatch, evicted, COF_REASON_TOO_MANY_IN_FLIGHT, retry_ms);
+    }
+    if (outcome != FAIR_TAKEN) {
+        answer_refused(dispatch, ticket,
+                       outcome == FAIR_FULL ? COF_REASON_SERVER_BUSY : COF_REASON_TOO_MANY_IN_FLIGHT, retry_ms);
+    }
+}
+
+/*
+ * Whether something can be taken. A call that goes on needs a ticket; if none is free, then all are with calls that run
+ * or are being admitted, and the next one that is given back wakes a worker.
+ */
+static bool has_work(const struct dispatch *dispatch)
+{
+    const struct fair_item *item = fair_next(dispatch->fair);
+    return item != NULL && (!item->resumed || dispatch->free != NULL);
 }
 
 /* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. */
-static size_t take_queued(struct dispatch *dispatch, struct ticket **tickets, size_t max)
+static bool belongs_into(const struct batch *batch, struct fair_item *item)
 {
-    size_t count = 0;
-    while (dispatch->first != NULL && count < max) {
-        const bool write = dispatch->first->method->class == METHOD_WRITE;
-        if (write && count > 0) {
-            break;
-        }
-        tickets[count++] = pop(dispatch);
-        if (write) {
-            break;
-        }
+    if (batch->count == 0) {
+        return true;
     }
-    return count;
+    const bool write = !item->resumed && ticket_of(item)->method->class == METHOD_WRITE;
+    return !write && batch->count < BATCH_MAX && batch->share.cost + item->cost <= BATCH_COST;
 }
 
-/* A call that goes on needs a ticket; if none is free the next one that is given back wakes a worker. */
-static bool can_resume(const struct dispatch *dispatch)
+static struct ticket *take_one(struct dispatch *dispatch, struct batch *batch)
 {
-    return dispatch->resumed != NULL && dispatch->free != NULL;
+    struct fair_item *item = fair_take(dispatch->fair, &batch->share);
+    if (!item->resumed) {
+        ticket_set_state(ticket_of(item), TICKET_RUNNING);
+        return ticket_of(item);
+    }
+    struct ticket *ticket = dispatch->free;
+    dispatch->free = ticket->next;
+    ticket->parked = parked_of(item);
+    return ticket;
 }
 
-static size_t take_resumed(struct dispatch *dispatch, struct ticket **tickets, size_t max)
+static void take_batch(struct dispatch *dispatch, struct batch *batch)
 {
-    size_t count = 0;
-    while (can_resume(dispatch) && count < max) {
-        struct ticket *ticket = dispatch->free;
-        dispatch->free = ticket->next;
-        ticket->parked = dispatch->resumed;
-        dispatch->resumed = ticket->parked->next;
-        tickets[count++] = ticket;
+    bool write = false;
+    while (!write && has_work(dispatch) && belongs_into(batch, fair_next(dispatch->fair))) {
+        struct ticket *ticket = take_one(dispatch, batch);
+        write = ticket->parked == NULL && ticket->method->class == METHOD_WRITE;
+        batch->tickets[batch->count++] = ticket;
     }
-    if (dispatch->resumed == NULL) {
-        dispatch->last_resumed = &dispatch->resumed;
-    }
-    return count;
-}
-
-/* New calls and those that go on take turns, so that a thousand that were woken at once keep nobody waiting. */
-static size_t take_batch(struct dispatch *dispatch, struct ticket **tickets, size_t max)
-{
-    dispatch->resumed_next = !dispatch->resumed_next;
-    if (dispatch->resumed_next) {
-        const size_t count = take_resumed(dispatch, tickets, max);
-        return count > 0 ? count : take_queued(dispatch, tickets, max);
-    }
-    const size_t count = take_queued(dispatch, tickets, max);
-    return count > 0 ? count : take_resumed(dispatch, tickets, max);
-}
-
-static bool has_work(const struct dispatch *dispatch)
-{
-    return dispatch->first != NULL || can_resume(dispatch);
+    fair_close(dispatch->fair, &batch->share);
 }
 
 static int64_t now_us(const struct dispatch *dispatch)
@@ -492,34 +531,54 @@ static void wait_for_calls(struct dispatch *dispatch)
     dispatch->waking = false;
 }
 
-/* A worker leaves to the others what they could start now. */
-size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop)
+/*
+ * Under a standing queue calls would be begun when most of their time is over, and be late all the same. One that has
+ * waited for a quarter of its time is told to come again instead, while it still can.
+ */
+static void shed_stale(struct dispatch *dispatch, const struct batch *batch)
 {
+    const int64_t now = now_us(dispatch);
+    if (now - dispatch->standing_since < STANDING_US) {
+        return;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        struct ticket *ticket = batch->tickets[i];
+        const int64_t time = ticket->call.deadline_us - ticket->call.received_us;
+        if (ticket->parked == NULL && now - ticket->call.received_us > time / 4) {
+            refuse_busy(ticket, COF_REASON_SERVER_BUSY, busy_retry_ms(dispatch, now));
+        }
+    }
+}
+
+static void resume_batch(struct dispatch *dispatch, const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->tickets[i]->parked != NULL) {
+            resume(dispatch, batch->tickets[i]);
+            ticket_set_state(batch->tickets[i], TICKET_RUNNING);
+        }
+    }
+}
+
+/* A worker leaves to the others what they could start now. */
+bool dispatch_take(struct dispatch *dispatch, struct batch *batch)
+{
+    batch->count = 0;
     (void) pthread_mutex_lock(&dispatch->lock);
+    fair_done(dispatch->fair, &batch->share);
     wait_for_calls(dispatch);
-    const size_t count = take_batch(dispatch, tickets, max);
+    take_batch(dispatch, batch);
+    shed_stale(dispatch, batch);
     if (has_work(dispatch)) {
         wake(dispatch);
     }
-    *ret_stop = count == 0 && dispatch->stopping;
+    const bool stop = batch->count == 0 && dispatch->stopping;
     (void) pthread_mutex_unlock(&dispatch->lock);
-    for (size_t i = 0; i < count; i++) {
-        if (tickets[i]->parked != NULL) {
-            resume(dispatch, tickets[i]);
-            ticket_set_state(tickets[i], TICKET_RUNNING);
-        }
-    }
-    return count;
+    resume_batch(dispatch, batch);
+    return !stop;
 }
 
 /* --- From and to transport ------------------------------------------------------------------------------------ */
-
-static void busy(struct ticket *ticket)
-{
-    cof_ignore(cof_fail(&ticket->err, COF_REASON_SERVER_BUSY, "%s; %s", cof_reason_meaning(COF_REASON_SERVER_BUSY),
-                        cof_reason_next_step(COF_REASON_SERVER_BUSY)));
-    cof_ignore(cof_error_retry_after(&ticket->err, BUSY_RETRY_MS));
-}
 
 static void run_inline(struct dispatch *dispatch, struct ticket *ticket)
 {
@@ -544,10 +603,8 @@ void dispatch_submit(struct exchange *exchange, void *context)
         run_inline(dispatch, ticket);
     } else if (ticket_answer_from_memory(dispatch, ticket)) {
         ticket_free(dispatch, ticket);
-    } else if (!enqueue(dispatch, ticket)) {
-        busy(ticket);
-        answer_error(dispatch, ticket);
-        ticket_free(dispatch, ticket);
+    } else {
+        enqueue(dispatch, ticket);
     }
 }
 
@@ -613,9 +670,10 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
         .watches_per_workspace = options->service->limits.watches_per_workspace,
         .bytes = options->max_parked_bytes,
     });
+    dispatch->fair = fair_new(&(struct fair_options){options->queue, options->workers});
     dispatch->workers = calloc(options->workers, sizeof *dispatch->workers);
     if (dispatch->tickets == NULL || dispatch->token_limit == NULL || dispatch->parking == NULL ||
-        dispatch->workers == NULL) {
+        dispatch->fair == NULL || dispatch->workers == NULL) {
         return cof_arena_exhausted(err);
     }
     for (uint32_t i = 0; i < dispatch->ticket_count; i++) {
@@ -654,8 +712,6 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     }
     assert(options->service->audit != NULL);
     dispatch->options = *options;
-    dispatch->last = &dispatch->first;
-    dispatch->last_resumed = &dispatch->resumed;
     init_locks(dispatch);
     method_table_start();
     cof_code code = make_tickets(dispatch, err);
@@ -712,6 +768,7 @@ void dispatch_free(struct dispatch *dispatch)
     (void) pthread_mutex_destroy(&dispatch->lock);
     token_limit_free(dispatch->token_limit);
     parking_free(dispatch->parking);
+    fair_free(dispatch->fair);
     free(dispatch->workers);
     free(dispatch->tickets);
     free(dispatch);

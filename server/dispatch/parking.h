@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 #include "server/dispatch/exchange.h"
+#include "server/dispatch/fair.h"
 #include "server/service/call.h"
 
 /*
@@ -37,6 +38,7 @@ struct parked {
     struct call_wait wait;
     /* Once it is given out: the next in the order in which they were parked. Then it is the caller's. */
     struct parked *next;
+    struct fair_item item; /* of the queue that it goes on from */
 };
 
 typedef enum parking_outcome {

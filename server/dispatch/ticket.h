@@ -4,6 +4,7 @@
 #include "common/token.h"
 #include "server/audit/audit.h"
 #include "server/dispatch/dispatch.h"
+#include "server/dispatch/fair.h"
 #include "server/dispatch/method.h"
 #include "server/dispatch/parking.h"
 #include "server/service/caller.h"
@@ -25,7 +26,8 @@ typedef enum ticket_state {
 } ticket_state;
 
 struct ticket {
-    struct ticket *next; /* in the free list or the queue */
+    struct ticket *next;   /* in the free list */
+    struct fair_item item; /* in the queue */
     ticket_state state;
     struct exchange *exchange;
     struct parked *parked; /* the call as it was parked, until the worker has taken over its exchange */
@@ -45,7 +47,6 @@ struct ticket {
     struct ticket *token_from;    /* whose read of the token is this one's too; itself: its own */
     struct ticket *prefetch_from; /* the same of the secrets; NULL: they were not read */
     struct caller_source source;
-    int64_t queue_us;
     /* While the answer is kept. */
     struct audit_waiter waiter;
     struct dispatch *dispatch;
@@ -97,9 +98,20 @@ bool ticket_run_without_database(struct dispatch *dispatch, struct ticket *ticke
 /* Gives the ticket back, now or when the answer that it keeps has left; its exchange is over, or belongs to parking. */
 void ticket_free(struct dispatch *dispatch, struct ticket *ticket);
 void ticket_set_state(struct ticket *ticket, ticket_state state);
-/* The next calls for one worker, at most `max`; waits. 0: nothing came for a while, or the worker must stop. */
-size_t dispatch_take(struct dispatch *dispatch, struct ticket **tickets, size_t max, bool *ret_stop);
+/* The calls that a worker has at once. */
+struct batch {
+    struct ticket *tickets[FAIR_BATCH];
+    size_t count;
+    struct fair_batch share;
+};
+/* The next calls for one worker, which has done with those in the batch; waits. None: nothing came for a while. False: the
+ * worker must stop. */
+bool dispatch_take(struct dispatch *dispatch, struct batch *batch);
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
+
+/* fair_key.c: whose share of the queue the call takes, and how much of it. */
+struct fair_key fair_key_of(const struct dispatch *dispatch, const struct ticket *ticket);
+uint32_t fair_cost(const struct ticket *ticket);
 
 /* authenticate.c: finds out from the ticket's source who calls, and whether he may call this method. */
 COF_CODE ticket_authenticate(struct ticket *ticket);

@@ -9,7 +9,9 @@
  * can run as one group (reading.h), and then runs them one by one.
  */
 
-enum { BATCH_MAX = READING_CALLS_MAX, PING_TIME_US = 2000000 };
+enum { PING_TIME_US = 2000000 };
+
+_Static_assert((int) FAIR_BATCH <= (int) READING_CALLS_MAX, "a batch is read at once");
 
 struct worker {
     struct dispatch *dispatch;
@@ -122,14 +124,12 @@ static void check_database(struct worker *worker)
 static void *work(void *context)
 {
     struct worker *worker = context;
-    struct ticket *tickets[BATCH_MAX];
-    bool stop = false;
+    struct batch batch = {.count = 0};
     check_database(worker);
-    while (!stop) {
-        const size_t count = dispatch_take(worker->dispatch, tickets, BATCH_MAX, &stop);
-        if (count > 0) {
-            run_batch(worker, tickets, count);
-        } else if (!stop) {
+    while (dispatch_take(worker->dispatch, &batch)) {
+        if (batch.count > 0) {
+            run_batch(worker, batch.tickets, batch.count);
+        } else {
             check_database(worker);
         }
     }

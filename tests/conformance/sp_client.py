@@ -392,10 +392,19 @@ class Connection:
         self.socket.sendall((b"\1" if self.ipc else b"") + struct.pack(">Q", len(message)) + message)
         return self.last
 
+    def _await_message(self):
+        message = self.web.receive() if self.web else self._receive_framed()
+        number = struct.unpack(">I", message[:4])[0] & 0x7FFFFFFF
+        self.waiting[number] = message[4:]
+        return number
+
+    def arrivals(self, count):
+        """Waits for so many answers; their numbers in the order in which they come. They are still to be received."""
+        return [self._await_message() for _ in range(count)]
+
     def receive_message(self, number):
         while number not in self.waiting:
-            message = self.web.receive() if self.web else self._receive_framed()
-            self.waiting[struct.unpack(">I", message[:4])[0] & 0x7FFFFFFF] = message[4:]
+            self._await_message()
         return self.waiting.pop(number)
 
     def _receive_framed(self):

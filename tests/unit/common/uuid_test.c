@@ -104,7 +104,26 @@ static void monotonic_clock_never_goes_back(void)
     CHECK(cof_clock_wall(&cof_system_clock) > 1577836800000000);
 }
 
-TEST_MAIN(TEST(random_uuids_are_version_4_and_differ),
+/* A peer may choose UUIDs that differ in one byte only; tables take the low bits. */
+static void hashes_of_uuids_that_differ_in_one_byte_spread_over_low_bits(void)
+{
+    uint64_t random = test_seed();
+    for (unsigned at = 0; at < 16; at++) {
+        const uint64_t key = test_random(&random);
+        unsigned counts[16] = {0};
+        for (unsigned value = 0; value < 256; value++) {
+            struct cof_uuid uuid = {{7}};
+            uuid.bytes[at] = (uint8_t) value;
+            counts[cof_uuid_hash(&uuid, key) % 16]++;
+        }
+        for (unsigned i = 0; i < 16; i++) {
+            CHECK(counts[i] < 64); /* of 256 in 16 places */
+        }
+    }
+}
+
+TEST_MAIN(TEST(hashes_of_uuids_that_differ_in_one_byte_spread_over_low_bits),
+          TEST(random_uuids_are_version_4_and_differ),
           TEST(time_uuid_is_version_7_and_carries_the_clocks_milliseconds), TEST(published_version_7_uuid_is_read),
           TEST(later_time_uuids_sort_behind_earlier_ones), TEST(text_comes_back_as_the_same_uuid),
           TEST(zero_uuid_has_its_text), TEST(only_the_lower_case_form_is_read),

@@ -162,6 +162,18 @@ struct cli_report {
 /* Prints it, and returns its code. */
 cli_exit cli_report(const struct cli_report *report);
 
+/* From now on failures are not printed but kept, the last one, for who looks for faults; `false` ends that. */
+void cli_catch(bool on);
+
+enum { CLI_CAUGHT_TEXT = 1024 };
+
+struct cli_caught {
+    char message[CLI_CAUGHT_TEXT];
+    char hint[CLI_CAUGHT_TEXT];
+};
+
+const struct cli_caught *cli_caught(void);
+
 /* Prints a failure of a call and returns its exit code. */
 cli_exit cli_fail(const coffer_error *error);
 
@@ -239,6 +251,12 @@ struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers, size_t columns);
 void cli_table_add(struct cli_table *table, const char *text); /* the next cell; copies */
 void cli_table_print(struct cli_table *table);                 /* and frees */
+
+/*
+ * Rows of few words and at last a next step, which may be missing, as lists for people: cells are not cut but broken, and the
+ * next step stands on a line of its own. Elsewhere than on a terminal the same as cli_table_print. Frees.
+ */
+void cli_table_print_list(struct cli_table *table);
 
 /* The same as {"name": [{...}]}, the members named by the headers, and frees. */
 void cli_table_print_json(struct cli_table *table, const char *name);

@@ -66,9 +66,9 @@ bool command_takes(const struct command *command, size_t option)
 
 bool command_is_local(const struct command *command)
 {
-    static cli_command *const local[] = {
-        cmd_help,       cmd_version,    cmd_completion,   cmd_login,           cmd_logout,
-        cmd_config_set, cmd_config_use, cmd_config_unset, cmd_config_profiles, cmd_config_path};
+    static cli_command *const local[] = {cmd_help,         cmd_version,         cmd_completion, cmd_doctor,
+                                         cmd_login,        cmd_logout,          cmd_config_set, cmd_config_use,
+                                         cmd_config_unset, cmd_config_profiles, cmd_config_path};
     for (size_t i = 0; i < COF_COUNT(local); i++) {
         if (command->run == local[i]) {
             return true;

@@ -210,6 +210,11 @@ cli_exit profile_apply(struct cli *cli)
     return code;
 }
 
+const char *profile_file(void)
+{
+    return profile.file.path;
+}
+
 bool profile_has_default(void)
 {
     return profile.first != NULL;

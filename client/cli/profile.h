@@ -34,6 +34,9 @@ struct profile_value profile_value(setting which);
 /* Name of the profile in use, or that would be; NULL if none is named. `ret_found`: whether there is such a section. */
 const char *profile_name(bool *ret_found);
 
+/* Where the profiles are; "" where there is no place for them. */
+const char *profile_file(void);
+
 /* Whether the file says which profile is used where none is named. */
 bool profile_has_default(void);
 

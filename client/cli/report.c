@@ -9,7 +9,21 @@
 static struct {
     bool json;
     bool quiet;
+    bool catching;
 } how;
+
+static struct cli_caught caught;
+
+void cli_catch(bool on)
+{
+    how.catching = on;
+    caught = (struct cli_caught){.message = ""};
+}
+
+const struct cli_caught *cli_caught(void)
+{
+    return &caught;
+}
 
 void cli_report_as(bool json, bool quiet)
 {
@@ -93,6 +107,11 @@ static void print_json(const struct cli_report *report)
 
 cli_exit cli_report(const struct cli_report *report)
 {
+    if (how.catching) {
+        (void) snprintf(caught.message, sizeof caught.message, "%s", report->message);
+        (void) snprintf(caught.hint, sizeof caught.hint, "%s", report->hint == NULL ? "" : report->hint);
+        return report->code;
+    }
     if (how.json) {
         print_json(report);
         return report->code;

@@ -14,6 +14,7 @@
 enum {
     GAP = 2,
     NARROWEST = 8,
+    BROKEN_LEAST = 24,
     TIME_BUFFERS = 4,
     TIME_SIZE = 40,
     MINUTE = 60,
@@ -219,6 +220,61 @@ void cli_table_print(struct cli_table *table)
     if (table != NULL) {
         print_rows(table);
     }
+    cli_table_free(table);
+}
+
+/* A text behind what stands on the line already, broken at blanks; its further lines begin at `indent`. */
+static void print_broken(const char *text, size_t indent)
+{
+    const size_t known = cli_terminal_columns();
+    const size_t room = known > indent + BROKEN_LEAST ? known : indent + BROKEN_LEAST;
+    size_t column = indent;
+    while (*text != '\0') {
+        const size_t length = strcspn(text, " ");
+        if (column > indent && known > 0 && column + 1 + length > room) {
+            printf("\n%*s", (int) indent, "");
+            column = indent;
+        }
+        printf("%s%.*s", column > indent ? " " : "", (int) length, text);
+        column += length + (column > indent);
+        text += length + (text[length] == ' ');
+    }
+    (void) putchar('\n');
+}
+
+static void print_list_row(const struct cli_table *table, const size_t *widths, size_t first)
+{
+    size_t indent = 0;
+    for (size_t column = 0; column + 2 < table->columns; column++) {
+        const char *cell = cell_at(table, first + column);
+        printf("%s%*s", cell, (int) (widths[column] - length_of(cell) + GAP), "");
+        indent += widths[column] + GAP;
+    }
+    print_broken(cell_at(table, first + table->columns - 2), indent);
+    const char *next = cell_at(table, first + table->columns - 1);
+    if (strcmp(next, "-") != 0) {
+        printf("%*sdo: ", (int) indent, "");
+        print_broken(next, indent + strlen("do: "));
+    }
+}
+
+void cli_table_print_list(struct cli_table *table)
+{
+    size_t *widths = always || cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
+    if (widths == NULL) {
+        cli_table_print(table);
+        return;
+    }
+    for (size_t i = 0; i < table->columns; i++) {
+        for (size_t at = table->columns + i; at < table->count; at += table->columns) {
+            const size_t length = length_of(cell_at(table, at));
+            widths[i] = length > widths[i] ? length : widths[i];
+        }
+    }
+    for (size_t first = table->columns; first + table->columns <= table->count; first += table->columns) {
+        print_list_row(table, widths, first);
+    }
+    free(widths);
     cli_table_free(table);
 }
 

@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
 """What people do with `coffer` before they work with it: they log in, set things up, ask what is wrong, and look around."""
 
+import contextlib
 import json
-import os
 import pathlib
-import subprocess
+import re
+import socket
+import ssl
+import struct
 import sys
+import threading
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
+import certificates  # noqa: E402
 import cli  # noqa: E402
-from cli import (CONFLICT, NOT_FOUND, NOT_LOGGED_IN, OK, UNAVAILABLE, USAGE, CliTest)  # noqa: E402
+import sp_client  # noqa: E402
+from cli import (DENIED, ERROR, NOT_FOUND, NOT_LOGGED_IN, OK, UNAVAILABLE, USAGE, CliTest)  # noqa: E402
+from cofferd import Relay, wait_for  # noqa: E402
 
 
 class PeopleTest(CliTest):
@@ -185,6 +192,220 @@ class Config(PeopleTest):
         rows = json.loads(self.works("config", "-o", "json"))["settings"]
         self.assertEqual(rows[1], {"setting": "addr", "value": self.dev.ipc, "from": f"profile default in {self.config}"})
         self.assertEqual(json.loads(self.works("config", "get", "addr", "-o", "json"))["addr"][0]["value"], self.dev.ipc)
+
+
+class Listener:
+    """Something that listens on a port and is no server of Coffer."""
+
+    def __init__(self, serve):
+        self.listener, self.serve = socket.create_server(("127.0.0.1", 0)), serve
+        self.port = self.listener.getsockname()[1]
+        self.tcp = f"tcp://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._one, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _one(self, peer):
+        with contextlib.suppress(OSError), peer:
+            self.serve(peer)
+
+
+def http(peer):
+    peer.recv(100)
+    peer.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def silence(peer):
+    while peer.recv(100):
+        pass
+
+
+def other_server(address, **changes):
+    """Stands between a client and the server, and answers GetServerInfo with something else in it."""
+    def serve(peer):
+        peer.sendall(b"\0SP\0\0\x31\0\0")
+        stream = peer.makefile("rb")
+        stream.read(8)
+        with sp_client.Connection(address) as server:
+            while len(length := stream.read(8)) == 8:
+                message = stream.read(struct.unpack(">Q", length)[0])
+                reply = server.receive_message(server.send_message(message[4:]))
+                if b"GetServerInfo" in message:
+                    frame = sp_client.decode("coffer.rpc.v1.ResponseFrame", reply)
+                    info = sp_client.decode("coffer.rpc.v1.GetServerInfoResponse", frame["payload"])
+                    frame["payload"] = sp_client.encode("coffer.rpc.v1.GetServerInfoResponse", {**info, **changes})
+                    reply = sp_client.encode("coffer.rpc.v1.ResponseFrame", frame)
+                peer.sendall(struct.pack(">Q", len(reply) + 4) + message[:4] + reply)
+    return serve
+
+
+class Doctor(PeopleTest):
+    """Faults as they happen, each by itself, and what is said of them: the check, the fault, and what to do."""
+
+    def doctor(self, *arguments, **more):
+        """{check: (state, what was found, next step)} and the exit code; of several the first that is not well."""
+        code, out, err = self.coffer("doctor", *arguments, "-o", "json", **more)
+        self.assertNotIn("{", err)
+        checks = {}
+        for row in json.loads(out)["checks"]:
+            if checks.get(row["check"], ("ok",))[0] == "ok":
+                checks[row["check"]] = (row["state"], row["found"], row["nextStep"])
+        return checks, code
+
+    def finds(self, check, says, step, *arguments, state="FAILED", code=None, **more):
+        checks, got = self.doctor(*arguments, **more)
+        self.assertEqual(checks[check][0], state, checks)
+        self.assertIn(says, checks[check][1])
+        self.assertIn(step, checks[check][2])
+        self.assertEqual([name for name, row in checks.items() if row[0] == "FAILED" and name != check], [])
+        if code is not None:
+            self.assertEqual(got, code, checks)
+        self.assertEqual(got == OK, state != "FAILED", checks)
+
+    def arguments(self, address=None, token="admin"):
+        return ["--addr", address or self.dev.ipc, "--token-file", self.dev.directory / f"{token}.token"]
+
+    def account(self, name, *options, **changes):
+        """A token of an account of its own."""
+        self.succeed("sa", "create", name, *options)
+        self.succeed("token", "issue", name, "--out", self.dev.directory / f"{name}.token", *changes.get("token", ()))
+        return self.arguments(token=name)
+
+    def test_nothing_is_wrong(self):
+        self.works("set", "well.K=-", "-e", "default", *self.arguments(), stdin=b"v")
+        self.log_in()
+        checks, code = self.doctor()
+        self.assertEqual((code, {row[0] for row in checks.values()}), (OK, {"ok"}), checks)
+        self.assertEqual(set(checks), {"settings", "token", "address", "connection", "version", "clock", "readiness", "caller",
+                                       "permissions", "workspace", "environment"})
+
+    def test_settings(self):
+        self.finds("token", "there is none", "coffer login", "--addr", self.dev.ipc, code=NOT_LOGGED_IN)
+        checks, code = self.doctor()
+        self.assertEqual((checks["settings"][0], checks["address"][0], code), ("warning", "FAILED", NOT_LOGGED_IN))
+        self.log_in()
+        self.config.chmod(0o666)
+        self.finds("settings", "could be written by others", "chmod 600", code=USAGE)
+        self.config.chmod(0o600)
+        self.finds("settings", "no profile nobody", "coffer config profiles", "--profile", "nobody", code=USAGE)
+        self.finds("address", "no transport that is known", "", *self.arguments("coffer.example.com"), code=USAGE)
+        token = next(self.home.rglob("*.token"))
+        token.chmod(0o644)
+        self.finds("settings", "can be read by others", "chmod 600", code=USAGE)
+        self.finds("token", "can be read by others", "chmod 600", "--token-file", token, state="warning")
+        self.config.write_text("[default]\nadr = x\n")
+        self.finds("settings", "config:2: there is no such setting", "coffer help configuration", code=USAGE)
+
+    def test_token(self):
+        self.finds("token", "both set", "unset one", *self.arguments()[:2], COFFER_TOKEN="x", COFFER_TOKEN_FILE="y", code=USAGE)
+        self.finds("token", "is not there", "coffer login", "--addr", self.dev.ipc, "--token-file", "/nowhere", code=NOT_LOGGED_IN)
+        for text, says in ((b"", "is empty"), (b"password\n", "no token of Coffer"), (self.dev.admin[:-1], "cut"),
+                           (self.dev.admin[:40] + b"x" + self.dev.admin[41:], "mistyped")):
+            path = self.file(text)
+            path.chmod(0o600)
+            self.finds("token", says, "", "--addr", self.dev.ipc, "--token-file", path, code=NOT_LOGGED_IN)
+
+    def test_socket_and_host(self):
+        stale = self.home / "stale.sock"
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(stale))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for address, says, step in (
+                ("ipc:///nowhere/c.sock", "there is no socket", "start cofferd"), (f"ipc://{stale}", "left behind", "start cofferd"),
+                ("ipc:///etc/hostname", "is no socket", "transport.listen"),
+                (f"tcp://127.0.0.1:{port}", "nobody listens", "correct the port"),
+                (f"tls+tcp://localhost:{port}", "nobody listens", "correct the port"),
+                ("tls+tcp://no-such-host.invalid:7443", "is not known", "DNS")):
+            self.finds("address", says, step, *self.arguments(address), code=UNAVAILABLE)
+        checks, code = self.doctor(*self.arguments(f"ipc://{stale},{self.dev.ipc}"))
+        self.assertEqual((checks["connection"][0], code), ("ok", OK), "the second address answers")
+
+    def test_something_else_answers(self):
+        for serve, says in ((http, "speaks HTTP"), (silence, "nothing answers"), (lambda peer: None, "ended at once"),
+                            (lambda peer: peer.sendall(b"220 mail.example ESMTP\r\n"), "no server of Coffer")):
+            with Listener(serve) as listener:
+                self.finds("address", says, "", *self.arguments(listener.tcp), code=UNAVAILABLE)
+        with Listener(other_server(self.dev.ipc, version="9.8.7")) as listener:
+            self.finds("version", "server 9.8.7", "one version", *self.arguments(listener.tcp), state="warning")
+        with Listener(other_server(self.dev.ipc, server_time={"seconds": 1700000000, "nanos": 0})) as listener:
+            self.finds("clock", "s ahead of the server's", "NTP", *self.arguments(listener.tcp), code=ERROR)
+
+    def test_tls(self):
+        authority = certificates.Authority(self.home / "ca")
+        certificate, key = authority.issue("right")
+        server = self.dev.more("doctor-tls", COFFERD_TLS__CERTIFICATE=str(certificate), COFFERD_TLS__KEY=str(key),
+                               COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/doctor-tls.sock,tls+tcp://127.0.0.1:0")
+        port = wait_for(lambda: re.search(r'"address":"tls\+tcp://127\.0\.0\.1:(\d+)"', server.log.read_text()), "listens")[1]
+        address, trusted = f"tls+tcp://127.0.0.1:{port}", ["--cacert", authority.certificate]
+        self.finds("address", "wants TLS", "tls+tcp://", *self.arguments(f"tcp://127.0.0.1:{port}"), code=UNAVAILABLE)
+        self.finds("address", "without TLS", "dial tcp://", *self.arguments(self.dev.tcp.replace("tcp", "tls+tcp")), code=UNAVAILABLE)
+        self.finds("connection", "no CA that is trusted", "cacert", *self.arguments(address))
+        self.finds("connection", "is not for", "tls_server_name", *self.arguments(address), *trusted, "--tls-server-name", "b.example")
+        self.finds("connection", "the server answers", "", *self.arguments(address), *trusted, state="ok")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*authority.issue("old", since=certificates.LONG_AGO, until=certificates.NOT_SO_LONG_AGO))
+        with Listener(lambda peer: context.wrap_socket(peer, server_side=True).recv(1)) as listener:
+            self.finds("connection", "expired", "renew", *self.arguments(listener.tcp.replace("tcp:", "tls+tcp:", 1)), *trusted)
+
+    def test_database_and_shutdown(self):
+        with Relay(self.dev.directory) as relay:
+            server = self.dev.more("doctor-db", COFFERD_DATABASE__CONNINFO=f"host={relay.directory} user=coffer dbname=postgres")
+            relay.cut()
+            wait_for(lambda: self.doctor(*self.arguments(server.address))[0]["readiness"][0] == "FAILED", "it tells of the database")
+            self.finds("readiness", "database is out of reach", "log", *self.arguments(server.address), code=UNAVAILABLE)
+            relay.restore()
+            server.stop()
+
+    def test_caller(self):
+        expired = self.account("doctor-short", "--grant", "resolve", token=["--expires", "1s"])
+        gone = self.account("doctor-gone", "--grant", "resolve")
+        self.succeed("token", "revoke", "--self", token="doctor-gone")
+        self.finds("caller", "revoked", "", *gone, code=NOT_LOGGED_IN)
+        off = self.account("doctor-disabled", "--grant", "resolve")
+        self.succeed("sa", "update", "doctor-disabled", "--disable")
+        self.finds("caller", "disabled", "", *off)
+        far = self.account("doctor-far", "--grant", "resolve", "--network", "10.0.0.0/8")
+        self.finds("caller", "address", "", *far)
+        poor = self.account("doctor-poor", "--grant", "account:read")
+        self.finds("permissions", "neither resolve nor read", "coffer sa update", *poor, state="warning")
+        soon = self.account("doctor-soon", "--grant", "resolve", token=["--expires", "3d"])
+        self.finds("expiry", "expires 20", "coffer token rotate", *soon, state="warning")
+        self.finds("permissions", "account of the system", "token of a workspace", *self.arguments(token="system"), state="warning")
+        self.finds("workspace", "is of the workspace", "leave the workspace out", *self.arguments(), "-w",
+                   "00000000-0000-4000-8000-000000000000", code=DENIED)
+        self.finds("environment", "nothing is stored in an environment nowhere", "coffer env list", *self.arguments(), "-e", "nowhere",
+                   state="warning")
+        wait_for(lambda: self.doctor(*expired)[0]["caller"][0] == "FAILED", "the token expires")
+        self.finds("caller", "expired", "", *expired, code=NOT_LOGGED_IN)
+
+    def test_fleet_and_workspace(self):
+        self.succeed("sa", "create", "doctor-fleet", "--kind", "fleet", "--grant", "resolve", token="system")
+        self.succeed("token", "issue", "doctor-fleet", "-w", "system", "--out", self.dev.directory / "doctor-fleet.token", token="system")
+        self.finds("workspace", "several workspaces", "-w UUID", *self.arguments(token="doctor-fleet"), state="warning")
+        workspace = self.succeed("workspace", "create", "doctor", token="system").decode().strip()
+        self.succeed("sa", "create", "patient", "-w", workspace, "--grant", "resolve", token="system")
+        self.succeed("token", "issue", "patient", "-w", workspace, "--out", self.dev.directory / "patient.token", token="system")
+        self.succeed("workspace", "disable", "doctor", token="system")
+        self.finds("caller", "workspace is disabled", "", *self.arguments(token="patient"))
+
+    def test_people_read_it_on_a_terminal(self):
+        for columns in (80, 200):
+            code, shown = cli.Terminal(self.variables(), "doctor", "--addr", "ipc:///nowhere/to/be/found/of/coffer/at/all.sock",
+                                       columns=columns).end()
+            self.assertEqual(code, NOT_LOGGED_IN)
+            self.assertLessEqual(max(map(len, shown.splitlines())), columns)
+            self.assertIn("FAILED  token", shown)
+            self.assertIn("do: coffer login stores one", shown)
 
 
 if __name__ == "__main__":

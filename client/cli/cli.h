@@ -61,6 +61,7 @@ struct cli {
     char *to_name;
     char *secret;
     char *on_conflict;
+    char *data;
     bool json;
     bool raw; /* -o raw */
     bool quiet;

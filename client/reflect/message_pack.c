@@ -232,8 +232,9 @@ static bool read_whole(const char *text, struct range range, uint64_t *ret_numbe
     bool fits = errno == 0;
     if (*end != '\0') {
         const double real = strtod(text, &end);
-        fits = *end == '\0' && fabs(real) <= EXACT_MOST && floor(real) >= real;
-        number = fits ? (uint64_t) (int64_t) real : 0;
+        const int64_t whole = fabs(real) <= EXACT_MOST ? (int64_t) real : INT64_MAX;
+        fits = *end == '\0' && (double) whole <= real && (double) whole >= real;
+        number = (uint64_t) whole;
     }
     *ret_number = number;
     return fits && (negative ? (int64_t) number >= range.least : number <= range.most);

@@ -476,12 +476,12 @@ cof_code schema_read(struct cof_slice set, struct cof_arena *arena, struct schem
 
 /* --- Looking up ----------------------------------------------------------------------------------------------- */
 
-/* Whether `name` is the end of the full name, behind a dot. */
+/* Whether `name` is the end of the full name, behind a dot or a slash. */
 static bool is_tail(const char *full, struct cof_slice name)
 {
     const size_t length = strlen(full);
-    return length > name.len && full[length - name.len - 1] == '.' &&
-           memcmp(full + length - name.len, name.data, name.len) == 0;
+    const char before = length > name.len ? full[length - name.len - 1] : 0;
+    return (before == '.' || before == '/') && memcmp(full + length - name.len, name.data, name.len) == 0;
 }
 
 const struct schema_entry *schema_find(const struct schema *schema, struct cof_slice name)
@@ -504,15 +504,21 @@ const struct schema_entry *schema_find(const struct schema *schema, struct cof_s
     return found;
 }
 
-/* What stands behind the package, which people leave out. */
-static const char *short_name(const char *full)
+static unsigned distance(const char *name, struct cof_slice given)
 {
-    const char *slash = strchr(full, '/');
-    const char *begin = full;
-    for (const char *at = full; *at != '\0' && at != slash; at++) {
-        begin = *at == '.' ? at + 1 : begin;
+    const struct cof_slice text = cof_slice_text(name);
+    return text.len > COF_KEY_NAME_MAX ? NEAR + 1 : cof_name_distance(text, given, NEAR);
+}
+
+/* How far it is to the name, or to an end of it, for people leave out what stands before. */
+static unsigned distance_of(const char *full, struct cof_slice given)
+{
+    unsigned best = distance(full, given);
+    for (const char *at = full; *at != '\0'; at++) {
+        const unsigned far = *at == '.' || *at == '/' ? distance(at + 1, given) : best;
+        best = far < best ? far : best;
     }
-    return begin;
+    return best;
 }
 
 const char *schema_near(const struct schema *schema, struct cof_slice name)
@@ -520,13 +526,9 @@ const char *schema_near(const struct schema *schema, struct cof_slice name)
     const char *found = NULL;
     unsigned best = NEAR + 1;
     for (size_t i = 0; i < schema->count && name.len <= COF_KEY_NAME_MAX; i++) {
-        const char *full = schema->entries[i].name;
-        const struct cof_slice names[] = {cof_slice_text(full), cof_slice_text(short_name(full))};
-        for (size_t n = 0; n < COF_COUNT(names); n++) {
-            const unsigned far = names[n].len > COF_KEY_NAME_MAX ? best : cof_name_distance(names[n], name, NEAR);
-            found = far < best ? full : found;
-            best = far < best ? far : best;
-        }
+        const unsigned far = distance_of(schema->entries[i].name, name);
+        found = far < best ? schema->entries[i].name : found;
+        best = far < best ? far : best;
     }
     return found;
 }

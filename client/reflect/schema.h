@@ -92,7 +92,7 @@ struct schema {
 COF_CODE schema_read(struct cof_slice set, struct cof_arena *arena, struct schema *ret_schema,
                      struct cof_error *err);
 
-/* The entry of that full name, or the only one whose name ends with it behind a dot; else NULL. */
+/* The entry of that full name, or the only one whose name ends with it behind a dot or a slash; else NULL. */
 const struct schema_entry *schema_find(const struct schema *schema, struct cof_slice name);
 
 /* The name that looks like it, for those who mistyped; NULL if there is none. */

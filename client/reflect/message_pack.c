@@ -169,9 +169,9 @@ static cof_code number_text(const struct pack *pack, const struct spot *spot, co
     if (event->kind == COF_JSON_STRING) {
         TRY(text_of(pack, spot, event->raw, &given));
     }
-    const bool word = event->kind == COF_JSON_WORD && (given.data[0] == '-' || given.data[0] <= '9');
-    const bool readable = given.len > 0 && given.len < NUMBER_TEXT && memchr(given.data, '\0', given.len) == NULL;
-    if ((!word && event->kind != COF_JSON_STRING) || !readable) {
+    const bool given_so = event->kind == COF_JSON_STRING || event->kind == COF_JSON_WORD;
+    const bool word = is_word(event, "true") || is_word(event, "false") || is_word(event, "null");
+    if (!given_so || word || given.len >= NUMBER_TEXT || memchr(given.data, '\0', given.len) != NULL) {
         return wants(pack, spot, "a number");
     }
     memcpy(text, given.data, given.len);

@@ -78,7 +78,7 @@ static void real_text(double real, bool narrow, char text[NUMBER_TEXT])
     for (int digits = 1; digits <= most && !same; digits++) {
         (void) snprintf(text, NUMBER_TEXT, "%.*g", digits, real);
         const double again = narrow ? (double) strtof(text, NULL) : strtod(text, NULL);
-        same = memcmp(&again, &real, sizeof real) == 0;
+        same = again <= real && again >= real;
     }
 }
 

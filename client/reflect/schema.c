@@ -12,6 +12,7 @@ typedef Google__Protobuf__DescriptorProto message_proto;
 typedef Google__Protobuf__FieldDescriptorProto field_proto;
 typedef Google__Protobuf__EnumDescriptorProto enum_proto;
 typedef Google__Protobuf__ServiceDescriptorProto service_proto;
+typedef Google__Protobuf__MethodDescriptorProto method_proto;
 typedef Google__Protobuf__SourceCodeInfo__Location location_proto;
 
 /* Numbers of the fields that paths in source information name. */
@@ -212,6 +213,7 @@ static cof_code fill_fields(struct build *build, const message_proto *proto, str
         TRY(fill_field(build, proto, proto->field[i], &fields[i]));
         fields[i].comment = comment_of(build, MESSAGE_FIELD, i);
     }
+    entry->descriptor = &proto->base;
     entry->fields = fields;
     entry->field_count = proto->n_field;
     entry->oneofs = oneofs;
@@ -293,6 +295,7 @@ static cof_code add_service(struct build *build, const char *scope, const servic
     for (size_t i = 0; i < proto->n_method; i++) {
         enter(build, SERVICE_METHOD, i);
         TRY(add_entry(build, SCHEMA_METHOD, service->name, proto->method[i]->name, &method));
+        method->descriptor = &proto->method[i]->base;
         method->streams = proto->method[i]->client_streaming || proto->method[i]->server_streaming;
         leave(build);
     }
@@ -371,61 +374,42 @@ static cof_code link_type(const struct build *build, const char *type_name, sche
 static cof_code check_map(const struct build *build, const struct schema_entry *entry)
 {
     const struct schema_field *fields = entry->fields;
-    if (entry->is_map && (entry->field_count != 2 || fields[0].number != 1 || fields[1].number != 2 ||
-                          fields[0].repeated || fields[1].repeated || fields[0].of != NULL)) {
+    if (entry->field_count != 2 || fields[0].number != 1 || fields[1].number != 2 || fields[0].repeated ||
+        fields[1].repeated || fields[0].of != NULL || fields[0].type == SCHEMA_TYPE_BYTES ||
+        fields[0].type == SCHEMA_TYPE_DOUBLE || fields[0].type == SCHEMA_TYPE_FLOAT) {
         return refuse(build, "a map is none");
     }
     return COF_OK;
 }
 
-static cof_code link_messages(const struct build *build, const char *scope, message_proto *const *protos,
-                              size_t count)
+static cof_code link_fields(const struct build *build, const struct schema_entry *entry)
 {
-    for (size_t i = 0; i < count; i++) {
-        const message_proto *proto = protos[i];
-        const char *name =
-            cof_arena_format(build->arena, "%s%s%s", scope, scope[0] == '\0' ? "" : ".", proto->name);
-        const struct schema_entry *entry = name == NULL ? NULL : entry_of(build, name);
-        if (entry == NULL) {
-            return cof_arena_exhausted(build->err);
+    const message_proto *proto = (const message_proto *) (const void *) entry->descriptor;
+    for (size_t i = 0; i < entry->field_count; i++) {
+        struct schema_field *field = &entry->fields[i];
+        if (field->type == SCHEMA_TYPE_MESSAGE || field->type == SCHEMA_TYPE_ENUM) {
+            const schema_kind kind = field->type == SCHEMA_TYPE_ENUM ? SCHEMA_ENUM : SCHEMA_MESSAGE;
+            TRY(link_type(build, proto->field[i]->type_name, kind, &field->of));
         }
-        for (size_t f = 0; f < entry->field_count; f++) {
-            struct schema_field *field = (struct schema_field *) (uintptr_t) &entry->fields[f];
-            if (field->type == SCHEMA_TYPE_MESSAGE || field->type == SCHEMA_TYPE_ENUM) {
-                TRY(link_type(build, proto->field[f]->type_name,
-                              field->type == SCHEMA_TYPE_ENUM ? SCHEMA_ENUM : SCHEMA_MESSAGE, &field->of));
-            }
-        }
-        TRY(check_map(build, entry));
-        TRY(link_messages(build, name, proto->nested_type, proto->n_nested_type));
     }
-    return COF_OK;
+    return entry->is_map ? check_map(build, entry) : COF_OK;
 }
 
-static cof_code link_service(const struct build *build, const char *package, const service_proto *service)
+static cof_code link_method(const struct build *build, struct schema_entry *method)
 {
-    for (size_t i = 0; i < service->n_method; i++) {
-        const Google__Protobuf__MethodDescriptorProto *proto = service->method[i];
-        const char *name = cof_arena_format(build->arena, "%s%s%s/%s", package, package[0] == '\0' ? "" : ".",
-                                            service->name, proto->name);
-        struct schema_entry *method = name == NULL ? NULL : entry_of(build, name);
-        if (method == NULL) {
-            return cof_arena_exhausted(build->err);
-        }
-        TRY(link_type(build, proto->input_type, SCHEMA_MESSAGE, &method->input));
-        TRY(link_type(build, proto->output_type, SCHEMA_MESSAGE, &method->output));
-    }
-    return COF_OK;
+    const method_proto *proto = (const method_proto *) (const void *) method->descriptor;
+    TRY(link_type(build, proto->input_type, SCHEMA_MESSAGE, &method->input));
+    return link_type(build, proto->output_type, SCHEMA_MESSAGE, &method->output);
 }
 
-static cof_code link_all(struct build *build, const Google__Protobuf__FileDescriptorSet *set)
+static cof_code link_all(const struct build *build)
 {
-    for (size_t i = 0; i < set->n_file; i++) {
-        const file_proto *file = set->file[i];
-        const char *package = file->package == NULL ? "" : file->package;
-        TRY(link_messages(build, package, file->message_type, file->n_message_type));
-        for (size_t s = 0; s < file->n_service; s++) {
-            TRY(link_service(build, package, file->service[s]));
+    for (size_t i = 0; i < build->count; i++) {
+        struct schema_entry *entry = &build->entries[i];
+        if (entry->kind == SCHEMA_MESSAGE) {
+            TRY(link_fields(build, entry));
+        } else if (entry->kind == SCHEMA_METHOD) {
+            TRY(link_method(build, entry));
         }
     }
     return COF_OK;
@@ -452,7 +436,7 @@ static cof_code read_set(struct build *build, const Google__Protobuf__FileDescri
         TRY(add_file(build, set->file[i]));
     }
     TRY(sort(build));
-    return link_all(build, set);
+    return link_all(build);
 }
 
 cof_code schema_read(struct cof_slice set, struct cof_arena *arena, struct schema *ret_schema,

@@ -65,8 +65,9 @@ struct schema_entry {
     schema_kind kind;
     const char *name; /* "package.Name", of methods "package.Service/Method" */
     const char *comment;
+    const ProtobufCMessage *descriptor; /* that a message or method was read from */
     /* Of a message. */
-    const struct schema_field *fields;
+    struct schema_field *fields;
     size_t field_count;
     const struct schema_oneof *oneofs;
     size_t oneof_count;

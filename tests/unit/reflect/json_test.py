@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Messages by descriptors, as `coffer rpc` has them, judged by protobuf's own library for Python.
 
-Arguments: the program that asks the client's functions (reflect_driver.c), and the descriptors that cofferd tells.
+Arguments: the program that asks the client's functions (json_driver.c), and the descriptors that cofferd tells.
 """
 
 import json

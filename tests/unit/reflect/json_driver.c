@@ -1,6 +1,6 @@
 /*
  * Turns messages into JSON and back, by the descriptors in the file that is the first argument. One question on each line of
- * standard input, one answer on each line of standard output; reflect_test.py asks.
+ * standard input, one answer on each line of standard output; json_test.py asks.
  *
  *   pack TYPE HEX       the bytes of the message that the JSON stands for
  *   print TYPE HEX      the JSON of a message

@@ -257,6 +257,24 @@ class Checks(unittest.TestCase):
         with self.replaced("client/libcoffer/coffer.symbols", "coffer_version\n", ""):
             self.fails(r"\+coffer_version", "exports", BUILD)
 
+    def test_abi__programs_built_before_would_break(self):
+        self.passes("abi", BUILD)
+        baseline = "client/libcoffer/coffer.abi"
+        symbol = re.search(r"    <elf-symbol name='coffer_version' .*/>\n", self.text(baseline)).group()
+        with self.replaced(baseline, symbol, symbol + symbol.replace("coffer_version", "coffer_planted")):
+            self.fails("coffer_planted", "abi", BUILD)
+            self.fails("coffer_planted", "abi", "update", BUILD)
+        member = re.search(r"<var-decl name='timeout_ms' type-id='(\w+)'", self.text(baseline))
+        other = re.search(r"<type-decl name='char' size-in-bits='8' id='(\w+)'|<type-decl name='char' .* id='(\w+)'",
+                          self.text(baseline))
+        with self.replaced(baseline, member.group(), member.group().replace(member[1], other[1] or other[2])):
+            self.fails("timeout_ms", "abi", BUILD)
+        with self.replaced(baseline, symbol, ""):
+            self.passes("abi", BUILD)  # what is new breaks nobody
+        with self.replaced(baseline, "soname='libcoffer.so.0'", "soname='libcoffer.so.9'"):
+            self.fails("is not of libcoffer.so.0", "abi", BUILD)
+            self.passes("abi", "update", BUILD)
+
     def test_acceptance__rows_that_show_nothing(self):
         self.passes("acceptance", BUILD)
         for row, report in (("NO-RULE-01\tcheck/layers", "there is no rule NO-RULE-01"),

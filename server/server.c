@@ -14,6 +14,7 @@
 #include "server/dispatch/dispatch.h"
 #include "server/jobs/chain.h"
 #include "server/jobs/confirm.h"
+#include "server/jobs/hint.h"
 #include "server/jobs/offboard.h"
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
@@ -282,6 +283,7 @@ struct server {
     struct dispatch *dispatch;
     struct cache *cache; /* NULL: none */
     struct confirm *confirm;
+    struct hint *hint; /* NULL: there are none */
     struct chain *chain;
     struct write_use *write_use;
     struct purge *purge;
@@ -314,8 +316,7 @@ static size_t unconfirmed(void *context, struct cof_uuid *ret_workspaces, size_t
     return dispatch_unconfirmed(server->dispatch, ret_workspaces, max);
 }
 
-/* Told by the job, and by the calls of this server that have committed a write and are not answered yet. The cache comes
- * first: whoever goes on finds the new state. */
+/* The cache comes first: whoever goes on finds the new state. */
 static void reached(void *context, const struct cof_uuid *workspace, uint64_t revision)
 {
     const struct server *server = context;
@@ -387,6 +388,16 @@ static void wake_confirm(void *context)
     confirm_wake(server->confirm);
 }
 
+/* Of a write of this server, which is not answered yet. */
+static void written(void *context, const struct cof_uuid *workspace, uint64_t revision)
+{
+    const struct server *server = context;
+    reached(context, workspace, revision);
+    if (server->hint != NULL) {
+        hint_written(server->hint);
+    }
+}
+
 /* --- Starting and stopping ------------------------------------------------------------------------------------ */
 
 static cof_code start_audit(struct server *server, struct cof_error *err)
@@ -449,7 +460,7 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .reply_timeout_ms = settings->transport_reply_timeout,
         .session = session_options_of(core),
         .unconfirmed = wake_confirm,
-        .written = reached,
+        .written = written,
         .context = server,
     };
     return dispatch_start(&options, &server->dispatch, err);
@@ -500,6 +511,18 @@ static cof_code start_offboard(struct server *server, struct cof_error *err)
     return offboard_start(&options, &server->offboard, err);
 }
 
+static cof_code start_hint(struct server *server, struct cof_error *err)
+{
+    struct hint_options options = {
+        .log = &server->core->log,
+        .session = session_options_of(server->core),
+        .hinted = wake_confirm,
+        .context = server,
+    };
+    options.session.on_connect = NULL;
+    return server->core->settings->changes_hints ? hint_start(&options, &server->hint, err) : COF_OK;
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -507,6 +530,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .log = &core->log,
         .session = session_options_of(core),
         .service = &core->service,
+        .interval_ms = core->settings->changes_interval,
         .followed_ms = core->settings->changes_followed,
         .need = need_of,
         .asks = asks,
@@ -520,6 +544,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .context = server,
     };
     TRY(confirm_start(&options, &server->confirm, err));
+    TRY(start_hint(server, err));
     TRY(start_chain(server, err));
     TRY(start_purge(server, err));
     TRY(start_offboard(server, err));
@@ -640,6 +665,7 @@ static void take_down(struct server *server)
     }
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
+    hint_stop(server->hint); /* before those whom it wakes */
     confirm_stop(server->confirm);
     chain_stop(server->chain);
     write_use_stop(server->write_use);

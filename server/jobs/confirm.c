@@ -7,7 +7,6 @@
 
 enum {
     WAITED_PAUSE_MS = 50,
-    IN_USE_PAUSE_MS = 200,
     LEAST_PAUSE_MS = 5,
     ROUND_TIMEOUT_MS = 2000,
     ASKED_AT_ONCE = 128,
@@ -118,7 +117,7 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
 {
     struct confirm *confirm = context;
     const confirm_need need = confirm->options.need(confirm->options.context);
-    *ret_pause_ms = need == CONFIRM_WAITED ? WAITED_PAUSE_MS : IN_USE_PAUSE_MS;
+    *ret_pause_ms = need == CONFIRM_WAITED ? WAITED_PAUSE_MS : confirm->options.interval_ms;
     if (need == CONFIRM_NOTHING) {
         /* Later that snapshot would be old, and the changes since then many. */
         confirm->xmin = 0;

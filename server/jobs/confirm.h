@@ -24,6 +24,7 @@ struct confirm_options {
     const struct cof_log *log;
     struct session_options session;
     const struct service *service;
+    uint32_t interval_ms; /* between two looks while what is kept is used; calls that wait want them sooner */
     uint32_t followed_ms; /* how long the pause between two looks may be for what is kept to be good for anything */
     /* All of these are called on the job's thread. */
     confirm_need (*need)(void *context);

@@ -938,6 +938,38 @@ void session_reset(struct session *session)
     session->lost = false;
 }
 
+/* Takes what has arrived. */
+static bool take_notices(struct session *session)
+{
+    bool noticed = false;
+    PGnotify *notice = PQnotifies(session->connection);
+    while (notice != NULL) {
+        noticed = noticed || notice->be_pid != PQbackendPID(session->connection);
+        PQfreemem(notice);
+        notice = PQnotifies(session->connection);
+    }
+    return noticed;
+}
+
+cof_code session_await_notice(struct session *session, int wake_fd, int64_t until_us, bool *ret_noticed,
+                              struct cof_error *err)
+{
+    struct pollfd entries[] = {{.fd = PQsocket(session->connection), .events = POLLIN},
+                               {.fd = wake_fd, .events = POLLIN}};
+    assert(idle(session));
+    *ret_noticed = take_notices(session);
+    while (!*ret_noticed && !gives_up(session) && now_us(session) < until_us && entries[1].revents == 0) {
+        if (poll(entries, COF_COUNT(entries), wait_ms(session, until_us)) <= 0) {
+            continue;
+        }
+        if (entries[0].revents != 0 && PQconsumeInput(session->connection) != 1) {
+            return lose_broken(session, err);
+        }
+        *ret_noticed = take_notices(session);
+    }
+    return COF_OK;
+}
+
 bool session_commit_in_doubt(const struct session *session)
 {
     return session->in_doubt;

@@ -137,6 +137,13 @@ struct rows;
  */
 COF_CODE session_next(struct session *session, struct rows **ret_rows, struct cof_error *err);
 
+/*
+ * Waits until the connection, which must be idle, has a notification (LISTEN) that another connection sent, or until
+ * `wake_fd` can be read, or until then; says whether there was one. Several are one.
+ */
+COF_CODE session_await_notice(struct session *session, int wake_fd, int64_t until_us, bool *ret_noticed,
+                              struct cof_error *err);
+
 /* Drops what is queued or under way, ends an open transaction and leaves the session idle; drops the connection if
  * that cannot be done at once. */
 void session_reset(struct session *session);

@@ -279,6 +279,76 @@ class Fresh(CacheTest):
         self.assertEqual(failures, [])
 
 
+class Hints(CacheTest):
+    """Servers that look for changes once a minute: what they learn sooner they were told."""
+
+    RARELY = {"COFFERD_CHANGES__INTERVAL": "60s"}
+
+    def watching(self, server, name):
+        """A watch that waits on that server; gives its connection and the number of the call."""
+        connection = self.dev.connect(server.address)
+        self.addCleanup(connection.close)
+        first = connection.call(SECRET + "WatchSecrets", {"name_prefix": name}, token=self.dev.admin)
+        number = connection.send(SECRET + "WatchSecrets", {
+            "name_prefix": name, "resume_token": first.message["resume_token"]}, token=self.dev.admin, timeout_ms=60000)
+        return connection, number
+
+    def is_told(self, watch):
+        connection, number = watch
+        return [c["name"] for c in connection.receive(number, SECRET + "WatchSecrets").message["changes"]]
+
+    def test_hint_tells_other_servers_of_a_write_long_before_their_next_look(self):
+        servers = [self.dev.more(f"told{i}", **self.RARELY) for i in range(2)]
+        begin = time.monotonic()
+        for i in range(4):
+            watches = [self.watching(server, f"hinted{i}") for server in servers]
+            self.create(f"hinted{i}", K=b"1")
+            for watch in watches:
+                self.assertEqual(self.is_told(watch), [f"hinted{i}"])
+        # Looks alone would have taken a minute for each.
+        self.assertLess(time.monotonic() - begin, 4 * 60)
+
+    def test_hints_that_are_lost_or_that_nobody_sends_harm_nothing(self):
+        deaf = self.dev.more("deaf", COFFERD_CHANGES__HINTS="false")
+        stop, failures = threading.Event(), []
+
+        def cut():
+            while not stop.wait(0.05):
+                self.sql("select pg_terminate_backend(pid) from pg_stat_activity where query ~* 'listen|notify'"
+                         " and pid <> pg_backend_pid()")
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        try:
+            for i in range(6):
+                watch = self.watching(deaf, f"lost{i}")
+                other = self.watching(self.second, f"lost{i}")
+                token = self.create(f"lost{i}", K=b"1").message["consistency_token"]
+                for address in (deaf.address, self.second.address):
+                    with self.dev.connect(address) as connection:
+                        if self.found(f"lost{i}", connection, consistency_token=token) != b"1":
+                            failures.append((i, address))
+                self.assertEqual((self.is_told(watch), self.is_told(other)), ([f"lost{i}"],) * 2)
+        finally:
+            stop.set()
+            cutter.join()
+        self.assertEqual(failures, [])
+
+    def test_writes_do_not_wait_for_the_connections_of_the_hints(self):
+        hinting = ("select pid from pg_stat_activity where query ~* 'listen|notify' and application_name = 'coffer'")
+        self.create("first-hint", K=b"0")
+        pids = [int(pid) for pid in wait_for(lambda: self.sql(hinting).split(), "somebody hints")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for i in range(20):
+                self.create(f"no-hint{i}", K=b"1")
+            self.wait_for_others()
+            self.assertEqual(self.found("no-hint19", self.other), b"1")
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
 class Gone(CacheTest):
     """What becomes of it when the database cannot be reached."""
 

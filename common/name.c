@@ -34,6 +34,8 @@ static const struct name_rule rules[] = {
                             "1 to 100 of a-z 0-9 -, the first and the last one a letter or digit"},
     [COF_NAME_ACCOUNT] = {COF_ACCOUNT_NAME_MAX, ANY, ALNUM, ANY,
                           "1 to 100 of A-Z a-z 0-9 . _ -, the first one a letter or digit"},
+    [COF_NAME_ACTION] = {COF_ACTION_NAME_MAX, ANY, LETTER | UNDERSCORE, ANY,
+                         "1 to 200 of A-Z a-z 0-9 _ . -, the first one a letter or _"},
 };
 
 static int class_of(uint8_t byte)

@@ -13,6 +13,7 @@ enum {
     COF_KEY_NAME_MAX = 128,
     COF_WORKSPACE_NAME_MAX = 100,
     COF_ACCOUNT_NAME_MAX = 100,
+    COF_ACTION_NAME_MAX = 200,
 };
 
 #define COF_DEFAULT_ENVIRONMENT "default"
@@ -27,6 +28,7 @@ typedef enum cof_name_kind {
     COF_NAME_KEY,         /* 1-128 of A-Za-z0-9_.- , first a letter or _ */
     COF_NAME_WORKSPACE,   /* 1-100 of a-z0-9- , first and last alphanumeric */
     COF_NAME_ACCOUNT,     /* as an environment */
+    COF_NAME_ACTION,      /* 1-200 of A-Za-z0-9_.- , first a letter or _ */
 } cof_name_kind;
 
 /* Checks a name; the failure (FIELD_REQUIRED, FIELD_INVALID) names the field, the rule and the first wrong byte. */

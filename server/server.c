@@ -82,6 +82,7 @@ static void fill_service(struct server_core *core)
     core->service.limits.in_flight_per_peer = settings->limits_in_flight_per_peer;
     core->service.limits.in_flight_per_token = settings->limits_in_flight_per_token;
     core->service.limits.secrets_per_import = settings->limits_import_secrets;
+    core->service.limits.actions_per_workspace = settings->limits_actions;
     core->service.limits.versions_kept = settings->limits_versions_kept;
     core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
     core->service.limits.watches = part_of(settings->transport_max_waiting, WATCHES_PART);

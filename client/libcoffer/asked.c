@@ -108,6 +108,10 @@ static void list_item(struct listing *listing, const Coffer__V1__ResolveItem *it
         add(listing, cof_slice_text(item->references[i]->name), cof_slice_text(item->references[i]->key));
     }
     list_declarations(listing, item, first);
+    for (size_t i = 0; i < item->n_oauth_declarations; i++) {
+        /* Only the server needs their names. */
+        add(listing, cof_slice_of(NULL, 0), cof_slice_of(NULL, 0));
+    }
     const size_t before = listing->name_count - first;
     list_expressions(listing, item, first);
     if (listing->writes) {
@@ -120,6 +124,7 @@ static void list_item(struct listing *listing, const Coffer__V1__ResolveItem *it
             .expressions = listing->spans + first_span + item->n_declarations,
             .expression_count = item->n_expressions,
             .before_expressions = before,
+            .more = item->action[0] != '\0',
         };
     }
 }
@@ -136,7 +141,7 @@ size_t asked_count(const Coffer__V1__ResolveItem *item)
 
 bool asked_more(const Coffer__V1__ResolveItem *item)
 {
-    return item->n_declarations + item->n_expressions > 0;
+    return item->n_declarations + item->n_oauth_declarations + item->n_expressions > 0 || item->action[0] != '\0';
 }
 
 /* The block has the items, behind them the names, the spans, and the bytes of the names. */

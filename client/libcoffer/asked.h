@@ -8,8 +8,9 @@
 #include "common/slice.h"
 
 /*
- * What items ask for, each as the one list that the outcomes of its results follow: its references, the keys that it
- * declares, the references of its expressions (docs/decisions/0005-resolve-answer.md, "One list").
+ * What items ask for, each as the one list that the outcomes of its results follow: its references, the keys and OAuth
+ * tokens that it declares, the references of its expressions, and what a registered action declares, which only the server
+ * knows (docs/decisions/0005-resolve-answer.md, "One list").
  */
 
 /* Where something stands in the list. */
@@ -32,6 +33,7 @@ struct asked_item {
     struct asked_span *expressions;
     size_t expression_count;
     size_t before_expressions; /* how many entries come from elsewhere */
+    bool more;                 /* behind them is what a registered action declares */
 };
 
 /* Everything lies in one block from malloc, which free() gives back. */

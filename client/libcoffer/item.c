@@ -29,9 +29,10 @@ static const char *const outcome_names[] = {
     [COFFER_OUTCOME_NOT_AVAILABLE] = "NOT_AVAILABLE",
     [COFFER_OUTCOME_WORKSPACE_DISABLED] = "WORKSPACE_DISABLED",
     [COFFER_OUTCOME_ITEM_INVALID] = "ITEM_INVALID",
+    [COFFER_OUTCOME_ACTION_NOT_FOUND] = "ACTION_NOT_FOUND",
 };
 
-_Static_assert(COF_COUNT(outcome_names) == COFFER__V1__OUTCOME__OUTCOME_ITEM_INVALID + 1,
+_Static_assert(COF_COUNT(outcome_names) == COFFER__V1__OUTCOME__OUTCOME_ACTION_NOT_FOUND + 1,
                "the public enum has the outcomes of resolve.proto");
 
 const char *coffer_outcome_name(coffer_outcome outcome)

@@ -204,7 +204,7 @@ cof_code result_replace(coffer_result *result, struct cof_slice payload, const s
 
 static bool known(coffer_outcome outcome)
 {
-    return outcome > COFFER_OUTCOME_UNSPECIFIED && outcome <= COFFER_OUTCOME_ITEM_INVALID;
+    return outcome > COFFER_OUTCOME_UNSPECIFIED && outcome <= COFFER_OUTCOME_ACTION_NOT_FOUND;
 }
 
 /* What is missing is no failure of an expression in which something else stands in for it: the status decides. */
@@ -238,8 +238,10 @@ static coffer_outcome first_bad_outcome(const coffer_item *item)
 static bool complete(const coffer_item *item)
 {
     const Coffer__V1__ResolveResult *wire = item->wire;
-    bool good = item->asked == NULL ||
-                (wire->n_outcomes == item->asked->count && wire->n_expressions == item->asked->expression_count);
+    const struct asked_item *asked = item->asked;
+    bool good =
+        asked == NULL || ((asked->more ? wire->n_outcomes >= asked->count : wire->n_outcomes == asked->count) &&
+                          wire->n_expressions == asked->expression_count);
     for (size_t i = 0; good && i < wire->n_expressions; i++) {
         good = item_expression_kind(wire->expressions[i]) != COFFER_EXPRESSION_NONE;
     }

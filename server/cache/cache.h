@@ -115,6 +115,7 @@ bool cache_older(struct cache *cache, const struct cof_uuid *workspace, struct c
 typedef enum cache_kind {
     CACHE_CALLER = 1, /* by the token's ID */
     CACHE_SECRET,     /* by environment and name */
+    CACHE_ACTION,     /* by name */
 } cache_kind;
 
 struct cache_key {

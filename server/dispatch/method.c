@@ -8,6 +8,7 @@
 #include <coffer/rpc/v1/server.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
+#include <coffer/v1/integration.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
@@ -16,6 +17,7 @@
 #include "server/dispatch/server_methods.h"
 #include "server/service/accounts.h"
 #include "server/service/environments.h"
+#include "server/service/integrations.h"
 #include "server/service/resolve.h"
 #include "server/service/secrets.h"
 #include "server/service/tokens.h"
@@ -55,6 +57,7 @@ static const ProtobufCServiceDescriptor *const services[] = {
     &coffer__v1__environment_service__descriptor,
     &coffer__v1__secret_service__descriptor,
     &coffer__v1__resolve_service__descriptor,
+    &coffer__v1__integration_service__descriptor,
     &coffer__v1__service_account_service__descriptor,
     &coffer__v1__token_service__descriptor,
 };

@@ -29,6 +29,7 @@ struct service_limits {
     uint32_t secret_bytes;
     uint32_t keys_per_secret;
     uint32_t secrets_per_import;
+    uint32_t actions_per_workspace;
     uint32_t versions_kept; /* of a secret, the current one among them */
     uint32_t page_size_max;
     uint32_t page_size_default;

@@ -17,6 +17,8 @@ typedef enum page_list {
     PAGE_VERSIONS = 7,
     PAGE_COMPARISON = 8,
     PAGE_EXPORT = 9,
+    PAGE_ACTIONS = 10,
+    PAGE_DEFINITIONS = 11,
 } page_list;
 
 enum { PAGE_PARTS = 3, PAGE_POSITION_MAX = 512 };

@@ -6,6 +6,7 @@
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
 #include "server/service/page.h"
+#include "server/service/resolve_action.h"
 #include "server/service/resolve_plan.h"
 #include "server/service/resolve_result.h"
 
@@ -51,22 +52,49 @@ static cof_code make_plans(struct work *work)
         TRY(plan_item(call, work->request->items[i], (uint32_t) i, &work->plans[i]));
         work->plan_count++;
     }
-    return COF_OK;
-}
-
-/* References of expressions are known only once the expressions were read. */
-static cof_code check_pairs(const struct work *work)
-{
-    uint64_t pairs = 0;
-    for (size_t i = 0; i < work->plan_count; i++) {
-        pairs += (uint64_t) work->plans[i].asked.count * work->plans[i].environment_count;
-    }
-    return work->request->validate_only ? COF_OK : plan_check_pairs(work->call, pairs);
+    return action_plans(call, work->plans, work->plan_count);
 }
 
 static bool item_failed(const struct plan *plan)
 {
     return plan->failed != OUTCOME(RESOLVED);
+}
+
+static uint64_t pairs_of(const struct plan *plan)
+{
+    return (uint64_t) plan->asked.count * plan->environment_count;
+}
+
+/* What an action declares only the server knows, so an item with one that is too much for the request fails alone. */
+static cof_code check_actions(const struct work *work, uint64_t pairs)
+{
+    for (size_t i = 0; i < work->plan_count; i++) {
+        struct plan *plan = &work->plans[i];
+        if (plan->item->action[0] == '\0' || item_failed(plan)) {
+            continue;
+        }
+        if (plan_check_pairs(work->call, pairs + pairs_of(plan)) == COF_OK) {
+            pairs += pairs_of(plan);
+        } else {
+            TRY(plan_fail(work->call, plan));
+        }
+    }
+    return COF_OK;
+}
+
+/* References of expressions and actions are known only once these were read. */
+static cof_code check_pairs(const struct work *work)
+{
+    uint64_t pairs = 0;
+    if (work->request->validate_only) {
+        return COF_OK;
+    }
+    for (size_t i = 0; i < work->plan_count; i++) {
+        const struct plan *plan = &work->plans[i];
+        pairs += plan->item->action[0] == '\0' ? pairs_of(plan) : 0;
+    }
+    TRY(plan_check_pairs(work->call, pairs));
+    return check_actions(work, pairs);
 }
 
 /* While the database is lost, what is not kept fails alone. */
@@ -398,7 +426,7 @@ cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
 static bool small(const Coffer__V1__ResolveRequest *request)
 {
     const Coffer__V1__ResolveItem *item = request->n_items == 1 ? request->items[0] : NULL;
-    return item != NULL && item->n_environments <= 1 && item->n_expressions == 0 &&
+    return item != NULL && item->n_environments <= 1 && item->n_expressions == 0 && item->action[0] == '\0' &&
            asked_least(item) <= PREFETCH_REFERENCES && asked_least(item) > 0;
 }
 
@@ -430,7 +458,7 @@ cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *r
     }
     struct plan plan = {.item = item};
     TRY(plan_environments(call, &plan));
-    TRY(asked_read(call, item, 0, &plan.asked));
+    TRY(asked_read(call, item, 0, NULL, &plan.asked));
     TRY(plan_addresses(call, &plan, &prefetch->addresses));
     if (is_kept(call, item, prefetch)) {
         prefetch->addresses.count = 0;

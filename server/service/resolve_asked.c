@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "server/service/action_row.h"
 #include "server/service/resolve_need.h"
 
 enum { REFERENCE_LEAST = sizeof "SECRETS.a.K" - 1 };
@@ -24,7 +25,7 @@ static size_t declared_count(const Coffer__V1__SecretDeclaration *declaration)
 
 size_t asked_least(const Coffer__V1__ResolveItem *item)
 {
-    size_t count = item->n_references + item->n_expressions;
+    size_t count = item->n_references + item->n_expressions + item->n_oauth_declarations;
     for (size_t i = 0; i < item->n_declarations; i++) {
         count += declared_count(item->declarations[i]);
     }
@@ -38,6 +39,7 @@ struct reading {
     struct call *call;
     const Coffer__V1__ResolveItem *item;
     size_t index;
+    const Coffer__V1__ActionDeclarations *needs; /* of its action */
     struct asked *asked;
     size_t room;
 };
@@ -49,7 +51,8 @@ static cof_code append(struct reading *reading, char *name, char *key)
     const uint32_t limit = call->service->limits.references_per_item;
     if (asked->count == limit) {
         char field[COF_ERROR_FIELD_SIZE];
-        (void) snprintf(field, sizeof field, "items[%zu].expressions", reading->index);
+        (void) snprintf(field, sizeof field, "items[%zu].%s", reading->index,
+                        reading->item->action[0] == '\0' ? "expressions" : "action");
         return asked_too_many(call, field, "references or more", (uint64_t) limit + 1, limit);
     }
     assert(asked->count < reading->room);
@@ -65,11 +68,15 @@ static cof_code append(struct reading *reading, char *name, char *key)
 }
 
 /* No expression has more references than fit into it, and a wrong one has one entry. */
-static size_t room_for(const Coffer__V1__ResolveItem *item, size_t limit)
+static size_t room_for(const struct reading *reading, size_t limit)
 {
-    size_t room = asked_least(item);
+    const Coffer__V1__ResolveItem *item = reading->item;
+    size_t room = asked_least(item) + reading->needs->n_oauth;
     for (size_t i = 0; i < item->n_expressions && room < limit; i++) {
         room += strlen(item->expressions[i]) / REFERENCE_LEAST;
+    }
+    for (size_t i = 0; i < reading->needs->n_secrets && room < limit; i++) {
+        room += declared_count(reading->needs->secrets[i]);
     }
     return room < limit ? room : limit;
 }
@@ -79,11 +86,15 @@ static cof_code begin(struct reading *reading)
     struct call *call = reading->call;
     struct asked *asked = reading->asked;
     const Coffer__V1__ResolveItem *item = reading->item;
-    reading->room = room_for(item, call->service->limits.references_per_item);
+    const size_t declarations = item->n_declarations + reading->needs->n_secrets;
+    const size_t tokens = item->n_oauth_declarations + reading->needs->n_oauth;
+    reading->room = room_for(reading, call->service->limits.references_per_item);
     asked->references = cof_arena_array(call->arena, reading->room, sizeof(Coffer__V1__SecretReference *));
-    asked->declarations = cof_arena_array(call->arena, item->n_declarations, sizeof *asked->declarations);
+    asked->declarations = cof_arena_array(call->arena, declarations, sizeof *asked->declarations);
+    asked->tokens = cof_arena_array(call->arena, tokens, sizeof *asked->tokens);
     asked->expressions = cof_arena_array(call->arena, item->n_expressions, sizeof *asked->expressions);
-    if (asked->references == NULL || asked->declarations == NULL || asked->expressions == NULL) {
+    if (asked->references == NULL || asked->declarations == NULL || asked->tokens == NULL ||
+        asked->expressions == NULL) {
         return cof_arena_exhausted(call->err);
     }
     if (item->n_references > 0) {
@@ -113,6 +124,26 @@ static cof_code append_declaration(struct reading *reading, const Coffer__V1__Se
     }
     TRY(append_keys(reading, declaration->name, declaration->keys, declaration->n_keys));
     return append_keys(reading, declaration->name, declaration->optional_keys, declaration->n_optional_keys);
+}
+
+static cof_code append_token(struct reading *reading, const Coffer__V1__OAuthDeclaration *declaration)
+{
+    struct cof_arena *arena = reading->call->arena;
+    struct asked *asked = reading->asked;
+    asked->tokens[asked->token_count++] = (struct asked_token){declaration, asked->count};
+    return append(reading, action_oauth_name(arena, declaration), action_oauth_key(arena, declaration));
+}
+
+static cof_code append_declared(struct reading *reading, Coffer__V1__SecretDeclaration *const *secrets,
+                                size_t count, Coffer__V1__OAuthDeclaration *const *tokens, size_t token_count)
+{
+    for (size_t i = 0; i < count; i++) {
+        TRY(append_declaration(reading, secrets[i]));
+    }
+    for (size_t i = 0; i < token_count; i++) {
+        TRY(append_token(reading, tokens[i]));
+    }
+    return COF_OK;
 }
 
 /* --- Expressions ---------------------------------------------------------------------------------------------- */
@@ -192,21 +223,35 @@ static cof_code append_expression(struct reading *reading, const char *written)
 
 /* --- An item -------------------------------------------------------------------------------------------------- */
 
-cof_code asked_read(struct call *call, const Coffer__V1__ResolveItem *item, size_t index, struct asked *ret_asked)
+static bool references_only(const Coffer__V1__ResolveItem *item, const Coffer__V1__ActionDeclarations *needs)
 {
+    return item->n_declarations + item->n_oauth_declarations + item->n_expressions == 0 && needs == NULL;
+}
+
+cof_code asked_read(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
+                    const Coffer__V1__ActionDeclarations *needs, struct asked *ret_asked)
+{
+    static const Coffer__V1__ActionDeclarations none = COFFER__V1__ACTION_DECLARATIONS__INIT;
     *ret_asked = (struct asked){
-        .references = item->references, .count = item->n_references, .before_expressions = item->n_references};
-    if (item->n_declarations == 0 && item->n_expressions == 0) {
+        .references = item->references,
+        .count = item->n_references,
+        .before_expressions = item->n_references,
+        .behind_expressions = item->n_references,
+    };
+    if (references_only(item, needs)) {
         return COF_OK;
     }
-    struct reading reading = {.call = call, .item = item, .index = index, .asked = ret_asked};
+    struct reading reading = {
+        .call = call, .item = item, .index = index, .needs = needs == NULL ? &none : needs, .asked = ret_asked};
     TRY(begin(&reading));
-    for (size_t i = 0; i < item->n_declarations; i++) {
-        TRY(append_declaration(&reading, item->declarations[i]));
-    }
+    TRY(append_declared(&reading, item->declarations, item->n_declarations, item->oauth_declarations,
+                        item->n_oauth_declarations));
     ret_asked->before_expressions = ret_asked->count;
     for (size_t i = 0; i < item->n_expressions; i++) {
         TRY(append_expression(&reading, item->expressions[i]));
     }
+    ret_asked->behind_expressions = ret_asked->count;
+    TRY(append_declared(&reading, reading.needs->secrets, reading.needs->n_secrets, reading.needs->oauth,
+                        reading.needs->n_oauth));
     return need_read(call, ret_asked);
 }

@@ -1,13 +1,14 @@
 #pragma once
 
+#include <coffer/v1/integration.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 
 #include "common/expression.h"
 #include "server/service/call.h"
 
 /*
- * What an item asks for, as one list: its references, then the keys that it declares, then the references of its
- * expressions. The outcomes of a result are in this order.
+ * What an item asks for, as one list: its references, then the keys and OAuth tokens that it declares, then the references
+ * of its expressions, then what its action declares. The outcomes of a result are in this order.
  *
  * A declaration has its keys and then its optional keys in the list; one without any stands there with an empty key,
  * for the secret itself. An expression has its references in the order in which they are written; one that is not
@@ -20,6 +21,7 @@ typedef enum need {
     NEED_KEY_OPTIONAL = 2,    /* the key may be missing */
     NEED_KEY_FILLED = 4,      /* the key must be there, and not blank */
     NEED_SECRET_ONLY = 8,     /* there is no key: the secret itself is meant */
+    NEED_CONNECTION = 16,     /* it is the token of an OAuth connection */
 } need;
 
 /* Where a declaration's keys stand in the list. */
@@ -42,6 +44,12 @@ struct asked_expression {
     size_t count;
 };
 
+/* An OAuth token, and where it stands in the list. */
+struct asked_token {
+    const Coffer__V1__OAuthDeclaration *declaration;
+    size_t place;
+};
+
 /* Borrows from the item. */
 struct asked {
     Coffer__V1__SecretReference **references;
@@ -49,17 +57,23 @@ struct asked {
     uint8_t *needs; /* of each of them; NULL: nothing is declared */
     struct asked_declaration *declarations;
     size_t declaration_count;
+    struct asked_token *tokens;
+    size_t token_count;
     struct asked_expression *expressions;
     size_t expression_count;
-    size_t before_expressions; /* how many come from elsewhere */
+    size_t before_expressions; /* how many stand before them */
+    size_t behind_expressions; /* where what the action declares begins */
 };
 
 /* How many entries of the list are known before expressions are read: at least one for each expression. */
 size_t asked_least(const Coffer__V1__ResolveItem *item);
 
-/* Reads an item. Plain references are borrowed as they are. A failure is the request's: LIMIT_EXCEEDED, which names
- * the item by its index, or OUT_OF_MEMORY. */
-COF_CODE asked_read(struct call *call, const Coffer__V1__ResolveItem *item, size_t index, struct asked *ret_asked);
+/*
+ * Reads an item; `needs` is what its action declares, NULL if it names none. Plain references are borrowed as they are. A
+ * failure is the request's: LIMIT_EXCEEDED, which names the item by its index, or OUT_OF_MEMORY.
+ */
+COF_CODE asked_read(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
+                    const Coffer__V1__ActionDeclarations *needs, struct asked *ret_asked);
 
 /* The failure of a request that asks for too many things. */
 COF_CODE asked_too_many(struct call *call, const char *field, const char *what, uint64_t count, uint32_t limit);

@@ -24,7 +24,8 @@ static cof_code find_value(struct call *call, struct plan *plan, struct cof_slic
         return COF_OK;
     }
     if (cof_name_reserved(lookup->name)) {
-        lookup->outcome = OUTCOME(NOT_AVAILABLE);
+        /* No connection can be made with this server, so one that is declared is not there. */
+        lookup->outcome = (needs & NEED_CONNECTION) != 0 ? OUTCOME(CONNECTION_NOT_FOUND) : OUTCOME(NOT_AVAILABLE);
         return COF_OK;
     }
     TRY(plan_find(call, plan, environment, lookup->name, &lookup->found));
@@ -84,6 +85,11 @@ static char *message_of_outcome(struct call *call, const struct lookup *lookup, 
     if (lookup->outcome == OUTCOME(SECRET_NOT_FOUND)) {
         return cof_arena_format(call->arena, "there is no secret \"%s\" in the environment \"%.*s\"; %s", name,
                                 length, where, next);
+    }
+    if (lookup->outcome == OUTCOME(CONNECTION_NOT_FOUND)) {
+        return cof_arena_format(call->arena,
+                                "there is no OAuth connection for \"%s\" in the environment \"%.*s\"; %s",
+                                lookup->reference->key, length, where, next);
     }
     if (lookup->outcome == OUTCOME(PERMISSION_DENIED)) {
         return cof_arena_format(

@@ -9,6 +9,7 @@ struct declared {
     struct cof_slice name;
     struct cof_slice key;
     bool required;
+    bool connection;
 };
 
 struct table {
@@ -26,7 +27,13 @@ static int by_name_and_key(const void *a, const void *b)
 
 static void add(struct table *table, const char *name, const char *key, bool required)
 {
-    table->items[table->count++] = (struct declared){cof_slice_text(name), cof_slice_text(key), required};
+    table->items[table->count++] = (struct declared){cof_slice_text(name), cof_slice_text(key), required, false};
+}
+
+static void add_token(struct table *table, const Coffer__V1__SecretReference *reference, bool required)
+{
+    table->items[table->count++] =
+        (struct declared){cof_slice_text(reference->name), cof_slice_text(reference->key), required, true};
 }
 
 static void add_declaration(struct table *table, const Coffer__V1__SecretDeclaration *declaration)
@@ -48,6 +55,7 @@ static void merge(struct table *table)
     for (size_t i = 0; i < table->count; i++) {
         if (kept > 0 && by_name_and_key(&table->items[kept - 1], &table->items[i]) == 0) {
             table->items[kept - 1].required |= table->items[i].required;
+            table->items[kept - 1].connection |= table->items[i].connection;
         } else {
             table->items[kept++] = table->items[i];
         }
@@ -71,6 +79,7 @@ static uint8_t needs_of(const struct table *table, const Coffer__V1__SecretRefer
     }
     if (key != NULL) {
         needs |= key->required ? NEED_KEY_FILLED : NEED_KEY_OPTIONAL;
+        needs |= key->connection ? NEED_CONNECTION : 0;
     }
     return needs;
 }
@@ -78,7 +87,7 @@ static uint8_t needs_of(const struct table *table, const Coffer__V1__SecretRefer
 cof_code need_read(struct call *call, struct asked *asked)
 {
     struct table table = {0};
-    if (asked->declaration_count == 0) {
+    if (asked->declaration_count + asked->token_count == 0) {
         return COF_OK;
     }
     table.items = cof_arena_array(call->arena, asked->declaration_count + asked->count, sizeof *table.items);
@@ -88,6 +97,9 @@ cof_code need_read(struct call *call, struct asked *asked)
     }
     for (size_t i = 0; i < asked->declaration_count; i++) {
         add_declaration(&table, asked->declarations[i].declaration);
+    }
+    for (size_t i = 0; i < asked->token_count; i++) {
+        add_token(&table, asked->references[asked->tokens[i].place], !asked->tokens[i].declaration->optional);
     }
     merge(&table);
     for (size_t i = 0; i < asked->count; i++) {
@@ -106,8 +118,10 @@ cof_code need_read(struct call *call, struct asked *asked)
 
 void need_apply(uint8_t needs, struct lookup *lookup)
 {
-    const bool absent = (lookup->outcome == OUTCOME(SECRET_NOT_FOUND) && (needs & NEED_SECRET_OPTIONAL) != 0) ||
-                        (lookup->outcome == OUTCOME(KEY_NOT_FOUND) && (needs & NEED_KEY_OPTIONAL) != 0);
+    const bool absent =
+        (lookup->outcome == OUTCOME(SECRET_NOT_FOUND) && (needs & NEED_SECRET_OPTIONAL) != 0) ||
+        ((lookup->outcome == OUTCOME(KEY_NOT_FOUND) || lookup->outcome == OUTCOME(CONNECTION_NOT_FOUND)) &&
+         (needs & NEED_KEY_OPTIONAL) != 0);
     if (absent) {
         lookup->outcome = OUTCOME(ABSENT);
     } else if (lookup->value != NULL && (needs & NEED_KEY_FILLED) != 0 && values_blank(lookup->value->bytes)) {

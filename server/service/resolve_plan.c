@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/name.h"
+#include "server/service/action_row.h"
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
 #include "server/service/workspace_state.h"
@@ -74,23 +75,25 @@ static cof_code check_short(struct call *call, const char *field, const char *te
     return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, field, "%s has more than %zu bytes", field, limit);
 }
 
-static cof_code check_not_offered(struct call *call, const Coffer__V1__ResolveItem *item)
+static cof_code check_oauth(struct call *call, const Coffer__V1__ResolveItem *item)
 {
-    const struct {
-        const char *field;
-        bool used;
-    } fields[] = {
-        {"action", item->action[0] != '\0'},
-        {"oauth_declarations", item->n_oauth_declarations > 0},
-    };
-    for (size_t i = 0; i < COF_COUNT(fields); i++) {
-        if (fields[i].used) {
-            return cof_fail_field(call->err, COF_REASON_NOT_AVAILABLE, fields[i].field,
-                                  "this server does not offer %s in Resolve; leave the field empty",
-                                  fields[i].field);
-        }
+    char field[COF_ERROR_FIELD_SIZE / 2];
+    for (size_t i = 0; i < item->n_oauth_declarations; i++) {
+        (void) snprintf(field, sizeof field, "oauth_declarations[%zu]", i);
+        TRY(action_check_oauth(call, item->oauth_declarations[i], field));
     }
     return COF_OK;
+}
+
+static cof_code check_action(struct call *call, const Coffer__V1__ResolveItem *item)
+{
+    if (item->action[0] != '\0') {
+        return cof_name_check(COF_NAME_ACTION, cof_slice_text(item->action), "action", call->err);
+    }
+    return asked_least(item) > 0
+               ? COF_OK
+               : cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "references",
+                                "references, expressions, declarations and action are empty; name what is needed");
 }
 
 static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *item)
@@ -102,12 +105,8 @@ static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *i
         TRY(check_short(call, "run.run_id", item->run->run_id, RUN_FIELD_MAX));
         TRY(check_short(call, "run.action", item->run->action, RUN_FIELD_MAX));
     }
-    TRY(check_not_offered(call, item));
-    if (asked_least(item) == 0) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "references",
-                              "references, expressions and declarations are empty; name what is needed");
-    }
-    return COF_OK;
+    TRY(check_oauth(call, item));
+    return check_action(call, item);
 }
 
 cof_code plan_environments(struct call *call, struct plan *plan)
@@ -156,7 +155,9 @@ cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint3
 {
     *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
     TRY(plan_environments(call, ret_plan));
-    TRY(asked_read(call, item, index, &ret_plan->asked));
+    if (item->action[0] == '\0') {
+        TRY(asked_read(call, item, index, NULL, &ret_plan->asked));
+    }
     return check_item(call, ret_plan) == COF_OK ? check_age(call, ret_plan) : plan_fail(call, ret_plan);
 }
 
@@ -196,17 +197,23 @@ static cof_code distinct_environments(struct call *call, const struct plan *plan
     return COF_OK;
 }
 
-/* Where nothing is asked for, as by expressions without references, the state is read with a name that is none. */
+/* Where nothing is asked for, as by expressions without references, the state is read with a name that is none. Names of
+ * OAuth connections are names of no secret. */
 static cof_code distinct_names(struct call *call, const struct asked *asked, struct distinct *ret_distinct)
 {
-    const size_t count = asked->count == 0 ? 1 : asked->count;
-    struct cof_slice *items = cof_arena_array(call->arena, count, sizeof *items);
+    size_t count = 0;
+    struct cof_slice *items = cof_arena_array(call->arena, asked->count + 1, sizeof *items);
     if (items == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    items[0] = cof_slice_text("");
     for (size_t i = 0; i < asked->count; i++) {
-        items[i] = cof_slice_text(asked->references[i]->name);
+        const struct cof_slice name = cof_slice_text(asked->references[i]->name);
+        if (!cof_name_reserved(name)) {
+            items[count++] = name;
+        }
+    }
+    if (count == 0) {
+        items[count++] = cof_slice_text("");
     }
     *ret_distinct = (struct distinct){items, sort_unique(items, count)};
     return COF_OK;

@@ -289,6 +289,9 @@ static cof_code look_up_all(const struct building *building)
         TRY(lookup_find(call, plan, building->environment, i, &lookups[i]));
     }
     TRY(expression_results(call, plan, building->environment, lookups, building->result));
+    for (size_t i = asked->behind_expressions; i < asked->count; i++) {
+        TRY(lookup_find(call, plan, building->environment, i, &lookups[i]));
+    }
     TRY(need_check(call, asked, building->environment, lookups));
     return plan->item->environment_view ? view_check(call, lookups, building->count) : COF_OK;
 }

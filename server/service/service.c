@@ -16,6 +16,7 @@ const struct service_limits service_default_limits = {
     .secret_bytes = 256U << 10,
     .keys_per_secret = 100,
     .secrets_per_import = 1000,
+    .actions_per_workspace = 5000,
     .versions_kept = 50,
     .page_size_max = 1000,
     .page_size_default = 100,

@@ -4,6 +4,7 @@
 
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
+#include <coffer/v1/integration.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
@@ -144,6 +145,8 @@ static const struct resource {
      offsetof(Coffer__V1__Workspace, name)},
     {&coffer__v1__service_account__descriptor, "service_account", offsetof(Coffer__V1__ServiceAccount, uid), 0,
      offsetof(Coffer__V1__ServiceAccount, name)},
+    {&coffer__v1__action__descriptor, "action", offsetof(Coffer__V1__Action, uid), 0,
+     offsetof(Coffer__V1__Action, name)},
     {&coffer__v1__token__descriptor, "token", offsetof(Coffer__V1__Token, uid), 0,
      offsetof(Coffer__V1__Token, service_account)},
 };
@@ -287,6 +290,7 @@ static const struct asked {
     {"coffer.v1.EnvironmentService/", "environment", "name", COF_NAME_ENVIRONMENT},
     {"coffer.v1.WorkspaceService/", "workspace", "name", COF_NAME_WORKSPACE},
     {"coffer.v1.ServiceAccountService/", "service_account", "name", COF_NAME_ACCOUNT},
+    {"coffer.v1.IntegrationService/", "action", "name", COF_NAME_ACTION},
     {"coffer.v1.TokenService/", "service_account", "service_account", COF_NAME_ACCOUNT},
 };
 
@@ -400,6 +404,18 @@ static void begin_item(struct trail *trail, const Coffer__V1__ResolveItem *item,
     record->stale_since = NULL;
 }
 
+/* Whose declarations were resolved. */
+static cof_code add_action(struct trail *trail, const Coffer__V1__ResolveItem *item)
+{
+    Coffer__Audit__V1__Object *object;
+    if (!cof_name_valid(COF_NAME_ACTION, cof_slice_text(item->action))) {
+        return COF_OK;
+    }
+    TRY(add_object(trail, "action", &object));
+    object->name = item->action;
+    return COF_OK;
+}
+
 /* The record's code is that of the first environment that failed. */
 static void note_status(struct trail *trail, const Coffer__V1__ResolveResult *result)
 {
@@ -423,6 +439,7 @@ static cof_code write_resolve(struct trail *trail)
     for (size_t i = 0; i < request->n_items; i++) {
         const size_t first = at;
         begin_item(trail, request->items[i], (uint32_t) i);
+        TRY(add_action(trail, request->items[i]));
         for (; at < response->n_results && response->results[at]->item_index == i; at++) {
             note_status(trail, response->results[at]);
         }

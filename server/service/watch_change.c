@@ -123,6 +123,9 @@ cof_code watch_tell(struct call *call, struct watch_page *page, const struct wat
     for (size_t i = 0; i < record->n_objects; i++) {
         const Coffer__Audit__V1__Object *object = record->objects[i];
         Coffer__V1__SecretChange *change;
+        if (strcmp(object->kind, "secret") != 0) {
+            continue;
+        }
         if (object->effect == EFFECT(RENAMED_TO) && i > 0) {
             TRY(tell_rename(call, page, event, record->objects[i - 1], object));
         } else if (kind_of(object) != KIND(UNSPECIFIED) && in_sight(call, page, object)) {

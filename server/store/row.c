@@ -13,6 +13,7 @@ static const struct column environment_columns[] = {ENVIRONMENT_COLUMNS(COLUMN_E
 static const struct column secret_columns[] = {SECRET_COLUMNS(COLUMN_ENTRY)};
 static const struct column principal_columns[] = {PRINCIPAL_COLUMNS(COLUMN_ENTRY)};
 static const struct column token_columns[] = {TOKEN_COLUMNS(COLUMN_ENTRY)};
+static const struct column action_columns[] = {ACTION_COLUMNS(COLUMN_ENTRY)};
 
 const struct row_type workspace_row_type = {"workspace", workspace_columns, COF_COUNT(workspace_columns)};
 const struct row_type workspace_state_row_type = {"workspace_state", workspace_state_columns,
@@ -21,6 +22,7 @@ const struct row_type environment_row_type = {"environment", environment_columns
 const struct row_type secret_row_type = {"secret", secret_columns, COF_COUNT(secret_columns)};
 const struct row_type principal_row_type = {"principal", principal_columns, COF_COUNT(principal_columns)};
 const struct row_type token_row_type = {"token", token_columns, COF_COUNT(token_columns)};
+const struct row_type action_row_type = {"action", action_columns, COF_COUNT(action_columns)};
 
 _Static_assert(COF_COUNT(secret_columns) <= ROW_COLUMNS_MAX, "ROW_COLUMNS_MAX is too small");
 _Static_assert(COF_COUNT(principal_columns) <= ROW_COLUMNS_MAX, "ROW_COLUMNS_MAX is too small");

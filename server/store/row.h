@@ -109,6 +109,18 @@ struct row_texts {
     COLUMN(token, I32, mac_generation)       \
     COLUMN(token, BYTES, mac)
 
+#define ACTION_COLUMNS(COLUMN)          \
+    COLUMN(action, UUID, workspace_id)  \
+    COLUMN(action, TEXT, name)          \
+    COLUMN(action, UUID, action_id)     \
+    COLUMN(action, TEXTS, steps)        \
+    COLUMN(action, BYTES, declarations) \
+    COLUMN(action, BYTES, digest)       \
+    COLUMN(action, TIME, create_time)   \
+    COLUMN(action, TIME, update_time)   \
+    COLUMN(action, I32, mac_generation) \
+    COLUMN(action, BYTES, mac)
+
 #define ROW_FIELD_UUID struct cof_uuid
 #define ROW_FIELD_TEXT struct cof_slice
 #define ROW_FIELD_BYTES struct cof_slice
@@ -138,6 +150,9 @@ struct principal_row {
 };
 struct token_row {
     TOKEN_COLUMNS(ROW_FIELD)
+};
+struct action_row {
+    ACTION_COLUMNS(ROW_FIELD)
 };
 
 /* Values of workspace_state.state. */
@@ -178,6 +193,7 @@ extern const struct row_type environment_row_type;
 extern const struct row_type secret_row_type;
 extern const struct row_type principal_row_type;
 extern const struct row_type token_row_type;
+extern const struct row_type action_row_type;
 
 enum { ROW_COLUMNS_MAX = 20, ROW_TEXTS_MAX = 64 };
 

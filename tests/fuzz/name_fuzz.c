@@ -5,7 +5,7 @@
 
 /* Any bytes as names and patterns, cut in two at the first NUL. */
 
-enum { FIRST_KIND = COF_NAME_ENVIRONMENT, LAST_KIND = COF_NAME_ACCOUNT, DISTANCE = 3 };
+enum { FIRST_KIND = COF_NAME_ENVIRONMENT, LAST_KIND = COF_NAME_ACTION, DISTANCE = 3 };
 
 static void try_name(struct cof_slice name)
 {

@@ -77,6 +77,12 @@ class Contract(context.ServerTest):
         result = call("ResolveService/Resolve", {"items": [{
             "environments": [environment], "references": [{"name": "s", "key": "KEY"}]}]}, self.dev.executor)["results"][0]
         self.assertEqual(self.value(result, "s", "KEY"), b"\0\xff")
+        registered = call("IntegrationService/RegisterActions", {"actions": [
+            {"name": f"tools.{environment}", "declarations": {"secrets": [{"name": "s", "keys": ["KEY"]}]}}]})
+        self.assertEqual((registered["written"], registered["created"]), (True, 1))
+        call("IntegrationService/GetAction", {"name": f"tools.{environment}"})
+        self.assertEqual(len(call("IntegrationService/ListActions")["actions"]), 1)
+        call("IntegrationService/DeleteAction", {"name": f"tools.{environment}"})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})

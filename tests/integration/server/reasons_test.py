@@ -18,6 +18,7 @@ ENVIRONMENT = "coffer.v1.EnvironmentService/"
 ACCOUNT = "coffer.v1.ServiceAccountService/"
 TOKEN = "coffer.v1.TokenService/"
 WORKSPACE = "coffer.v1.WorkspaceService/"
+INTEGRATION = "coffer.v1.IntegrationService/"
 CALLER = TOKEN + "GetCaller"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 PLANTED = b"planted-value-that-no-error-may-show"
@@ -33,7 +34,8 @@ NOT_GIVEN = {
     "ENVIRONMENT_VIEW_CONFLICT": "the environment view is not offered yet",
     "INCOMPLETE_AWS_KEYS": "AWS is not offered yet",
     "AWS_ROLE_REFUSED": "AWS is not offered yet",
-    "CONNECTION_NOT_FOUND": "OAuth is not offered yet",
+    "CONNECTION_NOT_FOUND": "an outcome of declarations, see integration/server/registry",
+    "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
     "REAUTH_REQUIRED": "OAuth is not offered yet",
     "PROVIDER_UNAVAILABLE": "OAuth is not offered yet",
     "NOT_CONNECTED": "the client library's own",
@@ -50,7 +52,7 @@ AS_OUTCOMES = {
     "EXPRESSION_INVALID": "EXPRESSION_INVALID", "ANSWER_TOO_LARGE": "TOO_LARGE", "SECRET_EXPIRED": "SECRET_EXPIRED",
 }
 # Reasons for one wrong field, which BadRequest must name.
-NAME_A_FIELD = {"FIELD_INVALID", "FIELD_REQUIRED", "LIMIT_EXCEEDED", "PAGE_TOKEN_INVALID", "NAME_RESERVED",
+NAME_A_FIELD = {"FIELD_INVALID", "FIELD_REQUIRED", "LIMIT_EXCEEDED", "PAGE_TOKEN_INVALID", "NAME_RESERVED", "GENERATION_MISMATCH",
                 "STRING_INVALID", "WORKSPACE_REQUIRED", "SERVICE_UNKNOWN"}
 
 
@@ -326,6 +328,12 @@ class Reasons(context.ServerTest):
 
     def uid_mismatch(self):
         return self.update(replace={"values": values(K=PLANTED)}, expected_uid=NOBODY)
+
+    def action_not_found(self):
+        return self.call(INTEGRATION + "GetAction", {"name": "tools.none"})
+
+    def generation_mismatch(self):
+        return self.call(INTEGRATION + "RegisterActions", {"actions": [{"name": "tools.a"}], "expected_generation": 99})
 
     def version_not_found(self):
         return self.call(SECRET + "RollBackSecret", {"name": "there", "environment": "prod", "version": 1 << 40})

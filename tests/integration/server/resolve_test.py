@@ -79,7 +79,7 @@ class Resolve(context.ServerTest):
             {**good, "workspace": other}, good, {"id": "empty"}, {**good, "workspace": "no uuid"},
             {**good, "action": "tools.x"}, {**good, "environments": ["a b"]}, {**good, "id": "i" * 129}]})
         self.assertEqual([r["status"]["outcome"].removeprefix("OUTCOME_") for r in answer.message["results"]], [
-            "PERMISSION_DENIED", "RESOLVED", "ITEM_INVALID", "ITEM_INVALID", "NOT_AVAILABLE", "ITEM_INVALID",
+            "PERMISSION_DENIED", "RESOLVED", "ITEM_INVALID", "ITEM_INVALID", "ACTION_NOT_FOUND", "ITEM_INVALID",
             "ITEM_INVALID"])
 
     def test_values_under_4_bytes_are_counted_as_unmasked(self):
@@ -242,17 +242,6 @@ class Resolve(context.ServerTest):
         self.assertEqual((second["secrets"][0]["version"], second["secrets"][0]["uid"]), (2, uid))
         self.assertEqual(second["consistency_token"], written["consistency_token"])
         self.assertNotEqual(second["consistency_token"], token)
-
-    def test_fields_for_what_is_not_offered_are_refused_by_their_item(self):
-        good = {"environments": ["prod"], "references": references("crowdstrike.EXTRA")}
-        fields = {"action": "tools.slack", "oauth_declarations": [{"provider": "github"}]}
-        items = [{**good, field: value} for field, value in fields.items()] + [good]
-        results = self.call(RESOLVE, {"items": items}).message["results"]
-        for field, result in zip(fields, results):
-            self.assertEqual((result["status"]["code"], result["status"]["outcome"]), (12, "OUTCOME_NOT_AVAILABLE"), field)
-            self.assertIn(field, result["status"]["message"])
-            self.assertEqual(result["secrets"], [])
-        self.assertEqual(results[-1]["status"]["outcome"], "OUTCOME_RESOLVED")
 
     def test_item_carries_its_own_id_workspace_run_trace_and_time(self):
         item = {"id": "i" * 128, "workspace": self.dev.workspace, "environments": ["prod"], "timeout_ms": 60000,

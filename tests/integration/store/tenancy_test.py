@@ -63,7 +63,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
-    ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
+    ("ACTION_REACHED", 2): "'{tools.shared}'", ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
     ("SECRET_COMPARE", 2): "'prod'", ("SECRET_EXPORT", 4): "null", ("SECRET_EXPORT", 5): "null",
     ("SECRET_EXPORT", 6): "null", ("VERSION_LIST", 3): "9", ("CHANGE_RANGE", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
 }
@@ -141,7 +141,8 @@ class Tenancy(context.ServerTest):
 
     @classmethod
     def first_account(cls, workspace):
-        rule = {"permissions": ["secret:write", "environment:write", "account:write", "token:write", "resolve"]}
+        rule = {"permissions": ["secret:write", "environment:write", "account:write", "token:write", "resolve",
+                                 "integration:write"]}
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"workspace": workspace, "name": "first", "grants": [rule]}, cls.dev.system)
         issued = cls.done("TokenService/IssueToken", {"workspace": workspace, "service_account": "first"}, cls.dev.system)
@@ -157,6 +158,8 @@ class Tenancy(context.ServerTest):
         cls.done("SecretService/UpdateSecretValues", {**at, "patch": {"set": values(L=mark)}}, token)
         cls.done("SecretService/CreateSecret", {**at, "name": "gone", "values": values(K=mark)}, token)
         cls.done("SecretService/DeleteSecret", {**at, "name": "gone"}, token)
+        cls.done("IntegrationService/RegisterActions", {"actions": [
+            {"name": "tools.shared", "declarations": {"secrets": [{"name": "s-" + mark.decode()[-1], "keys": ["K"]}]}}]}, token)
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"name": "account", "description": mark.decode(), "grants": [{"permissions": ["resolve"]}]}, token)
         issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)

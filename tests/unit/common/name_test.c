@@ -3,7 +3,7 @@
 #include "common/name.h"
 #include "tests/support/test.h"
 
-enum { KINDS = COF_NAME_ACCOUNT + 1, ROOM = 256 };
+enum { KINDS = COF_NAME_ACTION + 1, ROOM = 256 };
 
 /* The rules once more, as product.md writes them. */
 static const struct rule {
@@ -21,6 +21,7 @@ static const struct rule {
     [COF_NAME_KEY] = {128, ALNUM "_.-", UPPER LOWER "_", ALNUM "_.-"},
     [COF_NAME_WORKSPACE] = {100, LOWER DIGITS "-", LOWER DIGITS, LOWER DIGITS},
     [COF_NAME_ACCOUNT] = {100, ALNUM "._-", ALNUM, ALNUM "._-"},
+    [COF_NAME_ACTION] = {200, ALNUM "_.-", UPPER LOWER "_", ALNUM "_.-"},
 };
 
 static bool among(const char *set, int byte)

@@ -64,7 +64,7 @@ static cof_code refuse(struct call *call, struct registration *registration, siz
 static cof_code check_request(struct call *call, const Coffer__V1__RegisterActionsRequest *request)
 {
     const uint32_t limit = call->service->limits.actions_per_workspace;
-    if (request->n_actions == 0 && !request->replace) {
+    if (request->n_actions == 0 && !request->replace_all) {
         return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "actions",
                               "actions is empty; name what is registered, or replace the registry by nothing");
     }
@@ -235,7 +235,7 @@ static cof_code take_stored(struct call *call, struct registration *registration
     if (sent != NULL) {
         return sent->refused ? COF_OK : compare(call, registration, sent, stored);
     }
-    if (registration->request->replace) {
+    if (registration->request->replace_all) {
         registration->gone[registration->gone_count++] = *stored;
         return row_keep(&action_row_type, call->arena, &registration->gone[registration->gone_count - 1],
                         call->err);
@@ -266,7 +266,7 @@ static cof_code take_all(struct call *call, struct registration *registration, c
     outlook->graph.nodes =
         cof_arena_array(call->arena, count + registration->request->n_actions, sizeof(struct graph_node));
     registration->gone =
-        cof_arena_array(call->arena, registration->request->replace ? count : 0, sizeof *registration->gone);
+        cof_arena_array(call->arena, registration->request->replace_all ? count : 0, sizeof *registration->gone);
     if (outlook->graph.nodes == NULL || registration->gone == NULL) {
         return cof_arena_exhausted(call->err);
     }

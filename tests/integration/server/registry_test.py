@@ -39,7 +39,7 @@ class Registry(context.AccessTest):
         cls.store("prod", "other", X=b"value x", Y=b"value y")
 
     def setUp(self):
-        answer = self.register(replace=True)
+        answer = self.register(replace_all=True)
         self.assertEqual(answer.code, 0, answer)
 
     @classmethod
@@ -100,10 +100,10 @@ class Registry(context.AccessTest):
     def test_registry_is_replaced_as_a_whole(self):
         self.registered(action("tools.a"), action("tools.b"), action("tools.c", declared("full", "A")))
         message = self.registered(action("tools.b"), action("tools.c", declared("full", "B")), action("tools.d"),
-                                  replace=True)
+                                  replace_all=True)
         self.assertEqual(self.counts(message), [1, 1, 1, 1])
         self.assertEqual([entry["name"] for entry in self.listed()], ["tools.b", "tools.c", "tools.d"])
-        self.assertEqual(self.counts(self.registered(replace=True)), [0, 0, 0, 3])
+        self.assertEqual(self.counts(self.registered(replace_all=True)), [0, 0, 0, 3])
         self.assertEqual(self.listed(), [])
         self.assertEqual(self.register().reason, "FIELD_REQUIRED", "nothing is registered by omission")
 
@@ -146,7 +146,7 @@ class Registry(context.AccessTest):
     def test_dry_run_tells_what_would_become_of_the_actions_and_writes_nothing(self):
         self.registered(action("tools.a"), action("tools.b"))
         before = self.listed()
-        message = self.registered(action("tools.a", declared("full", "A")), action("tools.c"), replace=True,
+        message = self.registered(action("tools.a", declared("full", "A")), action("tools.c"), replace_all=True,
                                   validate_only=True)
         self.assertEqual((self.counts(message), message["written"]), ([1, 1, 0, 1], False))
         self.assertEqual(self.listed(), before)
@@ -159,7 +159,7 @@ class Registry(context.AccessTest):
         self.assertIn("tools.a -> tools.b -> tools.c -> tools.a", message["refused"][0]["message"])
         self.assertEqual(len(self.listed()), 2)
         # A replaced registry is looked at as it would be.
-        self.registered(action("tools.c", steps=["tools.a"]), action("tools.a"), replace=True)
+        self.registered(action("tools.c", steps=["tools.a"]), action("tools.a"), replace_all=True)
         ring = [action(f"ring.{i:03}", steps=[f"ring.{(i + 1) % 300:03}"]) for i in range(300)]
         message = self.register(*ring).message
         self.assertEqual([(r["index"], r["reason"]) for r in message["refused"]], [(0, "ACTION_CYCLE")])
@@ -230,7 +230,7 @@ class Registry(context.AccessTest):
         self.assertEqual(self.counts(self.registered(*full)), [limit, 0, 0, 0])
         answer = self.register(action("one.more"))
         self.assertEqual((answer.reason, answer.fields), ("LIMIT_EXCEEDED", ["actions"]))
-        self.assertEqual(self.register(*full, action("one.more"), replace=True).reason, "LIMIT_EXCEEDED")
+        self.assertEqual(self.register(*full, action("one.more"), replace_all=True).reason, "LIMIT_EXCEEDED")
 
     # --- Rights
 
@@ -401,7 +401,7 @@ class Registry(context.AccessTest):
             steps = {f"n{i}": [f"n{k}" for k in range(i + 1, count + 1) if chosen.random() < 0.3] for i in range(count)}
             order = list(own)
             chosen.shuffle(order)
-            self.registered(*(action(name, *own[name], steps=steps[name]) for name in order), replace=True)
+            self.registered(*(action(name, *own[name], steps=steps[name]) for name in order), replace_all=True)
             name = chosen.choice(list(own))
             reached, new = set(), {name}
             while new:

@@ -5,6 +5,7 @@
 #include "server/service/action_keep.h"
 #include "server/service/guard.h"
 #include "server/service/resolve_plan.h"
+#include "server/service/secret_keep.h"
 #include "server/service/workspace_state.h"
 
 enum {
@@ -150,7 +151,7 @@ static cof_code recall_all(struct call *call, struct reach *reach, const struct 
         bool kept;
         bool exists = false;
         TRY(recall_one(call, reach, state, trace.order[i], &row, &kept, &exists));
-        if (!kept || (call->session == NULL && i == QUICK_ACTIONS)) {
+        if (!kept || (call->hurried && i == QUICK_ACTIONS)) {
             return COF_OK;
         }
         if (exists) {
@@ -166,9 +167,9 @@ static cof_code recall_all(struct call *call, struct reach *reach, const struct 
 
 cof_code reach_recall(struct call *call, struct reach *reach)
 {
-    struct cache *cache = call->service->cache;
     struct cache_state state;
-    if (cache == NULL || !cache_fresh(cache, &reach->workspace, &state) || state.revision < reach->min_revision) {
+    if (call->service->cache == NULL ||
+        !kept_usable(call, &reach->workspace, reach->min_revision, &state, &reach->older_us)) {
         return COF_OK;
     }
     return recall_all(call, reach, &state);

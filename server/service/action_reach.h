@@ -25,6 +25,7 @@ struct reach {
     struct cache_read begun;
     struct rows *rows;
     uint64_t revision;
+    int64_t older_us;        /* not 0: what is kept is older than it should be, as the workspace permits */
     struct reached *actions; /* sorted by name */
     size_t action_count;
 };

@@ -77,20 +77,6 @@ static cof_code make_groups(struct grouping *grouping)
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
 
-static cof_code queue_groups(struct grouping *grouping)
-{
-    struct call *call = grouping->call;
-    for (size_t i = 0; i < grouping->group_count; i++) {
-        struct reach *reach = &grouping->groups[i].reach;
-        TRY(reach_recall(call, reach));
-        if (!reach->found) {
-            TRY(reach_queue(call, reach));
-            TRY(session_sync(call->session, call->err));
-        }
-    }
-    return COF_OK;
-}
-
 /* The items of a workspace whose actions cannot be read. */
 static cof_code fail_group(struct grouping *grouping, const struct group *group)
 {
@@ -100,6 +86,29 @@ static cof_code fail_group(struct grouping *grouping, const struct group *group)
         if (names_action(plan) && cof_uuid_equal(&plan->workspace, &group->reach.workspace)) {
             TRY(plan_fail(call, plan));
         }
+    }
+    return COF_OK;
+}
+
+/* While the database is lost, what is not kept fails alone. */
+static cof_code queue_group(struct grouping *grouping, struct group *group)
+{
+    struct call *call = grouping->call;
+    TRY(reach_recall(call, &group->reach));
+    if (group->reach.found) {
+        return COF_OK;
+    }
+    if (call->lost && call_needs_database(call) != COF_OK) {
+        return fail_group(grouping, group);
+    }
+    TRY(reach_queue(call, &group->reach));
+    return session_sync(call->session, call->err);
+}
+
+static cof_code queue_groups(struct grouping *grouping)
+{
+    for (size_t i = 0; i < grouping->group_count; i++) {
+        TRY(queue_group(grouping, &grouping->groups[i]));
     }
     return COF_OK;
 }
@@ -130,7 +139,9 @@ static cof_code read_asked(struct call *call, struct plan *plan, const struct re
     TRY(reach_needs(call, reach, plan->item->action, &needs));
     TRY(asked_read(call, plan->item, plan->index, needs.declarations, &plan->asked));
     /* What they ask for was decided by that state; an older one would not do. */
-    plan->min_revision = reach->revision > plan->min_revision ? reach->revision : plan->min_revision;
+    if (reach->older_us == 0 && reach->revision > plan->min_revision) {
+        plan->min_revision = reach->revision;
+    }
     return COF_OK;
 }
 

@@ -44,8 +44,8 @@ static bool permitted_older(struct call *call, const struct cof_uuid *workspace,
     return !outdated;
 }
 
-static bool usable_state(struct call *call, const struct cof_uuid *workspace, uint64_t min_revision,
-                         struct cache_state *ret_state, int64_t *ret_older_us)
+bool kept_usable(struct call *call, const struct cof_uuid *workspace, uint64_t min_revision,
+                 struct cache_state *ret_state, int64_t *ret_older_us)
 {
     *ret_older_us = 0;
     if (call->older_us == 0 && cache_fresh(call->service->cache, workspace, ret_state)) {
@@ -63,7 +63,7 @@ bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const s
     size_t bytes;
     *ret_recalled = (struct secrets_recalled){0};
     if (cache == NULL || (quick && addresses->count > QUICK_ADDRESSES) ||
-        !usable_state(call, workspace, min_revision, &state, &ret_recalled->older_us)) {
+        !kept_usable(call, workspace, min_revision, &state, &ret_recalled->older_us)) {
         return false;
     }
     ret_recalled->revision = state.revision;

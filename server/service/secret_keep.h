@@ -23,6 +23,13 @@ struct secrets_recalled {
 };
 
 /*
+ * The state of a workspace that the call may be answered from, with what is kept of it: a fresh one, or while the database
+ * is lost an older one that the workspace permits; then `ret_older_us` says when it was confirmed, else it is 0.
+ */
+bool kept_usable(struct call *call, const struct cof_uuid *workspace, uint64_t min_revision,
+                 struct cache_state *ret_state, int64_t *ret_older_us);
+
+/*
  * Whether all of them are kept, from a fresh state that is not older than `min_revision`. A call that is hurried gets no
  * more than it can answer quickly. While the database is lost, and with `min_revision` 0, an older state does if the
  * workspace permits its age and that of the caller.

@@ -71,6 +71,7 @@ struct cli {
     bool replace;
     bool no_mask;
     bool overwrite;
+    bool missing;
     bool strict;
     bool no_strict;
     bool no_tags;
@@ -254,10 +255,17 @@ void cli_table_add(struct cli_table *table, const char *text); /* the next cell;
 void cli_table_print(struct cli_table *table);                 /* and frees */
 
 /*
- * Rows of few words and at last a next step, which may be missing, as lists for people: cells are not cut but broken, and the
- * next step stands on a line of its own. Elsewhere than on a terminal the same as cli_table_print. Frees.
+ * Rows that end with two long cells, of which the last may be empty, as lists for people: these two are not cut but broken, and
+ * the last stands on lines of its own, behind `label`. Elsewhere than on a terminal the same as cli_table_print. Frees.
  */
-void cli_table_print_list(struct cli_table *table);
+void cli_table_print_list(struct cli_table *table, const char *label);
+
+/* Words that say how something is (ok, MISSING, FAILED, ...) get a colour on a terminal that has colours. */
+void cli_table_colour(struct cli_table *table);
+
+/* Whether tables are aligned here, and whether this one has room on the terminal without a cell being cut. */
+bool cli_table_is_aligned(void);
+bool cli_table_fits(const struct cli_table *table);
 
 /* The same as {"name": [{...}]}, the members named by the headers, and frees. */
 void cli_table_print_json(struct cli_table *table, const char *name);

@@ -73,6 +73,16 @@ cli_exit command_unknown(char *const *words, size_t count);
 /* How a command is called, and what it does. */
 void help_command(const struct command *command);
 
+/* Tells about a topic; false if there is no such. */
+bool help_topic(const char *name);
+
+/* The topics, one a line. */
+void help_topics(void);
+void help_each_topic(void (*each)(const char *name, const char *about, const char *text));
+
+/* A text behind what stands on the line already, on a terminal broken at blanks; its further lines begin at `indent`. */
+void help_wrapped(const char *text, size_t indent);
+
 /* The man page, on standard output. */
 void help_man(void);
 

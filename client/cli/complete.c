@@ -154,6 +154,15 @@ static void offer_verbs(const struct line *line, const char *group)
     }
 }
 
+/* Told while topics are gone through. */
+static const struct line *completed;
+
+static void offer_topic(const char *name, const char *about, const char *text)
+{
+    (void) text;
+    offer(completed, "", name, about);
+}
+
 static void offer_words(const struct line *line, const struct command *command)
 {
     if (line->group == NULL) {
@@ -162,6 +171,8 @@ static void offer_words(const struct line *line, const struct command *command)
         offer_verbs(line, line->group);
     } else if (strcmp(line->group, "help") == 0 && line->verb == NULL) {
         offer_groups(line);
+        completed = line;
+        help_each_topic(offer_topic);
         offer_list(line, "exit-codes,man");
     } else if (strcmp(line->group, "help") == 0 && line->verb != NULL) {
         offer_verbs(line, line->verb);

@@ -462,7 +462,8 @@ cli_exit cmd_doctor(struct cli *cli)
     if (cli->json) {
         cli_table_print_json(doctor.table, "checks");
     } else {
-        cli_table_print_list(doctor.table);
+        cli_table_colour(doctor.table);
+        cli_table_print_list(doctor.table, "do: ");
     }
     (void) fflush(stdout);
     if (doctor.ill > 0) {

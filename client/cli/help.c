@@ -6,8 +6,7 @@
 
 enum { OPTION_COLUMN = 26, WIDE_INDENT = 6 };
 
-/* A text behind what stands on the line already, on a terminal broken at blanks; its further lines begin at `indent`. */
-static void print_wrapped(const char *text, size_t indent)
+void help_wrapped(const char *text, size_t indent)
 {
     const size_t room = cli_on_terminal() ? cli_terminal_columns() : 0;
     size_t column = indent;
@@ -31,7 +30,7 @@ static void print_option(const struct option_row *row)
     (void) snprintf(text, sizeof text, "%s--%s%s%s", row->letter == '\0' ? "" : letter, row->name,
                     row->argument == NULL ? "" : " ", row->argument == NULL ? "" : row->argument);
     printf("  %-*s", OPTION_COLUMN, text);
-    print_wrapped(row->help, OPTION_COLUMN + 2);
+    help_wrapped(row->help, OPTION_COLUMN + 2);
 }
 
 static void print_usage(const struct command *command)
@@ -57,7 +56,7 @@ static void print_names(const struct command *command)
     }
     if (names != NULL && fclose(names) == 0) {
         fputs("\nOptions of every command, of which coffer help tells more:\n  ", stdout);
-        print_wrapped(text, 2);
+        help_wrapped(text, 2);
     }
     free(text);
 }
@@ -81,13 +80,13 @@ void help_command(const struct command *command)
 {
     print_usage(command);
     fputs("  ", stdout);
-    print_wrapped(command->help, 2);
+    help_wrapped(command->help, 2);
     if (reads_values(command)) {
         fputs("\n  KEY        asks for the value without showing it\n"
               "  KEY=@FILE  takes the bytes of a file\n"
               "  KEY=-      takes the bytes of standard input\n  ",
               stdout);
-        print_wrapped("A value on the command line is refused: everybody on this machine could read it there.", 2);
+        help_wrapped("A value on the command line is refused: everybody on this machine could read it there.", 2);
     }
     print_options(command);
     printf("\nExample:\n  %s\n", command->example);
@@ -101,7 +100,7 @@ static bool help_group(const char *group)
         if (strcmp(commands[i].group, group) == 0) {
             print_usage(&commands[i]);
             fputs("  ", stdout);
-            print_wrapped(commands[i].help, 2);
+            help_wrapped(commands[i].help, 2);
             known = true;
         }
     }
@@ -113,7 +112,7 @@ static void help_exits(void)
     puts("Exit codes:");
 #define EXIT(id, number, meaning) \
     printf("  %-4d", number);     \
-    print_wrapped(meaning, WIDE_INDENT);
+    help_wrapped(meaning, WIDE_INDENT);
 #include "client/cli/exits.def"
 #undef EXIT
 }
@@ -126,7 +125,7 @@ static void help_all(void)
         fputs("  ", stdout);
         print_usage(&commands[i]);
         fputs("      ", stdout);
-        print_wrapped(commands[i].help, WIDE_INDENT);
+        help_wrapped(commands[i].help, WIDE_INDENT);
     }
     puts("\nOptions of every command:");
     for (size_t i = 0; i < option_count; i++) {
@@ -134,12 +133,14 @@ static void help_all(void)
             print_option(&option_rows[i]);
         }
     }
+    puts("\nTopics, for coffer help TOPIC:");
+    help_topics();
+    puts("  exit-codes    what the exit codes mean\n  man           the man page");
     (void) putchar('\n');
-    print_wrapped(
-        "Values come from a prompt without echo, from a file (KEY=@FILE) or from standard input (KEY=-), never "
-        "from the command line. coffer help COMMAND tells more about a command, coffer help exit-codes the "
-        "exit codes, coffer help man all of it.",
-        0);
+    help_wrapped("New here: coffer login stores a token, coffer doctor says what is wrong, coffer help COMMAND "
+                 "tells more about "
+                 "a command.",
+                 0);
 }
 
 cli_exit cmd_help(struct cli *cli)
@@ -154,6 +155,9 @@ cli_exit cmd_help(struct cli *cli)
     }
     if (strcmp(cli->arguments[0], "man") == 0) {
         help_man();
+        return CLI_OK;
+    }
+    if (cli->argument_count == 1 && help_topic(cli->arguments[0])) {
         return CLI_OK;
     }
     const struct command *command = command_find(cli->arguments, cli->argument_count);

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/command.h"
@@ -81,6 +82,30 @@ static void put_exits(void)
 #undef EXIT
 }
 
+static void put_topic(const char *name, const char *about, const char *text)
+{
+    bool as_it_is = false;
+    printf(".SH \"%s\"\n", name);
+    put_line(about);
+    while (*text != '\0') {
+        const size_t length = strcspn(text, "\n");
+        char *line = strndup(text, length);
+        const bool example = text[0] == ' ';
+        if (example != as_it_is) {
+            puts(example ? ".PP\n.nf" : ".fi");
+        }
+        as_it_is = example;
+        if (length == 0) {
+            puts(".PP");
+        } else if (line != NULL) {
+            put_line(line);
+        }
+        free(line);
+        text += length + (text[length] == '\n');
+    }
+    puts(as_it_is ? ".fi" : ".PP");
+}
+
 void help_man(void)
 {
     static const struct command everywhere = {.group = ""};
@@ -105,6 +130,7 @@ void help_man(void)
     for (size_t i = 0; i < command_count; i++) {
         put_command(&commands[i]);
     }
+    help_each_topic(put_topic);
     puts(".SH EXIT STATUS");
     put_exits();
 }

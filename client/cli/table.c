@@ -25,6 +25,7 @@ enum {
 
 struct cli_table {
     size_t columns;
+    bool colour;
     char **cells;
     size_t count;
     size_t room;
@@ -155,6 +156,68 @@ static void print_cell(const char *cell, size_t width)
     printf("%.*s..", (int) (end - cell), cell);
 }
 
+/* By the conventions of NO_COLOR and CLICOLOR_FORCE. */
+static bool has_colours(void)
+{
+    const char *none = getenv("NO_COLOR");
+    const char *force = getenv("CLICOLOR_FORCE");
+    const char *terminal = getenv("TERM");
+    if (none != NULL && none[0] != '\0') {
+        return false;
+    }
+    if (force != NULL && force[0] != '\0' && strcmp(force, "0") != 0) {
+        return true;
+    }
+    return cli_on_terminal() && terminal != NULL && strcmp(terminal, "dumb") != 0;
+}
+
+static const char *colour_of(const char *cell)
+{
+    static const struct {
+        const char *word;
+        const char *colour;
+    } colours[] = {{"ok", "32"},      {"FAILED", "31"},  {"MISSING", "31"},
+                   {"damaged", "31"}, {"expired", "33"}, {"warning", "33"}};
+    for (size_t i = 0; i < COF_COUNT(colours); i++) {
+        if (strcmp(cell, colours[i].word) == 0) {
+            return colours[i].colour;
+        }
+    }
+    return strstr(cell, " of ") == NULL ? NULL : "33";
+}
+
+static void print_coloured(const struct cli_table *table, const char *cell, size_t width)
+{
+    const char *colour = table->colour ? colour_of(cell) : NULL;
+    if (colour != NULL) {
+        printf("\033[%sm", colour);
+    }
+    print_cell(cell, width);
+    fputs(colour == NULL ? "" : "\033[0m", stdout);
+}
+
+void cli_table_colour(struct cli_table *table)
+{
+    if (table != NULL) {
+        table->colour = has_colours();
+    }
+}
+
+bool cli_table_is_aligned(void)
+{
+    return always || cli_on_terminal();
+}
+
+bool cli_table_fits(const struct cli_table *table)
+{
+    const size_t room = cli_terminal_columns();
+    size_t total = 0;
+    for (size_t i = 0; table != NULL && i < table->columns; i++) {
+        total += width_of(table, i) + (i > 0 ? GAP : 0);
+    }
+    return room == 0 || total <= room;
+}
+
 static const char *cell_at(const struct cli_table *table, size_t i)
 {
     return table->cells[i] == NULL ? "" : table->cells[i];
@@ -169,7 +232,11 @@ static void print_aligned(const struct cli_table *table, const size_t *widths, s
         if (widths[column] > 0) {
             const size_t length = length_of(cell);
             printf("%*s", (int) missing, "");
-            print_cell(cell, widths[column]);
+            if (column > 0) {
+                print_coloured(table, cell, widths[column]);
+            } else {
+                print_cell(cell, widths[column]);
+            }
             missing = (length < widths[column] ? widths[column] - length : 0) + GAP;
         }
     }
@@ -242,23 +309,24 @@ static void print_broken(const char *text, size_t indent)
     (void) putchar('\n');
 }
 
-static void print_list_row(const struct cli_table *table, const size_t *widths, size_t first)
+static void print_list_row(const struct cli_table *table, const size_t *widths, size_t first, const char *label)
 {
     size_t indent = 0;
     for (size_t column = 0; column + 2 < table->columns; column++) {
         const char *cell = cell_at(table, first + column);
-        printf("%s%*s", cell, (int) (widths[column] - length_of(cell) + GAP), "");
+        print_coloured(table, cell, widths[column]);
+        printf("%*s", (int) (widths[column] - length_of(cell) + GAP), "");
         indent += widths[column] + GAP;
     }
     print_broken(cell_at(table, first + table->columns - 2), indent);
     const char *next = cell_at(table, first + table->columns - 1);
     if (strcmp(next, "-") != 0) {
-        printf("%*sdo: ", (int) indent, "");
-        print_broken(next, indent + strlen("do: "));
+        printf("%*s%s", (int) indent, "", label);
+        print_broken(next, indent + strlen(label));
     }
 }
 
-void cli_table_print_list(struct cli_table *table)
+void cli_table_print_list(struct cli_table *table, const char *label)
 {
     size_t *widths = always || cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
     if (widths == NULL) {
@@ -272,7 +340,7 @@ void cli_table_print_list(struct cli_table *table)
         }
     }
     for (size_t first = table->columns; first + table->columns <= table->count; first += table->columns) {
-        print_list_row(table, widths, first);
+        print_list_row(table, widths, first, label);
     }
     free(widths);
     cli_table_free(table);

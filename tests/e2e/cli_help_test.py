@@ -75,6 +75,30 @@ class Pages(unittest.TestCase):
                 self.assertLessEqual(max(len(line) for line in shown.splitlines() if "coffer " not in line), columns)
 
 
+    def test_topics_are_listed_told_and_completed(self):
+        topics = [row[0] for row in tree.table("client/cli/topics.def", "TOPIC")]
+        self.assertGreaterEqual(set(topics), {"configuration", "environments", "expressions", "tokens", "output", "values"})
+        listed = coffer("help")
+        for name, about, text in tree.table("client/cli/topics.def", "TOPIC"):
+            self.assertRegex(listed, rf"(?m)^  {name} +{about}$")
+            told = coffer("help", name)
+            self.assertTrue(told.startswith(f"{name}: {about}\n\n"), told)
+            self.assertIn(name, words("help", name[:3]))
+            for columns in (72, 200):
+                code, shown = cli.Terminal(VARIABLES, "help", name, columns=columns).end()
+                self.assertEqual(code, 0)
+                long = [line for line in shown.splitlines() if len(line) > columns and not line.startswith(" ")]
+                self.assertEqual(long, [])
+        self.assertNotIn(" configuration", coffer("help", "secret"))
+
+    def test_commands_that_topics_name_are_there(self):
+        text = " ".join(coffer("help", row[0]) for row in tree.table("client/cli/topics.def", "TOPIC"))
+        known = {" ".join(filter(None, (group, verb))) for group, verb, _, _ in COMMANDS}
+        groups = {group for group, _, _, _ in COMMANDS}
+        for first, second in re.findall(r"coffer ([a-z]+)(?: ([a-z]+))?", text):
+            self.assertTrue(first in known or f"{first} {second}" in known, (first, second, groups))
+
+
 class Completion(unittest.TestCase):
     def test_commands_verbs_and_options_are_completed_from_the_tables(self):
         self.assertEqual(words("se"), ["set", "secret"])

@@ -408,5 +408,66 @@ class Doctor(PeopleTest):
             self.assertIn("do: coffer login stores one", shown)
 
 
+class Matrix(PeopleTest):
+    ROWS = (("full", "m-a", "A"), ("full", "m-b", "A"), ("part", "m-a", "A"), ("part", "m-a", "B"), ("part", "m-b", "B"),
+            ("alone", "m-a", "A"))
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.workspace = cli.run(cli.environment(cls.dev, "system"), "workspace", "create", "matrix")[1].decode().strip()
+        own = ["-w", cls.workspace]
+        cli.run(cli.environment(cls.dev, "system"), "sa", "create", "matrix", *own, "--grant",
+                "secret:read,secret:write,environment:read,environment:write,account:write,token:write")
+        cli.run(cli.environment(cls.dev, "system"), "token", "issue", "matrix", *own, "--out", cls.dev.directory / "matrix.token")
+        variables = cli.environment(cls.dev, "matrix")
+        for name, environment, key in cls.ROWS:
+            code, _, err = cli.run(variables, "set", f"{name}.{key}=-", "-e", environment, stdin=b"v")
+            assert code == OK, err
+        cli.run(variables, "secret", "create", "old", "K=-", "-e", "m-b", "--expires", "2020-01-01", stdin=b"v")
+        cli.run(variables, "env", "create", "m-empty")
+
+    def variables(self, **more):
+        return {**cli.environment(self.dev, "matrix"), **{name: str(value) for name, value in more.items()}}
+
+    def test_programs_get_a_line_for_each_secret_and_environment(self):
+        rows = [line.split("\t") for line in self.works("secret", "matrix").splitlines()]
+        self.assertEqual(rows, [
+            ["alone", "m-a", "ok", "-"], ["alone", "m-b", "missing", "-"], ["alone", "m-empty", "missing", "-"],
+            ["full", "m-a", "ok", "-"], ["full", "m-b", "ok", "-"], ["full", "m-empty", "missing", "-"],
+            ["old", "m-a", "missing", "-"], ["old", "m-b", "expired", "-"], ["old", "m-empty", "missing", "-"],
+            ["part", "m-a", "ok", "-"], ["part", "m-b", "incomplete", "A"], ["part", "m-empty", "missing", "-"]])
+        told = json.loads(self.works("secret", "matrix", "-e", "m-a", "-e", "m-b", "--prefix", "pa", "-o", "json"))
+        self.assertEqual(told, {"secrets": [{"name": "part", "environments": [
+            {"environment": "m-a", "state": "ok", "missingKeys": []},
+            {"environment": "m-b", "state": "incomplete", "missingKeys": ["A"]}]}]})
+
+    def test_what_is_missing_can_be_asked_for_alone(self):
+        code, out, _ = self.coffer("secret", "matrix", "-e", "m-b", "-e", "m-a", "--missing")
+        self.assertEqual((code, [line.split("\t")[0] for line in out.decode().splitlines()]),
+                         (cli.PARTIAL, ["alone", "alone", "old", "old", "part", "part"]))
+        self.assertEqual(self.coffer("secret", "matrix", "-e", "m-a", "-e", "m-b", "--prefix", "full", "--missing"), (OK, b"", ""))
+
+    def test_terminal_gets_columns_where_they_have_room_and_sentences_where_not(self):
+        code, shown = cli.Terminal(self.variables(NO_COLOR=1), "secret", "matrix", columns=80).end()
+        self.assertEqual((code, shown), (OK, "NAME   m-a      m-b          m-empty\n"
+                                             "alone  ok       MISSING      MISSING\n"
+                                             "full   ok       ok           MISSING\n"
+                                             "old    MISSING  expired      MISSING\n"
+                                             "part   ok       1 of 2 keys  MISSING\n"))
+        code, shown = cli.Terminal(self.variables(NO_COLOR=1), "secret", "matrix", columns=34).end()
+        self.assertIn("old    m-b (expired)\n       missing in m-a, m-empty\n", shown)
+        self.assertLessEqual(max(map(len, shown.splitlines())), 34)
+        code, shown = cli.Terminal(self.variables(), "secret", "matrix", columns=200).end()
+        self.assertIn("alone  \x1b[32mok\x1b[0m       \x1b[31mMISSING\x1b[0m", shown)
+        self.assertNotIn("\x1b", self.works("secret", "matrix", "-o", "table"))
+
+    def test_environments_are_those_of_the_secrets_where_the_caller_may_list_no_others(self):
+        self.succeed("sa", "create", "reader", "--grant", "secret:read", token="matrix")
+        self.succeed("token", "issue", "reader", "--out", self.dev.directory / "reader.token", token="matrix")
+        rows = self.works("secret", "matrix", "--prefix", "alone", COFFER_TOKEN_FILE=self.dev.directory / "reader.token")
+        self.assertEqual(rows, "alone\tm-a\tok\t-\n")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -23,6 +23,8 @@ struct load {
     uint64_t from_ns; /* what ends in between is counted */
     uint64_t until_ns;
     uint64_t last_ns;
+    struct load_slot *idle; /* of an open loop */
+    pthread_cond_t some_idle;
     struct load_slot slots[];
 };
 
@@ -78,8 +80,9 @@ static void pump(struct load_slot *slot)
 static void count(struct load *load, const struct load_slot *slot, const char *reason)
 {
     const uint64_t now = now_ns();
+    const uint64_t counted = load->options.rate > 0 ? slot->begun_ns : now;
     (void) pthread_mutex_lock(&load->lock);
-    if (now >= load->from_ns && now <= load->until_ns) {
+    if (counted >= load->from_ns && counted <= load->until_ns) {
         load->last_ns = now > load->last_ns ? now : load->last_ns;
         if (reason == NULL) {
             histogram_add(&load->result->latency, now - slot->begun_ns);
@@ -90,10 +93,80 @@ static void count(struct load *load, const struct load_slot *slot, const char *r
     (void) pthread_mutex_unlock(&load->lock);
 }
 
+/* --- An open loop --------------------------------------------------------------------------------------------- */
+
+static void put_idle(struct load *load, struct load_slot *slot)
+{
+    (void) pthread_mutex_lock(&load->lock);
+    slot->next = load->idle;
+    load->idle = slot;
+    load->running--;
+    (void) pthread_cond_signal(&load->some_idle);
+    if (load->running == 0) {
+        (void) pthread_cond_signal(&load->over);
+    }
+    (void) pthread_mutex_unlock(&load->lock);
+}
+
+static struct load_slot *take_idle(struct load *load)
+{
+    (void) pthread_mutex_lock(&load->lock);
+    while (load->idle == NULL) {
+        (void) pthread_cond_wait(&load->some_idle, &load->lock);
+    }
+    struct load_slot *slot = load->idle;
+    load->idle = slot->next;
+    load->running++;
+    (void) pthread_mutex_unlock(&load->lock);
+    return slot;
+}
+
+static void sleep_until(uint64_t moment_ns)
+{
+    const struct timespec until = {(time_t) (moment_ns / NS_PER_S), (long) (moment_ns % NS_PER_S)};
+    if (now_ns() < moment_ns) {
+        (void) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+}
+
+static void run_open(struct load *load)
+{
+    const struct load_options *options = &load->options;
+    const uint64_t begin_ns = now_ns();
+    load->running = 0;
+    for (uint32_t i = 0; i < options->in_flight; i++) {
+        load->slots[i].next = load->idle;
+        load->idle = &load->slots[i];
+    }
+    for (uint64_t number = 0; options->duration_us > 0 || number < options->calls; number++) {
+        const uint64_t due_ns = begin_ns + (uint64_t) ((double) number * NS_PER_S / options->rate);
+        if (due_ns >= load->until_ns) {
+            break;
+        }
+        sleep_until(due_ns);
+        struct load_slot *slot = take_idle(load);
+        slot->begun_ns = due_ns;
+        options->begin(slot, options->context);
+    }
+}
+
+/* --- Both ----------------------------------------------------------------------------------------------------- */
+
+static void run_closed(struct load *load)
+{
+    for (uint32_t i = 0; i < load->options.in_flight; i++) {
+        pump(&load->slots[i]);
+    }
+}
+
 void load_done(struct load_slot *slot, const char *reason)
 {
     int state = SLOT_BEGINNING;
     count(slot->load, slot, reason);
+    if (slot->load->options.rate > 0) {
+        put_idle(slot->load, slot);
+        return;
+    }
     if (!atomic_compare_exchange_strong(&slot->state, &state, SLOT_ENDED)) {
         pump(slot);
     }
@@ -112,6 +185,7 @@ static struct load *new_load(const struct load_options *options, struct load_res
     load->until_ns = options->duration_us > 0 ? load->from_ns + options->duration_us * NS_PER_US : UINT64_MAX;
     (void) pthread_mutex_init(&load->lock, NULL);
     (void) pthread_cond_init(&load->over, NULL);
+    (void) pthread_cond_init(&load->some_idle, NULL);
     return load;
 }
 
@@ -134,7 +208,11 @@ bool load_run(const struct load_options *options, struct load_result *ret_result
         load->slots[i].load = load;
         load->slots[i].index = i;
         load->slots[i].random = options->seed + i;
-        pump(&load->slots[i]);
+    }
+    if (options->rate > 0) {
+        run_open(load);
+    } else {
+        run_closed(load);
     }
     (void) pthread_mutex_lock(&load->lock);
     while (load->running > 0) {
@@ -143,6 +221,7 @@ bool load_run(const struct load_options *options, struct load_result *ret_result
     (void) pthread_mutex_unlock(&load->lock);
     ret_result->seconds = seconds_of(load);
     (void) pthread_cond_destroy(&load->over);
+    (void) pthread_cond_destroy(&load->some_idle);
     (void) pthread_mutex_destroy(&load->lock);
     free(load);
     return true;

@@ -8,8 +8,12 @@
 #include "client/bench/histogram.h"
 
 /*
- * A closed loop: a number of slots, each of which begins its next call when the last one has ended. What is called is
- * somebody else's: an echo, a server.
+ * A closed loop: a number of slots, each of which begins its next call when the last one has ended. Or, with a rate, an
+ * open one: calls begin when they are due, whatever has become of those before. What is called is somebody else's: an
+ * echo, a server.
+ *
+ * In an open loop a call's time counts from the moment at which it was due. If no slot is free then it waits for one, and
+ * that is part of its time: a server that stands still is not asked less.
  */
 
 enum { LOAD_REASONS = 16, LOAD_SLOTS_MAX = 4096 };
@@ -18,10 +22,11 @@ struct load;
 
 struct load_slot {
     struct load *load;
-    size_t index;    /* 0 to `in_flight` - 1 */
-    uint64_t random; /* state of the slot's own generator */
-    size_t expected; /* of whoever is called: what it wants of the answer */
-    uint64_t begun_ns;
+    struct load_slot *next; /* of those that are idle in an open loop */
+    size_t index;           /* 0 to `in_flight` - 1 */
+    uint64_t random;        /* state of the slot's own generator */
+    size_t expected;        /* of whoever is called: what it wants of the answer */
+    uint64_t begun_ns;      /* in an open loop: when it was due */
     atomic_int state;
 };
 
@@ -29,10 +34,12 @@ struct load_slot {
 typedef void load_begin(struct load_slot *slot, void *context);
 
 struct load_options {
-    uint32_t in_flight;
-    uint64_t warm_up_us;  /* before anything is counted */
-    uint64_t duration_us; /* what is counted; 0: until `calls` have ended */
-    uint64_t calls;       /* if there is no duration: that many are made, and no other */
+    uint32_t in_flight;  /* in an open loop: at most */
+    uint32_t rate;       /* calls that begin in a second; 0: a closed loop */
+    uint64_t warm_up_us; /* before anything is counted */
+    uint64_t
+        duration_us; /* what is counted: ends in a closed loop, beginnings in an open one; 0: until `calls` have ended */
+    uint64_t calls; /* if there is no duration: that many are made, and no other */
     uint64_t seed;
     load_begin *begin;
     void *context;

@@ -9,7 +9,7 @@
 
 enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_VOID = 3 };
 
-enum { ADMIN_IN_FLIGHT = 16 };
+enum { ADMIN_IN_FLIGHT = 16, ADMIN_TIMEOUT_MS = 30000 };
 
 static volatile int stop;
 
@@ -61,7 +61,7 @@ static bool measure_with_data(struct measure *measure, const struct options *opt
 {
     coffer_client *admin = measure->client;
     if (options->admin_token_file != NULL) {
-        admin = remote_open(options->address, options->admin_token_file);
+        admin = remote_open(options->address, options->admin_token_file, ADMIN_TIMEOUT_MS);
     }
     bool done = admin != NULL && data_create(&measure->data, admin, ADMIN_IN_FLIGHT) && measure_mixes(measure);
     done = admin != NULL && data_remove(&measure->data, admin, ADMIN_IN_FLIGHT) && done;
@@ -77,7 +77,7 @@ static bool run(struct measure *measure, const struct options *options, const st
         (void) fputs("coffer-bench: there is no memory left\n", stderr);
         return false;
     }
-    measure->client = remote_open(options->address, options->token_file);
+    measure->client = remote_open(options->address, options->token_file, options->timeout_ms);
     if (measure->client == NULL) {
         return false;
     }
@@ -130,7 +130,7 @@ int main(int argc, char **argv)
         .duration_us = 1000000,
         .deviation = 25,
     };
-    struct options options = {.secrets = 1000, .value_size = 256};
+    struct options options = {.secrets = 1000, .value_size = 256, .timeout_ms = 30000};
     enum exit_code code = EXIT_USAGE;
     measure.seed = random_seed();
     if (options_read(argc, argv, &options, &measure)) {

@@ -36,6 +36,7 @@ static bool run_load(struct measure *measure, struct subject *subject, struct se
     struct load_result *result = &series->results[round];
     const struct load_options options = {
         .in_flight = measure->in_flight,
+        .rate = measure->rate,
         .warm_up_us = measure->warm_up_us,
         .duration_us = measure->duration_us,
         .calls = measure->calls,

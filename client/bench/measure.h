@@ -33,6 +33,7 @@ struct anchor {
 
 struct measure {
     uint32_t in_flight;
+    uint32_t rate; /* calls that begin in a second; 0: a closed loop */
     uint32_t rounds;
     uint64_t warm_up_us;
     uint64_t duration_us;

@@ -21,6 +21,8 @@ enum {
     OPT_VALUE_SIZE,
     OPT_SEED,
     OPT_DEVIATION,
+    OPT_RATE,
+    OPT_TIMEOUT,
 };
 
 static const struct option long_options[] = {
@@ -29,6 +31,8 @@ static const struct option long_options[] = {
     {"admin-token-file", required_argument, NULL, OPT_ADMIN_TOKEN_FILE},
     {"workspace", required_argument, NULL, 'w'},
     {"in-flight", required_argument, NULL, 'n'},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"rounds", required_argument, NULL, OPT_ROUNDS},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"count", required_argument, NULL, OPT_COUNT},
@@ -55,27 +59,31 @@ void options_help(void)
     for (size_t i = 0; i < operation_kind_count(); i++) {
         printf("  %-10s %s\n", operation_kind_at(i)->name, operation_kind_at(i)->help);
     }
-    puts("\nOptions:\n"
-         "  --addr ADDRESS            tcp://HOST:PORT or ipc://PATH                 (COFFER_ADDR)\n"
-         "  --token-file FILE         file with the token of the calls              (COFFER_TOKEN_FILE, "
-         "COFFER_TOKEN)\n"
-         "  --admin-token-file FILE   file with the token that makes and removes the secrets; default: the same\n"
-         "  -w, --workspace UUID      needed with fleet tokens; @FILE names a file with one UUID on each line\n"
-         "  -n, --in-flight N         calls in flight; default 64\n"
-         "  --rounds N                default 9, at most 100\n"
-         "  --duration MS             milliseconds of each run; default 1000\n"
-         "  --count N                 calls of each run, instead of a duration\n"
-         "  --warm-up MS              milliseconds before each run that are not counted; default 200\n"
-         "  --secrets N               secrets to make, over all workspaces; default 1000\n"
-         "  --value-size BYTES        default 256\n"
-         "  --seed N                  of the order and the choice of secrets; default: random, and printed\n"
-         "  --deviation PERCENT       how far an echo may be off its median; default 25\n"
-         "  --anchor NAME=PROGRAM     one more thing to compare with: a program that prints calls per second\n"
-         "  --output text|json        default text\n\n"
-         "The secrets lie in the environment bench and are removed at the end; so is the environment, unless it "
-         "holds\n"
-         "others. Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 more than half of the rounds of a mix are "
-         "void.");
+    puts(
+        "\nOptions:\n"
+        "  --addr ADDRESS            tcp://HOST:PORT or ipc://PATH                 (COFFER_ADDR)\n"
+        "  --token-file FILE         file with the token of the calls              (COFFER_TOKEN_FILE, "
+        "COFFER_TOKEN)\n"
+        "  --admin-token-file FILE   file with the token that makes and removes the secrets; default: the same\n"
+        "  -w, --workspace UUID      needed with fleet tokens; @FILE names a file with one UUID on each line\n"
+        "  -n, --in-flight N         calls in flight; default 64\n"
+        "  --rate N                  an open loop: N calls begin in each second, whatever became of those before,\n"
+        "                            and a call's time counts from when it was due; --in-flight is the most then\n"
+        "  --timeout MS              milliseconds for each call; default 30000\n"
+        "  --rounds N                default 9, at most 100\n"
+        "  --duration MS             milliseconds of each run; default 1000\n"
+        "  --count N                 calls of each run, instead of a duration\n"
+        "  --warm-up MS              milliseconds before each run that are not counted; default 200\n"
+        "  --secrets N               secrets to make, over all workspaces; default 1000\n"
+        "  --value-size BYTES        default 256\n"
+        "  --seed N                  of the order and the choice of secrets; default: random, and printed\n"
+        "  --deviation PERCENT       how far an echo may be off its median; default 25\n"
+        "  --anchor NAME=PROGRAM     one more thing to compare with: a program that prints calls per second\n"
+        "  --output text|json        default text\n\n"
+        "The secrets lie in the environment bench and are removed at the end; so is the environment, unless it "
+        "holds\n"
+        "others. Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 more than half of the rounds of a mix are "
+        "void.");
 }
 
 /* --- Values --------------------------------------------------------------------------------------------------- */
@@ -189,6 +197,8 @@ static bool take_measure(struct measure *measure, int option)
     switch (option) {
     case 'n':
         return read_small("in-flight", optarg, 1, LOAD_SLOTS_MAX, &measure->in_flight);
+    case OPT_RATE:
+        return read_small("rate", optarg, 1, 10000000, &measure->rate);
     case OPT_ROUNDS:
         return read_small("rounds", optarg, 1, ROUNDS_MAX, &measure->rounds);
     case OPT_DURATION:
@@ -229,6 +239,8 @@ static bool take_option(struct options *options, struct measure *measure, int op
         return read_small("secrets", optarg, 1, 10000000, &options->secrets);
     case OPT_VALUE_SIZE:
         return read_small("value-size", optarg, 1, 65536, &options->value_size);
+    case OPT_TIMEOUT:
+        return read_small("timeout", optarg, 1, 600000, &options->timeout_ms);
     case OPT_OUTPUT:
         options->json = strcmp(optarg, "json") == 0;
         return options->json || strcmp(optarg, "text") == 0 || wrong("output", optarg, "text or json");

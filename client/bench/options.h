@@ -11,6 +11,7 @@ struct options {
     struct data_workspaces workspaces;
     uint32_t secrets;
     uint32_t value_size;
+    uint32_t timeout_ms; /* of the calls that are measured */
     bool json;
     bool help;
     bool version;

@@ -27,11 +27,13 @@ static void complain(const char *what, coffer_error *error)
     coffer_error_free(error);
 }
 
-coffer_client *remote_open(const char *address, const char *token_file)
+coffer_client *remote_open(const char *address, const char *token_file, uint32_t timeout_ms)
 {
-    char settings[2048] = "application_name=coffer-bench timeout=30s ";
+    char settings[2048];
     coffer_client *client = NULL;
     coffer_error *error = NULL;
+    (void) snprintf(settings, sizeof settings, "application_name=coffer-bench timeout=%ums ",
+                    (unsigned) timeout_ms);
     if (address != NULL) {
         add_setting(settings, sizeof settings, "addr", address);
     }

@@ -14,7 +14,7 @@ struct remote_call {
 };
 
 /* Opens a client; says what is wrong. NULL for the address and the file means the environment's. */
-coffer_client *remote_open(const char *address, const char *token_file);
+coffer_client *remote_open(const char *address, const char *token_file, uint32_t timeout_ms);
 
 /* Begins one call, for load_begin. The payload may be freed at once. */
 void remote_begin(coffer_client *client, const struct remote_call *call, struct load_slot *slot);

@@ -94,6 +94,10 @@ static struct spread anchor_rate(const struct measure *measure, const struct anc
 
 bool report_text(const struct measure *measure, FILE *to)
 {
+    if (measure->rate > 0) {
+        (void) fprintf(to, "An open loop: %" PRIu32 " calls/s are due, and times count from then; at most ",
+                       measure->rate);
+    }
     (void) fprintf(to, "%" PRIu32 " in flight, values of %zu bytes, seed %" PRIu64 "; times in microseconds\n",
                    measure->in_flight, measure->data.value_size, measure->seed);
     (void) fprintf(to, "%-24s %9s %9s %9s %9s %9s %9s %8s\n", "", "calls/s", "p50", "p90", "p99", "p99.9", "max",
@@ -191,9 +195,9 @@ static bool json_subject(const struct measure *measure, const struct subject *su
 bool report_json(const struct measure *measure, FILE *to)
 {
     (void) fprintf(to,
-                   "{\"in_flight\":%" PRIu32 ",\"value_size\":%zu,\"seed\":%" PRIu64 ",\"rounds\":%" PRIu32
-                   ",\"deviation_percent\":%.6g,\"subjects\":[",
-                   measure->in_flight, measure->data.value_size, measure->seed, measure->rounds,
+                   "{\"in_flight\":%" PRIu32 ",\"due_per_second\":%" PRIu32 ",\"value_size\":%zu,\"seed\":%" PRIu64
+                   ",\"rounds\":%" PRIu32 ",\"deviation_percent\":%.6g,\"subjects\":[",
+                   measure->in_flight, measure->rate, measure->data.value_size, measure->seed, measure->rounds,
                    measure->deviation);
     for (size_t i = 0; i < measure->subject_count; i++) {
         (void) fputs(i == 0 ? "" : ",", to);

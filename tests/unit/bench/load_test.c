@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <time.h>
 
 #include "client/bench/load.h"
 #include "tests/support/test.h"
@@ -69,6 +70,41 @@ static void duration_without_a_warm_up_ends(void)
     CHECK(load_run(&options, &result));
     CHECK(result.latency.count > 0);
     CHECK(result.seconds > 0.0199 && result.seconds < 0.0201);
+}
+
+/* --- An open loop ----------------------------------------------------------------------------------------------- */
+
+static void open_loop_begins_every_call_that_is_due(void)
+{
+    const struct load_options options = {.in_flight = 4, .rate = 10000, .calls = 500, .begin = end_at_once};
+    begun = 0;
+    CHECK(load_run(&options, &result));
+    CHECK_INT(begun, 500);
+    CHECK_INT(result.latency.count, 500);
+    CHECK(result.seconds >= 0.0499); /* the last one is due after 499 of 10,000ths */
+}
+
+/* Stands still for a while in the first call, as a server may. */
+static void stand_still_once(struct load_slot *slot, void *context)
+{
+    bool *stood = context;
+    if (!*stood) {
+        const struct timespec while_ = {0, 100000000};
+        (void) nanosleep(&while_, NULL);
+        *stood = true;
+    }
+    load_done(slot, NULL);
+}
+
+static void open_loop_counts_from_when_a_call_was_due(void)
+{
+    bool stood = false;
+    const struct load_options options = {
+        .in_flight = 1, .rate = 1000, .calls = 100, .begin = stand_still_once, .context = &stood};
+    CHECK(load_run(&options, &result));
+    CHECK_INT(result.latency.count, 100);
+    /* The call in the middle was due 50 ms after the first one began, which took 100: it was 50 late at least. */
+    CHECK(histogram_quantile(&result.latency, 0.5) >= 45e6);
 }
 
 /* --- Calls that end on another thread --------------------------------------------------------------------------- */
@@ -143,6 +179,7 @@ static void every_slot_has_one_call_and_all_calls_are_made(void)
     }
 }
 
-TEST_MAIN(TEST(million_calls_that_end_at_once_take_no_stack), TEST(failures_are_counted_by_reason_and_not_as_calls),
+TEST_MAIN(TEST(open_loop_begins_every_call_that_is_due), TEST(open_loop_counts_from_when_a_call_was_due),
+          TEST(million_calls_that_end_at_once_take_no_stack), TEST(failures_are_counted_by_reason_and_not_as_calls),
           TEST(reasons_without_a_place_share_the_last_one), TEST(duration_without_a_warm_up_ends),
           TEST(every_slot_has_one_call_and_all_calls_are_made))

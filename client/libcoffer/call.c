@@ -280,6 +280,13 @@ static bool is_ours(const struct call *call)
            (call->reply.request_id.len == 0 && call->reply.code != (int32_t) COF_OK);
 }
 
+/* What a server refuses because it has too much to do is repeated within the client's budget. */
+static bool may_repeat(struct call *call)
+{
+    return retry_helps(&call->err) &&
+           (call->err.code != COF_RESOURCE_EXHAUSTED || retry_take(&call->channel->retries));
+}
+
 static void take_reply(struct call *call)
 {
     const struct cof_slice bytes = call_reply_bytes(call);
@@ -296,7 +303,10 @@ static void take_reply(struct call *call)
     if (call->reply.code != (int32_t) COF_OK) {
         cof_error_from_frame(&call->reply, &call->err);
     }
-    if (!retry_helps(&call->err)) {
+    if (call->err.code == COF_OK) {
+        retry_earn(&call->channel->retries);
+    }
+    if (!may_repeat(call)) {
         finish(call);
         return;
     }

@@ -8,6 +8,7 @@
 
 #include "client/libcoffer/call.h"
 #include "client/libcoffer/endpoint.h"
+#include "client/libcoffer/retry.h"
 #include "client/libcoffer/settings.h"
 
 /* What call.c and channel.c share. Everybody else uses call.h and channel.h. */
@@ -62,6 +63,7 @@ struct channel {
     struct channel_options options;
     struct endpoint *endpoints[SETTINGS_ADDRESSES];
     size_t endpoint_count;
+    struct retry_budget retries;
     atomic_uint preferred; /* index of the address that calls try first */
 
     pthread_mutex_t lock;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,9 +23,25 @@ bool retry_helps(const struct cof_error *err);
 
 /*
  * Milliseconds to wait before the next attempt: the server's advice, and up to 20 ms doubled for each failure so
- * far, at most 1 s, of which `random` takes its part (full jitter).
+ * far, at most 1 s, or up to the advice once more (at most 1 s) if that is longer, so that those who were refused together do not
+ * come together again. `random` takes its part of that (full jitter).
  */
 uint32_t retry_delay_ms(uint32_t failures, uint32_t advice_ms, uint64_t random);
+
+/*
+ * Repeats of calls that an overloaded server has refused, of one client. A repeat that is refused again makes overload
+ * worse, so there is a budget: RETRY_BUDGET repeats, to which every RETRY_SUCCESSES successes add one. Thread-safe.
+ */
+enum { RETRY_BUDGET = 100, RETRY_SUCCESSES = 10 };
+
+struct retry_budget {
+    atomic_uint used; /* in parts of a repeat: RETRY_SUCCESSES of them are one */
+};
+
+/* Takes one repeat; false if none is left. */
+bool retry_take(struct retry_budget *budget);
+/* A call has succeeded. */
+void retry_earn(struct retry_budget *budget);
 
 /* A well-mixed number for each attempt of a call. */
 uint64_t retry_random(const uint8_t request_id[16], uint32_t failures);

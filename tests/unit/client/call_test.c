@@ -258,6 +258,22 @@ static void busy_server_is_asked_again_if_it_advises_so(void)
     CHECK_INT(coffer_reply_attempts(reply), 3);
 }
 
+static void server_that_stays_busy_is_asked_no_more_often_than_the_budget_allows(void)
+{
+    const struct script_reply failure = {.reason = COF_REASON_SERVER_BUSY, .retry_after_ms = 1};
+    STAGE(&failure, 1, "timeout=60s");
+    for (unsigned i = 0; i < RETRY_BUDGET - 2; i++) {
+        CHECK(retry_take(&stage.client->channel->retries));
+    }
+    CHECK_INT(call(&stage, &reply, &error), COFFER_RESOURCE_EXHAUSTED);
+    CHECK_INT(coffer_error_reason(error), COFFER_REASON_SERVER_BUSY);
+    CHECK_INT(scripted_server_requests(stage.server), 3);
+    coffer_error_free(error);
+    error = NULL;
+    CHECK_INT(call(&stage, &reply, &error), COFFER_RESOURCE_EXHAUSTED);
+    CHECK_INT(scripted_server_requests(stage.server), 4);
+}
+
 static void busy_server_without_advice_is_not_asked_again(void)
 {
     const struct script_reply failure = {.reason = COF_REASON_SERVER_BUSY};
@@ -855,7 +871,9 @@ static void answers_survive_their_client(void)
 TEST_MAIN(TEST(answer_has_payload_and_facts), TEST(empty_request_and_answer_are_fine),
           TEST(every_error_is_told_with_its_details), TEST(code_outside_the_table_is_unknown),
           TEST(only_unavailable_is_repeated_with_the_same_id), TEST(other_codes_are_not_repeated),
-          TEST(busy_server_is_asked_again_if_it_advises_so), TEST(busy_server_without_advice_is_not_asked_again),
+          TEST(busy_server_is_asked_again_if_it_advises_so),
+          TEST(server_that_stays_busy_is_asked_no_more_often_than_the_budget_allows),
+          TEST(busy_server_without_advice_is_not_asked_again),
           TEST(advice_beyond_the_deadline_ends_the_call_at_once),
           TEST(unavailable_until_the_deadline_tells_the_last_failure),
           TEST(lost_connection_gives_exactly_one_more_attempt_with_the_same_id),

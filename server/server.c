@@ -19,6 +19,7 @@
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
 #include "server/routes.h"
+#include "server/service/caller.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
@@ -187,7 +188,8 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
     TRY(open_keys(core, err));
     core->service.token_use = token_use_new();
-    if (core->service.token_use == NULL) {
+    core->service.nobody = caller_nobody();
+    if (core->service.token_use == NULL || core->service.nobody == NULL) {
         return cof_arena_exhausted(err);
     }
     fill_service(core);
@@ -213,6 +215,7 @@ void server_core_free(struct server_core *core)
     }
     session_free(core->session);
     token_use_free(core->service.token_use);
+    rows_free(core->service.nobody);
     keyring_free(core->keyring);
     root_key_free(core->root);
     cof_pool_free(core->pool);

@@ -77,7 +77,7 @@ static void share_token(struct ticket *from, struct ticket *ticket, const struct
 {
     ticket->token_failed = from->token_failed;
     if (!from->token_failed) {
-        ticket->source = (struct caller_source){rows_share(from->source.rows), from->source.begun, NULL};
+        ticket->source = (struct caller_source){rows_share(from->source.rows), from->source.begun, NULL, false};
     } else if (ticket->err.code == COF_OK) {
         ticket->err = *err;
     }

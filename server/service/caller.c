@@ -10,15 +10,36 @@ static cof_code refuse(struct call *call, cof_reason reason)
     return cof_fail(call->err, reason, "%s; %s", cof_reason_meaning(reason), cof_reason_next_step(reason));
 }
 
-/* Compares with the row's hash, or with nothing in the same time where there is no row. */
-static bool hash_fits(struct call *call, const struct cof_token *token, const struct token_row *row,
-                      cof_code *ret_code)
+static const struct caller *kept_caller(const struct caller_source *source)
 {
-    static const uint8_t nothing[CRYPTO_DIGEST];
+    return cache_content(source->kept);
+}
+
+/* Where the hash stands in the rows of a token. */
+#define COLUMN_NUMBER(table, type, name) TOKEN_COLUMN_##name,
+enum { TOKEN_COLUMNS(COLUMN_NUMBER) };
+#undef COLUMN_NUMBER
+
+struct rows *caller_nobody(void)
+{
+    return rows_blank(token_row_type.count, CRYPTO_DIGEST);
+}
+
+/*
+ * Compares with the hash that is stored, or where there is no such token with that of nobody: the same steps, so that the
+ * time tells nothing. What else is in the token's row is not looked at before.
+ */
+static cof_code hash_fits(const struct service *service, const struct cof_token *token,
+                          const struct caller_source *source, bool *ret_fits, struct cof_error *err)
+{
     uint8_t digest[CRYPTO_DIGEST];
-    const struct cof_slice stored = row != NULL ? row->hash : cof_slice_of(nothing, sizeof nothing);
-    *ret_code = crypto_sha256(cof_slice_of(token->secret, sizeof token->secret), digest, call->err);
-    return cof_secret_equal(cof_slice_of(digest, sizeof digest), stored) && row != NULL;
+    const bool exists = source->rows != NULL && rows_count(source->rows) == 1;
+    const struct rows *rows = exists ? source->rows : service->nobody;
+    const struct cof_slice stored =
+        source->kept != NULL ? kept_caller(source)->token.hash : rows_bytes(rows, 0, TOKEN_COLUMN_hash);
+    TRY(crypto_sha256(cof_slice_of(token->secret, sizeof token->secret), digest, err));
+    *ret_fits = cof_secret_equal(cof_slice_of(digest, sizeof digest), stored) && (exists || source->kept != NULL);
+    return COF_OK;
 }
 
 /* Reads a narrowed token once more, to keep it: admission has looked at its form, and the text is a part of the frame. */
@@ -48,20 +69,14 @@ static cof_code check_workspace(struct call *call, const struct cof_token *token
     return proven || state.state != WORKSPACE_ACTIVE ? workspace_state_permits(call, token->kind, &state) : COF_OK;
 }
 
-/* Whether the token is what it says: that of the row, or made from it. That a workspace is disabled is told only to whom
- * this is true of; that it is deleted is told before the proof of a narrowed token, which needs the key. */
-static cof_code proof_fits(struct call *call, const struct cof_token *token, const struct caller_source *source,
-                           struct caller *caller, bool *ret_fits)
+/* Whether the token was made from the one of the row. That a workspace is deleted is told before, for the proof needs its
+ * key. */
+static cof_code tag_fits(struct call *call, const struct cof_token *token, const struct caller_source *source,
+                         struct caller *caller, bool *ret_fits)
 {
-    cof_code code = COF_OK;
     const bool exists = source->kept != NULL || rows_count(source->rows) == 1;
-    const struct token_row *row = exists ? &caller->token : NULL;
-    if (token->narrowed.len > 0) {
-        TRY(check_workspace(call, token, source, false));
-        return narrowed_fits(call, token, row, &caller->narrowed, ret_fits);
-    }
-    *ret_fits = hash_fits(call, token, row, &code);
-    return code;
+    TRY(check_workspace(call, token, source, false));
+    return narrowed_fits(call, token, exists ? &caller->token : NULL, &caller->narrowed, ret_fits);
 }
 
 cof_code caller_check_account(struct call *call, const struct principal_row *account)
@@ -146,13 +161,25 @@ static void keep(struct cache *cache, const struct cof_token *token, const struc
     }
 }
 
+void caller_source_done(struct caller_source *source)
+{
+    rows_free(source->rows);
+    cache_release(source->kept);
+    *source = (struct caller_source){0};
+}
+
 bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source)
 {
     const struct cache_key key = key_of(token);
     struct cache_state state;
+    struct cof_error err;
     *ret_source = (struct caller_source){0};
     if (service->cache != NULL && cache_fresh(service->cache, &token->workspace, &state)) {
         ret_source->kept = cache_get(service->cache, &key, &state);
+    }
+    if (token->narrowed.len == 0 &&
+        (hash_fits(service, token, ret_source, &ret_source->proven, &err) != COF_OK || !ret_source->proven)) {
+        caller_source_done(ret_source);
     }
     return ret_source->kept != NULL;
 }
@@ -168,13 +195,6 @@ bool caller_recall_older(const struct service *service, const struct cof_token *
         *ret_older_us = older.confirmed_us;
     }
     return ret_source->kept != NULL;
-}
-
-void caller_source_done(struct caller_source *source)
-{
-    rows_free(source->rows);
-    cache_release(source->kept);
-    *source = (struct caller_source){0};
 }
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
@@ -203,7 +223,7 @@ static bool take_state(struct call *call, const struct cof_token *token, const s
 static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller)
 {
     if (source->kept != NULL) {
-        *caller = *(const struct caller *) cache_content(source->kept);
+        *caller = *kept_caller(source);
         return COF_OK;
     }
     if (rows_count(source->rows) == 1) {
@@ -223,14 +243,28 @@ static cof_code check_source(struct call *call, const struct caller_source *sour
     return read_rights(call, caller);
 }
 
+/* What is told of a token is told of one that is what it says; of any other it is one and the same. */
+static cof_code take_proven(struct call *call, const struct cof_token *token, const struct caller_source *source,
+                            struct caller *caller, bool *ret_fits)
+{
+    if (token->narrowed.len > 0) {
+        TRY(take_source(call, source, caller));
+        return tag_fits(call, token, source, caller, ret_fits);
+    }
+    *ret_fits = source->proven;
+    if (!source->proven) {
+        TRY(hash_fits(call->service, token, source, ret_fits, call->err));
+    }
+    return *ret_fits ? take_source(call, source, caller) : COF_OK;
+}
+
 cof_code caller_read(struct call *call, const struct cof_token *token, const struct caller_source *source,
                      struct caller *ret_caller)
 {
     struct cache_state state;
     bool fits = false;
+    TRY(take_proven(call, token, source, ret_caller, &fits));
     const bool keeps = take_state(call, token, source, &state);
-    TRY(take_source(call, source, ret_caller));
-    TRY(proof_fits(call, token, source, ret_caller, &fits));
     if (!fits || ret_caller->account.token_kind != (int32_t) token->kind) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
     }

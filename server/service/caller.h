@@ -27,12 +27,19 @@ struct caller_source {
     struct rows *rows;        /* of caller_queue's statement */
     struct cache_read begun;  /* before it was sent */
     struct cache_entry *kept; /* in their place; its rows' MACs were checked before it was kept */
+    bool proven;              /* the secret of a whole token was compared with what is kept, and is the one */
 };
+
+/* For service->nobody: a row that no token has. NULL if there is no memory. */
+struct rows *caller_nobody(void);
 
 /* NULLs are allowed. */
 void caller_source_done(struct caller_source *source);
 
-/* Finds what is kept of the token; false if it has to be read. */
+/*
+ * Finds what is kept of the token; false if it has to be read. A token whose secret is wrong has to be, like one that is
+ * unknown: whoever guesses learns from the time of an answer nothing about which tokens there are.
+ */
 bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source);
 
 /* The same while the database is lost, whatever the age of what is kept; `ret_older_us` says when that was known to be

@@ -16,6 +16,7 @@
 #include "server/store/cell.h"
 #include "server/store/hosts.h"
 #include "server/store/pipeline.h"
+#include "server/store/postgres_type.h"
 #include "server/store/sqlstate.h"
 
 enum {
@@ -1035,6 +1036,41 @@ void rows_free(struct rows *rows)
     }
     PQclear(rows->result);
     free(rows);
+}
+
+static bool fill_blank(PGresult *result, size_t columns, size_t size)
+{
+    static char none[] = "";
+    PGresAttDesc *described = calloc(columns, sizeof *described);
+    char *zeroes = calloc(1, size + 1);
+    bool filled = described != NULL && zeroes != NULL;
+    for (size_t i = 0; filled && i < columns; i++) {
+        described[i].name = none;
+        described[i].format = 1;
+        described[i].typid = POSTGRES_BYTEA;
+    }
+    filled = filled && PQsetResultAttrs(result, (int) columns, described) != 0;
+    for (size_t i = 0; filled && i < columns; i++) {
+        filled = PQsetvalue(result, 0, (int) i, zeroes, (int) size) != 0;
+    }
+    free(described);
+    free(zeroes);
+    return filled;
+}
+
+struct rows *rows_blank(size_t columns, size_t size)
+{
+    struct rows *rows = calloc(1, sizeof *rows);
+    if (rows == NULL) {
+        return NULL;
+    }
+    atomic_init(&rows->owners, 1);
+    rows->result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    if (rows->result == NULL || !fill_blank(rows->result, columns, size)) {
+        rows_free(rows);
+        return NULL;
+    }
+    return rows;
 }
 
 size_t rows_count(const struct rows *rows)

@@ -131,6 +131,20 @@ class Access(context.AccessTest):
             self.assertEqual(len(seen), 1, answers)
             self.assertEqual(answers["unknown"].reason, "TOKEN_INVALID")
 
+    def test_wrong_secret_of_a_token_in_the_cache_is_looked_up_like_an_unknown_token(self):
+        token = self.token_for(RULES)
+        kind, workspace, token_id, secret = token_text.parse(token)
+        wrong = token_text.make(kind, workspace, token_id, bytes([secret[0] ^ 1]) + secret[1:])
+        unknown = token_text.make(kind, workspace, uuid.uuid4(), secret)
+        self.assertEqual(self.caller(token).code, 0)
+        with self.locked("token"):
+            # Both wait for the database, the right one does not.
+            self.assertEqual(self.call(RESOLVE, {"items": [{"references": references("no.K")}]}, token=token).code, 0)
+            for text in (wrong, unknown):
+                self.assertIn(self.call(TOKEN + "GetCaller", token=text, timeout_ms=300).code, (4, 14))
+        for text in (wrong, unknown):
+            self.assertEqual(self.call(TOKEN + "GetCaller", token=text).reason, "TOKEN_INVALID")
+
     def test_token_of_an_account_that_has_ended_is_refused(self):
         name, answer = self.account(RULES, expire_time={"seconds": 1})
         self.assertEqual(answer.code, 0, answer)

@@ -538,7 +538,7 @@ static void wait_for_calls(struct dispatch *dispatch)
 static void shed_stale(struct dispatch *dispatch, const struct batch *batch)
 {
     const int64_t now = now_us(dispatch);
-    if (now - dispatch->standing_since < STANDING_US) {
+    if (now - dispatch->standing_since < STANDING_US || fair_queued(dispatch->fair) < BATCH_MAX) {
         return;
     }
     for (size_t i = 0; i < batch->count; i++) {

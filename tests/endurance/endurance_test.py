@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""What a server lives through: many tenants in a small cache, churn, and broken connections.
+
+One server for all of it. Each test has two sizes: seconds, and with TEST_FULL=1 what its rule says.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration" / "server"))
+
+import context  # noqa: E402
+from cofferd import BUILD, seed, values, wait_for  # noqa: E402
+
+FULL = bool(os.environ.get("TEST_FULL"))
+PROGRAMS = BUILD / "tests" / "endurance"
+SANITIZED = "COFFER_SANITIZE:STRING=\n" not in (BUILD / "CMakeCache.txt").read_text()
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CALLER = "coffer.v1.TokenService/GetCaller"
+
+TENANTS = 1000 if FULL else 40
+READS = 10_000_000 if FULL else 20_000
+BROKEN = 1_000_000 if FULL else 4_000
+CHURN_S = float(os.environ.get("TEST_CHURN_S") or (1800 if FULL else 6))
+CHURN_THREADS = 8
+SAMPLES = 60 if FULL else 6
+# Bytes by which memory may be more at the end than in the middle: what an allocator keeps, and at full size what half an
+# hour may add.
+SLACK = 24 << 20
+
+
+class Endurance(context.AccessTest):
+    SETTINGS = {
+        "COFFERD_CACHE__SIZE": str(512 << 10) if FULL else "65536",
+        "COFFERD_LOG__REQUESTS": "none",
+        "COFFERD_TRANSPORT__RECEIVE_TIMEOUT": "2s",
+        "COFFERD_TOKENS__USE_INTERVAL": "1s",
+    }
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.seed = seed()
+        cls.pid = cls.dev.server.process.pid
+
+    def environment(self, token_file):
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("COFFER_")}
+        return {**settings, "TEST_SEED": str(self.seed), "COFFER_ADDR": f"{self.dev.ipc},{self.dev.tcp}",
+                "COFFER_TOKEN_FILE": str(token_file)}
+
+    def token_file(self, name, token):
+        file = self.dev.directory / f"{name}.token"
+        file.touch(0o600)
+        file.write_bytes(token)
+        return file
+
+    @staticmethod
+    def descriptors(pid):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    @staticmethod
+    def resident(pid):
+        return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+    # --- Tenants
+
+    def make_tenants(self):
+        workspaces = []
+        for i in range(TENANTS):
+            answer = self.call(context.WORKSPACE + "CreateWorkspace", {"name": f"tenant-{i}"}, token=self.dev.system)
+            workspaces.append(answer.message["workspace"]["uid"])
+        fleet = self.fleet([{"permissions": ["resolve", "secret:write"]}])
+        for workspace in workspaces:
+            for name in ("s0", "s1", "s2", "s3"):
+                self.create(name, token=fleet, workspace=workspace, KEY=f"{workspace} {name}".encode())
+        file = self.dev.directory / "tenants"
+        file.write_text("".join(f"{workspace}\n" for workspace in workspaces))
+        return file, fleet
+
+    def test_no_tenant_gets_a_foreign_byte_while_entries_are_evicted_and_clients_come_back(self):
+        file, fleet = self.make_tenants()
+        begun = time.monotonic()
+        done = subprocess.run([PROGRAMS / "coffer_tenants", file, str(READS), "4"], stdout=subprocess.PIPE, text=True,
+                              env=self.environment(self.token_file("fleet", fleet)), timeout=3600, check=True)
+        reads, foreign, failed = map(int, done.stdout.split())
+        print(f"{reads} reads of {TENANTS} tenants in {time.monotonic() - begun:.0f} s: {foreign} foreign, {failed} failed")
+        self.assertEqual((reads, foreign, failed), (READS, 0, 0))
+
+    # --- Broken connections
+
+    def served(self, stop, times):
+        """A caller who means well, all the time."""
+        with self.dev.connect(self.dev.tcp) as connection:
+            while not stop.is_set():
+                begun = time.monotonic()
+                answer = connection.call(CALLER, token=self.dev.admin)
+                times.append(time.monotonic() - begun)
+                if answer.code != 0:
+                    raise AssertionError(answer)
+
+    def meanwhile(self, action):
+        """The times that calls took while something went on."""
+        stop, times, failures = threading.Event(), [], []
+
+        def run():
+            try:
+                self.served(stop, times)
+            except Exception as failure:  # told by the thread that waits
+                failures.append(failure)
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            action()
+        finally:
+            stop.set()
+            thread.join()
+        self.assertEqual(failures, [])
+        return sorted(times)
+
+    def test_broken_connections_and_bad_frames_end_no_server_and_leave_nothing_behind(self):
+        alone = self.meanwhile(lambda: time.sleep(1))
+        addresses = [self.dev.tcp.removeprefix("tcp://"), self.dev.ipc.removeprefix("ipc://")]
+        before, resident = None, None
+        made = 0
+
+        def attack(count):
+            nonlocal made
+            for address in addresses:
+                done = subprocess.run([PROGRAMS / "coffer_broken", address, str(count // len(addresses))], check=True,
+                                      stdout=subprocess.PIPE, text=True, timeout=3600, env=self.environment("/dev/null"))
+                made += int(done.stdout.split()[0])
+        attack(BROKEN // 10)  # what is kept for connections is there now
+        self.assertEqual(self.call(CALLER).code, 0)
+        wait_for(lambda: self.descriptors(self.pid) < 100, "connections are left behind")
+        before, resident = self.descriptors(self.pid), self.resident(self.pid)
+        attacked = self.meanwhile(lambda: attack(BROKEN))
+        wait_for(lambda: self.descriptors(self.pid) <= before + 2, "connections are left behind")
+        grown = self.resident(self.pid) - resident
+        p99 = [times[len(times) * 99 // 100] * 1000 for times in (alone, attacked)]
+        print(f"{made} broken connections; {len(attacked)} calls meanwhile, p99 {p99[1]:.2f} ms, alone {p99[0]:.2f} ms; "
+              f"memory {grown >> 10:+} KiB")
+        self.assertGreater(made, BROKEN // 2)
+        self.assertGreater(len(attacked), 10)
+        if not SANITIZED:
+            self.assertLess(grown, 16 << 20)
+
+    # --- Churn
+
+    def test_churn_leaves_memory_and_descriptors_flat(self):
+        self.create("steady", KEY=b"steady")
+        name, _ = self.account([{"permissions": ["resolve", "secret:read"]}])
+        admin = self.token_for([{"permissions": ["resolve", "secret:read", "secret:write", "token:write", "token:read"]}])
+        churn = subprocess.Popen([PROGRAMS / "coffer_churn", str(CHURN_THREADS), name], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True, env=self.environment(self.token_file("churn", admin)))
+        samples = []
+        try:
+            for _ in range(SAMPLES):
+                time.sleep(CHURN_S / SAMPLES)
+                churn.stdin.write("\n")
+                churn.stdin.flush()
+                lives, failed = map(int, churn.stdout.readline().split())
+                self.assertEqual(failed, 0)
+                samples.append({"lives": lives, **{f"{what}_{whose}": how(pid) for what, how in (
+                    ("fds", self.descriptors), ("memory", self.resident)) for whose, pid in (
+                        ("server", self.pid), ("client", churn.pid))}})
+        finally:
+            rest, _ = churn.communicate()
+        self.assertEqual((churn.returncode, rest.split()[1]), (0, "0"))
+        self.assert_flat(samples)
+        # Nothing of it is left when they are gone.
+        wait_for(lambda: self.descriptors(self.pid) < 100, "connections are left behind")
+
+    def assert_flat(self, samples):
+        """The last third is no more than the middle one."""
+        third = len(samples) // 3
+        middle, end = samples[third:2 * third], samples[-third:]
+        print(f"{samples[-1]['lives']} lives in {CHURN_S:.0f} s")
+        for what in samples[0]:
+            first, last = (max(sample[what] for sample in part) for part in (middle, end))
+            print(f"  {what}: {samples[0][what]} at first, at most {first}, then {last}")
+            if what.startswith("fds"):
+                # Connections that are being made or taken apart at the moment of the look.
+                self.assertLessEqual(last, first + 3 * CHURN_THREADS, what)
+            elif what.startswith("memory") and not SANITIZED:
+                self.assertLess(last, first + SLACK, what)
+        self.assertGreater(samples[-1]["lives"], CHURN_THREADS)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

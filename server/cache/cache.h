@@ -82,11 +82,12 @@ bool cache_in_use(struct cache *cache);
 /*
  * --- While the database is lost --------------------------------------------------------------------------------
  *
- * Lost is a database that refuses, or that has not answered the job's look for UNANSWERED_US; not one that is slow. Then
+ * Lost is a database that refuses, or that has not answered the job's look for CACHE_UNANSWERED_US; not one that is
+ * slower than usual. Then
  * what is kept may be used although it is not fresh, by those who say so, for as long as its workspace permits.
  */
 
-enum { CACHE_OLDEST_US = 900000000, CACHE_UNANSWERED_US = 600000 };
+enum { CACHE_OLDEST_US = 900000000, CACHE_UNANSWERED_US = 400000 };
 
 /* The job asks the database now. */
 void cache_asks(struct cache *cache);

@@ -24,11 +24,13 @@ GET = "coffer.v1.SecretService/GetSecret"
 LOAD = os.environ.get("COFFER_LOAD", str(pathlib.Path(os.environ.get("COFFER_BUILD", "build/debug")) /
                                          "tests/integration/client/coffer_client_load"))
 SECRETS = 8
+FULL = bool(os.environ.get("TEST_FULL"))
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**63))
 
 
 class Load:
-    """A running load; counts() is what was done, what failed and what was wrong so far."""
+    """A running load; counts() is what was done, what failed and what was wrong so far. `longest` is how long the longest
+    call took so far, in milliseconds; it may be set back."""
 
     def __init__(self, dev, addresses, *arguments, timeout="1min"):
         environment = {**os.environ, "COFFER_ADDR": ",".join(addresses), "COFFER_TOKEN": dev.admin.decode(),
@@ -37,14 +39,16 @@ class Load:
             environment.pop(name, None)
         self.process = subprocess.Popen([LOAD, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
-        self.errors = []
+        self.errors, self.longest = [], 0
         self.reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr))
         self.reader.start()
 
     def counts(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return tuple(map(int, self.process.stdout.readline().split()))
+        *counts, longest = map(int, self.process.stdout.readline().split())
+        self.longest = max(self.longest, longest)
+        return tuple(counts)
 
     def wait_for_more(self, calls):
         """Until so many more calls are done: some of them began after whatever was done to the servers."""
@@ -54,7 +58,7 @@ class Load:
     def end(self):
         self.process.stdin.close()
         self.process.stdin = None
-        done, failed, wrong = map(int, self.process.stdout.readline().split())
+        done, failed, wrong, _ = map(int, self.process.stdout.readline().split())
         code = self.process.wait(PATIENCE)
         self.reader.join()
         self.process.stdout.close()
@@ -129,9 +133,9 @@ class Failover(context.ServerTest):
             server = self.dev.extra.pop()
             self.assertEqual(server.stop(), 0, server.log.read_text()[-4000:])
 
-    def two_servers(self):
+    def two_servers(self, count=2):
         self.addCleanup(self.end_servers)
-        return [self.dev.more(f"{self._testMethodName[5:15]}-{i}") for i in range(2)]
+        return [self.dev.more(f"{self._testMethodName[5:15]}-{i}") for i in range(count)]
 
     def end_and_restart(self, servers, index, how):
         server = servers[index]
@@ -166,6 +170,45 @@ class Failover(context.ServerTest):
 
     def test_draining_server_costs_no_resolve(self):
         self.servers_end_by_turns(signal.SIGTERM)
+
+    def test_rolling_restart_of_three_servers_fails_no_call(self):
+        """T07: one after the other, under reads and writes."""
+        servers = self.two_servers(3)
+        addresses = [server.address for server in servers]
+        rounds = 30 if FULL else 1
+        self.make_counters("rolling", 2)
+        reads = Load(self.dev, addresses, "resolve", 4)
+        writes = Load(self.dev, addresses, "write", 2, 1000000, "rolling")
+        for turn in range(rounds * len(servers)):
+            index = turn % len(servers)
+            for load in (reads, writes):
+                load.wait_for_more(20)
+            self.end_and_restart(servers, index, signal.SIGTERM)
+            for load in (reads, writes):
+                load.wait_for_more(20)
+            self.start_again(servers, index)
+        print(f"{rounds * len(servers)} restarts, {self.expect_all_good(reads, 40)} resolves,"
+              f" {self.expect_all_good(writes, 40)} writes", flush=True)
+
+    def test_gap_of_a_killed_server_is_short_with_two_left(self):
+        """P17: prints how long the longest call took that met a kill."""
+        servers = self.two_servers(3)
+        load = Load(self.dev, [server.address for server in servers], "resolve", 8)
+        load.wait_for_more(200)
+        quiet, gaps = load.longest, []
+        for turn in range(30 if FULL else 3):
+            load.counts()
+            load.longest = 0
+            self.end_and_restart(servers, turn % 3, signal.SIGKILL)
+            load.wait_for_more(200)
+            gaps.append(load.longest)
+            self.start_again(servers, turn % 3)
+            load.wait_for_more(50)
+        self.expect_all_good(load, 500)
+        gaps.sort()
+        print(f"{len(gaps)} kills: the longest call took {gaps[len(gaps) // 2]} ms (median), {gaps[-1]} ms (most);"
+              f" without a kill {quiet} ms", flush=True)
+        self.assertLess(gaps[-1], 30000)
 
     def test_64_threads_lose_nothing_when_a_server_is_killed(self):
         """64 threads that wait, and as many calls by callbacks, while one of two servers is killed."""

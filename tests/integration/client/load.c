@@ -3,10 +3,12 @@
  * servers are and the token come from the environment (coffer_client_open).
  *
  *     load resolve THREADS        resolves s0 to s7, key KEY, whose values are "value-0" to "value-7", until the end
- *     load write WRITERS WRITES   each writer sets a key of its secret "counter0", "counter1", ... so many times
+ *     load write WRITERS WRITES [COUNTER]
+ *                                 each writer sets a key of its secret "counter0", "counter1", ... so many times
  *
- * Each line on the standard input is answered with a line "DONE FAILED WRONG"; the end of the input ends the load, after
- * which that line is printed once more. What failed is told on the standard error.
+ * Each line on the standard input is answered with a line "DONE FAILED WRONG LONGEST", the last of which is how long the
+ * longest call took that ended since the line before, in milliseconds; the end of the input ends the load, after which
+ * that line is printed once more. What failed is told on the standard error.
  */
 
 #include <pthread.h>
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <coffer/rpc.h>
 #include <coffer/v1/secret.pb-c.h>
@@ -28,12 +31,29 @@ static atomic_uint done_count;
 static atomic_uint failed_count;
 static atomic_uint wrong_count;
 static atomic_uint running;
+static atomic_uint longest_ms;
 static unsigned writes_each;
+static const char *counters = "counter";
 
 static void tell_failure(const coffer_error *error)
 {
     (void) atomic_fetch_add(&failed_count, 1);
     fprintf(stderr, "load: %s: %s\n", coffer_reason_name(coffer_error_reason(error)), coffer_error_message(error));
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    (void) clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void note_time(int64_t begin_ms)
+{
+    const unsigned took_ms = (unsigned) (now_ms() - begin_ms);
+    unsigned longest = atomic_load(&longest_ms);
+    while (took_ms > longest && !atomic_compare_exchange_weak(&longest_ms, &longest, took_ms)) {
+    }
 }
 
 /* --- Resolving ------------------------------------------------------------------------------------------------ */
@@ -78,11 +98,13 @@ static void *resolve_and_wait(void *context)
         coffer_result *result = NULL;
         coffer_error *error = NULL;
         coffer_request *request = ask(resolver);
+        const int64_t begin_ms = now_ms();
         if (coffer_resolve(client, request, &result, &error) == COFFER_OK) {
             check(resolver, result);
         } else {
             tell_failure(error);
         }
+        note_time(begin_ms);
         resolver->number++;
         coffer_request_free(request);
         coffer_result_free(result);
@@ -137,7 +159,7 @@ static size_t pack_write(const struct writer *writer, unsigned round, uint8_t to
     Coffer__V1__KeyValue *pairs[] = {&pair};
     Coffer__V1__PatchValues patch;
     Coffer__V1__UpdateSecretValuesRequest request;
-    (void) snprintf(name, sizeof name, "counter%u", writer->number);
+    (void) snprintf(name, sizeof name, "%s%u", counters, writer->number);
     coffer__v1__key_value__init(&pair);
     coffer__v1__patch_values__init(&patch);
     coffer__v1__update_secret_values_request__init(&request);
@@ -186,7 +208,7 @@ static void check_version(struct writer *writer, coffer_bytes answer)
     (void) atomic_fetch_add(&done_count, 1);
     if (version != writer->version + 1) {
         (void) atomic_fetch_add(&wrong_count, 1);
-        fprintf(stderr, "load: counter%u has version %llu after %llu\n", writer->number,
+        fprintf(stderr, "load: %s%u has version %llu after %llu\n", counters, writer->number,
                 (unsigned long long) version, (unsigned long long) writer->version);
     }
     writer->version = version;
@@ -219,7 +241,8 @@ static void *write_all(void *context)
 
 static void print_counts(void)
 {
-    printf("%u %u %u\n", atomic_load(&done_count), atomic_load(&failed_count), atomic_load(&wrong_count));
+    printf("%u %u %u %u\n", atomic_load(&done_count), atomic_load(&failed_count), atomic_load(&wrong_count),
+           atomic_exchange(&longest_ms, 0));
     (void) fflush(stdout);
 }
 
@@ -270,8 +293,9 @@ int main(int argc, char **argv)
     coffer_error *error = NULL;
     const unsigned long count = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
     writes_each = argc > 3 ? (unsigned) strtoul(argv[3], NULL, 10) : 0;
+    counters = argc > 4 ? argv[4] : counters;
     if (count == 0 || count > THREADS_MAX) {
-        fprintf(stderr, "usage: load resolve THREADS | load write WRITERS WRITES\n");
+        fprintf(stderr, "usage: load resolve THREADS | load write WRITERS WRITES [COUNTER]\n");
         return 2;
     }
     if (coffer_client_open(getenv("LOAD_SETTINGS"), &client, &error) != COFFER_OK) {

@@ -4,6 +4,11 @@ clear failures (serve_when_database_lost)."""
 
 import contextlib
 import os
+import random
+import signal
+import socket
+import statistics
+import threading
 import time
 import unittest
 import uuid
@@ -12,9 +17,11 @@ import context  # first: it knows where the others are
 import cli
 import token_text
 from audit_test import export
-from cofferd import STALENESS, Relay, references, values, wait_for
+from cofferd import STALENESS, Relay, references, seed, values, wait_for
 from context import RESOLVE, SECRET, SYSTEM, WORKSPACE
+from sp_client import uuid7
 
+FULL = bool(os.environ.get("TEST_FULL"))
 LONG = {"seconds": 900}
 MAY_RESOLVE = [{"permissions": ["resolve"]}]
 
@@ -28,7 +35,8 @@ class LostTest(context.AccessTest):
         cls.relay = Relay(cls.dev.directory)
         cls.addClassCleanup(cls.relay.__exit__)
         cls.server = cls.dev.more("cut", COFFERD_DATABASE__CONNINFO=(
-            f"host={cls.relay.directory} user=coffer dbname=postgres"), COFFERD_DATABASE__CONNECT_TIMEOUT="1s")
+            f"host={cls.relay.directory} user=coffer dbname=postgres"), COFFERD_DATABASE__CONNECT_TIMEOUT="1s",
+            COFFERD_DATABASE__BACKOFF_MAX="200ms")
         cls.cut = cls.dev.connect(cls.server.address)
         cls.addClassCleanup(cls.cut.close)
 
@@ -63,7 +71,7 @@ class LostTest(context.AccessTest):
         """Until the block is left; what is kept is not fresh any more when it is entered."""
         self.relay.cut()
         try:
-            time.sleep(1.5 * STALENESS)
+            time.sleep(1.2 * STALENESS)
             yield
         finally:
             self.relay.restore()
@@ -198,6 +206,194 @@ class Answers(LostTest):
             code, out, said = cli.run(variables, "get", "kept.K")
             self.assertEqual((code, out.strip()), (0, b"kept value"))
             self.assertRegex(said, r"^coffer: warning: the server has lost its database; this is what it knew at 20.*Z\n$")
+
+
+class SlowRelay(Relay):
+    """A way to the database that can be made slow, or silent."""
+
+    def __init__(self, dev_directory):
+        self.delay, self.silent = 0, threading.Event()
+        super().__init__(dev_directory)
+
+    def _copy(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.delay)
+                while self.silent.is_set():
+                    time.sleep(0.02)
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Load(context.AccessTest):
+    """Readers and writers of two workspaces, one of which permits older state, over a server whose way to the database is
+    slow, silent or cut, while PostgreSQL crashes."""
+
+    NAMES = [f"n{i}" for i in range(4)]
+    READERS = 4
+    WRITE_EACH = 0.04  # seconds between two writes: about 5 of 100 calls
+    CLEAR = {"DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED"}
+
+    def setUp(self):
+        self.relay = SlowRelay(self.dev.directory)
+        self.addCleanup(self.relay.__exit__)
+        self.server = self.dev.more(self._testMethodName[5:20], COFFERD_DATABASE__CONNINFO=(
+            f"host={self.relay.directory} user=coffer dbname=postgres"), COFFERD_DATABASE__CONNECT_TIMEOUT="1s",
+            COFFERD_LOG__REQUESTS="none")
+        self.stop, self.wrong = threading.Event(), []
+        self.reads = {True: [], False: []}  # by whether older state is permitted: (when, how long, outcome)
+        self.written, self.lost_writes, self.threads = {}, [], []
+
+    def tenant(self, permits):
+        workspace, token = self.new_workspace(f"{self._testMethodName[5:30].replace('_', '-')}-{permits}".lower())
+        for name in self.NAMES:
+            self.create(name, token=token, K=b"1")
+            self.written[token, name] = 1
+        if permits:
+            self.assertEqual(self.call(WORKSPACE + "UpdateWorkspace", {
+                "workspace": workspace, "update_mask": {"paths": ["serve_when_database_lost"]},
+                "serve_when_database_lost": LONG}, token=self.dev.system).code, 0)
+        return token
+
+    def read(self, token, permits, chance):
+        with self.dev.connect(self.server.address) as connection:
+            while not self.stop.is_set():
+                name = chance.choice(self.NAMES)
+                least, begin = self.written[token, name], time.monotonic()
+                answer = connection.call(RESOLVE, {"items": [{"references": references(f"{name}.K")}]}, token=token,
+                                         timeout_ms=5000)
+                took = time.monotonic() - begin
+                result = answer.message["results"][0] if answer.code == 0 else None
+                if result is None or result["status"]["code"] != 0:
+                    reason = answer.reason or result["status"]["outcome"]
+                    if reason not in self.CLEAR | {"OUTCOME_STORE_UNAVAILABLE"}:
+                        self.wrong.append((name, answer))
+                    self.reads[permits].append((begin, took, "failed"))
+                    time.sleep(0.005)
+                    continue
+                number = int(self.value(result, name, "K"))
+                # The writes went through this server: what it has acknowledged is never undone, in older answers neither.
+                if not least <= number == result["secrets"][0]["version"] or (result.get("stale_since") and not permits):
+                    self.wrong.append((name, least, result))
+                self.reads[permits].append((begin, took, "older" if result.get("stale_since") else "fresh"))
+
+    def write(self, token, chance):
+        with self.dev.connect(self.server.address) as connection:
+            while not self.stop.wait(self.WRITE_EACH):
+                name = chance.choice(self.NAMES)
+                step, request_id, begin = self.written[token, name] + 1, uuid7(), time.monotonic()
+                while not self.stop.is_set():
+                    answer = connection.call(SECRET + "UpdateSecretValues", {
+                        "name": name, "patch": {"set": values(K=b"%d" % step)}}, token=token, request_id=request_id,
+                        timeout_ms=5000)
+                    if answer.code == 0:
+                        if answer.message["secret"]["version"] != step:
+                            self.wrong.append((name, step, answer))
+                        self.written[token, name] = step
+                        self.lost_writes.append((begin, time.monotonic()))
+                        break
+                    if answer.reason not in self.CLEAR:
+                        self.wrong.append((name, step, answer))
+                    time.sleep(0.01)
+
+    def start_load(self, write=True):
+        number = seed()
+        for i, permits in enumerate((True, False)):
+            token = self.tenant(permits)
+            runs = [(self.read, token, permits, random.Random(number + 10 * i + k)) for k in range(self.READERS // 2)]
+            runs += [(self.write, token, random.Random(number + 10 * i + 9))] if write else []
+            for run, *arguments in runs:
+                self.threads.append(threading.Thread(target=self.guarded, args=(run, *arguments)))
+        for thread in self.threads:
+            thread.start()
+        self.addCleanup(self.end_load)
+
+    def guarded(self, run, *arguments):
+        try:
+            run(*arguments)
+        except Exception as failure:  # in a thread: the test must see it
+            self.wrong.append(failure)
+
+    def end_load(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+
+    def during(self, permits, begin, end):
+        return [(took, outcome) for at, took, outcome in list(self.reads[permits]) if begin <= at < end]
+
+    def phase(self, seconds):
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds and not self.wrong:
+            time.sleep(0.05)
+        return begin, time.monotonic()
+
+    def rate(self, permits, phase, *outcomes):
+        return sum(outcome in outcomes for _, outcome in self.during(permits, *phase)) / (phase[1] - phase[0])
+
+    @staticmethod
+    def p99(reads):
+        return sorted(took for took, _ in reads)[len(reads) * 99 // 100] * 1000
+
+    def crash(self):
+        pid = int(self.sql("select pid from pg_stat_activity where backend_type = 'client backend'"
+                           " and pid <> pg_backend_pid() limit 1"))
+        self.relay.cut()
+        os.kill(pid, signal.SIGKILL)
+
+    def test_reads_go_on_while_postgresql_is_killed_under_load_and_writes_come_back(self):
+        """T02: no wrong answer; reads go on where the workspace permits it, and fail clearly where not."""
+        self.start_load()
+        quiet = self.phase(1.5)
+        shares, back = [], []
+        for _ in range(20 if FULL else 2):
+            self.crash()
+            gone = self.phase(2 * STALENESS)
+            self.relay.restore()
+            restored, count = time.monotonic(), len(self.lost_writes)
+            wait_for(lambda before=count: self.wrong or len(self.lost_writes) > before + 4, "writes are answered again")
+            back.append(min(end for _, end in self.lost_writes[count:]) - restored)
+            late = gone[0] + 1.2 * STALENESS, gone[1]
+            shares.append(self.rate(True, late, "older", "fresh") / self.rate(True, quiet, "fresh"))
+            self.assertEqual(self.rate(False, late, "older", "fresh"), 0)
+            self.phase(1)
+        self.end_load()
+        self.assertEqual(self.wrong, [])
+        print(f"{len(shares)} crashes, {len(self.lost_writes)} writes, {sum(map(len, self.reads.values()))} reads; reads while"
+              f" it was away: {statistics.mean(shares):.2f} of before ({min(shares):.2f} to {max(shares):.2f}); writes back after {max(back):.2f} s at most",
+              flush=True)
+        # What nobody asked for between the last write and the crash is not kept, so a single crash can find little.
+        self.assertGreater(statistics.mean(shares), 0.1)
+
+    def test_reads_of_what_is_kept_do_not_wait_for_a_slow_or_silent_database(self):
+        """T29: +500 ms for each message of the database, then nothing at all."""
+        seconds = 20 if FULL else 2
+        self.start_load(write=False)
+        self.phase(1)
+        phases = {"quiet": self.phase(seconds)}
+        self.relay.delay = 0.25
+        phases["slow"] = self.phase(seconds)
+        self.relay.silent.set()
+        phases["silent"] = self.phase(seconds)
+        late = phases["silent"][0] + 1.2 * STALENESS, phases["silent"][1]
+        found = {name: self.during(True, *phase) for name, phase in phases.items()}
+        self.relay.delay = 0
+        self.relay.silent.clear()
+        wait_for(lambda: self.wrong or self.rate(False, (time.monotonic() - 0.5, time.monotonic()), "fresh") > 0,
+                 "the database answers again")
+        self.end_load()
+        self.assertEqual(self.wrong, [])
+        for name, reads in found.items():
+            print(f"{name}: {len(reads)} reads, p99 {self.p99(reads):.2f} ms,"
+                  f" {sum(outcome == 'failed' for _, outcome in reads)} failed", flush=True)
+        self.assertGreater(self.rate(True, late, "older"), 0)
+        self.assertEqual(self.rate(False, late, "older", "fresh"), 0)
+        self.assertEqual([outcome for _, outcome in found["slow"] if outcome == "failed"], [])
+        silent = [outcome for _, outcome in found["silent"]]
+        self.assertLess(silent.count("failed"), len(silent) / 50)
 
 
 class Setting(LostTest):

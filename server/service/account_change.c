@@ -213,7 +213,9 @@ static cof_code finish(struct call *call, struct change *change)
     row->metadata_version++;
     TRY(guard_seal_row(call, &principal_row_type, &row->workspace_id, row));
     TRY(account_message(call, row, change->answer_account));
-    return write_object(call, &change->write, "service_account", &row->principal_id, none, row->name, &object);
+    TRY(write_object(call, &change->write, "service_account", &row->principal_id, none, row->name, &object));
+    object->metadata_version = (uint64_t) row->metadata_version;
+    return COF_OK;
 }
 
 static cof_code decide_update(struct call *call, void *context)

@@ -136,7 +136,9 @@ static cof_code decide_create(struct call *call, void *context)
     row->create_time = call_now(call);
     TRY(guard_seal_row(call, &principal_row_type, &row->workspace_id, row));
     TRY(account_message(call, row, &creation->response->service_account));
-    return write_object(call, &creation->write, "service_account", &row->principal_id, none, row->name, &object);
+    TRY(write_object(call, &creation->write, "service_account", &row->principal_id, none, row->name, &object));
+    object->metadata_version = (uint64_t) row->metadata_version;
+    return COF_OK;
 }
 
 static cof_code apply_create(struct call *call, void *context)

@@ -131,6 +131,7 @@ cof_code secret_record(struct call *call, struct write *write, const struct secr
     TRY(write_object(call, write, "secret", &row->secret_id, row->environment, row->name, &object));
     object->version = (uint64_t) row->version;
     object->effect = effect;
+    object->metadata_version = effect == EFFECT(UNSPECIFIED) ? 0 : (uint64_t) row->metadata_version;
     object->keys = cof_arena_array(call->arena, values->count, sizeof *object->keys);
     if (object->keys == NULL) {
         return cof_arena_exhausted(call->err);

@@ -48,7 +48,15 @@ cof_code token_record(struct call *call, struct write *write, const struct token
 {
     Coffer__Audit__V1__Object *object;
     const struct cof_slice none = {NULL, 0};
-    return write_object(call, write, "token", &row->token_id, none, account->name, &object);
+    TRY(write_object(call, write, "token", &row->token_id, none, account->name, &object));
+    if (row->revoke_time != ROW_NO_TIME) {
+        object->effect = COFFER__AUDIT__V1__EFFECT__EFFECT_DELETED;
+    } else if (!cof_uuid_equal(&row->successor_id, &cof_uuid_zero)) {
+        object->effect = COFFER__AUDIT__V1__EFFECT__EFFECT_METADATA_CHANGED;
+    } else {
+        object->effect = COFFER__AUDIT__V1__EFFECT__EFFECT_CREATED;
+    }
+    return COF_OK;
 }
 
 cof_code token_not_found(struct call *call)

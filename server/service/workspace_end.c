@@ -54,7 +54,10 @@ static cof_code finish(struct call *call, struct ending *ending)
     TRY(workspace_state_seal(call, &ending->state));
     TRY(workspace_message_of_state(call, &ending->state, ending->answer));
     ending->write.token_revision = ending->revision + 1;
-    return write_object(call, &ending->write, "workspace", &ending->workspace, none, ending->state.name, &object);
+    TRY(write_object(call, &ending->write, "workspace", &ending->workspace, none, ending->state.name, &object));
+    object->effect = ending->state.state == WORKSPACE_ACTIVE ? COFFER__AUDIT__V1__EFFECT__EFFECT_RESTORED
+                                                             : COFFER__AUDIT__V1__EFFECT__EFFECT_DELETED;
+    return COF_OK;
 }
 
 /* --- Both ----------------------------------------------------------------------------------------------------- */

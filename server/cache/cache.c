@@ -60,6 +60,12 @@ bool cache_read_end(struct cache *cache, const struct cof_uuid *workspace, const
     return places_read_end(cache->places, workspace, read, revision, ret_state);
 }
 
+/* After a promotion or a restore, which a session notices before it sends anything, revisions begin anew. */
+bool cache_read_reverted(const struct cache *cache, const struct cache_read *read, uint64_t revision)
+{
+    return read->place != 0 && revision < read->known && read->epoch == atomic_load(cache->options.epoch);
+}
+
 void cache_reached(struct cache *cache, const struct cof_uuid *workspace, uint64_t revision)
 {
     places_reached(cache->places, workspace, revision);

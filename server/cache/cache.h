@@ -57,6 +57,7 @@ struct cache_read {
     uint64_t place;
     uint64_t chain;
     uint64_t epoch;
+    uint64_t known; /* the revision that was known before; 0: none */
     int64_t begin_us;
 };
 
@@ -67,6 +68,10 @@ struct cache_read cache_read_begin(struct cache *cache, const struct cof_uuid *w
  * meanwhile, or too little is known of the workspace. */
 bool cache_read_end(struct cache *cache, const struct cof_uuid *workspace, const struct cache_read *read,
                     uint64_t revision, struct cache_state *ret_state);
+
+/* Whether the statement saw less than was known before it was sent: not a race, but an older state that somebody put back
+ * into the database (docs/decisions/0018-backups.md). */
+bool cache_read_reverted(const struct cache *cache, const struct cache_read *read, uint64_t revision);
 
 /* The workspace has reached this revision. For the writer before it answers, and for the job. */
 void cache_reached(struct cache *cache, const struct cof_uuid *workspace, uint64_t revision);

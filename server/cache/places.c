@@ -168,7 +168,11 @@ struct cache_read places_read_begin(struct places *places, const struct cof_uuid
         take_out(places, place);
         place = enter(places, &spot, workspace);
     }
-    const struct cache_read read = {place->id, atomic_load(&places->chain), place->epoch, now_us};
+    const struct cache_read read = {.place = place->id,
+                                    .chain = atomic_load(&places->chain),
+                                    .epoch = place->epoch,
+                                    .known = place->revision,
+                                    .begin_us = now_us};
     unlock(spot.shard);
     return read;
 }

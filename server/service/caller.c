@@ -219,6 +219,16 @@ static bool take_state(struct call *call, const struct cof_token *token, const s
                           (uint64_t) rows_i64(source->rows, 0, column), ret_state);
 }
 
+/* That this server has seen a later state is all that tells: the rows fit each other. */
+static cof_code check_reverted(struct call *call, const struct caller_source *source)
+{
+    const size_t column = token_row_type.count + principal_row_type.count;
+    if (source->kept != NULL || rows_count(source->rows) != 1) {
+        return COF_OK;
+    }
+    return guard_check_revision(call, &source->begun, (uint64_t) rows_i64(source->rows, 0, column));
+}
+
 /* The rows as they are stored, checked for nothing. */
 static cof_code take_source(struct call *call, const struct caller_source *source, struct caller *caller)
 {
@@ -273,6 +283,7 @@ cof_code caller_read(struct call *call, const struct cof_token *token, const str
     ret_caller->kind = token->kind;
     caller_set_home(ret_caller, &token->home);
     TRY(check_workspace(call, token, source, true));
+    TRY(check_reverted(call, source));
     TRY(check_source(call, source, ret_caller));
     TRY(check_state(call, ret_caller));
     if (ret_caller->narrowed != NULL) {

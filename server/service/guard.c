@@ -1,5 +1,7 @@
 #include "server/service/guard.h"
 
+#include <inttypes.h>
+
 #include "common/secret.h"
 
 /* The MAC columns are the last two of every guarded row. */
@@ -100,4 +102,16 @@ cof_code guard_check_row(struct call *call, const struct row_type *type, const s
         return corrupted(call, type, "its MAC does not fit");
     }
     return COF_OK;
+}
+
+cof_code guard_check_revision(struct call *call, const struct cache_read *read, uint64_t revision)
+{
+    if (call->service->cache == NULL || !cache_read_reverted(call->service->cache, read, revision)) {
+        return COF_OK;
+    }
+    cof_ignore(cof_fail(call->err, COF_REASON_CORRUPTED,
+                        "the workspace's stored state is older than one that this server has seen; %s",
+                        cof_reason_next_step(COF_REASON_CORRUPTED)));
+    return cof_note(call->err, "revision %" PRIu64 ", where %" PRIu64 " was seen: the database was put back",
+                    revision, read->known);
 }

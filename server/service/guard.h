@@ -24,3 +24,7 @@ COF_CODE guard_seal_row(struct call *call, const struct row_type *type, const st
  * the workspace's keys are not loaded, or not any more. */
 COF_CODE guard_check_row(struct call *call, const struct row_type *type, const struct cof_uuid *workspace,
                          const void *row);
+
+/* Fails with CORRUPTED if a read of the database saw an older revision of its workspace than this server had seen before it:
+ * the database was put back under running servers. */
+COF_CODE guard_check_revision(struct call *call, const struct cache_read *read, uint64_t revision);

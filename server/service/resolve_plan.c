@@ -328,6 +328,7 @@ static cof_code check_revision(struct call *call, struct plan *plan)
                         cof_reason_next_step(COF_REASON_WORKSPACE_NOT_FOUND));
     }
     plan->revision = (uint64_t) rows_i64(plan->read.rows, 0, SECRET_READ_REVISION);
+    TRY(guard_check_revision(call, &plan->read.begun, plan->revision));
     plan->keeps =
         call->service->keeps_secrets && call->service->cache != NULL &&
         cache_read_end(call->service->cache, &plan->workspace, &plan->read.begun, plan->revision, &plan->state);

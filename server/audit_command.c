@@ -9,7 +9,7 @@
 #include "common/encode.h"
 #include "server/audit/json.h"
 #include "server/audit/walk.h"
-#include "server/audit_writes.h"
+#include "server/backup/writes_check.h"
 #include "server/crypto/root_key.h"
 #include "server/hardening.h"
 #include "server/server.h"
@@ -151,6 +151,15 @@ static cof_code open_database(const struct settings *settings, struct opened *op
     return instance_check_keys(opened->session, &opened->root, 1, &exists, err);
 }
 
+static void tell_writes(const struct writes_damage *damage, void *context)
+{
+    char workspace[COF_UUID_TEXT];
+    (void) context;
+    cof_uuid_format(damage->workspace, workspace);
+    fprintf(stderr, "DAMAGED: workspace %s, revisions %" PRIu64 " to %" PRIu64 ": %s\n", workspace, damage->first,
+            damage->last, damage->what);
+}
+
 static void print_summary(const struct audit_summary *summary)
 {
     char hex[2 * CRYPTO_DIGEST + 1];
@@ -163,7 +172,7 @@ static void print_summary(const struct audit_summary *summary)
            summary->damages);
 }
 
-static void print_writes(const struct audit_writes_summary *summary)
+static void print_writes(const struct writes_summary *summary)
 {
     printf("workspaces  %" PRIu64 "\nwrites      %" PRIu64 "\nlinks       %" PRIu64 "\nunchained   %" PRIu64
            "\nends        %" PRIu64 "\n",
@@ -200,20 +209,21 @@ static cof_code walk_log(const struct request *request, const struct settings *s
 }
 
 static cof_code check_writes(const struct request *request, const struct settings *settings, struct opened *opened,
-                             struct audit_writes_summary *summary, struct cof_error *err)
+                             struct writes_summary *summary, struct cof_error *err)
 {
     if (!request->writes) {
         return COF_OK;
     }
     TRY(open_database(settings, opened, err));
-    const struct audit_writes check = {
+    const struct writes_check check = {
         .session = opened->session,
         .keyring = opened->keyring,
         .ends = opened->ends,
+        .ends_from = "the server's log",
         .export = request->export ? stdout : NULL,
-        .tell = tell,
+        .tell = tell_writes,
     };
-    return audit_writes_check(&check, summary, err);
+    return writes_check_run(&check, summary, err);
 }
 
 static cof_code walk_all(const struct request *request, const struct settings *settings, uint64_t *ret_damages,
@@ -221,7 +231,7 @@ static cof_code walk_all(const struct request *request, const struct settings *s
 {
     AUTO(opened_cleanup) struct opened opened = {.keyring = NULL};
     struct audit_summary log;
-    struct audit_writes_summary writes = {0};
+    struct writes_summary writes = {0};
     TRY(open_keyring(settings, &opened, err));
     TRY(chain_ends_new(&opened.ends, err));
     TRY(walk_log(request, settings, &opened, &log, err));

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "server/audit_command.h"
+#include "server/backup_command.h"
 #include "server/bootstrap.h"
 #include "server/dev.h"
 #include "server/hardening.h"
@@ -289,6 +290,13 @@ static const struct command commands[] = {
     {"audit", "verify [--head NUMBER:HASH] | export  [--writes] [--config FILE] [STATE_DIR]",
      "check the server's audit log, or print its records as lines of JSON; --writes: those of the database",
      audit_command},
+    {"verify", "[--anchor FILE] [--write-anchor FILE] [--json] [--config FILE]",
+     "check every row of the database with its keys, and against an anchor that was kept elsewhere",
+     verify_command},
+    {"backup", "[--json] [--pg-bin DIR] [--config FILE] DIR",
+     "check the database and write a backup of it to a directory", backup_command},
+    {"restore", "[--accept-faults] [--json] [--pg-bin DIR] [--config FILE] DIR",
+     "bring a backup back into an empty database", restore_command},
     {"check-config", "[FILE]", "check a configuration file", check_config},
     {"config-reference", "", "print every setting with its default", config_reference},
     {"version", "", "print the version", version},
@@ -304,7 +312,7 @@ static int help(int argc, char **argv)
         printf("  cofferd %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].help);
     }
     printf("\nSettings also come from environment variables: COFFERD_DATABASE__CONNINFO is database.conninfo.\n"
-           "Exit status: 0 done, 1 failed, 2 wrong arguments or settings.\n");
+           "Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 faults were found.\n");
     return EXIT_SUCCESS;
 }
 

@@ -32,6 +32,18 @@ COF_CODE crypto_random(uint8_t *to, size_t len, struct cof_error *err);
 
 COF_CODE crypto_sha256(struct cof_slice data, uint8_t digest[CRYPTO_DIGEST], struct cof_error *err);
 
+/* SHA-256 of what comes in pieces. */
+struct crypto_hash;
+COF_CODE crypto_hash_new(struct crypto_hash **ret_hash, struct cof_error *err);
+void crypto_hash_free(struct crypto_hash *hash);
+static inline void crypto_hash_cleanup(struct crypto_hash **hash)
+{
+    crypto_hash_free(*hash);
+}
+COF_CODE crypto_hash_add(struct crypto_hash *hash, struct cof_slice data, struct cof_error *err);
+/* Ends it; it takes no more. */
+COF_CODE crypto_hash_end(struct crypto_hash *hash, uint8_t digest[CRYPTO_DIGEST], struct cof_error *err);
+
 /* HMAC-SHA-256 (RFC 2104) under a key of 32 bytes. */
 COF_CODE crypto_hmac(const uint8_t key[CRYPTO_KEY], struct cof_slice data, uint8_t mac[CRYPTO_DIGEST],
                      struct cof_error *err);

@@ -29,3 +29,8 @@ const uint8_t *root_key_id(const struct root_key *key);
 
 /* Stored beside the data; a server whose root key has another check value must not start. */
 void root_key_check(const struct root_key *key, uint8_t check[ROOT_KEY_CHECK]);
+
+/* HMAC-SHA-256 under a subkey (HKDF with "coffer v1 outside"), for what lies outside of the database: anchors and backups.
+ * What is authenticated begins with what it is and its format. */
+COF_CODE root_key_mac(const struct root_key *key, struct cof_slice data, uint8_t mac[CRYPTO_DIGEST],
+                      struct cof_error *err);

@@ -116,6 +116,21 @@ cof_code instance_on_connect(struct session *session, void *service, struct cof_
                     cof_reason_next_step(COF_REASON_CONFLICT));
 }
 
+cof_code instance_restore(struct session *session, struct cof_slice row, struct cof_error *err)
+{
+    struct identity identity;
+    int64_t epoch;
+    TRY(read_identity(session, &identity, err));
+    TRY(random_epoch(&epoch, err));
+    const struct param params[] = {
+        param_text(row),
+        param_i64(epoch),
+        param_i64(identity.system_identifier),
+        param_i32(identity.timeline),
+    };
+    return one(session, STATEMENT_RESTORE_INSTANCE, params, COF_COUNT(params), NULL, err);
+}
+
 /* --- Creation ------------------------------------------------------------------------------------------------- */
 
 struct creation {

@@ -20,6 +20,10 @@ COF_CODE instance_check_keys(struct session *session, struct root_key *const *ro
  */
 COF_CODE instance_create(struct call *call, const struct root_key *root, struct cof_slice *ret_token);
 
+/* Writes the instance's row, as JSON, into a database that was restored and has none: with a new epoch, and bound to this
+ * PostgreSQL. */
+COF_CODE instance_restore(struct session *session, struct cof_slice row, struct cof_error *err);
+
 /* For session_options.on_connect, with the service as context: compares the database's identity with the instance's
  * and replaces the epoch first if it has changed (docs/decisions/0003-revisions-and-freshness.md). A database
  * without an instance passes. */

@@ -756,6 +756,29 @@ static bool settle(struct session *session)
 
 /* Making a session. */
 
+static cof_code unreadable(struct cof_error *err)
+{
+    return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                    "the connection string of the database cannot be read: write postgresql://user@host/name, "
+                    "with %%-escapes for special characters in a password, or host=... user=... dbname=...");
+}
+
+cof_code session_environment(const char *conninfo, void (*take)(const char *name, const char *value, void *context),
+                             void *context, struct cof_error *err)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    if (options == NULL) {
+        return unreadable(err);
+    }
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        if (option->envvar != NULL && option->val != NULL) {
+            take(option->envvar, option->val, context);
+        }
+    }
+    PQconninfoFree(options);
+    return COF_OK;
+}
+
 static cof_code read_conninfo(struct session *session, struct cof_error *err)
 {
     PQconninfoOption *options = PQconninfoParse(session->conninfo, NULL);
@@ -764,9 +787,7 @@ static cof_code read_conninfo(struct session *session, struct cof_error *err)
     }
     PQconninfoFree(options);
     if (options == NULL || !hosts_unambiguous(&session->hosts, session->conninfo)) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "the connection string of the database cannot be read: write postgresql://user@host/name, "
-                        "with %%-escapes for special characters in a password, or host=... user=... dbname=...");
+        return unreadable(err);
     }
     return COF_OK;
 }

@@ -159,6 +159,10 @@ bool session_unique_violation(const struct session *session, const char *constra
 /* Runs a script of several statements, outside of any pipeline: for the schema. Nothing may be queued. */
 COF_CODE session_script(struct session *session, const char *sql, struct cof_error *err);
 
+/* Gives a connection string as the environment variables that libpq reads instead, a password among them. */
+COF_CODE session_environment(const char *conninfo, void (*take)(const char *name, const char *value, void *context),
+                             void *context, struct cof_error *err);
+
 /* Whether a server accepts connections there; waits two seconds at most for each host. */
 bool session_ping(const char *conninfo);
 

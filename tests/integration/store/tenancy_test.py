@@ -56,6 +56,17 @@ ACROSS = {
     "SCHEMA_HISTORY_LIST": ({"schema_history"}, "which schema the database has"),
     "SCHEMA_HISTORY_INSERT": ({"schema_history"}, "a schema file was applied"),
 }
+# A whole database is checked workspace by workspace: which ones there are is asked of every table that has any.
+EVERY_TENANT_TABLE = {"workspace", "workspace_state", "workspace_revision", "workspace_key", "environment", "secret",
+                      "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action"}
+ACROSS |= {
+    "VERIFY_NEXT": (EVERY_TENANT_TABLE | {"workspace_directory"}, "the next workspace's UUID; no content of a row"),
+    "VERIFY_DIRECTORY": ({"workspace_directory"}, "what the directory says of a workspace"),
+    "BACKUP_SNAPSHOT": (set(), "the state that is dumped"),
+    "BACKUP_INSTANCE": ({"instance"}, "the instance's row goes into a backup's manifest"),
+    "RESTORE_TABLES": ({"pg_class"}, "whether a database is empty"),
+    "RESTORE_INSTANCE": ({"instance"}, "the instance's row comes back last"),
+}
 # Defaults of columns: every other value in a row comes from the server.
 DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
 # Values for parameters that are compared with no column: the beginning of a list, no filter.
@@ -285,6 +296,7 @@ class Tenancy(context.ServerTest):
     def test_statements_without_a_workspace_are_the_named_few(self):
         across = {s.name: self.touched(s) for s in self.statements if s.scope == "ACROSS"}
         self.assertEqual(across, {name: tables for name, (tables, _) in ACROSS.items()})
+        self.assertEqual(EVERY_TENANT_TABLE, self.tenant_tables(), "cofferd verify has to ask the new table, too")
 
     # --- What they do
 

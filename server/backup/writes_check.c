@@ -1,4 +1,4 @@
-#include "server/audit_writes.h"
+#include "server/backup/writes_check.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -51,8 +51,7 @@ static int compare_ends(const void *left, const void *right)
     return order != 0 ? order : (a->revision < b->revision) - (a->revision > b->revision);
 }
 
-/* Sorts them and keeps the last one of each workspace. */
-static void compact(struct chain_ends *ends)
+void chain_ends_compact(struct chain_ends *ends)
 {
     size_t kept = 0;
     if (ends->count > 0) {
@@ -72,7 +71,7 @@ static cof_code make_room(struct chain_ends *ends, struct cof_error *err)
     if (ends->count < ends->capacity) {
         return COF_OK;
     }
-    compact(ends);
+    chain_ends_compact(ends);
     if (ends->capacity > 0 && ends->count <= ends->capacity / 2) {
         return COF_OK;
     }
@@ -86,6 +85,16 @@ static cof_code make_room(struct chain_ends *ends, struct cof_error *err)
     return COF_OK;
 }
 
+cof_code chain_ends_add(struct chain_ends *ends, const struct cof_uuid *workspace, uint64_t revision,
+                        const uint8_t hash[CRYPTO_DIGEST], struct cof_error *err)
+{
+    TRY(make_room(ends, err));
+    struct chain_end *end = &ends->items[ends->count++];
+    *end = (struct chain_end){.workspace = *workspace, .revision = revision};
+    memcpy(end->hash, hash, CRYPTO_DIGEST);
+    return COF_OK;
+}
+
 static cof_code take_end(struct chain_ends *ends, const Coffer__Audit__V1__Object *object, struct cof_error *err)
 {
     struct chain_end end = {.revision = object->version};
@@ -95,9 +104,7 @@ static cof_code take_end(struct chain_ends *ends, const Coffer__Audit__V1__Objec
         return cof_fail(err, COF_REASON_CORRUPTED,
                         "a record of the log names the end of a chain that cannot be one");
     }
-    TRY(make_room(ends, err));
-    ends->items[ends->count++] = end;
-    return COF_OK;
+    return chain_ends_add(ends, &end.workspace, end.revision, end.hash, err);
 }
 
 cof_code chain_ends_take(struct chain_ends *ends, struct cof_slice text, struct cof_error *err)
@@ -134,25 +141,29 @@ static const struct chain_end *find_end(const struct chain_ends *ends, const str
 /* --- One workspace -------------------------------------------------------------------------------------------- */
 
 struct walk {
-    const struct audit_writes *check;
-    struct audit_writes_summary *summary;
+    const struct writes_check *check;
+    struct writes_summary *summary;
     struct cof_error *err;
     struct cof_uuid workspace;
-    uint64_t revision; /* how far the workspace had come when the walk began */
-    uint64_t last;     /* the last one that was accounted for */
-    uint8_t hash[CRYPTO_DIGEST];
+    uint64_t revision;           /* how far the workspace had come when the walk began */
+    uint64_t last;               /* the last one that was accounted for */
+    struct writes_end chain;     /* its last link */
     const struct chain_end *end; /* that has not been met; NULL: there is none */
 };
 
 static void damaged(struct walk *walk, uint64_t first, uint64_t last, const char *what)
 {
-    char text[TEXT];
-    char workspace[COF_UUID_TEXT];
-    cof_uuid_format(&walk->workspace, workspace);
-    (void) snprintf(text, sizeof text, "workspace %s, revisions %" PRIu64 " to %" PRIu64 ": %s", workspace, first,
-                    last, what);
+    const struct writes_damage damage = {&walk->workspace, first, last, what};
     walk->summary->damages++;
-    walk->check->tell(true, text, walk->check->context);
+    walk->check->tell(&damage, walk->check->context);
+}
+
+/* About an end of the chain that somebody else remembers. */
+static void damaged_end(struct walk *walk, const char *format)
+{
+    char what[TEXT];
+    (void) snprintf(what, sizeof what, "%s %s", walk->check->ends_from, format);
+    damaged(walk, walk->end->revision, walk->end->revision, what);
 }
 
 static cof_code ask(struct walk *walk, statement id, const struct param *params, size_t count,
@@ -171,6 +182,23 @@ static cof_code read_writes(struct walk *walk, uint64_t first, uint64_t last, st
     return ask(walk, STATEMENT_CHANGE_RANGE, params, COF_COUNT(params), ret_rows);
 }
 
+static cof_code hand_on(struct walk *walk, const struct write_chain_write *write)
+{
+    const struct writes_check *check = walk->check;
+    if (check->export != NULL &&
+        audit_json_write(check->export, write->revision, write->record, walk->err) != COF_OK) {
+        damaged(walk, write->revision, write->revision, "the record cannot be read");
+    }
+    if (check->take == NULL) {
+        return COF_OK;
+    }
+    const cof_code code = check->take(write->revision, write->record, check->context, walk->err);
+    if (code == COF_DATA_LOSS) {
+        damaged(walk, write->revision, write->revision, "the record cannot be read");
+    }
+    return code == COF_DATA_LOSS ? COF_OK : code;
+}
+
 /* Adds the writes of `rows` to a link, and tells which revisions are missing between them. */
 static cof_code take_writes(struct walk *walk, const struct rows *rows, struct write_chain_link *link)
 {
@@ -185,10 +213,7 @@ static cof_code take_writes(struct walk *walk, const struct rows *rows, struct w
         walk->last = write.revision;
         walk->summary->writes++;
         TRY(write_chain_add(link, &write, walk->err));
-        if (walk->check->export != NULL &&
-            audit_json_write(walk->check->export, write.revision, write.record, walk->err)) {
-            damaged(walk, write.revision, write.revision, "the record cannot be read");
-        }
+        TRY(hand_on(walk, &write));
     }
     return COF_OK;
 }
@@ -217,7 +242,7 @@ static void check_end(struct walk *walk, uint64_t revision, struct cof_slice has
         return;
     }
     if (!cof_slice_equal(cof_slice_of(walk->end->hash, CRYPTO_DIGEST), hash)) {
-        damaged(walk, revision, revision, "the chain is another than the one that the server's log has");
+        damaged_end(walk, "has another chain");
     }
     walk->end = NULL;
 }
@@ -235,7 +260,7 @@ static cof_code check_link(struct walk *walk, const struct rows *links, size_t i
         walk->last = first - 1;
     }
     TRY(read_writes(walk, first, last, &rows));
-    write_chain_begin(&link, &walk->workspace, cof_slice_of(walk->hash, CRYPTO_DIGEST));
+    write_chain_begin(&link, &walk->workspace, cof_slice_of(walk->chain.hash, CRYPTO_DIGEST));
     TRY(take_writes(walk, rows, &link));
     if (walk->last < last) {
         damaged(walk, walk->last + 1, last, "the records are missing");
@@ -244,7 +269,8 @@ static cof_code check_link(struct walk *walk, const struct rows *links, size_t i
     link.last = last;
     TRY(check_hash(walk, &link, (uint32_t) rows_i32(links, index, 3), hash));
     check_end(walk, last, hash);
-    memcpy(walk->hash, hash.data, CRYPTO_DIGEST);
+    memcpy(walk->chain.hash, hash.data, CRYPTO_DIGEST);
+    walk->chain.revision = last;
     walk->last = last;
     walk->summary->links++;
     return COF_OK;
@@ -276,7 +302,7 @@ static cof_code check_rest(struct walk *walk)
         struct write_chain_link link;
         TRY(read_writes(walk, walk->last + 1, walk->revision, &rows));
         count = rows_count(rows);
-        write_chain_begin(&link, &walk->workspace, cof_slice_of(walk->hash, CRYPTO_DIGEST));
+        write_chain_begin(&link, &walk->workspace, cof_slice_of(walk->chain.hash, CRYPTO_DIGEST));
         TRY(take_writes(walk, rows, &link));
         walk->summary->unchained += count;
     }
@@ -286,7 +312,7 @@ static cof_code check_rest(struct walk *walk)
     return COF_OK;
 }
 
-static cof_code check_workspace(struct walk *walk)
+static cof_code walk_workspace(struct walk *walk)
 {
     const cof_code code =
         guard_load_keys_of(walk->check->keyring, walk->check->session, &walk->workspace, walk->err);
@@ -301,29 +327,36 @@ static cof_code check_workspace(struct walk *walk)
     TRY(check_links(walk));
     TRY(check_rest(walk));
     if (walk->end != NULL) {
-        damaged(walk, walk->end->revision, walk->end->revision,
-                "the server's log has an end of the chain here that the chain does not have");
+        damaged_end(walk, "has an end of the chain here that the chain does not have");
     }
+    return COF_OK;
+}
+
+cof_code writes_check_workspace(const struct writes_check *check, const struct cof_uuid *workspace,
+                                uint64_t revision, struct writes_summary *summary, struct writes_end *ret_end,
+                                struct cof_error *err)
+{
+    struct walk walk = {
+        .check = check, .summary = summary, .err = err, .workspace = *workspace, .revision = revision};
+    TRY(walk_workspace(&walk));
+    *ret_end = walk.chain;
     return COF_OK;
 }
 
 /* --- All of them ---------------------------------------------------------------------------------------------- */
 
-static cof_code check_page(const struct audit_writes *check, const struct rows *rows,
-                           struct audit_writes_summary *summary, struct cof_error *err)
+static cof_code check_page(const struct writes_check *check, const struct rows *rows,
+                           struct writes_summary *summary, struct cof_error *err)
 {
     for (size_t i = 0; i < rows_count(rows); i++) {
-        struct walk walk = {.check = check,
-                            .summary = summary,
-                            .err = err,
-                            .workspace = rows_uuid(rows, i, 0),
-                            .revision = (uint64_t) rows_i64(rows, i, 1)};
-        TRY(check_workspace(&walk));
+        const struct cof_uuid workspace = rows_uuid(rows, i, 0);
+        struct writes_end end;
+        TRY(writes_check_workspace(check, &workspace, (uint64_t) rows_i64(rows, i, 1), summary, &end, err));
     }
     return COF_OK;
 }
 
-static cof_code read_page(const struct audit_writes *check, const struct cof_uuid *from, struct rows **ret_rows,
+static cof_code read_page(const struct writes_check *check, const struct cof_uuid *from, struct rows **ret_rows,
                           struct cof_error *err)
 {
     const struct param params[] = {param_uuid(from), param_i64(PAGE)};
@@ -332,13 +365,13 @@ static cof_code read_page(const struct audit_writes *check, const struct cof_uui
     return session_next(check->session, ret_rows, err);
 }
 
-cof_code audit_writes_check(const struct audit_writes *check, struct audit_writes_summary *ret_summary,
-                            struct cof_error *err)
+cof_code writes_check_run(const struct writes_check *check, struct writes_summary *ret_summary,
+                          struct cof_error *err)
 {
     struct cof_uuid from = cof_uuid_zero;
     size_t count = PAGE;
-    *ret_summary = (struct audit_writes_summary){0};
-    compact(check->ends);
+    *ret_summary = (struct writes_summary){0};
+    chain_ends_compact(check->ends);
     TRY(session_ready(check->session, err));
     while (count == PAGE) {
         AUTO(rows_cleanup) struct rows *rows = NULL;

@@ -37,6 +37,8 @@ PATIENCE = 120  # seconds for one command
 
 # What differs from run to run: pattern, and what stands for it when two texts are compared.
 VOLATILE = [
+    (r"\r.*\x1b\[K", ""),  # progress on a terminal
+    (r"^(rows|opened|unchained) +\d+$", "ROWS"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
     (r"\bcof_[a-z]+_[0-9A-Za-z]{20,}", "TOKEN"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z| UTC)?", "TIME"),
@@ -145,6 +147,7 @@ class Reader:
             "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "120",
             "PATH": f"{BUILD / 'server'}:{BUILD / 'client' / 'cli'}:{os.environ['PATH']}",
             "COFFER_ADDR": f"ipc://{self.run}/coffer.sock",
+            "PGHOST": f"{self.dev.directory}/run", "PGUSER": "coffer",
             "COFFERD_DATABASE__CONNINFO": self.dev.conninfo.replace("dbname=postgres", "dbname=coffer"),
             "COFFERD_KEYS__ROOT_KEY_FILE": str(self.etc / "root.key"),
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.run}/coffer.sock",

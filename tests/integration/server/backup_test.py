@@ -160,15 +160,17 @@ class BackupTest(context.AccessTest):
     def make_tenants(self, count):
         found = []
         for mark in ("a", "b"):
-            workspace, admin = self.new_workspace(f"tenant-{mark}")
+            workspace = self.done(WORKSPACE + "CreateWorkspace", {"name": f"tenant-{mark}"},
+                                  token=self.dev.system)["workspace"]["uid"]
+            admin = self.token_for([{"permissions": [
+                "resolve", "secret:read", "secret:write", "account:read", "account:write", "token:read", "token:write",
+                "integration:write"]}], token=self.dev.system, workspace=workspace)
             self.fill(admin, mark, count)
             for _ in range(count // 4):
                 self.token_for([{"permissions": ["resolve"], "names": [mark + "*"]}], token=admin)
-            registrar = self.token_for([{"permissions": ["integration:write"]}], token=self.dev.system, workspace=workspace)
             self.done("coffer.v1.IntegrationService/RegisterActions", {"actions": [
                 {"name": f"tools.{mark}{i}", "declarations": {"secrets": [{"name": f"{mark}{i}", "keys": ["K"]}]}}
-                for i in range(count)]},
-                token=registrar)
+                for i in range(count)]}, token=admin)
             for disabled in (True, False):
                 self.assertEqual(self.call(WORKSPACE + "UpdateWorkspace", {
                     "workspace": workspace, "update_mask": {"paths": ["disabled"]}, "disabled": disabled},

@@ -6,6 +6,8 @@ TEST_FULL=1 swaps 100,000 rows and flips every bit; TEST_SEED repeats a run.
 
 import contextlib
 import functools
+import hashlib
+import hmac
 import json
 import os
 import pathlib
@@ -492,6 +494,24 @@ class BackupTest(context.AccessTest):
             anchor.write_text(changed)
             self.assertRegex(self.command("verify", "--anchor", anchor, code=code).stderr, "MAC|no file of this kind|root key")
         self.assertIn("No such file", self.command("verify", "--anchor", self.folder / "none", code=2).stderr)
+
+    def test_files_outside_of_the_database_are_authenticated_as_their_page_says(self):
+        """HKDF and HMAC of Python's own library over the bytes before the last line."""
+        anchor, backup = self.folder / "anchor-of-page", self.folder / "backup-of-page"
+        self.assert_whole("--write-anchor", anchor)
+        self.command("backup", backup)
+        root = bytes.fromhex((self.dev.directory / "root.key").read_text().strip())
+        extracted = hmac.digest(bytes(32), root, "sha256")
+
+        def expand(info, length):
+            return hmac.digest(extracted, info + b"\x01", "sha256")[:length]
+        for path, first in ((anchor, "coffer-anchor 1"), (backup / "manifest", "coffer-backup 1")):
+            text, _, line = path.read_text().rstrip("\n").rpartition("\n")
+            self.assertEqual(text.splitlines()[0], first)
+            self.assertEqual(line, "mac " + hmac.digest(expand(b"coffer v1 outside", 32), text.encode() + b"\n", "sha256").hex())
+            self.assertIn(f"root-key {expand(b'coffer v1 id', 8).hex()}", text.splitlines())
+        dump = (backup / "database.dump").read_bytes()
+        self.assertIn(f"dump-sha256 {hashlib.sha256(dump).hexdigest()}", (backup / "manifest").read_text().splitlines())
 
     def test_server_that_has_seen_a_later_state_refuses_the_older_one(self):
         server = self.dev.more("remembering", COFFERD_CACHE__SIZE="64MiB")

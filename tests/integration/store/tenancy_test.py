@@ -67,6 +67,8 @@ ACROSS |= {
     "RESTORE_TABLES": ({"pg_class"}, "whether a database is empty"),
     "RESTORE_INSTANCE": ({"instance"}, "the instance's row comes back last"),
 }
+# Statements over all tenants that look at rows' places, locks or transactions, which are those of one node.
+NODE_BY_NODE = {"REQUEST_PURGE", "SECRET_PURGE", "SNAPSHOT", "CHANGE_SINCE", "BACKUP_SNAPSHOT"}
 # Defaults of columns: every other value in a row comes from the server.
 DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
 # Values for parameters that are compared with no column: the beginning of a list, no filter.
@@ -252,6 +254,21 @@ class Tenancy(context.ServerTest):
         self.assertGreater(len(texts), 15)
         for name, text in texts:
             self.assertEqual(set(re.findall(r"(\w+) ?\(", text)) & volatile, set(), name)
+
+    def test_statements_of_a_tenant_use_nothing_that_a_database_spread_over_nodes_refuses(self):
+        """What can be seen without such a database; that it works there is shown by nothing here."""
+        tenant = [s for s in self.statements if s.scope == "TENANT"]
+        for statement in tenant:
+            self.assertNotRegex(statement.sql, r"skip locked|nowait|lock table|create temp|declare |listen |notify|advisory",
+                                statement.name)
+            for target in re.findall(r"on conflict \(([^)]*)\)", statement.sql):
+                self.assertEqual(target.split(",")[0].strip(), "workspace_id", statement.name)
+            # Tables are joined by their workspace: each name of one stands beside the parameter.
+            for alias in re.findall(r"join (?:lateral )?\w+ (\w+) on ", statement.sql):
+                self.assertRegex(statement.sql, rf"\b{alias}\.workspace_id = \$1", statement.name)
+        # Those that do are over all tenants, and would have to be asked node by node there.
+        spread = {s.name for s in self.statements if s.scope == "ACROSS" and re.search(r"skip locked|ctid|pg_snapshot|export_snapshot", s.sql)}
+        self.assertEqual(spread, NODE_BY_NODE)
 
     # --- The plans
 

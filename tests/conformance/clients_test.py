@@ -112,11 +112,10 @@ class Clients(unittest.TestCase):
         cls.authority = Authority(pathlib.Path(cls.folder.name) / "ca")
         cls.dev = Dev()
         certificate, key = cls.authority.issue("server")
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        cls.tls = f"tls+tcp://127.0.0.1:{port}"
+        cls.tls, cls.web = (closed_address().replace("tcp://", f"{scheme}://") for scheme in ("tls+tcp", "ws"))
+        cls.web += "/coffer/v1"
         ipc = cls.dev.directory / "tls.sock"
-        cls.dev.more("tls", COFFERD_TRANSPORT__LISTEN=f"ipc://{ipc},{cls.tls}", COFFERD_TLS__CERTIFICATE=str(certificate),
+        cls.dev.more("tls", COFFERD_TRANSPORT__LISTEN=f"ipc://{ipc},{cls.tls},{cls.web}", COFFERD_TLS__CERTIFICATE=str(certificate),
                      COFFERD_TLS__KEY=str(key))
         with cls.dev.connect() as connection:
             for environment, secret, pairs in (("prod", "slack", {"TOKEN": VALUE, "BYTES": EVERY_BYTE, "EMPTY": b""}),
@@ -159,7 +158,10 @@ class Clients(unittest.TestCase):
     # --- Values
 
     def test_values_come_over_every_transport_byte_by_byte(self):
-        for addresses, more in ((self.dev.ipc, {}), (self.dev.tcp, {}), (self.tls, {"ca": str(self.authority.certificate)})):
+        transports = [(self.dev.ipc, {}), (self.dev.tcp, {}), (self.tls, {"ca": str(self.authority.certificate)})]
+        if LANGUAGE == "typescript":  # browsers have nothing else
+            transports.append((self.web, {}))
+        for addresses, more in transports:
             self.open(addresses, **more)
             self.assertEqual(self.resolve("slack.TOKEN", "slack.BYTES", "slack.EMPTY"), {"values": {
                 "slack.TOKEN": text(VALUE), "slack.BYTES": text(EVERY_BYTE), "slack.EMPTY": ""}}, addresses)

@@ -98,6 +98,17 @@ class Silent:
         self.listener.close()
 
 
+def table_cases():
+    """The cases of the expression table that are one expression, and whose secrets a test can make."""
+    for case in json.loads((pathlib.Path(__file__).resolve().parent / "expressions.json").read_text())["cases"]:
+        words, given = case["text"], case.get("given")
+        if given is None or not isinstance(words, str) or "\0" in words or case["errors"]:
+            continue
+        whole = [place[:2] for place in case["templates"]] == [[0, len(words.encode())]]
+        if whole and all(outcome in ("RESOLVED", "KEY_NOT_FOUND") and not name.endswith("_oauth") for name, _, outcome, *_ in given):
+            yield case
+
+
 def closed_address():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
@@ -175,6 +186,37 @@ class Clients(unittest.TestCase):
         self.open(self.dev.ipc)
         first, second = "${{ SECRETS.nothing.KEY || SECRETS.slack.TOKEN }}", "${{ SECRETS.nothing.KEY || 'none' }}"
         self.assertEqual(self.resolve(first, second)["values"], {first: text(VALUE), second: text(b"none")})
+
+    def make_given(self, connection, environment, given):
+        """The secrets of a case: what is not found has another key."""
+        secrets = {}
+        for name, key, outcome, *value in given:
+            secrets.setdefault(name, {}).update({key: value[0].encode()} if outcome == "RESOLVED" else {"OTHER": b"other"})
+        for name, pairs in secrets.items():
+            answer = connection.call(SECRET + "CreateSecret", {"name": name, "environment": environment, "values": values(**pairs)},
+                                     token=self.dev.admin)
+            self.assertEqual(answer.code, 0, answer)
+
+    def test_cases_of_the_expression_table_come_out_as_they_stand_there(self):
+        self.open(self.dev.ipc)
+        environments, count = {}, 0
+        with self.dev.connect() as connection:
+            connection.call("coffer.v1.EnvironmentService/CreateEnvironment", {"name": "empty"}, token=self.dev.admin)
+            for case in table_cases():
+                given = json.dumps(case["given"])
+                if given not in environments:
+                    environments[given] = f"case{len(environments)}" if case["given"] else "empty"
+                    self.make_given(connection, environments[given], case["given"])
+                answer, evaluated = self.resolve(case["text"], environment=environments[given]), case["templates"][0][2]
+                with self.subTest(case["name"]):
+                    count += 1
+                    if "faults" in case:
+                        self.assertEqual({outcome for _, outcome in answer["error"]["faults"]}, {fault[0] for fault in case["faults"]})
+                        continue
+                    value = case["value"]
+                    expected = {case["text"]: None if value is None else text(value.encode())} if evaluated else {}
+                    self.assertEqual(answer, {"values": expected})
+        self.assertGreater(count, 100)
 
     def test_all_that_is_wrong_is_told_at_once(self):
         self.open(self.dev.ipc)

@@ -97,7 +97,8 @@ def _message_class(name: str) -> Any:
     descriptor = _POOL.FindMessageTypeByName(name)
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(_POOL).GetPrototype(descriptor)
+    factory: Any = message_factory.MessageFactory(_POOL)  # before protobuf 4.22
+    return factory.GetPrototype(descriptor)
 
 
 HealthCheckRequest = _message_class("grpc.health.v1.HealthCheckRequest")

@@ -276,7 +276,7 @@ static http_method method_of(struct cof_slice name)
             return methods[i].method;
         }
     }
-    return 0;
+    return (http_method) 0;
 }
 
 static void refuse_method(const struct http_route *route, struct http_outcome *outcome)

@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import statistics
+import subprocess
 import threading
 import time
 import unittest
@@ -344,6 +345,10 @@ class Load(context.AccessTest):
         self.relay.cut()
         os.kill(pid, signal.SIGKILL)
 
+    def accepts(self):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return self.sql("select 1") == "1"
+
     def test_reads_go_on_while_postgresql_is_killed_under_load_and_writes_come_back(self):
         """T02: no wrong answer; reads go on where the workspace permits it, and fail clearly where not."""
         self.start_load()
@@ -352,6 +357,7 @@ class Load(context.AccessTest):
         for _ in range(20 if FULL else 2):
             self.crash()
             gone = self.phase(2 * STALENESS)
+            wait_for(self.accepts, "PostgreSQL has recovered")
             self.relay.restore()
             restored, count = time.monotonic(), len(self.lost_writes)
             wait_for(lambda before=count: self.wrong or len(self.lost_writes) > before + 4, "writes are answered again")

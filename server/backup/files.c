@@ -22,7 +22,7 @@ cof_code files_failed(struct cof_error *err, const char *path, const char *what)
     return err->code;
 }
 
-void files_close(int *fd)
+void files_close(int *fd) /* NOLINT(readability-non-const-parameter): of AUTO */
 {
     if (*fd >= 0) {
         (void) close(*fd);

@@ -108,7 +108,7 @@ static void rules_permit_resolving_and_nothing_else(void)
 {
     const struct cof_narrowing run = {.run_id = cof_slice_text("r")};
     const struct cof_narrowing expiry = {.expires = true, .expire_ms = SECOND_MS};
-    struct cof_narrowed narrowed;
+    static struct cof_narrowed narrowed; /* too large for a frame beside a fixture */
     struct rule_set rules;
     AUTO(fixture_done) struct fixture fixture;
     fixture_init(&fixture);

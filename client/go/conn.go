@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	mathrand "math/rand"
 	"net"
@@ -84,6 +85,14 @@ type Config struct {
 	MaxResponse int
 }
 
+// Format shows where it leads, and neither token nor keys.
+func (c Config) Format(state fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(state, "<config for %s>", c.Addresses)
+}
+
+// secrets are what a Conn must not show; a function shows nothing.
+type secrets func() (token, tokenFile string, config *tls.Config)
+
 // server is an address and its idle links.
 type server struct {
 	address address
@@ -124,7 +133,9 @@ func (s *server) close() {
 // Conn calls methods of a server, or of whichever of several answers. A call that gets no answer is repeated with the same
 // request ID, so that a write happens once, until its time is over.
 type Conn struct {
-	config  Config
+	timeout time.Duration
+	largest int
+	secrets secrets
 	servers []*server
 	first   atomic.Int64 // the server that answered last
 	closed  atomic.Bool
@@ -146,7 +157,8 @@ func Dial(config Config) (*Conn, error) {
 	if config.MaxResponse == 0 {
 		config.MaxResponse = defaultResponse
 	}
-	made := &Conn{config: config}
+	made := &Conn{timeout: config.Timeout, largest: config.MaxResponse}
+	made.secrets = func() (string, string, *tls.Config) { return config.Token, config.TokenFile, config.TLS }
 	for _, text := range strings.Split(config.Addresses, ",") {
 		to, err := parseAddress(strings.TrimSpace(text))
 		if err != nil {
@@ -217,7 +229,7 @@ func (c *Conn) newCall(ctx context.Context, method string, payload []byte) (*cal
 	if c.closed.Load() {
 		return nil, &Error{Code: codes.Canceled, Reason: "CLIENT_CLOSED", Message: "the connection was closed; dial another"}
 	}
-	made := &call{method: method, payload: payload, deadline: time.Now().Add(c.config.Timeout), notBefore: map[int]time.Time{}}
+	made := &call{method: method, payload: payload, deadline: time.Now().Add(c.timeout), notBefore: map[int]time.Time{}}
 	if deadline, ok := ctx.Deadline(); ok {
 		made.deadline = deadline
 	}
@@ -230,9 +242,9 @@ func (c *Conn) newCall(ctx context.Context, method string, payload []byte) (*cal
 }
 
 func (c *Conn) addMetadata(ctx context.Context, to *call) error {
-	token := c.config.Token
-	if c.config.TokenFile != "" {
-		text, err := os.ReadFile(c.config.TokenFile)
+	token, file, _ := c.secrets()
+	if file != "" {
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return to.failed(codes.Unauthenticated, "TOKEN_MISSING", "the file of the token cannot be read; check its path and owner")
 		}
@@ -337,7 +349,8 @@ func (c *Conn) attempt(ctx context.Context, one *call, index int) (*rpcpb.Respon
 	var err error
 	if !stale {
 		one.tries++
-		used, err = openLink(within, to.address, c.config.TLS, c.config.MaxResponse)
+		_, _, config := c.secrets()
+		used, err = openLink(within, to.address, config, c.largest)
 	}
 	var frame *rpcpb.ResponseFrame
 	if err == nil {

@@ -7,7 +7,7 @@ answers each with one line:
   {"do": "open", "addresses": "...", "token": "...", "timeout": SECONDS, "ca": FILE}   a client; its settings
   {"do": "resolve", "texts": [...], "environment": "...", "timeout": SECONDS}          {"values": {TEXT: base64 or null}}
   {"do": "mask", "text": "..."}                        the text, masked by what was resolved last: {"text": "..."}
-  {"do": "shown"}                                      how what was resolved last shows itself: {"text": "..."}
+  {"do": "shown"}                                      how what was resolved last, and the client, show themselves: {"text": "..."}
   {"do": "create", "name": "...", "environment": "...", "values": {KEY: base64}, "timeout": SECONDS}
                                                        SecretService/CreateSecret: {"version": NUMBER}
   {"do": "get", "name": "...", "environment": "..."}   SecretService/GetSecret: {"keys": [...]}
@@ -226,7 +226,9 @@ class Clients(unittest.TestCase):
     def test_values_show_themselves_nowhere_and_are_masked(self):
         self.open(self.dev.ipc)
         self.resolve("slack.TOKEN", "slack.EMPTY")
-        self.assertNotIn("planted", self.step("shown")["text"])
+        shown = self.step("shown")["text"]
+        self.assertNotIn("planted", shown)
+        self.assertNotIn(self.dev.admin.decode(), shown)
         self.assertEqual(self.step("mask", text=f"a {VALUE.decode()} b")["text"], "a *** b")
 
     def test_many_at_once(self):

@@ -178,7 +178,11 @@ class Channel:
             index = index if again else (index + 1) % len(self._servers)
 
     def _own_metadata(self) -> List[Tuple[str, Union[str, bytes]]]:
-        token = self._token() if callable(self._token) else self._token
+        try:
+            token = self._token() if callable(self._token) else self._token
+        except OSError as error:
+            raise CofferError(Code.UNAUTHENTICATED, "TOKEN_MISSING",
+                              f"the file of the token cannot be read: {error.strerror}; check its path and owner") from None
         own: List[Tuple[str, Union[str, bytes]]] = [("user-agent", USER_AGENT)]
         if token:
             own.append(("authorization", b"Bearer " + (token.encode() if isinstance(token, str) else token)))

@@ -36,7 +36,7 @@ const steps: Record<string, (step: Step) => Promise<unknown> | unknown> = {
     } catch (error) {
       refused = String(error);
     }
-    return { text: `${value} ${format("%o %O %s %j", value, resolved, value, "x")} ${format(resolved)} ${refused}` };
+    return { text: `${value} ${format("%o %O %s %j", value, resolved, value, "x")} ${format(resolved)} ${format("%o %O", client, client.transport)} ${refused}` };
   },
   async create({ name, environment, values }) {
     const pairs = Object.entries(values as Record<string, string>).map(([key, value]) => ({ key, value: Buffer.from(value, "base64") }));

@@ -188,19 +188,22 @@ class Call {
  * the same request ID, so that a write happens once, until its time is over.
  */
 class CofferProtocol implements CofferTransport {
-  private readonly servers: Server[];
+  // Not even a look inside shows the token or the keys of TLS.
+  readonly #options: TransportOptions;
+  readonly #servers: Server[];
   private first = 0; // the server that answered last
   private closed = false;
 
-  constructor(private readonly options: TransportOptions) {
+  constructor(options: TransportOptions) {
+    this.#options = options;
     const texts = typeof options.addresses === "string" ? options.addresses.split(",") : options.addresses;
     const link = { tls: options.tls, webSocket: options.webSocket, maxResponseBytes: options.maxResponseBytes ?? 4 << 20 };
-    this.servers = texts.map((text) => new Server(text.trim(), link));
+    this.#servers = texts.map((text) => new Server(text.trim(), link));
   }
 
   close(): void {
     this.closed = true;
-    for (const server of this.servers) {
+    for (const server of this.#servers) {
       server.close();
     }
   }
@@ -218,7 +221,7 @@ class CofferProtocol implements CofferTransport {
     }
     const call = new Call(
       `${method.parent.typeName}/${method.name}`, toBinary(method.input, create(method.input, input)),
-      await this.metadata(header), performance.now() + (timeoutMs ?? this.options.timeoutMs ?? 30_000),
+      await this.metadata(header), performance.now() + (timeoutMs ?? this.#options.timeoutMs ?? 30_000),
       contextValues?.get(requestIdKey) ?? newRequestId());
     const frame = await this.run(call, signal);
     let message: MessageShape<O>;
@@ -231,7 +234,7 @@ class CofferProtocol implements CofferTransport {
   }
 
   private async metadata(header: HeadersInit | undefined): Promise<{ key: string; value: Uint8Array }[]> {
-    const { token } = this.options;
+    const { token } = this.#options;
     const text = typeof token === "function" ? await token() : token;
     const entries: [string, string][] = [["user-agent", USER_AGENT]];
     if (text !== undefined && text !== "") {
@@ -242,8 +245,8 @@ class CofferProtocol implements CofferTransport {
   }
 
   private async run(call: Call, signal: AbortSignal | undefined): Promise<ResponseFrame> {
-    for (let tries = 0, index = this.first; ; tries++, index = (index + 1) % this.servers.length) {
-      await this.pause(call, index, Math.floor(tries / this.servers.length));
+    for (let tries = 0, index = this.first; ; tries++, index = (index + 1) % this.#servers.length) {
+      await this.pause(call, index, Math.floor(tries / this.#servers.length));
       const frame = await this.attempt(call, index, signal);
       if (frame !== undefined) {
         this.first = index;
@@ -267,12 +270,12 @@ class CofferProtocol implements CofferTransport {
   /** The answer; undefined: another attempt may help. */
   private async attempt(call: Call, index: number, signal: AbortSignal | undefined): Promise<ResponseFrame | undefined> {
     const left = call.left();
-    const limit = this.servers.length > 1 ? Math.min(left, Math.max(left / 2, LEAST_ATTEMPT)) : left;
+    const limit = this.#servers.length > 1 ? Math.min(left, Math.max(left / 2, LEAST_ATTEMPT)) : left;
     const request = call.frame(limit);
     let frame: ResponseFrame | undefined;
     call.attempts++;
     try {
-      await this.servers[index]!.exchange(request, limit + PATIENCE, signal, (data) => {
+      await this.#servers[index]!.exchange(request, limit + PATIENCE, signal, (data) => {
         frame = fromBinary(ResponseFrameSchema, data);
         return sameBytes(frame.requestId, call.id);
       });
@@ -294,7 +297,7 @@ class CofferProtocol implements CofferTransport {
     }
     const error = errorOf(frame, uuidText(call.id), call.attempts);
     const busy = error.code === Code.ResourceExhausted && error.retryAfterMs !== undefined;
-    const late = error.code === Code.DeadlineExceeded && this.servers.length > 1 && call.left() > FIRST_PAUSE;
+    const late = error.code === Code.DeadlineExceeded && this.#servers.length > 1 && call.left() > FIRST_PAUSE;
     if (error.code !== Code.Unavailable && !busy && !late) {
       throw error;
     }

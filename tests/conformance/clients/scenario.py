@@ -30,7 +30,8 @@ class Program:
 
     def shown(self):
         values = list(self.resolved.values())
-        return {"text": f"{self.resolved} {self.resolved!r} {values} {values[0]} {values[0]:>9} {vars(self.resolved)}"}
+        return {"text": f"{self.resolved} {self.resolved!r} {values} {values[0]} {values[0]:>9} {vars(self.resolved)} "
+                        f"{vars(self.client)} {self.client.channel}"}
 
     def create(self, name, environment, values):
         pairs = [secret_pb2.KeyValue(key=key, value=base64.b64decode(value)) for key, value in values.items()]

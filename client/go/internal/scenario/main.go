@@ -74,6 +74,7 @@ func (p *program) resolve(given step) (any, error) {
 func (p *program) shown() (any, error) {
 	value, _, _ := p.resolved.Value(p.texts[0])
 	text := fmt.Sprintf("%v %+v %#v %s %q %x %d %v %+v", value, value, value, value, value, value, value, *p.resolved, p.resolved)
+	text += fmt.Sprintf("%v %+v %#v %+v", p.client, p.client, p.client.Conn, p.client.Conn)
 	_, err := json.Marshal(value)
 	return map[string]any{"text": text + err.Error()}, nil
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/cli/message.h"
+#include "client/cli/registry.h"
 #include "client/cli/resolve.h"
 #include "client/cli/template.h"
 #include "common/name.h"
@@ -254,5 +255,14 @@ cli_exit cmd_check(struct cli *cli)
 
 cli_exit cmd_resolve(struct cli *cli)
 {
-    return cmd_check(cli);
+    if (cli->action != NULL && cli->argument_count > 0) {
+        return cli_usage("coffer resolve --action tools.slack.post -e prod",
+                         "resolve takes references, or --action");
+    }
+    if (cli->action != NULL) {
+        return registry_check(cli, &cli->action, 1);
+    }
+    return cli->argument_count > 0 ? cmd_check(cli)
+                                   : cli_usage("coffer resolve slack.SLACK_BOT_TOKEN -e prod",
+                                               "resolve needs a reference, or --action");
 }

@@ -62,6 +62,7 @@ struct cli {
     char *secret;
     char *on_conflict;
     char *data;
+    char *action;
     bool json;
     bool raw; /* -o raw */
     bool quiet;

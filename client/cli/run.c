@@ -272,6 +272,9 @@ static cli_exit run_with(struct cli *cli, struct variables *variables, const cof
 {
     struct program program = {
         .words = cli->arguments, .ends = {{-1, -1}, {-1, -1}}, .outputs = {{.from = -1}, {.from = -1}}};
+    if (cli->action != NULL && variables_add_action(variables, coffer_result_item(result, 0)) != CLI_OK) {
+        return CLI_NOT_RUN;
+    }
     if (variables_fill(variables, coffer_result_item(result, 0)) != CLI_OK) {
         return CLI_NOT_RUN;
     }

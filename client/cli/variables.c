@@ -97,11 +97,12 @@ cli_exit variables_read(struct cli *cli, coffer_request *request, struct variabl
 {
     const size_t most = cli->references.count + cli->variables.count;
     *variables = (struct variables){.count = 0};
-    if (most == 0) {
+    if (most == 0 && cli->action == NULL) {
         return cli_usage("coffer run --ref slack.SLACK_BOT_TOKEN -- env",
-                         "run needs --ref or --set; nothing is given to a program by itself");
+                         "run needs --ref, --set or --action; nothing is given to a program by itself");
     }
-    variables->items = calloc(most, sizeof *variables->items);
+    coffer_request_set_action(request, cli->action);
+    variables->items = calloc(most + 1, sizeof *variables->items);
     if (variables->items == NULL) {
         return cli_no_memory();
     }
@@ -118,6 +119,45 @@ cli_exit variables_read(struct cli *cli, coffer_request *request, struct variabl
         }
         variables->items[i] = one;
         variables->count = i + 1;
+    }
+    return CLI_OK;
+}
+
+/* A value that an option names already has its variable. */
+static bool is_named(const struct variables *variables, const struct variable *one)
+{
+    for (size_t i = 0; i < variables->count; i++) {
+        if (strcmp(variables->items[i].secret, one->secret) == 0 &&
+            strcmp(variables->items[i].key, one->key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+cli_exit variables_add_action(struct variables *variables, const coffer_item *item)
+{
+    const size_t count = coffer_item_value_count(item);
+    struct variable *items = realloc(variables->items, (variables->count + count + 1) * sizeof *items);
+    if (items == NULL) {
+        return cli_no_memory();
+    }
+    variables->items = items;
+    for (size_t i = 0; i < count; i++) {
+        struct variable one = {"", "", ""};
+        (void) coffer_item_value_at(item, i, &one.secret, &one.key);
+        one.name = one.key;
+        if (is_named(variables, &one)) {
+            continue;
+        }
+        cli_exit code = check_key(&one);
+        if (code == CLI_OK) {
+            code = check_twice(variables->items, variables->count, &one);
+        }
+        if (code != CLI_OK) {
+            return code;
+        }
+        variables->items[variables->count++] = one;
     }
     return CLI_OK;
 }

@@ -4,7 +4,7 @@
 
 /* The environment of a program that `coffer run` starts. */
 
-/* A variable and the reference that it gets its value from; all texts belong to the options. */
+/* A variable and the reference that it gets its value from; all texts belong to the options or to the result. */
 struct variable {
     const char *name;
     const char *secret;
@@ -19,8 +19,11 @@ struct variables {
     size_t made_count;
 };
 
-/* Reads --ref and --set, and adds their references to the request. */
+/* Reads --ref, --set and --action, and adds their references to the request. */
 cli_exit variables_read(struct cli *cli, coffer_request *request, struct variables *variables);
+
+/* Adds a variable, by the name of its key, for each value of the item that has none yet. Its names must outlive this. */
+cli_exit variables_add_action(struct variables *variables, const coffer_item *item);
 
 /* This process's environment without its token, and the variables with their values. */
 cli_exit variables_fill(struct variables *variables, const coffer_item *item);

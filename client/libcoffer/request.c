@@ -304,6 +304,20 @@ void coffer_request_add_declaration(coffer_request *request, const coffer_declar
     item->declarations[item->n_declarations++] = copy;
 }
 
+/* --- Actions -------------------------------------------------------------------------------------------------- */
+
+void coffer_request_set_action(coffer_request *request, const char *action)
+{
+    char field[FIELD_SIZE];
+    if (!usable(request)) {
+        return;
+    }
+    field_of(request, "action", field);
+    if (action == NULL || action[0] == '\0' || check_name(request, COF_NAME_ACTION, action, field)) {
+        set_text(request, field, action, COF_ACTION_NAME_MAX, &last_item(request)->action);
+    }
+}
+
 /* --- What else an item asks for ------------------------------------------------------------------------------- */
 
 void coffer_request_add_expression(coffer_request *request, const char *expression)

@@ -53,7 +53,7 @@ static cof_code pack(const Coffer__V1__ResolveRequest *message, struct packed_re
 
 static bool asks_for_nothing(const Coffer__V1__ResolveItem *item)
 {
-    return item->n_references + item->n_declarations + item->n_expressions == 0;
+    return item->n_references + item->n_declarations + item->n_expressions == 0 && item->action[0] == '\0';
 }
 
 static cof_code check(const coffer_request *request, struct cof_error *err)

@@ -189,6 +189,14 @@ typedef struct coffer_declaration {
 COFFER_API void coffer_request_add_declaration(coffer_request *request, const coffer_declaration *declaration);
 
 /*
+ * Names the registered action that the item is for: what it and its steps declare is added to the item, with the same
+ * rules as for declarations that are added here. The item fails with COFFER_OUTCOME_ACTION_NOT_FOUND if the workspace has
+ * no such action. The values are found by coffer_item_value_at; outcomes of what the action declares come behind all
+ * others of the item. NULL or "": none.
+ */
+COFFER_API void coffer_request_set_action(coffer_request *request, const char *action);
+
+/*
  * Adds an expression as its author wrote it, such as "${{ SECRETS.a.KEY || SECRETS.b.KEY }}": one template and nothing
  * else, UTF-8 of at most 8 KiB. The server evaluates it; what is wrong with it stands in the item, with its place. For
  * texts and documents with such templates in them there is coffer/template.h.

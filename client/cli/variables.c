@@ -123,12 +123,17 @@ cli_exit variables_read(struct cli *cli, coffer_request *request, struct variabl
     return CLI_OK;
 }
 
+static bool same_name(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0;
+}
+
 /* A value that an option names already has its variable. */
 static bool is_named(const struct variables *variables, const struct variable *one)
 {
     for (size_t i = 0; i < variables->count; i++) {
-        if (strcmp(variables->items[i].secret, one->secret) == 0 &&
-            strcmp(variables->items[i].key, one->key) == 0) {
+        const struct variable *other = &variables->items[i];
+        if (same_name(other->key, one->key) && same_name(other->secret, one->secret)) {
             return true;
         }
     }

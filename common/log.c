@@ -262,13 +262,18 @@ void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_le
     };
 }
 
+void cof_log_set_level(struct cof_log *log, cof_log_level level)
+{
+    __atomic_store_n(&log->level, level, __ATOMIC_RELAXED);
+}
+
 void cof_log_event(const struct cof_log *log, cof_log_level level, const char *event, const char *message,
                    const struct cof_log_field *fields, uint32_t count)
 {
     struct line line;
     line.used = 0;
     line.full = false;
-    if (level < log->level) {
+    if (level < __atomic_load_n(&log->level, __ATOMIC_RELAXED)) {
         return;
     }
     if (log->journal) {

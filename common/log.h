@@ -51,6 +51,9 @@ struct cof_log_field {
 void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_level level,
                   const struct cof_clock *clock);
 
+/* May be called while others log. */
+void cof_log_set_level(struct cof_log *log, cof_log_level level);
+
 /* `event` is a stable name for machines ("request", "listening"), `message` is for people. A line is cut after
  * about 3,800 bytes, at a field, and says so: "cut":true. */
 void cof_log_event(const struct cof_log *log, cof_log_level level, const char *event, const char *message,

@@ -127,12 +127,18 @@ static int serve_dev(const struct arguments *arguments)
     return dev_run(&arguments->dev_options, &err) == COF_OK ? EXIT_SUCCESS : fail(&err);
 }
 
+static cof_code reread(struct settings *ret_settings, void *context, struct cof_error *err)
+{
+    const struct arguments *arguments = context;
+    return settings_read(arguments->config, ret_settings, err);
+}
+
 static int serve(int argc, char **argv)
 {
     struct arguments arguments;
     struct settings settings;
     struct cof_error err;
-    const struct server_hooks hooks = {0};
+    const struct server_hooks hooks = {.reread = reread, .context = &arguments};
     if (!read_arguments(argc, argv, &arguments)) {
         return EXIT_USAGE;
     }

@@ -51,8 +51,10 @@ void routes_init(struct routes *routes, const struct settings *settings, const s
         .site = {.routes = routes->table,
                  .context = routes,
                  .hosts = &settings->http_hosts,
-                 .origins = &settings->http_origins},
+                 .origins = &settings->http_origins,
+                 .lock = &routes->lock},
     };
+    (void) pthread_rwlock_init(&routes->lock, NULL);
     add(routes,
         (struct http_route){
             .path = "/livez", .methods = HTTP_GET, .kind = "whether the process serves", .answer = answer_live});
@@ -60,4 +62,9 @@ void routes_init(struct routes *routes, const struct settings *settings, const s
                                     .methods = HTTP_GET,
                                     .kind = "whether calls can be served now, in JSON",
                                     .answer = answer_ready});
+}
+
+void routes_done(struct routes *routes)
+{
+    (void) pthread_rwlock_destroy(&routes->lock);
 }

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,6 +19,8 @@
 #include "server/jobs/offboard.h"
 #include "server/jobs/purge.h"
 #include "server/jobs/write_use.h"
+#include "server/notify.h"
+#include "server/reload.h"
 #include "server/routes.h"
 #include "server/service/caller.h"
 #include "server/service/instance.h"
@@ -33,7 +36,7 @@ enum {
     WATCHES_PART = 10,          /* of the calls that may wait on the server */
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
-    TLS_CLIENT_OPTIONAL = 1,
+    WATCHDOG_PART = 3,          /* of its time, after which it is told that the server is alive */
 };
 
 struct server_core {
@@ -293,6 +296,8 @@ struct server {
     struct purge *purge;
     struct offboard *offboard;
     struct routes routes;
+    struct reload reload;
+    struct notify notify;
     struct transport *transport;
 };
 
@@ -569,58 +574,63 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .max_waiting = settings->transport_max_waiting + settings->limits_queue,
         .max_request = (uint32_t) settings->limits_request,
         .max_per_peer = settings->limits_in_flight_per_peer,
-        .max_peers = settings->transport_max_peers,
-        .max_strangers = settings->transport_max_strangers,
-        .certificate =
-            {
-                .certificate = settings->tls_certificate,
-                .key = settings->tls_key,
-                .client_ca = settings->tls_client_ca,
-                .client_optional = settings->tls_client_certificate == TLS_CLIENT_OPTIONAL,
-                .log = &core->log,
-            },
-        .handshake_timeout_ms = settings->tls_handshake_timeout,
-        .max_malformed = settings->transport_max_malformed,
-        .receive_timeout_ms = settings->transport_receive_timeout,
+        .limits = reload_limits(settings),
+        .certificate = reload_certificate(settings, &core->log),
         .site = &server->routes.site,
-        .http_timeout_ms = settings->http_request_timeout,
         .clock = &cof_system_clock,
         .log = &core->log,
         .submit = dispatch_submit,
         .refuse = dispatch_refuse,
         .context = server->dispatch,
     };
-    routes_init(&server->routes, settings, &core->service);
     return transport_start(&options, &server->transport, err);
 }
 
-/* A file that is wrong changes nothing: the server goes on with what it has. */
-static void reload(struct server *server)
+static void reload(struct server *server, const struct server_hooks *hooks)
 {
-    struct cof_error err;
-    const struct cof_log *log = &server->core->log;
-    if (transport_reload(server->transport, &err) == COF_OK) {
-        COF_LOG(log, COF_LOG_INFO, "reload",
-                "new TLS connections use the files as they are now; other settings need a restart",
-                cof_log_text("signal", "SIGHUP"));
-        return;
-    }
-    COF_LOG(log, COF_LOG_ERROR, "reload_failed", "the TLS files were not taken, the old ones stay in use",
-            cof_log_text("signal", "SIGHUP"), cof_log_text("error", err.message));
+    struct reload *reload = &server->reload;
+    reload->dispatch = server->dispatch;
+    reload->transport = server->transport;
+    reload->site = &server->routes.site;
+    notify_reloading(&server->notify);
+    reload_run(reload, hooks->reread, hooks->context);
+    notify_ready(&server->notify);
 }
 
-static void wait_for_end(struct server *server)
+/* The next signal; 0: it is time to say that the server is alive. */
+static int next_signal(const struct server *server)
 {
     const sigset_t signals = awaited_signals();
-    int received = SIGHUP;
-    while (received == SIGHUP) {
-        if (sigwait(&signals, &received) != 0) {
-            return;
-        }
+    const uint32_t pause_ms = server->notify.watchdog_ms / WATCHDOG_PART;
+    const struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000L};
+    int received;
+    do {
+        received = pause_ms == 0 ? sigwaitinfo(&signals, NULL) : sigtimedwait(&signals, NULL, &pause);
+    } while (received < 0 && errno == EINTR);
+    return received < 0 ? 0 : received;
+}
+
+/* A server that does not get on is ended by whoever watches it. Its database does not count: nobody is helped if it
+ * starts anew without one. */
+static void tell_alive(struct server *server)
+{
+    if (transport_alive(server->transport)) {
+        notify_alive(&server->notify);
+    }
+}
+
+static void wait_for_end(struct server *server, const struct server_hooks *hooks)
+{
+    int received = 0;
+    while (received != SIGTERM && received != SIGINT) {
+        received = next_signal(server);
         if (received == SIGHUP) {
-            reload(server);
+            reload(server, hooks);
+        } else if (received == 0) {
+            tell_alive(server);
         }
     }
+    notify_stopping(&server->notify);
 }
 
 static void tell_listening(struct server *server, const struct server_hooks *hooks)
@@ -698,7 +708,8 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));
     tell_listening(server, hooks);
-    wait_for_end(server);
+    notify_ready(&server->notify);
+    wait_for_end(server, hooks);
     return COF_OK;
 }
 
@@ -706,8 +717,13 @@ cof_code server_run(const struct settings *settings, const struct server_hooks *
 {
     AUTO(server_core_cleanup) struct server_core *core = NULL;
     TRY(server_core_new(settings, &core, err));
-    struct server server = {.core = core};
+    struct server server = {.core = core, .reload = {.started = core->settings, .log = &core->log}};
+    routes_init(&server.routes, core->settings, &core->service);
+    notify_init(&server.notify);
     const cof_code code = run(&server, hooks, err);
     take_down(&server);
+    routes_done(&server.routes);
+    reload_done(&server.reload);
+    notify_done(&server.notify);
     return code;
 }

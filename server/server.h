@@ -13,6 +13,8 @@ struct server_hooks {
     cof_code (*prepare)(const struct settings *settings, void *context, struct cof_error *err);
     /* Called when the server listens; may be NULL. `addresses` as they can be dialled. */
     void (*listening)(const char *const *addresses, size_t count, void *context);
+    /* Reads the settings again at SIGHUP; NULL: only the files of TLS are. */
+    cof_code (*reread)(struct settings *ret_settings, void *context, struct cof_error *err);
     void *context;
 };
 

@@ -31,5 +31,10 @@ struct settings {
 COF_CODE settings_read(const char *path, struct settings *ret_settings, struct cof_error *err);
 void settings_done(struct settings *settings);
 
+/* Calls `changed` for each setting that differs; `live`: a running server takes it (server/live.def). */
+void settings_compare(const struct settings *before, const struct settings *after,
+                      void (*changed)(const char *section, const char *key, bool live, void *context),
+                      void *context);
+
 /* Writes the commented default file to standard output. */
 void settings_print_reference(void);

@@ -727,6 +727,11 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     return COF_OK;
 }
 
+void dispatch_log_requests(struct dispatch *dispatch, dispatch_log which)
+{
+    __atomic_store_n(&dispatch->options.log_requests, which, __ATOMIC_RELAXED);
+}
+
 void dispatch_drain(struct dispatch *dispatch)
 {
     atomic_store(&dispatch->options.service->draining, true);

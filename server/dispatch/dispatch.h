@@ -52,6 +52,9 @@ COF_CODE dispatch_start(const struct dispatch_options *options, struct dispatch 
 void dispatch_submit(struct exchange *exchange, void *context);
 void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context);
 
+/* Changes which calls get a line in the log. Thread-safe. */
+void dispatch_log_requests(struct dispatch *dispatch, dispatch_log which);
+
 /* From now on new calls are answered SERVER_DRAINING, and those that are parked at once; those that are queued or under
  * way go on. */
 void dispatch_drain(struct dispatch *dispatch);

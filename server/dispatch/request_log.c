@@ -32,8 +32,8 @@ static cof_log_level level_of(cof_code code)
 
 static bool wanted(const struct dispatch_options *options, cof_code code)
 {
-    return options->log_requests == DISPATCH_LOG_ALL ||
-           (options->log_requests == DISPATCH_LOG_FAILED && code != COF_OK);
+    const dispatch_log which = __atomic_load_n(&options->log_requests, __ATOMIC_RELAXED);
+    return which == DISPATCH_LOG_ALL || (which == DISPATCH_LOG_FAILED && code != COF_OK);
 }
 
 static void add_peer(struct line *line, const struct exchange *exchange)

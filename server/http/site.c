@@ -410,5 +410,20 @@ void http_serve(const struct http_site *site, const char *websocket, bool loopba
         break;
     }
     struct http_request request = {.query = head.query, .head = &head, .loopback = loopback};
+    if (site->lock != NULL) {
+        (void) pthread_rwlock_rdlock(site->lock);
+    }
     serve_head(site, websocket, &request, bytes, ret_outcome);
+    if (site->lock != NULL) {
+        (void) pthread_rwlock_unlock(site->lock);
+    }
+}
+
+void http_site_allow(struct http_site *site, const struct cof_config_list *hosts,
+                     const struct cof_config_list *origins)
+{
+    (void) pthread_rwlock_wrlock(site->lock);
+    site->hosts = hosts;
+    site->origins = origins;
+    (void) pthread_rwlock_unlock(site->lock);
 }

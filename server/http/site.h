@@ -1,12 +1,14 @@
 #pragma once
 
+#include <pthread.h>
+
 #include "common/config.h"
 #include "common/web/head.h"
 #include "server/http/text.h"
 
 /*
  * What is answered to HTTP requests: a fixed table of routes, one path at which a WebSocket is opened, and refusals for
- * everything else. Bytes in, bytes out; connections are transport's. Immutable once it is filled, so thread-safe.
+ * everything else. Bytes in, bytes out; connections are transport's. Thread-safe once it is filled.
  */
 
 typedef enum http_method {
@@ -48,7 +50,12 @@ struct http_site {
     const struct cof_config_list *hosts;
     /* Origins from whose pages a WebSocket may be opened; a program that is no browser sends none. */
     const struct cof_config_list *origins;
+    pthread_rwlock_t *lock; /* of these two; NULL: they do not change */
 };
+
+/* Puts others in their place. When it returns nobody reads the old ones any more. */
+void http_site_allow(struct http_site *site, const struct cof_config_list *hosts,
+                     const struct cof_config_list *origins);
 
 typedef enum http_step {
     HTTP_MORE,    /* more bytes are needed: `wanted` in all, 0 if that is not known */

@@ -6,7 +6,6 @@
 enum { WARN_DAYS = 14 };
 
 struct certificate {
-    struct certificate_options options;
     pthread_mutex_t lock; /* of `now` */
     struct cof_tls *now;
 };
@@ -40,7 +39,6 @@ cof_code certificate_new(const struct certificate_options *options, struct certi
     if (certificate == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for the certificate");
     }
-    certificate->options = *options;
     certificate->now = TAKE(tls);
     (void) pthread_mutex_init(&certificate->lock, NULL);
     *ret_certificate = certificate;
@@ -57,10 +55,11 @@ void certificate_free(struct certificate *certificate)
     free(certificate);
 }
 
-cof_code certificate_reload(struct certificate *certificate, struct cof_error *err)
+cof_code certificate_reload(struct certificate *certificate, const struct certificate_options *options,
+                            struct cof_error *err)
 {
     AUTO(cof_tls_cleanup) struct cof_tls *tls = NULL;
-    TRY(read_files(&certificate->options, &tls, err));
+    TRY(read_files(options, &tls, err));
     (void) pthread_mutex_lock(&certificate->lock);
     struct cof_tls *old = certificate->now;
     certificate->now = TAKE(tls);

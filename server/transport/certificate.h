@@ -18,14 +18,15 @@ struct certificate_options {
     const struct cof_log *log;
 };
 
-/* Reads the files. CONFIG_INVALID, naming the setting. `options` are copied, their texts are not. */
+/* Reads the files. CONFIG_INVALID, naming the setting. `options` are used in the call only. */
 COF_CODE certificate_new(const struct certificate_options *options, struct certificate **ret_certificate,
                          struct cof_error *err);
 /* NULL is allowed. */
 void certificate_free(struct certificate *certificate);
 
-/* Reads them again. After a failure the old ones stay. */
-COF_CODE certificate_reload(struct certificate *certificate, struct cof_error *err);
+/* Reads them again, or others. After a failure the old ones stay. Used by one thread. */
+COF_CODE certificate_reload(struct certificate *certificate, const struct certificate_options *options,
+                            struct cof_error *err);
 
 /* What the next handshake uses; to be dropped. */
 struct cof_tls *certificate_now(struct certificate *certificate);

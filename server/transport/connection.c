@@ -357,7 +357,7 @@ static bool leave(struct connection *connection, bool malformed)
 {
     connection->in_flight--;
     connection->malformed += malformed;
-    return malformed && connection->malformed >= connection->all->options->max_malformed;
+    return malformed && connection->malformed >= transport_now(&connection->all->options->limits.max_malformed);
 }
 
 static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
@@ -628,7 +628,8 @@ static nng_duration receive_timeout(struct connection *connection)
         connection->begun_us = connection->now_us;
     }
     const int64_t spent_ms = (connection->now_us - connection->begun_us) / 1000;
-    const int64_t all_ms = connection->lingers ? LINGER_MS : connection->all->options->receive_timeout_ms;
+    const int64_t all_ms =
+        connection->lingers ? LINGER_MS : transport_now(&connection->all->options->limits.receive_timeout_ms);
     const int64_t left_ms = all_ms - spent_ms;
     return left_ms < 1 ? 1 : (nng_duration) left_ms;
 }
@@ -794,7 +795,7 @@ static bool link_connection(struct connection *connection)
 {
     struct connections *all = connection->all;
     (void) pthread_mutex_lock(&all->lock);
-    const bool linked = all->count < all->options->max_peers;
+    const bool linked = all->count < transport_now(&all->options->limits.max_peers);
     if (linked) {
         connection->peer.connection = ++all->last_number;
         connection->next = all->first;
@@ -817,7 +818,7 @@ static struct connection *stranger_over_limit(struct connections *connections)
 {
     struct connection *oldest = NULL;
     (void) pthread_mutex_lock(&connections->lock);
-    if (connections->stranger_count > connections->options->max_strangers) {
+    if (connections->stranger_count > transport_now(&connections->options->limits.max_strangers)) {
         oldest = TAILQ_FIRST(&connections->strangers);
         be_known(oldest);
         (void) pthread_mutex_lock(&oldest->lock);
@@ -842,7 +843,7 @@ static void limit_strangers(struct connections *connections)
         COF_LOG(connections->options->log, COF_LOG_WARN, "too_many_strangers",
                 "a connection that has not greeted gave way to a new one",
                 cof_log_text("peer", oldest->peer.address),
-                cof_log_number("max_strangers", connections->options->max_strangers));
+                cof_log_number("max_strangers", transport_now(&connections->options->limits.max_strangers)));
     }
     (void) pthread_mutex_lock(&oldest->lock);
     oldest->holds--;
@@ -862,7 +863,8 @@ static struct connection *begin_connection(struct connections *connections, stru
     }
     if (!link_connection(connection)) {
         COF_LOG(options->log, COF_LOG_WARN, "too_many_connections", "a connection was refused",
-                cof_log_text("peer", connection->peer.address), cof_log_number("max_peers", options->max_peers));
+                cof_log_text("peer", connection->peer.address),
+                cof_log_number("max_peers", transport_now(&options->limits.max_peers)));
         release(connection);
         return NULL;
     }

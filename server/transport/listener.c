@@ -163,7 +163,7 @@ static void accept_next(struct listener *listener)
 
 static struct cof_stream *stream_of(struct listener *listener, nng_stream *accepted)
 {
-    const nng_duration handshake_ms = (nng_duration) listener->options->handshake_timeout_ms;
+    const nng_duration handshake_ms = (nng_duration) transport_now(&listener->options->limits.handshake_timeout_ms);
     if (listener->certificate == NULL) {
         return cof_stream_plain(accepted);
     }

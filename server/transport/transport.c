@@ -1,11 +1,15 @@
 #include "server/transport/transport.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "server/transport/connection.h"
 #include "server/transport/listener.h"
 
-enum { ADDRESSES_MAX = 16 };
+enum {
+    ADDRESSES_MAX = 16,
+    PROBE_MS = 1, /* through the threads for times and for callbacks */
+};
 
 struct transport {
     struct transport_options options;
@@ -14,7 +18,15 @@ struct transport {
     struct certificate *certificate; /* NULL: no address needs one */
     struct listener *listeners[ADDRESSES_MAX];
     size_t listener_count;
+    nng_aio *probe; /* of nng's threads */
+    atomic_bool answered;
 };
+
+static void on_probed(void *context)
+{
+    struct transport *transport = context;
+    atomic_store(&transport->answered, true);
+}
 
 static bool needs_certificate(const struct transport_options *options)
 {
@@ -54,6 +66,10 @@ static cof_code start(struct transport *transport, struct cof_error *err)
     if (needs_certificate(options)) {
         TRY(certificate_new(&options->certificate, &transport->certificate, err));
     }
+    atomic_init(&transport->answered, true);
+    if (nng_aio_alloc(&transport->probe, on_probed, transport) != 0) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for the listeners");
+    }
     return listen_everywhere(transport, err);
 }
 
@@ -79,9 +95,30 @@ const char *transport_address(const struct transport *transport, size_t index)
     return listener_address(transport->listeners[index]);
 }
 
-cof_code transport_reload(struct transport *transport, struct cof_error *err)
+cof_code transport_reload(struct transport *transport, const struct certificate_options *options,
+                          struct cof_error *err)
 {
-    return transport->certificate == NULL ? COF_OK : certificate_reload(transport->certificate, err);
+    return transport->certificate == NULL ? COF_OK : certificate_reload(transport->certificate, options, err);
+}
+
+void transport_limit(struct transport *transport, const struct transport_limits *limits)
+{
+    struct transport_limits *own = &transport->options.limits;
+    __atomic_store_n(&own->max_peers, limits->max_peers, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->max_strangers, limits->max_strangers, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->max_malformed, limits->max_malformed, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->receive_timeout_ms, limits->receive_timeout_ms, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->handshake_timeout_ms, limits->handshake_timeout_ms, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->http_timeout_ms, limits->http_timeout_ms, __ATOMIC_RELAXED);
+}
+
+bool transport_alive(struct transport *transport)
+{
+    if (!atomic_exchange(&transport->answered, false)) {
+        return false;
+    }
+    nng_sleep_aio(PROBE_MS, transport->probe);
+    return true;
 }
 
 void transport_drain(struct transport *transport)
@@ -104,6 +141,7 @@ void transport_free(struct transport *transport)
     for (size_t i = 0; i < transport->listener_count; i++) {
         listener_free(transport->listeners[i]);
     }
+    nng_aio_free(transport->probe);
     webs_free(transport->webs);
     connections_free(transport->connections);
     certificate_free(transport->certificate);

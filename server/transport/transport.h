@@ -18,22 +18,32 @@
 
 struct transport;
 
+/* Those limits that may change while it runs; read with transport_now. */
+struct transport_limits {
+    uint32_t max_peers;            /* connections */
+    uint32_t max_strangers;        /* connections that have not greeted yet, and as many of HTTP */
+    uint32_t max_malformed;        /* undecodable frames after which a connection is closed (3) */
+    uint32_t receive_timeout_ms;   /* for the rest of a greeting or request that has begun */
+    uint32_t handshake_timeout_ms; /* of TLS */
+    uint32_t http_timeout_ms;      /* for a request of HTTP to be there */
+};
+
+static inline uint32_t transport_now(const uint32_t *limit)
+{
+    return __atomic_load_n(limit, __ATOMIC_RELAXED);
+}
+
 struct transport_options {
     const char *const *addresses; /* "wss://0.0.0.0:7443/coffer", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;                      /* allow plain tcp:// and ws:// on other than loopback addresses */
-    uint32_t ipc_mode;                      /* permissions of the socket file, e.g. 0660 */
-    uint32_t max_waiting;                   /* requests that may wait for an answer (16384) */
-    uint32_t max_request;                   /* bytes of a request frame */
-    uint32_t max_per_peer;                  /* requests in flight on one connection */
-    uint32_t max_peers;                     /* connections */
-    uint32_t max_strangers;                 /* connections that have not greeted yet, and as many of HTTP */
+    bool insecure_tcp;     /* allow plain tcp:// and ws:// on other than loopback addresses */
+    uint32_t ipc_mode;     /* permissions of the socket file, e.g. 0660 */
+    uint32_t max_waiting;  /* requests that may wait for an answer (16384) */
+    uint32_t max_request;  /* bytes of a request frame */
+    uint32_t max_per_peer; /* requests in flight on one connection */
+    struct transport_limits limits;
     struct certificate_options certificate; /* for tls+tcp:// and wss:// */
-    uint32_t handshake_timeout_ms;          /* of TLS */
-    uint32_t max_malformed;                 /* undecodable frames after which a connection is closed (3) */
-    uint32_t receive_timeout_ms;            /* for the rest of a greeting or request that has begun */
     const struct http_site *site;           /* what is answered to HTTP; for ws:// and wss:// */
-    uint32_t http_timeout_ms;               /* for a request of HTTP to be there */
     const struct cof_clock *clock;
     const struct cof_log *log;
     /* Takes a request; must not block. Called on any thread. */
@@ -55,8 +65,18 @@ COF_CODE transport_start(const struct transport_options *options, struct transpo
 /* The addresses listened on, with the port that the system chose where 0 was asked for. */
 const char *transport_address(const struct transport *transport, size_t index);
 
-/* Reads the certificate's files again, for the handshakes to come. CONFIG_INVALID, and the old one stays. */
-COF_CODE transport_reload(struct transport *transport, struct cof_error *err);
+/* Reads the certificate's files again, for the handshakes to come. CONFIG_INVALID, and the old ones stay. */
+COF_CODE transport_reload(struct transport *transport, const struct certificate_options *options,
+                          struct cof_error *err);
+
+/* Changes the limits, for what begins from now on. */
+void transport_limit(struct transport *transport, const struct transport_limits *limits);
+
+/*
+ * Whether nng's threads go on with what they are given: begins something that takes them a moment, and tells whether
+ * what the call before has begun is done. To be called by one thread, with pauses.
+ */
+bool transport_alive(struct transport *transport);
 
 /* Stops taking new connections; requests that arrive on old ones are still given to submit, which refuses them. */
 void transport_drain(struct transport *transport);

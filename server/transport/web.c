@@ -310,7 +310,7 @@ static struct web *web_new(struct webs *webs, struct cof_stream *stream, const c
     web->buffer = buffer;
     web->room = COF_HEAD_MOST;
     connection_describe(stream, transport, &web->peer);
-    set_time(web, webs->options->http_timeout_ms);
+    set_time(web, transport_now(&webs->options->limits.http_timeout_ms));
     return web;
 }
 
@@ -326,7 +326,7 @@ static bool link_web(struct web *web)
         while (oldest != NULL && oldest->ended) {
             oldest = TAILQ_NEXT(oldest, link);
         }
-        gave_way = webs->count >= webs->options->max_strangers && oldest != NULL;
+        gave_way = webs->count >= transport_now(&webs->options->limits.max_strangers) && oldest != NULL;
         if (gave_way) {
             end_locked(oldest);
         }
@@ -337,7 +337,7 @@ static bool link_web(struct web *web)
     if (gave_way && may_tell(webs)) {
         COF_LOG(webs->options->log, COF_LOG_WARN, "too_many_http",
                 "the oldest connection of HTTP gave way to a new one",
-                cof_log_number("max_strangers", webs->options->max_strangers));
+                cof_log_number("max_strangers", transport_now(&webs->options->limits.max_strangers)));
     }
     return linked;
 }

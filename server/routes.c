@@ -1,10 +1,18 @@
 #include "server/routes.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 
+#include "common/frame.h"
 #include "server/audit/audit.h"
+#include "server/cache/cache.h"
 
-enum { UNAVAILABLE = 503 };
+enum {
+    UNAVAILABLE = 503,
+    US_PER_S = 1000000,
+    METRICS_LOOPBACK = 0, /* of http.metrics */
+    METRICS_NONE = 2,
+};
 
 /* --- Probes --------------------------------------------------------------------------------------------------- */
 
@@ -37,6 +45,103 @@ static void answer_ready(const struct http_request *request, struct http_respons
                      ready ? "true" : "false", state_of(database), state_of(audit), state_of(serving));
 }
 
+/* --- Metrics -------------------------------------------------------------------------------------------------- */
+
+static void write_build(struct http_text *to)
+{
+    metrics_write_head(to, "coffer_build_info", "gauge", "1, with what this server is.");
+    http_text_format(to, "coffer_build_info{version=\"%s\",rpc_revision=\"%d\"} 1\n", COFFER_VERSION,
+                     COF_FRAME_REVISION);
+}
+
+static void write_state(const struct routes *routes, struct http_text *to)
+{
+    const struct service *service = routes->service;
+    const bool up = atomic_load(&service->database_up);
+    const bool draining = atomic_load(&service->draining);
+    const bool writable = audit_writable(service->audit);
+    metrics_write_value(to, "coffer_ready", "gauge", "1 if calls can be served.", up && !draining && writable);
+    metrics_write_value(to, "coffer_draining", "gauge", "1 if no new calls are taken.", draining);
+    metrics_write_value(to, "coffer_db_up", "gauge", "1 if the database answered the last time.", up);
+    metrics_write_value(to, "coffer_db_connects_total", "counter", "Connections made to the database.",
+                        atomic_load(routes->connects));
+}
+
+static void write_load(const struct routes *routes, struct http_text *to)
+{
+    const struct dispatch_load load = dispatch_load_now(routes->dispatch);
+    metrics_write_value(to, "coffer_rpc_in_flight", "gauge", "Calls that are not answered yet.", load.in_flight);
+    metrics_write_value(to, "coffer_rpc_queued", "gauge", "Calls that wait for a worker.", load.queued);
+    metrics_write_value(to, "coffer_rpc_contexts", "gauge", "Calls that can be worked on or queued at once.",
+                        load.tickets);
+    metrics_write_value(to, "coffer_rpc_workers", "gauge", "Workers, each with a connection to the database.",
+                        load.workers);
+    metrics_write_value(to, "coffer_rpc_waiting", "gauge", "Calls that wait for a revision.", load.parked);
+    metrics_write_value(to, "coffer_rpc_watches", "gauge", "Watches that wait for a change.", load.watches);
+}
+
+static void write_connections(const struct routes *routes, struct http_text *to)
+{
+    struct transport_count counts[TRANSPORT_COUNTS];
+    const struct transport *transport = atomic_load(&routes->transport);
+    if (transport == NULL) {
+        return;
+    }
+    transport_counts(transport, counts);
+    metrics_write_head(to, "coffer_pipes", "gauge", "Connections that are open.");
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        http_text_format(to, "coffer_pipes{transport=\"%s\"} %" PRIu64 "\n", counts[i].transport, counts[i].open);
+    }
+    metrics_write_head(to, "coffer_pipes_opened_total", "counter", "Connections that were opened.");
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        http_text_format(to, "coffer_pipes_opened_total{transport=\"%s\"} %" PRIu64 "\n", counts[i].transport,
+                         counts[i].opened);
+    }
+}
+
+static void write_cache(const struct routes *routes, struct http_text *to)
+{
+    if (routes->service->cache == NULL) {
+        return;
+    }
+    const struct cache_use use = cache_use_now(routes->service->cache);
+    metrics_write_value(to, "coffer_cache_entries", "gauge", "Entries in the cache.", (double) use.entries);
+    metrics_write_value(to, "coffer_cache_bytes", "gauge", "Memory that they take.", (double) use.bytes);
+    metrics_write_value(to, "coffer_cache_hits_total", "counter", "Look-ups that found what they wanted.",
+                        (double) use.hits);
+    metrics_write_value(to, "coffer_cache_misses_total", "counter", "Look-ups that did not.", (double) use.misses);
+    metrics_write_value(to, "coffer_cache_evictions_total", "counter", "Entries that gave way to others.",
+                        (double) use.evictions);
+}
+
+static void write_audit(const struct routes *routes, struct http_text *to)
+{
+    const struct audit_progress progress = audit_progress_now(routes->service->audit);
+    metrics_write_value(to, "coffer_audit_records_total", "counter", "Records written to the server's audit log.",
+                        (double) progress.written);
+    metrics_write_value(to, "coffer_audit_queue", "gauge", "Records that are not known to be on the disk.",
+                        (double) progress.behind);
+    metrics_write_value(to, "coffer_audit_lag_seconds", "gauge", "Time since all of them were, at most.",
+                        (double) progress.behind_us / US_PER_S);
+    metrics_write_value(to, "coffer_audit_writable", "gauge", "1 if the audit log can be written.",
+                        audit_writable(routes->service->audit));
+}
+
+static void answer_metrics(const struct http_request *request, struct http_response *response, void *context)
+{
+    struct routes *routes = context;
+    (void) request;
+    response->type = "text/plain; version=0.0.4; charset=utf-8";
+    write_build(&response->body);
+    write_state(routes, &response->body);
+    write_load(routes, &response->body);
+    write_connections(routes, &response->body);
+    metrics_write(routes->metrics, &response->body);
+    write_cache(routes, &response->body);
+    write_audit(routes, &response->body);
+    metrics_write_process(&response->body);
+}
+
 /* --- All of them ---------------------------------------------------------------------------------------------- */
 
 static void add(struct routes *routes, struct http_route route)
@@ -62,6 +167,13 @@ void routes_init(struct routes *routes, const struct settings *settings, const s
                                     .methods = HTTP_GET,
                                     .kind = "whether calls can be served now, in JSON",
                                     .answer = answer_ready});
+    if (settings->http_metrics != METRICS_NONE) {
+        add(routes, (struct http_route){.path = "/metrics",
+                                        .methods = HTTP_GET,
+                                        .only_loopback = settings->http_metrics == METRICS_LOOPBACK,
+                                        .kind = "metrics, in Prometheus' text format",
+                                        .answer = answer_metrics});
+    }
 }
 
 void routes_done(struct routes *routes)

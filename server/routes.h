@@ -1,8 +1,13 @@
 #pragma once
 
+#include <stdatomic.h>
+
+#include "server/dispatch/dispatch.h"
 #include "server/http/site.h"
+#include "server/metrics/metrics.h"
 #include "server/service/call.h"
 #include "server/settings.h"
+#include "server/transport/transport.h"
 
 /* What cofferd answers to HTTP. Thread-safe once it is filled. */
 
@@ -10,6 +15,11 @@ enum { ROUTES_MOST = 3 };
 
 struct routes {
     const struct service *service;
+    struct metrics *metrics;
+    const atomic_uint *connects; /* to the database, of all sessions */
+    /* There before the first request. */
+    struct dispatch *dispatch;
+    struct transport *_Atomic transport;
     struct http_site site;
     pthread_rwlock_t lock; /* of what the site allows */
     struct http_route table[ROUTES_MOST];

@@ -13,6 +13,7 @@
 #include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
 #include "server/dispatch/dispatch.h"
+#include "server/dispatch/method.h"
 #include "server/jobs/chain.h"
 #include "server/jobs/confirm.h"
 #include "server/jobs/hint.h"
@@ -450,6 +451,19 @@ static cof_code start_cache(struct server *server, struct cof_error *err)
     return COF_OK;
 }
 
+static const char *method_name(size_t index)
+{
+    return method_at(index)->name;
+}
+
+static cof_code start_metrics(struct server *server, struct cof_error *err)
+{
+    const struct metrics_options options = {.method_count = method_count(), .method_name = method_name};
+    server->routes.metrics = metrics_new(&options);
+    server->routes.connects = &server->core->connects;
+    return server->routes.metrics == NULL ? cof_arena_exhausted(err) : COF_OK;
+}
+
 static cof_code start_dispatch(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -458,6 +472,7 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .service = &core->service,
         .pool = core->pool,
         .log = &core->log,
+        .metrics = server->routes.metrics,
         .log_requests = (dispatch_log) settings->log_requests,
         .resolve_durable = settings->audit_resolve == AUDIT_RESOLVE_DURABLE,
         .workers = settings->limits_workers,
@@ -472,7 +487,9 @@ static cof_code start_dispatch(struct server *server, struct cof_error *err)
         .written = written,
         .context = server,
     };
-    return dispatch_start(&options, &server->dispatch, err);
+    TRY(dispatch_start(&options, &server->dispatch, err));
+    server->routes.dispatch = server->dispatch;
+    return COF_OK;
 }
 
 static cof_code start_write_use(struct server *server, struct cof_error *err)
@@ -583,7 +600,9 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .refuse = dispatch_refuse,
         .context = server->dispatch,
     };
-    return transport_start(&options, &server->transport, err);
+    TRY(transport_start(&options, &server->transport, err));
+    atomic_store(&server->routes.transport, server->transport);
+    return COF_OK;
 }
 
 static void reload(struct server *server, const struct server_hooks *hooks)
@@ -688,6 +707,7 @@ static void take_down(struct server *server)
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
+    metrics_free(server->routes.metrics);
     cache_free(server->cache);
     audit_free(server->audit);
     state_close(server->state);
@@ -704,6 +724,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     }
     TRY(start_audit(server, err));
     TRY(start_cache(server, err));
+    TRY(start_metrics(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));

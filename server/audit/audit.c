@@ -166,6 +166,19 @@ void audit_head(struct audit *audit, uint64_t *ret_sequence, uint8_t ret_chain[C
     audit_unlock(audit);
 }
 
+struct audit_progress audit_progress_now(struct audit *audit)
+{
+    const int64_t now_us = cof_clock_monotonic(audit->options.clock);
+    audit_lock(audit);
+    const struct audit_progress progress = {
+        .written = audit->sequence - audit->opened,
+        .behind = audit->sequence - audit->durable,
+        .behind_us = audit->sequence == audit->durable ? 0 : now_us - audit->durable_us,
+    };
+    audit_unlock(audit);
+    return progress;
+}
+
 /* --- Counts --------------------------------------------------------------------------------------------------- */
 
 static void count(struct audit *audit, cof_reason reason)
@@ -249,6 +262,7 @@ COF_CODE audit_open(const struct audit_options *options, struct audit **ret_audi
     audit->last_waiter = &audit->first_waiter;
     make_locks(audit);
     TRY(audit_recover(audit, err));
+    audit->opened = audit->durable = audit->sequence;
     TRY(begin(audit, err));
     atomic_store(&audit->writable, true);
     TRY(start_threads(audit, err));

@@ -64,5 +64,13 @@ bool audit_sample(struct audit *audit, cof_reason reason);
 /* Counts an event that has no record. */
 void audit_count(struct audit *audit, cof_reason reason);
 
+/* How far the log has got since it was opened. */
+struct audit_progress {
+    uint64_t written;  /* records */
+    uint64_t behind;   /* of them, not known to be on the disk */
+    int64_t behind_us; /* since the last time that all were, at most */
+};
+struct audit_progress audit_progress_now(struct audit *audit);
+
 /* The end of the log: what `cofferd audit verify --head` takes. */
 void audit_head(struct audit *audit, uint64_t *ret_sequence, uint8_t ret_chain[CRYPTO_DIGEST]);

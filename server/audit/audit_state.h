@@ -28,6 +28,9 @@ struct audit {
     struct segment_file *retired; /* to be synced and freed by the committer */
     uint64_t number;              /* of the newest segment that was begun */
     uint64_t sequence;            /* of the last record */
+    uint64_t opened;              /* the sequence when the log was opened */
+    uint64_t durable;             /* records up to this one are on the disk */
+    int64_t durable_us;           /* since when */
     uint64_t lost;                /* records up to this one may not be on the disk: it failed */
     uint8_t chain[CRYPTO_DIGEST]; /* behind it */
     struct audit_waiter *first_waiter;

@@ -89,6 +89,9 @@ static void run_round(struct committer *committer, const struct round *round)
     audit_lock(audit);
     if (code != COF_OK) {
         audit_fail(audit, &err);
+    } else if (committer->synced > audit->durable) {
+        audit->durable = committer->synced;
+        audit->durable_us = committer->synced_us;
     }
     const uint64_t lost = audit->lost;
     audit_unlock(audit);

@@ -148,6 +148,11 @@ uint64_t cache_bytes(struct cache *cache)
     return entries_bytes(cache->entries);
 }
 
+struct cache_use cache_use_now(struct cache *cache)
+{
+    return entries_use(cache->entries);
+}
+
 static cof_code build(struct cache *cache, struct cof_error *err)
 {
     uint8_t key[HASH_KEY];

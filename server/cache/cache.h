@@ -152,3 +152,13 @@ void cache_release(struct cache_entry *entry);
 
 /* Bytes that are taken by entries. */
 uint64_t cache_bytes(struct cache *cache);
+
+/* What became of entries since the cache is there, but for how many there are. */
+struct cache_use {
+    uint64_t entries;
+    uint64_t bytes;
+    uint64_t hits; /* of the state that was asked for */
+    uint64_t misses;
+    uint64_t evictions; /* for want of room */
+};
+struct cache_use cache_use_now(struct cache *cache);

@@ -36,6 +36,7 @@ struct shard {
     struct cache_entry **buckets;
     struct entry_list clock; /* the hand is at its head */
     uint64_t bytes;
+    struct cache_use use; /* `bytes` are those above */
 } __attribute__((aligned(64)));
 
 struct entries {
@@ -113,6 +114,7 @@ static void take_out(struct shard *shard, struct cache_entry **link, struct leav
     *link = entry->next;
     TAILQ_REMOVE(&shard->clock, entry, neighbour);
     shard->bytes -= entry->bytes;
+    shard->use.entries--;
     entry->next = leaving->first;
     leaving->first = entry;
 }
@@ -142,6 +144,7 @@ static void make_room(const struct entries *entries, struct shard *shard, uint64
     while (shard->bytes + bytes > entries->shard_bytes && !TAILQ_EMPTY(&shard->clock)) {
         struct cache_entry *entry = TAILQ_FIRST(&shard->clock);
         if (!entry->used) {
+            shard->use.evictions++;
             take_out_entry(entries, shard, entry, leaving);
             continue;
         }
@@ -175,6 +178,8 @@ struct cache_entry *entries_get(struct entries *entries, const struct cache_key 
         entry->used = true;
         atomic_fetch_add_explicit(&entry->owners, 1, memory_order_relaxed);
     }
+    shard->use.hits += entry != NULL;
+    shard->use.misses += entry == NULL;
     (void) pthread_mutex_unlock(&shard->lock);
     return entry;
 }
@@ -219,6 +224,7 @@ void entries_put(struct entries *entries, struct cache_entry *entry)
     *link = entry;
     TAILQ_INSERT_TAIL(&shard->clock, entry, neighbour);
     shard->bytes += entry->bytes;
+    shard->use.entries++;
     (void) pthread_mutex_unlock(&shard->lock);
     release_all(&leaving);
 }
@@ -247,6 +253,22 @@ void entries_clear(struct entries *entries)
         (void) pthread_mutex_unlock(&shard->lock);
         release_all(&leaving);
     }
+}
+
+struct cache_use entries_use(struct entries *entries)
+{
+    struct cache_use sum = {.entries = 0};
+    for (uint32_t i = 0; i < entries->shard_count; i++) {
+        const struct shard *shard = &entries->shards[i];
+        (void) pthread_mutex_lock(&entries->shards[i].lock);
+        sum.entries += shard->use.entries;
+        sum.bytes += shard->bytes;
+        sum.hits += shard->use.hits;
+        sum.misses += shard->use.misses;
+        sum.evictions += shard->use.evictions;
+        (void) pthread_mutex_unlock(&entries->shards[i].lock);
+    }
+    return sum;
 }
 
 uint64_t entries_bytes(struct entries *entries)

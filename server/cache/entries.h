@@ -18,3 +18,4 @@ struct cache_entry *entries_make(struct entries *entries, const struct cache_key
 void entries_put(struct entries *entries, struct cache_entry *entry);
 void entries_clear(struct entries *entries);
 uint64_t entries_bytes(struct entries *entries);
+struct cache_use entries_use(struct entries *entries);

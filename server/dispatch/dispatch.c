@@ -552,10 +552,14 @@ static void shed_stale(struct dispatch *dispatch, const struct batch *batch)
 
 static void resume_batch(struct dispatch *dispatch, const struct batch *batch)
 {
+    const int64_t now_us = batch->count == 0 ? 0 : cof_clock_monotonic(dispatch->options.service->clock);
     for (size_t i = 0; i < batch->count; i++) {
-        if (batch->tickets[i]->parked != NULL) {
-            resume(dispatch, batch->tickets[i]);
-            ticket_set_state(batch->tickets[i], TICKET_RUNNING);
+        struct ticket *ticket = batch->tickets[i];
+        if (ticket->parked != NULL) {
+            resume(dispatch, ticket);
+            ticket_set_state(ticket, TICKET_RUNNING);
+        } else {
+            metrics_count_queued(dispatch->options.metrics, now_us - ticket->exchange->received_us);
         }
     }
 }
@@ -744,6 +748,21 @@ uint32_t dispatch_in_flight(struct dispatch *dispatch)
     const uint32_t in_flight = dispatch->in_flight;
     (void) pthread_mutex_unlock(&dispatch->lock);
     return in_flight;
+}
+
+struct dispatch_load dispatch_load_now(struct dispatch *dispatch)
+{
+    (void) pthread_mutex_lock(&dispatch->lock);
+    struct dispatch_load load = {
+        .in_flight = dispatch->in_flight,
+        .queued = fair_queued(dispatch->fair),
+        .tickets = dispatch->ticket_count,
+        .workers = dispatch->worker_count,
+    };
+    (void) pthread_mutex_unlock(&dispatch->lock);
+    load.parked = parking_count(dispatch->parking, CALL_WAIT_REVISION);
+    load.watches = parking_count(dispatch->parking, CALL_WAIT_CHANGE);
+    return load;
 }
 
 void dispatch_stop(struct dispatch *dispatch)

@@ -3,6 +3,7 @@
 #include "common/arena.h"
 #include "common/log.h"
 #include "server/dispatch/exchange.h"
+#include "server/metrics/metrics.h"
 #include "server/service/call.h"
 #include "server/store/session.h"
 
@@ -25,6 +26,7 @@ struct dispatch_options {
     struct service *service;
     struct cof_pool *pool;
     const struct cof_log *log;
+    struct metrics *metrics; /* what calls are counted in; NULL: they are not */
     dispatch_log log_requests;
     bool resolve_durable; /* a Resolve is answered when its audit record is on the disk */
     uint32_t workers;
@@ -61,6 +63,17 @@ void dispatch_drain(struct dispatch *dispatch);
 
 /* Calls that were taken and not answered yet. */
 uint32_t dispatch_in_flight(struct dispatch *dispatch);
+
+/* How busy it is now. */
+struct dispatch_load {
+    uint32_t in_flight;
+    uint32_t queued;  /* for a worker */
+    uint32_t tickets; /* calls that may be worked on at once */
+    uint32_t workers;
+    uint32_t parked;  /* calls that wait for what others do */
+    uint32_t watches; /* the same of watches */
+};
+struct dispatch_load dispatch_load_now(struct dispatch *dispatch);
 
 /*
  * For the job that confirms revisions (docs/decisions/0003-revisions-and-freshness.md); thread-safe.

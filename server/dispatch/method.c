@@ -148,3 +148,8 @@ const struct method *method_at(size_t index)
 {
     return &methods[index];
 }
+
+size_t method_index(const struct method *method)
+{
+    return (size_t) (method - methods);
+}

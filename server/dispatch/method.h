@@ -62,3 +62,4 @@ bool method_takes_narrowed(const struct method *method);
 
 size_t method_count(void);
 const struct method *method_at(size_t index);
+size_t method_index(const struct method *method);

@@ -36,6 +36,20 @@ static bool wanted(const struct dispatch_options *options, cof_code code)
     return which == DISPATCH_LOG_ALL || (which == DISPATCH_LOG_FAILED && code != COF_OK);
 }
 
+/* One count for each line, also for those that are not written. */
+static void count(const struct dispatch_options *options, const struct exchange *exchange,
+                  const struct method *method, const struct cof_error *err)
+{
+    const struct metrics_call call = {
+        .method = method == NULL ? method_count() : method_index(method),
+        .code = err == NULL ? COF_OK : err->code,
+        .reason = err == NULL ? COF_REASON_NONE : err->reason,
+        .transport = exchange->peer.transport,
+        .duration_us = cof_clock_monotonic(options->service->clock) - exchange->received_us,
+    };
+    metrics_count_call(options->metrics, &call);
+}
+
 static void add_peer(struct line *line, const struct exchange *exchange)
 {
     add(line, cof_log_text("transport", exchange->peer.transport));
@@ -49,6 +63,7 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
     struct line line = {.count = 0};
     struct cof_uuid id = {{0}};
     char id_text[COF_UUID_TEXT];
+    count(options, exchange, NULL, err);
     if (!wanted(options, err->code)) {
         return;
     }
@@ -71,6 +86,7 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     char request_id[COF_UUID_TEXT];
     char principal[COF_UUID_TEXT];
     char workspace[COF_UUID_TEXT];
+    count(options, ticket->exchange, ticket->method, code == COF_OK ? NULL : &ticket->err);
     if (!wanted(options, code)) {
         return;
     }

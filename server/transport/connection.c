@@ -30,6 +30,8 @@ enum {
 static const uint8_t greeting_of_rep[GREETING] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
 static const uint8_t greeting_of_req[GREETING] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
 
+static const char *const transports[TRANSPORT_COUNTS] = {"ipc", "tcp", "tls", "ws", "wss"};
+
 TAILQ_HEAD(strangers, connection);
 
 struct connections {
@@ -39,6 +41,7 @@ struct connections {
     struct connection *first;
     uint32_t count;
     uint32_t last_number;
+    struct transport_count counts[TRANSPORT_COUNTS];
     struct strangers strangers; /* the oldest first */
     uint32_t stranger_count;
     int64_t told_second;
@@ -108,11 +111,23 @@ static void be_known(struct connection *connection)
     }
 }
 
+/* With the lock. */
+static struct transport_count *count_of(struct connections *all, const struct connection *connection)
+{
+    struct transport_count *count = all->counts;
+    while (count < all->counts + TRANSPORT_COUNTS - 1 &&
+           strcmp(count->transport, connection->peer.transport) != 0) {
+        count++;
+    }
+    return count;
+}
+
 static void unlink_connection(struct connection *connection)
 {
     struct connections *all = connection->all;
     (void) pthread_mutex_lock(&all->lock);
     be_known(connection);
+    count_of(all, connection)->open--;
     *connection->link = connection->next;
     if (connection->next != NULL) {
         connection->next->link = connection->link;
@@ -805,6 +820,8 @@ static bool link_connection(struct connection *connection)
         }
         all->first = connection;
         all->count++;
+        count_of(all, connection)->open++;
+        count_of(all, connection)->opened++;
         connection->stranger = true;
         TAILQ_INSERT_TAIL(&all->strangers, connection, stranger_link);
         all->stranger_count++;
@@ -917,10 +934,20 @@ struct connections *connections_new(const struct transport_options *options)
         return NULL;
     }
     connections->options = options;
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        connections->counts[i].transport = transports[i];
+    }
     TAILQ_INIT(&connections->strangers);
     (void) pthread_mutex_init(&connections->lock, NULL);
     (void) pthread_cond_init(&connections->all_gone, NULL);
     return connections;
+}
+
+void connections_counts(struct connections *connections, struct transport_count counts[TRANSPORT_COUNTS])
+{
+    (void) pthread_mutex_lock(&connections->lock);
+    memcpy(counts, connections->counts, sizeof connections->counts);
+    (void) pthread_mutex_unlock(&connections->lock);
 }
 
 uint32_t connections_in_flight(const struct connections *connections)

@@ -37,6 +37,9 @@ void connections_add_web(struct connections *connections, const struct web_openi
 /* Describes the peer of a connection: its addresses, and who it is on ipc. */
 void connection_describe(struct cof_stream *stream, const char *transport, struct exchange_peer *ret_peer);
 
+/* For transport_counts. */
+void connections_counts(struct connections *connections, struct transport_count counts[TRANSPORT_COUNTS]);
+
 /* Requests whose reply is not out yet. */
 uint32_t connections_in_flight(const struct connections *connections);
 

@@ -133,6 +133,11 @@ uint32_t transport_in_flight(const struct transport *transport)
     return connections_in_flight(transport->connections);
 }
 
+void transport_counts(const struct transport *transport, struct transport_count counts[TRANSPORT_COUNTS])
+{
+    connections_counts(transport->connections, counts);
+}
+
 void transport_free(struct transport *transport)
 {
     if (transport == NULL) {

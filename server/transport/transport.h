@@ -84,5 +84,14 @@ void transport_drain(struct transport *transport);
 /* Requests whose reply is not out yet: a server that ends waits for them. */
 uint32_t transport_in_flight(const struct transport *transport);
 
+/* Connections that are open, and that were opened, by transport. */
+struct transport_count {
+    const char *transport;
+    uint64_t open;
+    uint64_t opened;
+};
+enum { TRANSPORT_COUNTS = 5 };
+void transport_counts(const struct transport *transport, struct transport_count counts[TRANSPORT_COUNTS]);
+
 /* Closes everything; waits for callbacks. All exchanges must have been answered. NULL is allowed. */
 void transport_free(struct transport *transport);

@@ -126,6 +126,11 @@ class Web(context.ServerTest):
         with open(f"/proc/{self.server.process.pid}/statm") as pages:
             return int(pages.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
+    def served(self, port):
+        with contextlib.suppress(OSError):  # of many that are accepted at the same moment some give way
+            with Connection(f"wss://127.0.0.1:{port}{PATH}", tls=self.authority.context()) as connection:
+                return connection.call(INFO).code == 0
+
     # --- Calls ---
 
     def test_calls_travel_over_websocket(self):
@@ -395,6 +400,86 @@ class Web(context.ServerTest):
         for head in (start + b"A: " + b"a" * 9000, start + b"A: a\r\n" * 70 + b"\r\n", b"GET /" + b"a" * 100_000):
             self.assertTrue(self.exchange(head).startswith(b"HTTP/1.1 431 "))
 
+    # --- Metrics ---
+
+    def metrics(self):
+        """{series: value} of what the server tells, read as Prometheus would; and what it says of each metric."""
+        answer, body = self.request("GET", "/metrics")
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+        types, series, name = {}, {}, None
+        for line in body.decode().splitlines():
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split(" ")
+                self.assertNotIn(name, types)
+                types[name] = kind
+                self.assertEqual(kind == "counter", name.endswith("_total"), line)
+            elif not line.startswith("# HELP "):
+                key, value = line.rsplit(" ", 1)
+                self.assertRegex(key, r'^[a-z_]+(\{[a-z_]+="[^"\\\n]*"(,[a-z_]+="[^"\\\n]*")*\})?$')
+                self.assertTrue(key.startswith(name), line)  # behind its own head
+                self.assertNotIn(key, series)
+                series[key] = float(value)
+        return types, series
+
+    def test_calls_are_counted_where_prometheus_finds_them(self):
+        call = f'coffer_rpc_requests_total{{method="{INFO}",code="OK",transport="ws"}}'
+        failed = 'coffer_rpc_rejected_total{reason="TOKEN_MISSING"}'
+        duration = f'coffer_rpc_duration_seconds_count{{method="{INFO}"}}'
+        _, before = self.metrics()
+        with Connection(self.address) as connection:
+            for _ in range(7):
+                self.assertEqual(connection.call(INFO).code, 0)
+            self.assertEqual(connection.call(context.SECRET + "ListSecrets", {}).code, 16)
+            _, after = self.metrics()
+            for series, count in ((call, 7), (failed, 1), (duration, 7)):
+                self.assertEqual(after[series] - before.get(series, 0), count, series)
+            self.assertEqual(after['coffer_pipes{transport="ws"}'], 1)
+        self.assertEqual(after['coffer_pipes_opened_total{transport="ws"}'],
+                         before['coffer_pipes_opened_total{transport="ws"}'] + 1)
+        self.assertEqual(after[duration.replace("_count", "_bucket").replace("}", ',le="+Inf"}')], after[duration])
+
+    def test_metrics_tell_of_cache_audit_database_and_process(self):
+        with Connection(self.address) as connection:
+            for _ in range(3):
+                self.assertEqual(connection.call(context.SECRET + "ListSecrets", {},
+                                                 token=self.dev.admin).code, 0)
+        types, series = self.metrics()
+        for name in ("coffer_ready", "coffer_db_up", "coffer_db_connects_total", "coffer_rpc_workers",
+                     "coffer_rpc_queue_seconds_count", "coffer_cache_entries", "coffer_cache_hits_total",
+                     "coffer_cache_misses_total", "coffer_audit_records_total", "coffer_audit_writable",
+                     "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds",
+                     'coffer_build_info{version="0.1.0",rpc_revision="1"}'):
+            self.assertGreater(series[name], 0, name)
+        self.assertEqual(series["coffer_draining"], 0)
+        self.assertEqual(types["coffer_rpc_duration_seconds"], "histogram")
+        self.assertAlmostEqual(series["process_start_time_seconds"], time.time(), delta=3600)
+        wait_for(lambda: self.metrics()[1]["coffer_audit_queue"] == 0, "the audit log does not get to the disk")
+
+    def test_metrics_hold_nothing_that_a_caller_chose(self):
+        name, value = f"metric_{os.urandom(8).hex()}", os.urandom(16).hex()
+        with Connection(self.address) as connection:
+            self.assertEqual(connection.call(context.SECRET + "CreateSecret", {
+                "environment": "default", "name": name, "values": context.values(KEY=value.encode())},
+                token=self.dev.admin).code, 0)
+            self.assertEqual(connection.call(f"coffer.v1.Made{name}/Up", payload=b"", token=self.dev.admin).code, 12)
+        _, body = self.request("GET", "/metrics")
+        for text in (name, value, self.dev.admin.decode(), self.dev.workspace):
+            self.assertNotIn(text, body.decode())
+        self.assertIn('method="unknown",code="UNIMPLEMENTED"', body.decode())
+
+    def test_metrics_may_be_for_this_host_only_or_for_nobody(self):
+        self.assertNotIn("/metrics", self.hidden("COFFERD_HTTP__METRICS=none"))
+
+    def hidden(self, setting):
+        """What a server with the setting says of an unknown path."""
+        key, value = setting.split("=")
+        server = self.dev.more("hidden", **{
+            key: value, "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.dev.directory}/hidden.sock,ws://127.0.0.1:0",
+            "COFFERD_LIMITS__WORKERS": "1"})
+        port = self.port_of("ws", server)
+        return self.exchange(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", port).decode()
+
     # --- Who is slow ---
 
     def test_a_request_that_comes_drop_by_drop_is_ended(self):
@@ -412,8 +497,7 @@ class Web(context.ServerTest):
         secure = self.port_of("wss", self.hasty)
         for port in (self.port_of("ws", self.hasty), secure):
             silent = [self.dial(port) for _ in range(3 * STRANGERS)]
-            with Connection(f"wss://127.0.0.1:{secure}{PATH}", tls=self.authority.context()) as connection:
-                self.assertEqual(connection.call(INFO).code, 0)
+            wait_for(lambda: self.served(secure), "silent connections keep others out")
             for one in silent:
                 self.assertEqual(self.rest(one), b"")
         self.assertIn('"event":"too_many_http"', self.hasty.log.read_text())

@@ -264,7 +264,6 @@ static unsigned methods_of(const struct http_route *route)
     return (route->methods & HTTP_GET) != 0 ? route->methods | HTTP_HEAD : route->methods;
 }
 
-/* 0: none that is known here. */
 static http_method method_of(struct cof_slice name)
 {
     static const struct {
@@ -276,7 +275,7 @@ static http_method method_of(struct cof_slice name)
             return methods[i].method;
         }
     }
-    return (http_method) 0;
+    return HTTP_OTHER;
 }
 
 static void refuse_method(const struct http_route *route, struct http_outcome *outcome)

@@ -12,6 +12,7 @@
  */
 
 typedef enum http_method {
+    HTTP_OTHER = 0,
     HTTP_GET = 1,
     HTTP_HEAD = 2, /* every route that has GET has it */
     HTTP_POST = 4,

@@ -5,8 +5,6 @@
 
 #include "common/attr.h"
 
-#define TLS "tls+tcp://"
-
 enum {
     SOCKET_PATH_MAX = 107, /* sun_path with its NUL has 108 */
     PORT_DIGITS = 5,
@@ -24,7 +22,9 @@ struct address {
 
 struct scheme {
     const char *prefix;
-    cof_code (*check)(const struct address *address); /* NULL: known, but not offered */
+    cof_code (*check)(const struct address *address);
+    bool tls;
+    bool web;
 };
 
 static cof_code wrong(const struct address *address, const char *what)
@@ -121,9 +121,61 @@ static cof_code check_tls(const struct address *address)
     return COF_OK;
 }
 
+/* The host and port of a WebSocket's address, without the path. */
+static struct cof_slice place_of(struct cof_slice rest)
+{
+    const uint8_t *slash = rest.len == 0 ? NULL : memchr(rest.data, '/', rest.len);
+    return slash == NULL ? rest : cof_slice_of(rest.data, (size_t) (slash - rest.data));
+}
+
+static cof_code check_path(const struct address *address)
+{
+    if (memchr(address->rest.data, '?', address->rest.len) != NULL ||
+        memchr(address->rest.data, '#', address->rest.len) != NULL) {
+        return wrong(address, "has a query or a fragment, which a WebSocket here has not");
+    }
+    return COF_OK;
+}
+
+static cof_code check_ws(const struct address *address)
+{
+    struct cof_slice host;
+    struct cof_slice port;
+    if (!split(place_of(address->rest), &host, &port)) {
+        return wrong(address, "is not ws://HOST:PORT/PATH with a port of 1 to 65535");
+    }
+    if (!address->insecure && !is_loopback(host)) {
+        return wrong(address, "is another host, to which the token and the values would travel in the clear; use "
+                              "wss://, ipc://, or set insecure_transport=yes");
+    }
+    return check_path(address);
+}
+
+static cof_code check_wss(const struct address *address)
+{
+    struct cof_slice host;
+    struct cof_slice port;
+    if (!split(place_of(address->rest), &host, &port)) {
+        return wrong(address, "is not wss://HOST:PORT/PATH with a port of 1 to 65535");
+    }
+    return check_path(address);
+}
+
 static const struct scheme schemes[] = {
-    {"ipc://", check_ipc}, {"tcp://", check_tcp}, {TLS, check_tls}, {"ws://", NULL}, {"wss://", NULL},
+    {"ipc://", check_ipc, false, false},    {"tcp://", check_tcp, false, false},
+    {"tls+tcp://", check_tls, true, false}, {"ws://", check_ws, false, true},
+    {"wss://", check_wss, true, true},
 };
+
+static const struct scheme *scheme_of(struct cof_slice text)
+{
+    for (size_t i = 0; i < COF_COUNT(schemes); i++) {
+        if (cof_slice_starts_with(text, cof_slice_text(schemes[i].prefix))) {
+            return &schemes[i];
+        }
+    }
+    return NULL;
+}
 
 /* The address goes into messages, so it must be text. */
 static bool printable(struct cof_slice text)
@@ -145,33 +197,57 @@ cof_code address_check(struct cof_slice text, bool insecure, const char *from, s
                               "ipc:///PATH or tls+tcp://HOST:PORT, separated by single commas",
                               from, ADDRESS_MAX - 1);
     }
-    for (size_t i = 0; i < COF_COUNT(schemes); i++) {
-        const struct cof_slice prefix = cof_slice_text(schemes[i].prefix);
-        if (cof_slice_starts_with(text, prefix)) {
-            address.rest = cof_slice_of(text.data + prefix.len, text.len - prefix.len);
-            return schemes[i].check != NULL
-                       ? schemes[i].check(&address)
-                       : wrong(&address, "has a transport that this version does not offer; use "
-                                         "ipc:///PATH or tls+tcp://HOST:PORT");
-        }
+    const struct scheme *scheme = scheme_of(text);
+    if (scheme != NULL) {
+        const size_t prefix = strlen(scheme->prefix);
+        address.rest = cof_slice_of(text.data + prefix, text.len - prefix);
+        return scheme->check(&address);
     }
-    return wrong(&address,
-                 "has no transport that is known; write ipc:///PATH, tls+tcp://HOST:PORT or tcp://HOST:PORT");
+    return wrong(&address, "has no transport that is known; write ipc:///PATH, tls+tcp://HOST:PORT, "
+                           "wss://HOST:PORT/PATH, tcp://HOST:PORT or ws://HOST:PORT/PATH");
 }
 
 bool address_is_tls(const char *address)
 {
-    return strncmp(address, TLS, strlen(TLS)) == 0;
+    const struct scheme *scheme = scheme_of(cof_slice_text(address));
+    return scheme != NULL && scheme->tls;
+}
+
+bool address_is_web(const char *address)
+{
+    const struct scheme *scheme = scheme_of(cof_slice_text(address));
+    return scheme != NULL && scheme->web;
+}
+
+/* What stands behind the scheme, without a path. */
+static struct cof_slice place(const char *address)
+{
+    const char *end = strstr(address, "://");
+    return end == NULL ? cof_slice_of(address, 0) : place_of(cof_slice_text(end + strlen("://")));
 }
 
 void address_host(const char *address, char *host)
 {
     struct cof_slice found;
     struct cof_slice port;
-    if (!split(cof_slice_text(address + strlen(TLS)), &found, &port)) {
+    if (!split(place(address), &found, &port)) {
         host[0] = '\0';
         return;
     }
     memcpy(host, found.data, found.len);
     host[found.len] = '\0';
+}
+
+void address_place(const char *address, char *to)
+{
+    const struct cof_slice found = place(address);
+    memcpy(to, found.data, found.len);
+    to[found.len] = '\0';
+}
+
+const char *address_path(const char *address)
+{
+    const struct cof_slice found = place(address);
+    const char *end = (const char *) found.data + found.len;
+    return *end == '/' ? end : "/";
 }

@@ -32,8 +32,9 @@ TAILQ_HEAD(exchanges, exchange);
 struct endpoint {
     struct endpoint_options options;
     char *address;
-    bool ipc;
-    char name[ADDRESS_MAX]; /* that the server's certificate must have; empty: no TLS */
+    parcel_framing framing;
+    char place[ADDRESS_MAX]; /* of a WebSocket */
+    char name[ADDRESS_MAX];  /* that the server's certificate must have; empty: no TLS */
     nng_stream_dialer *dialer;
     nng_aio *dial;
     nng_aio *pause;
@@ -146,6 +147,9 @@ static void push(struct endpoint *endpoint)
         TAILQ_INSERT_TAIL(bucket_of(endpoint, exchange->id), exchange, link);
         link_put(endpoint->current, request);
         complete(exchange, 0);
+        if (endpoint->current == NULL) {
+            return;
+        }
     }
     link_flush(endpoint->current);
 }
@@ -299,8 +303,12 @@ static const struct link_events events = {on_greeted, on_progress, on_arrived, o
 
 static struct cof_stream *make_stream(const struct endpoint *endpoint, nng_stream *dialled)
 {
-    return endpoint->name[0] == '\0' ? cof_stream_plain(dialled)
-                                     : cof_stream_tls(dialled, endpoint->options.tls, endpoint->name, HANDSHAKE_MS);
+    struct cof_tls *tls = endpoint->options.tls;
+    if (endpoint->name[0] == '\0') {
+        return cof_stream_plain(dialled);
+    }
+    return endpoint->framing == PARCEL_WEB ? cof_stream_tls_web(dialled, tls, endpoint->name, HANDSHAKE_MS)
+                                           : cof_stream_tls(dialled, tls, endpoint->name, HANDSHAKE_MS);
 }
 
 static void use_stream(struct endpoint *endpoint, nng_stream *dialled)
@@ -309,7 +317,9 @@ static void use_stream(struct endpoint *endpoint, nng_stream *dialled)
     const struct link_options options = {.events = &events,
                                          .owner = endpoint,
                                          .lock = &endpoint->lock,
-                                         .ipc = endpoint->ipc,
+                                         .framing = endpoint->framing,
+                                         .place = endpoint->place,
+                                         .path = address_path(endpoint->address),
                                          .max_reply = endpoint->options.max_reply};
     endpoint->current = stream == NULL ? NULL : link_new(&options, stream);
     if (endpoint->current == NULL) {
@@ -348,8 +358,13 @@ static cof_code out_of_memory(struct cof_error *err)
 
 static cof_code make_dialer(struct endpoint *endpoint, struct cof_error *err)
 {
-    /* TLS is ours; nng dials tcp. */
-    const char *below = address_is_tls(endpoint->address) ? endpoint->address + strlen("tls+") : endpoint->address;
+    char below[ADDRESS_MAX + sizeof "tcp://"] = "tcp://";
+    if (endpoint->framing == PARCEL_IPC) {
+        (void) snprintf(below, sizeof below, "%s", endpoint->address);
+    } else {
+        /* TLS and HTTP are ours; nng dials tcp. */
+        address_place(endpoint->address, below + strlen("tcp://"));
+    }
     const int rv = nng_stream_dialer_alloc(&endpoint->dialer, below);
     if (rv == NNG_ENOMEM) {
         return out_of_memory(err);
@@ -386,7 +401,11 @@ static struct endpoint *make(const struct endpoint_options *options)
     for (size_t i = 0; i < BUCKETS; i++) {
         TAILQ_INIT(&endpoint->open[i]);
     }
-    endpoint->ipc = strncmp(options->address, "ipc:", 4) == 0;
+    endpoint->framing = strncmp(options->address, "ipc:", 4) == 0 ? PARCEL_IPC : PARCEL_LENGTH;
+    if (address_is_web(options->address)) {
+        endpoint->framing = PARCEL_WEB;
+        address_place(options->address, endpoint->place);
+    }
     if (address_is_tls(options->address)) {
         name_server(options, endpoint->name);
     }

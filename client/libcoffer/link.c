@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "client/libcoffer/link_web.h"
 #include "common/attr.h"
 #include "common/encode.h"
 #include "common/secret.h"
@@ -10,6 +11,7 @@
 enum {
     BUFFER = 16384, /* what is received at once; larger frames are received into their parcel */
     GREETING = 8,
+    PREFIX = 1024, /* the greeting, or the request that opens a WebSocket, or later its pongs */
     LENGTH = 8,
     SENDS = COF_STREAM_PARTS, /* parcels in one write */
     /* Bytes of a write that gets no further parcel: what waits can still go another way, what is on the wire cannot. */
@@ -38,7 +40,9 @@ struct link {
     bool ended;
 
     bool sending;
-    size_t greeting_sent;
+    size_t prefix_size; /* what is sent before the parcels */
+    size_t prefix_sent;
+    uint8_t prefix[PREFIX];
     struct parcel *wire; /* what `sender` has, or gets next */
     size_t wire_count;
     size_t wire_bytes;
@@ -47,6 +51,7 @@ struct link {
     bool greeted;
     bool stranger; /* what answers is no server */
     bool tls;      /* it speaks TLS where we do not */
+    struct link_web web;
     struct parcel *partial;
     size_t partial_filled;
     size_t filled;
@@ -63,6 +68,7 @@ static void release(struct link *link)
         link->wire = next;
     }
     parcel_free(link->partial);
+    link_web_done(&link->web);
     /* Also from inside of a callback of these. */
     nng_aio_reap(link->receiver);
     nng_aio_reap(link->sender);
@@ -99,9 +105,15 @@ void link_end(struct link *link)
 void link_problem(const struct link *link, char *to, size_t size)
 {
     cof_stream_problem(link->stream, to, size);
-    if (to[0] == '\0' && (link->tls || link->stranger)) {
+    if (to[0] == '\0' && link->web.status != 0) {
+        (void) snprintf(
+            to, size,
+            "the server answers %u in place of a WebSocket; check the address's path, and http.hosts of the "
+            "server's settings",
+            link->web.status);
+    } else if (to[0] == '\0' && (link->tls || link->stranger)) {
         (void) snprintf(to, size, "%s",
-                        link->tls ? "the server speaks TLS here; dial tls+tcp://"
+                        link->tls ? "the server speaks TLS here; dial tls+tcp:// or wss://"
                                   : "what answers is no server of Coffer; check the address");
     }
 }
@@ -121,21 +133,42 @@ void link_put(struct link *link, struct parcel *parcel)
         end = &(*end)->next;
     }
     parcel->next = NULL;
+    if (!parcel_seal(parcel, link->options.framing)) {
+        parcel_free(parcel);
+        link_end(link);
+        return;
+    }
     *end = parcel;
     link->wire_count++;
     link->wire_bytes += parcel->size;
+}
+
+static bool is_prefix_out(const struct link *link)
+{
+    return link->prefix_sent == link->prefix_size;
+}
+
+/* A pong can only stand between two messages. */
+static void fill_prefix(struct link *link)
+{
+    if (is_prefix_out(link) && link->wire_sent == 0 && link->web.has_pong) {
+        link->prefix_sent = 0;
+        link->prefix_size = link_web_take_pong(&link->web, link->prefix);
+    }
 }
 
 static unsigned gather(struct link *link, nng_iov *parts)
 {
     unsigned count = 0;
     size_t skip = link->wire_sent;
-    if (link->greeting_sent < GREETING) {
-        parts[count].iov_buf = (void *) (uintptr_t) (greeting_of_req + link->greeting_sent);
-        parts[count++].iov_len = GREETING - link->greeting_sent;
+    if (!is_prefix_out(link)) {
+        parts[count].iov_buf = link->prefix + link->prefix_sent;
+        parts[count++].iov_len = link->prefix_size - link->prefix_sent;
     }
-    for (struct parcel *parcel = link->wire; parcel != NULL && count < SENDS; parcel = parcel->next) {
-        const struct cof_slice bytes = parcel_sealed(parcel, link->options.ipc);
+    /* A message of which a part is out has to be ended first. */
+    const unsigned most = link->web.has_pong ? count + 1 : SENDS;
+    for (const struct parcel *parcel = link->wire; parcel != NULL && count < most; parcel = parcel->next) {
+        const struct cof_slice bytes = parcel_sealed(parcel);
         parts[count].iov_buf = (void *) (uintptr_t) (bytes.data + skip);
         parts[count++].iov_len = bytes.len - skip;
         skip = 0;
@@ -149,6 +182,7 @@ void link_flush(struct link *link)
     if (link->sending || link->ended) {
         return;
     }
+    fill_prefix(link);
     const unsigned count = gather(link, parts);
     if (count == 0) {
         return;
@@ -161,13 +195,13 @@ void link_flush(struct link *link)
 /* Frees what went out. */
 static void consume(struct link *link, size_t sent)
 {
-    const size_t left = GREETING - link->greeting_sent;
-    const size_t greeted = sent < left ? sent : left;
-    link->greeting_sent += greeted;
-    link->wire_sent += sent - greeted;
+    const size_t left = link->prefix_size - link->prefix_sent;
+    const size_t of_prefix = sent < left ? sent : left;
+    link->prefix_sent += of_prefix;
+    link->wire_sent += sent - of_prefix;
     while (link->wire != NULL) {
         struct parcel *parcel = link->wire;
-        const size_t size = parcel_sealed(parcel, link->options.ipc).len;
+        const size_t size = parcel_sealed(parcel).len;
         if (link->wire_sent < size) {
             break;
         }
@@ -202,12 +236,38 @@ typedef enum taken {
     TAKEN_BAD,   /* the connection has to end */
 } taken;
 
+static void be_greeted(struct link *link)
+{
+    link->greeted = true;
+    link->options.events->greeted(link->options.owner);
+}
+
+/* The answer to the request that opens a WebSocket. */
+static taken take_answer(struct link *link, size_t *at)
+{
+    switch (link_web_open(&link->web, cof_slice_of(link->buffer, link->filled), at)) {
+    case COF_HEAD_SHORT:
+        return TAKEN_SHORT;
+    case COF_HEAD_DONE:
+        be_greeted(link);
+        return TAKEN;
+    case COF_HEAD_BAD:
+    case COF_HEAD_LARGE:
+        break;
+    }
+    link->stranger = true;
+    return TAKEN_BAD;
+}
+
 static taken take_greeting(struct link *link, size_t *at)
 {
     /* An alert of TLS is shorter than a greeting. */
     link->tls = link->buffer[0] == TLS_ALERT || link->buffer[0] == TLS_HANDSHAKE;
     if (link->tls) {
         return TAKEN_BAD;
+    }
+    if (link->options.framing == PARCEL_WEB) {
+        return take_answer(link, at);
     }
     if (link->filled < GREETING) {
         return TAKEN_SHORT;
@@ -216,9 +276,8 @@ static taken take_greeting(struct link *link, size_t *at)
         link->stranger = true;
         return TAKEN_BAD;
     }
-    link->greeted = true;
     *at = GREETING;
-    link->options.events->greeted(link->options.owner);
+    be_greeted(link);
     return TAKEN;
 }
 
@@ -234,14 +293,15 @@ static void deliver(struct link *link, struct parcel *reply)
 /* Takes the message that begins at `at` from the buffer; one of which not all is there becomes `partial`. */
 static taken take_message(struct link *link, size_t *at)
 {
-    const size_t header = (link->options.ipc ? 1 : 0) + LENGTH + PARCEL_ID;
+    const bool ipc = link->options.framing == PARCEL_IPC;
+    const size_t header = (ipc ? 1 : 0) + LENGTH + PARCEL_ID;
     const uint8_t *start = link->buffer + *at;
     const size_t left = link->filled - *at;
     if (left < header) {
         return TAKEN_SHORT;
     }
     const uint64_t size = cof_get_u64(start + header - PARCEL_ID - LENGTH);
-    if ((link->options.ipc && start[0] != 1) || size < PARCEL_ID || size - PARCEL_ID > link->options.max_reply) {
+    if ((ipc && start[0] != 1) || size < PARCEL_ID || size - PARCEL_ID > link->options.max_reply) {
         return TAKEN_BAD;
     }
     struct parcel *reply = parcel_new((size_t) size - PARCEL_ID);
@@ -258,6 +318,22 @@ static taken take_message(struct link *link, size_t *at)
         return TAKEN_SHORT;
     }
     deliver(link, reply);
+    return TAKEN;
+}
+
+/* Takes what comes next of a WebSocket's frames. */
+static taken take_frame(struct link *link, size_t *at)
+{
+    struct parcel *reply = NULL;
+    if (*at == link->filled) {
+        return TAKEN_SHORT;
+    }
+    if (!link_web_take(&link->web, link->buffer, link->filled, at, &reply)) {
+        return TAKEN_BAD;
+    }
+    if (reply != NULL) {
+        deliver(link, reply);
+    }
     return TAKEN;
 }
 
@@ -291,7 +367,7 @@ static taken take_all(struct link *link, size_t received)
         result = take_greeting(link, &at);
     }
     while (result == TAKEN) {
-        result = take_message(link, &at);
+        result = link->options.framing == PARCEL_WEB ? take_frame(link, &at) : take_message(link, &at);
     }
     move_rest(link, at);
     return result;
@@ -321,9 +397,21 @@ static void on_received(void *context)
         }
     }
     if (!link->ended) {
+        link_flush(link);
         receive(link);
     }
     let_go(link);
+}
+
+/* False if there is no randomness. */
+static bool prepare_prefix(struct link *link)
+{
+    if (link->options.framing == PARCEL_WEB) {
+        return link_web_init(&link->web, &link->options, link->prefix, sizeof link->prefix, &link->prefix_size);
+    }
+    link->prefix_size = GREETING;
+    memcpy(link->prefix, greeting_of_req, GREETING);
+    return true;
 }
 
 struct link *link_new(const struct link_options *options, struct cof_stream *stream)
@@ -333,14 +421,14 @@ struct link *link_new(const struct link_options *options, struct cof_stream *str
         cof_stream_free(stream);
         return NULL;
     }
-    if (nng_aio_alloc(&link->receiver, on_received, link) != 0 ||
+    link->options = *options;
+    if (!prepare_prefix(link) || nng_aio_alloc(&link->receiver, on_received, link) != 0 ||
         nng_aio_alloc(&link->sender, on_sent, link) != 0) {
         nng_aio_free(link->receiver);
         cof_stream_free(stream);
         free(link);
         return NULL;
     }
-    link->options = *options;
     link->stream = stream;
     link->holds = 1;
     link_flush(link);

@@ -29,7 +29,9 @@ struct link_options {
     const struct link_events *events;
     void *owner;
     pthread_mutex_t *lock;
-    bool ipc;
+    parcel_framing framing;
+    const char *place; /* of a WebSocket: host and port, and the path; used in link_new only */
+    const char *path;
     size_t max_reply; /* bytes of the largest frame that is received */
 };
 
@@ -38,7 +40,7 @@ struct link *link_new(const struct link_options *options, struct cof_stream *str
 
 /* Whether a parcel that is given now goes out with the next write. */
 bool link_ready(const struct link *link);
-/* Takes over a parcel for a link that is ready; it goes out with link_flush. */
+/* Takes over a parcel for a link that is ready; it goes out with link_flush. The link may end in it. */
 void link_put(struct link *link, struct parcel *parcel);
 void link_flush(struct link *link);
 

@@ -174,9 +174,8 @@ log:
             self.dev.extra.remove(server)
             self.assertIn("READY=1", manager.recv(4096).decode().split("\n"))
             self.assertTrue(answers(f"ipc://{path}"))
-            server.process.send_signal(signal.SIGTERM)
-            self.assertIn("STOPPING=1", manager.recv(4096).decode().split("\n"))
             self.assertEqual(server.stop(), 0)
+            self.assertIn("STOPPING=1", manager.recv(4096).decode().split("\n"))
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not there")
     def test_systemd_finds_nothing_wrong_with_the_unit(self):

@@ -20,6 +20,7 @@ import unittest
 
 import context
 from certificates import Authority
+from cli import COFFER
 from cofferd import BUILD, Relay, wait_for
 from sp_client import SCHEMA, Connection, WebSocket, decode, encode, uuid7
 
@@ -168,6 +169,32 @@ class Web(context.ServerTest):
         response = decode("coffer.rpc.v1.ResponseFrame", done.stdout)
         self.assertEqual(response["code"], 0)
         self.assertEqual(decode(SCHEMA.method(HEALTH)[1], response["payload"])["status"], "SERVING")
+
+    def coffer(self, address, *arguments, data=None, **variables):
+        """Runs the CLI, which is libcoffer."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("COFFER")}
+        return subprocess.run([COFFER, *arguments], capture_output=True, input=data, timeout=120, env={
+            **kept, "COFFER_ADDR": address, "COFFER_TOKEN_FILE": str(self.dev.directory / "admin.token"),
+            "COFFER_CACERT": str(self.authority.certificate), **variables})
+
+    @unittest.skipUnless(COFFER.exists(), "there is no client in this build")
+    def test_the_library_dials_ws_and_wss(self):
+        value = os.urandom(30_000).hex().encode()
+        name = f"lib_{os.urandom(4).hex()}"
+        for address in (self.address, f"wss://127.0.0.1:{self.secure}{PATH}"):
+            secret = f"{name}_{address[:3].strip(':')}"
+            done = self.coffer(address, "set", f"{secret}.KEY=-", data=value)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            done = self.coffer(address, "get", f"{secret}.KEY")
+            self.assertEqual((done.returncode, done.stdout.strip()), (0, value), done.stderr)
+
+    @unittest.skipUnless(COFFER.exists(), "there is no client in this build")
+    def test_the_library_says_why_there_is_no_websocket(self):
+        for address, text in ((f"ws://127.0.0.1:{self.plain}/other", b"answers 404 in place of a WebSocket"),
+                              (f"ws://127.0.0.1:{self.secure}{PATH}", b"speaks TLS here")):
+            done = self.coffer(address, "whoami")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(text, done.stderr)
 
     # --- Messages ---
 

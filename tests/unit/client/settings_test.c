@@ -104,7 +104,8 @@ static void tls_is_for_any_host_and_its_files_come_from_text_or_environment(void
                                               NULL};
     static const char *const hosts[][2] = {{"tls+tcp://vault.example:7443", "vault.example"},
                                            {"tls+tcp://10.1.2.3:1", "10.1.2.3"},
-                                           {"tls+tcp://[2001:db8::1]:7443", "2001:db8::1"}};
+                                           {"wss://[2001:db8::1]:7443/coffer", "2001:db8::1"},
+                                           {"wss://vault.example:443", "vault.example"}};
     struct settings settings;
     struct cof_error err;
     CHECK_OK(read_with(environment, "addr=tls+tcp://10.1.2.3:1,tls+tcp://vault.example:7443 client_key=/own.key",
@@ -246,6 +247,23 @@ static void values_are_checked_one_by_one(void)
     CHECK_REFUSED("memory=1000000", "memory", "with its unit");
 }
 
+static void addresses_of_websockets_have_a_place_and_a_path(void)
+{
+    static const char *const parts[][3] = {{"ws://localhost:80", "localhost:80", "/"},
+                                           {"ws://127.0.0.1:80/", "127.0.0.1:80", "/"},
+                                           {"wss://[::1]:443/a/b:c", "[::1]:443", "/a/b:c"}};
+    for (size_t i = 0; i < COF_COUNT(parts); i++) {
+        char place[ADDRESS_MAX];
+        struct cof_error err;
+        CHECK_OK(address_check(cof_slice_text(parts[i][0]), false, "test", &err), &err);
+        CHECK(address_is_web(parts[i][0]));
+        address_place(parts[i][0], place);
+        CHECK_TEXT(place, parts[i][1]);
+        CHECK_TEXT(address_path(parts[i][0]), parts[i][2]);
+    }
+    CHECK(!address_is_web("tls+tcp://localhost:1") && !address_is_tls("ws://localhost:1"));
+}
+
 static void addresses_are_checked_one_by_one(void)
 {
     CHECK_REFUSED("addr=''", "addr", "an address is empty");
@@ -253,7 +271,11 @@ static void addresses_are_checked_one_by_one(void)
     CHECK_REFUSED("addr=ipc:///a,", "addr", "an address is empty");
     CHECK_REFUSED("addr=localhost:7480", "addr", "has no transport that is known");
     CHECK_REFUSED("addr=http://localhost", "addr", "has no transport that is known");
-    CHECK_REFUSED("addr=wss://a:1", "addr", "this version does not offer");
+    CHECK_REFUSED("addr=wss://a", "addr", "not wss://HOST:PORT/PATH");
+    CHECK_REFUSED("addr=wss:///a:1", "addr", "not wss://HOST:PORT/PATH");
+    CHECK_REFUSED("addr=wss://a:1/b?c", "addr", "a query or a fragment");
+    CHECK_REFUSED("addr=ws://localhost:0/", "addr", "port of 1 to 65535");
+    CHECK_REFUSED("addr=ws://vault.example:80/", "addr", "in the clear");
     CHECK_REFUSED("addr=tls+tcp://a", "addr", "not tls+tcp://HOST:PORT");
     CHECK_REFUSED("addr=tls+tcp://a:0", "addr", "port of 1 to 65535");
     CHECK_REFUSED("addr=ipc://a", "addr", "no absolute path");
@@ -327,5 +349,6 @@ TEST_MAIN(TEST(everything_has_a_default), TEST(all_settings_are_read_from_the_te
           TEST(token_in_the_text_is_refused_without_showing_it), TEST(malformed_text_is_refused),
           TEST(text_over_the_limit_is_refused), TEST(unknown_setting_gets_a_suggestion),
           TEST(setting_given_twice_is_refused), TEST(values_are_checked_one_by_one),
-          TEST(addresses_are_checked_one_by_one), TEST(socket_path_longer_than_the_system_takes_is_refused),
+          TEST(addresses_of_websockets_have_a_place_and_a_path), TEST(addresses_are_checked_one_by_one),
+          TEST(socket_path_longer_than_the_system_takes_is_refused),
           TEST(plain_tcp_is_for_this_host_unless_allowed), TEST(random_text_never_does_more_than_fail))

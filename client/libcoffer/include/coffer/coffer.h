@@ -64,8 +64,9 @@ typedef struct coffer_client coffer_client;
  * single quotes; a backslash takes the next character as it is. What is not given there is taken from the
  * environment:
  *
- *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH, tls+tcp://HOST:PORT or
- *                                           tcp://HOST:PORT. A call goes to one that is connected. Default:
+ *   addr                COFFER_ADDR         addresses, separated by commas: ipc:///PATH, tls+tcp://HOST:PORT,
+ *                                           wss://HOST:PORT/PATH, or tcp://HOST:PORT and ws://HOST:PORT/PATH, which
+ *                                           have no TLS. A call goes to one that is connected. Default:
  *                                           ipc:///run/coffer/coffer.sock
  *   token_file          COFFER_TOKEN_FILE   file with the token, read once. Or the token itself in COFFER_TOKEN, or with
  *                                           coffer_client_set_token; it is not taken from `settings`, since those end
@@ -74,7 +75,7 @@ typedef struct coffer_client coffer_client;
  *   environment         COFFER_ENVIRONMENT  environment for requests that name none. Default: "default"
  *   timeout             COFFER_TIMEOUT      time for a call, with a unit: 500ms, 10s, 1min. Default: 10s, at most 1h
  *   connect_timeout                         longest wait for any server to be connected. Default: 3s
- *   insecure_transport                      yes: allow plain tcp:// to other hosts than this one. Default: no
+ *   insecure_transport                      yes: allow plain tcp:// and ws:// to other hosts than this one. Default: no
  *   application_name                        told to the server beside the library's version, 1 to 64 of printable ASCII
  *   coalesce                                no: each resolve travels in a request of its own. Default: yes
  *   coalesce_requests                       requests on their way, 1 to 64, from which on further resolves are gathered
@@ -82,7 +83,7 @@ typedef struct coffer_client coffer_client;
  *   coalesce_wait                           longest time for which they are gathered. Default: 20ms
  *   memory                                  locked memory for values, with a unit: 512KiB, 64MiB. Default: 16MiB, or
  *                                           7MiB where RLIMIT_MEMLOCK allows no more; at least 64KiB
- *   cacert              COFFER_CACERT       file of the CAs in PEM whose certificates servers may have, for tls+tcp://.
+ *   cacert              COFFER_CACERT       file of the CAs in PEM whose certificates servers may have, for TLS.
  *                                           Default: the system's. The files of TLS are read once
  *   client_cert         COFFER_CLIENT_CERT  file of the client's certificate in PEM, followed by those that lead to its
  *                                           CA, where servers ask for one

@@ -1,5 +1,7 @@
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -9,15 +11,25 @@
 
 enum { KIB = 1024, LINE = 512, STARTED_FIELD = 20 /* of /proc/PID/stat, behind the state */ };
 
+/* The kernel's own text: digits behind blanks. */
+static bool read_number(const char *text, uint64_t *ret_number)
+{
+    char *end = NULL;
+    errno = 0;
+    *ret_number = strtoull(text, &end, 10);
+    return errno == 0 && end != text;
+}
+
 /* The number of KiB behind a name in /proc/self/status, in bytes; -1: there is none. */
 static double status_bytes(const char *name)
 {
     char line[LINE];
-    unsigned long long value = 0;
+    uint64_t value = 0;
     double found = -1;
     FILE *file = fopen("/proc/self/status", "re");
     while (file != NULL && found < 0 && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, name, strlen(name)) == 0 && sscanf(line + strlen(name), ": %llu", &value) == 1) {
+        if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':' &&
+            read_number(line + strlen(name) + 1, &value)) {
             found = (double) value * KIB;
         }
     }
@@ -45,7 +57,7 @@ static double descriptors(void)
 static double started(void)
 {
     char text[LINE * 2] = "";
-    unsigned long long ticks = 0;
+    uint64_t ticks = 0;
     FILE *file = fopen("/proc/self/stat", "re");
     if (file == NULL) {
         return -1;
@@ -60,7 +72,7 @@ static double started(void)
     }
     struct timespec now;
     struct timespec up;
-    if (at == NULL || sscanf(at, " %llu", &ticks) != 1 || clock_gettime(CLOCK_REALTIME, &now) != 0 ||
+    if (at == NULL || !read_number(at, &ticks) || clock_gettime(CLOCK_REALTIME, &now) != 0 ||
         clock_gettime(CLOCK_BOOTTIME, &up) != 0) {
         return -1;
     }

@@ -56,18 +56,14 @@ static bool measure_mixes(struct measure *measure)
     return prepare_mixes(measure) && measure_run(measure, &stop);
 }
 
-/* What was made is removed, whatever happens in between. */
+/* What was made is removed, whatever happens in between; by a client of its own, that is as patient as is needed. */
 static bool measure_with_data(struct measure *measure, const struct options *options)
 {
-    coffer_client *admin = measure->client;
-    if (options->admin_token_file != NULL) {
-        admin = remote_open(options->address, options->admin_token_file, ADMIN_TIMEOUT_MS);
-    }
+    const char *token_file = options->admin_token_file != NULL ? options->admin_token_file : options->token_file;
+    coffer_client *admin = remote_open(options->address, token_file, ADMIN_TIMEOUT_MS);
     bool done = admin != NULL && data_create(&measure->data, admin, ADMIN_IN_FLIGHT) && measure_mixes(measure);
     done = admin != NULL && data_remove(&measure->data, admin, ADMIN_IN_FLIGHT) && done;
-    if (admin != measure->client) {
-        coffer_client_close(admin);
-    }
+    coffer_client_close(admin);
     return done;
 }
 

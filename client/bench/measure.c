@@ -60,6 +60,9 @@ static bool run_one(struct measure *measure, size_t number, uint32_t round)
 {
     if (number < 2 * measure->subject_count) {
         struct subject *subject = &measure->subjects[number / 2];
+        if (number % 2 == 1 && measure->no_echo) {
+            return true;
+        }
         return run_load(measure, subject, number % 2 == 0 ? &subject->own : &subject->control, round);
     }
     struct anchor *anchor = &measure->anchors[number - 2 * measure->subject_count];

@@ -34,6 +34,7 @@ struct anchor {
 struct measure {
     uint32_t in_flight;
     uint32_t rate; /* calls that begin in a second; 0: a closed loop */
+    bool no_echo;  /* no controls, and so no ratios to them, and no void rounds */
     uint32_t rounds;
     uint64_t warm_up_us;
     uint64_t duration_us;

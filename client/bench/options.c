@@ -23,6 +23,7 @@ enum {
     OPT_DEVIATION,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_NO_ECHO,
 };
 
 static const struct option long_options[] = {
@@ -32,6 +33,7 @@ static const struct option long_options[] = {
     {"workspace", required_argument, NULL, 'w'},
     {"in-flight", required_argument, NULL, 'n'},
     {"rate", required_argument, NULL, OPT_RATE},
+    {"no-echo", no_argument, NULL, OPT_NO_ECHO},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"rounds", required_argument, NULL, OPT_ROUNDS},
     {"duration", required_argument, NULL, OPT_DURATION},
@@ -69,6 +71,7 @@ void options_help(void)
         "  -n, --in-flight N         calls in flight; default 64\n"
         "  --rate N                  an open loop: N calls begin in each second, whatever became of those before,\n"
         "                            and a call's time counts from when it was due; --in-flight is the most then\n"
+        "  --no-echo                 no echo beside the mixes, so no ratio to it either\n"
         "  --timeout MS              milliseconds for each call; default 30000\n"
         "  --rounds N                default 9, at most 100\n"
         "  --duration MS             milliseconds of each run; default 1000\n"
@@ -197,6 +200,9 @@ static bool take_measure(struct measure *measure, int option)
     switch (option) {
     case 'n':
         return read_small("in-flight", optarg, 1, LOAD_SLOTS_MAX, &measure->in_flight);
+    case OPT_NO_ECHO:
+        measure->no_echo = true;
+        return true;
     case OPT_RATE:
         return read_small("rate", optarg, 1, 10000000, &measure->rate);
     case OPT_ROUNDS:

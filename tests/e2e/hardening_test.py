@@ -66,8 +66,8 @@ class Hardening(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.folder)
 
-    def start(self, *command, **options):
-        environment = {**os.environ, "HOME": str(self.data)}  # that user's own
+    def start(self, *command, lock="best_effort", **options):
+        environment = {**os.environ, "HOME": str(self.data), "COFFERD_MEMORY__LOCK": lock}  # that user's own home
         environment.pop("XDG_CONFIG_HOME", None)
         return subprocess.Popen(as_user(*command), cwd=self.data, env=environment, **options)
 
@@ -130,6 +130,26 @@ class Hardening(unittest.TestCase):
         finally:
             process.kill()
             process.wait()
+
+    def serve_with_locked(self, kibibytes, lock):
+        """What `serve` says and ends with where it may lock so much memory; it is ended once it is ready."""
+        (self.data / "ready").unlink(missing_ok=True)
+        with open(self.data / "log", "wb") as log:
+            process = self.start("prlimit", f"--memlock={kibibytes << 10}", self.folder / "cofferd", "serve", "--dev",
+                                 "--dev-dir", self.data, "--dev-tcp", "tcp://127.0.0.1:0", stdout=log, stderr=log,
+                                 lock=lock)
+        self.addCleanup(self.end_server, process)
+        wait_for(lambda: (self.data / "ready").exists() or process.poll() is not None, "cofferd neither serves nor ends")
+        return process.poll(), (self.data / "log").read_text()
+
+    def test_memory_that_must_be_locked_and_may_not_be_ends_the_start(self):
+        code, said = self.serve_with_locked(64, "required")
+        self.assertEqual(code, 2, said)
+        self.assertIn("LimitMEMLOCK", said)
+
+    def test_memory_that_need_not_be_locked_does_not_keep_the_server_from_starting(self):
+        code, said = self.serve_with_locked(64, "best_effort")
+        self.assertIsNone(code, said)
 
     def assert_no_core(self, process):
         before = set(self.data.iterdir())

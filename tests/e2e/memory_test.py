@@ -18,6 +18,7 @@ from cofferd import Dev, references, values, wait_for  # noqa: E402
 SECRET = "coffer.v1.SecretService/"
 RESOLVE = "coffer.v1.ResolveService/Resolve"
 BLOCK = 1 << 24
+MANY = 1000 if os.environ.get("TEST_FULL") else 20
 
 
 def regions(pid):
@@ -88,6 +89,19 @@ class Memory(unittest.TestCase):
                 for size in (0, 3000, 60000):
                     self.use(connection, f"s{number}-{size}", size)
                 self.assert_wiped()
+
+    def test_values_of_many_secrets_are_nowhere_after_many_reads(self):
+        """T31."""
+        with self.dev.connect(self.dev.tcp) as connection:
+            for i in range(MANY):
+                answer = connection.call(SECRET + "CreateSecret", {"environment": "many", "name": f"m{i}", "values": values(
+                    A=self.word + str(i).encode())}, token=self.dev.admin)
+                self.assertEqual(answer.code, 0, answer)
+            for i in range(10 * MANY):
+                item = {"environments": ["many"], "references": references(f"m{i % MANY}.A")}
+                answer = connection.call(RESOLVE, {"items": [item]}, token=self.dev.executor)
+                self.assertTrue(answer.message["results"][0]["secrets"][0]["values"][0]["value"].startswith(self.word))
+            self.assert_wiped()
 
     def test_value_is_nowhere_after_its_call_failed(self):
         with self.dev.connect() as connection:

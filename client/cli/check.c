@@ -28,6 +28,7 @@ struct check {
     size_t template_count;
     coffer_request *request;
     coffer_result *result;
+    bool faults_only; /* what is well is not told, and arguments are none of ours */
 };
 
 /* --- What is asked for ------------------------------------------------------------------------------------------ */
@@ -87,7 +88,7 @@ static cli_exit collect(struct cli *cli, struct check *check)
     if (check->templates == NULL) {
         return cli_no_memory();
     }
-    for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
+    for (size_t i = 0; code == CLI_OK && !check->faults_only && i < cli->argument_count; i++) {
         code = add_argument(check, cli->arguments[i], i + 1);
     }
     for (size_t i = 0; code == CLI_OK && i < cli->templates.count; i++) {
@@ -210,6 +211,15 @@ static cli_exit print_result(const struct cli *cli, const struct check *check)
     return coffer_result_would_fail(check->result) == 0 ? CLI_OK : CLI_PARTIAL;
 }
 
+/* Only what is missing, on standard error. */
+static cli_exit tell_faults(const struct cli *cli, const struct check *check)
+{
+    for (size_t i = 0; i < coffer_result_count(check->result); i++) {
+        (void) resolve_fail_item(cli, check->result, coffer_result_item(check->result, i));
+    }
+    return coffer_result_would_fail(check->result) == 0 ? CLI_OK : CLI_PARTIAL;
+}
+
 /* --- Commands --------------------------------------------------------------------------------------------------- */
 
 static cli_exit ask(struct cli *cli, struct check *check)
@@ -229,16 +239,15 @@ static cli_exit ask(struct cli *cli, struct check *check)
         return CLI_OK;
     }
     const cli_exit code = resolve_ask(cli, check->request, &check->result);
-    return code == CLI_OK ? print_result(cli, check) : code;
+    if (code != CLI_OK) {
+        return code;
+    }
+    return check->faults_only ? tell_faults(cli, check) : print_result(cli, check);
 }
 
-cli_exit cmd_check(struct cli *cli)
+static cli_exit run_check(struct cli *cli, bool faults_only)
 {
-    struct check check = {.count = 0};
-    if (cli->argument_count + cli->templates.count == 0) {
-        return cli_usage("coffer check slack.SLACK_BOT_TOKEN --template workflow.yaml -e prod",
-                         "check needs a reference, or --template");
-    }
+    struct check check = {.faults_only = faults_only};
     cli_exit code = collect(cli, &check);
     if (code == CLI_OK) {
         code = ask(cli, &check);
@@ -251,6 +260,20 @@ cli_exit cmd_check(struct cli *cli)
     free(check.templates);
     free(check.wanted);
     return code;
+}
+
+cli_exit cmd_check(struct cli *cli)
+{
+    if (cli->argument_count + cli->templates.count == 0) {
+        return cli_usage("coffer check slack.SLACK_BOT_TOKEN --template workflow.yaml -e prod",
+                         "check needs a reference, or --template");
+    }
+    return run_check(cli, false);
+}
+
+cli_exit check_templates(struct cli *cli)
+{
+    return cli->templates.count == 0 ? CLI_OK : run_check(cli, true);
 }
 
 cli_exit cmd_resolve(struct cli *cli)

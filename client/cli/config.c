@@ -250,7 +250,7 @@ cli_exit config_change(const char *name, const struct config_change *changes, si
 static cli_exit change_one(struct cli *cli, const char *value)
 {
     struct config_change change = {.value = value};
-    cli_exit code = profile_apply_new(cli);
+    cli_exit code = profile_find(cli);
     if (code == CLI_OK) {
         code = find_setting(cli->arguments[0], &change.which);
     }

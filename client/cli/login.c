@@ -192,7 +192,7 @@ cli_exit cmd_logout(struct cli *cli)
 {
     static char path[PATH_MAX];
     const struct config_change change = {SETTING_TOKEN_FILE, NULL};
-    cli_exit code = profile_apply(cli);
+    cli_exit code = profile_find(cli);
     if (code == CLI_OK) {
         code = find_place(config_profile(), path);
     }

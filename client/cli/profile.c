@@ -143,8 +143,9 @@ static bool is_own_address(void)
 static cli_exit refuse_token(void)
 {
     return cli_usage("--token-file FILE, or another --profile",
-                     "the token of the profile %s is not sent to %s, which is not its server", profile.name,
-                     profile.in_force[SETTING_ADDR].text);
+                     "the token of the profile %s is not sent to %s (%s), which is not its server", profile.name,
+                     profile.in_force[SETTING_ADDR].text,
+                     profile_origin(SETTING_ADDR, profile.in_force[SETTING_ADDR].source));
 }
 
 /* Gives the profile's value to where the option would be. */
@@ -187,7 +188,7 @@ static cli_exit use_all(struct cli *cli)
     return code;
 }
 
-cli_exit profile_apply_new(struct cli *cli)
+cli_exit profile_find(struct cli *cli)
 {
     cli_exit code = project_read(&profile.project);
     if (code == CLI_OK) {
@@ -197,6 +198,12 @@ cli_exit profile_apply_new(struct cli *cli)
     if (code == CLI_OK && profile.file.there) {
         code = settings_file_each(&profile.file, take_line, NULL);
     }
+    return code;
+}
+
+cli_exit profile_apply_new(struct cli *cli)
+{
+    const cli_exit code = profile_find(cli);
     return code == CLI_OK ? use_all(cli) : code;
 }
 

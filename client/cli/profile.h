@@ -28,7 +28,10 @@ cli_exit profile_apply(struct cli *cli);
 /* The same, but the profile need not be there yet. */
 cli_exit profile_apply_new(struct cli *cli);
 
-/* What is in force, after one of these. */
+/* Only finds out which profile is meant: for changes of what is wrong. */
+cli_exit profile_find(struct cli *cli);
+
+/* What is in force, after one of the first two. */
 struct profile_value profile_value(setting which);
 
 /* Name of the profile in use, or that would be; NULL if none is named. `ret_found`: whether there is such a section. */

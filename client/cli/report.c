@@ -71,6 +71,17 @@ static const struct {
     const char *hint;
 } hints[] = {
     {COFFER_REASON_TOKEN_MISSING, "coffer login stores one; --token-file FILE or COFFER_TOKEN_FILE give one"},
+    {COFFER_REASON_TOKEN_MALFORMED, "coffer login stores another one"},
+    {COFFER_REASON_TOKEN_INVALID, "coffer login stores another one"},
+    {COFFER_REASON_TOKEN_EXPIRED, "coffer login stores another one"},
+    {COFFER_REASON_FRAME_REVISION_UNSUPPORTED, "coffer doctor compares the versions of client and server"},
+    {COFFER_REASON_METHOD_UNKNOWN, "coffer doctor compares the versions of client and server"},
+    {COFFER_REASON_REPLY_INVALID, "coffer doctor looks at what answers there"},
+    {COFFER_REASON_REQUEST_ID_EXPIRED, "coffer doctor compares the clocks of client and server"},
+    {COFFER_REASON_CONFIG_INVALID, "coffer config shows where each setting comes from"},
+    {COFFER_REASON_PERMISSION_DENIED, "coffer whoami shows what the token may do"},
+    {COFFER_REASON_ENVIRONMENT_NOT_FOUND, "coffer env list shows them, coffer env create makes one"},
+    {COFFER_REASON_VERSION_NOT_FOUND, "coffer secret versions NAME lists them"},
     {COFFER_REASON_WORKSPACE_REQUIRED, "-w UUID, or -w system; coffer workspace list lists them"},
     {COFFER_REASON_NOT_CONNECTED,
      "coffer doctor looks for the cause; --addr ADDRESS or COFFER_ADDR name another server"},

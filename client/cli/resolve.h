@@ -21,3 +21,6 @@ cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, c
 
 /* Asks, and fails unless the only item was resolved. */
 cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result);
+
+/* Whether all that the files of --check name would be resolved; says what would not, and nothing else. */
+cli_exit check_templates(struct cli *cli);

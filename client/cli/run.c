@@ -290,7 +290,10 @@ cli_exit cmd_run(struct cli *cli)
     coffer_request *request = coffer_request_new();
     coffer_result *result = NULL;
     resolve_add_environments(cli, request);
-    cli_exit code = variables_read(cli, request, &variables);
+    cli_exit code = check_templates(cli);
+    if (code == CLI_OK) {
+        code = variables_read(cli, request, &variables);
+    }
     if (code == CLI_OK) {
         code = resolve_one(cli, request, &result);
     }

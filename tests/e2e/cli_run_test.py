@@ -87,6 +87,18 @@ class Run(RunTest):
             self.assertIn("request:", err)
         self.assertFalse(touched.exists())
 
+    def test_program_is_not_started_if_its_workflow_lacks_something(self):
+        workflow = self.file(b"a: ${{ SECRETS.slack.BOT }}\nb: ${{ SECRETS.slack.CHANEL }}\nc: ${{ SECRETS.x.Y || \"none\" }}\n")
+        started = self.dev.directory / "started"
+        arguments = ["--check", workflow, "--format", "yaml", "--ref", "slack.BOT", "--", "touch", started]
+        code, out, err = self.run_program(*arguments)
+        self.assertEqual((code, out, started.exists()), (NOT_RUN, b"", False), err)
+        self.assertIn('no key "CHANEL"', err)
+        self.assertIn("did you mean CHANNEL?", err)
+        workflow.write_bytes(workflow.read_bytes().replace(b"CHANEL", b"CHANNEL"))
+        self.assertEqual(self.run_program(*arguments)[::2], (OK, ""))
+        self.assertTrue(started.exists())
+
     def test_names_that_cannot_be_or_must_not_be_are_refused_with_the_way_round(self):
         for options, text in ((["--ref", "jira.odd-key"], 'the key "odd-key" cannot be the name of a variable'),
                               (["--ref", "jira.PATH"], "the variable PATH changes what a program runs"),

@@ -10,8 +10,8 @@
 #include "server/audit/json.h"
 #include "server/audit/walk.h"
 #include "server/backup/writes_check.h"
-#include "server/crypto/root_key.h"
 #include "server/hardening.h"
+#include "server/keys.h"
 #include "server/server.h"
 #include "server/service/instance.h"
 
@@ -106,7 +106,6 @@ static void tell(bool damage, const char *text, void *context)
 
 /* What is open while a command runs. */
 struct opened {
-    struct root_key *root; /* the keyring has another copy */
     struct keyring *keyring;
     struct session *session;
     struct chain_ends *ends;
@@ -117,20 +116,12 @@ static void opened_cleanup(struct opened *opened)
     chain_ends_free(opened->ends);
     session_free(opened->session);
     keyring_free(opened->keyring);
-    root_key_free(opened->root);
 }
 
 static cof_code open_keyring(const struct settings *settings, struct opened *opened, struct cof_error *err)
 {
-    struct root_key *root = NULL;
     TRY(server_start(settings, err));
-    TRY(root_key_read(settings->keys_root_key_file, &opened->root, err));
-    TRY(root_key_read(settings->keys_root_key_file, &root, err));
-    const cof_code code = keyring_new(&root, 1, KEYRING, &opened->keyring, err);
-    if (code != COF_OK) {
-        root_key_free(root);
-    }
-    return code;
+    return keys_open(settings, KEYRING, &opened->keyring, err);
 }
 
 static cof_code open_database(const struct settings *settings, struct opened *opened, struct cof_error *err)
@@ -148,7 +139,7 @@ static cof_code open_database(const struct settings *settings, struct opened *op
     };
     TRY(session_new(&options, &opened->session, err));
     TRY(session_ready(opened->session, err));
-    return instance_check_keys(opened->session, &opened->root, 1, &exists, err);
+    return instance_check_keys(opened->session, opened->keyring, &exists, err);
 }
 
 static void tell_writes(const struct writes_damage *damage, void *context)

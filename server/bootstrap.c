@@ -115,7 +115,7 @@ cof_code bootstrap_instance(struct server_core *core, const char *token_file, st
     struct local_call local;
     struct cof_slice token;
     local_begin(core, &local, err);
-    cof_code code = instance_create(&local.call, server_core_root(core), &token);
+    cof_code code = instance_create(&local.call, &token);
     if (code == COF_OK) {
         code = write_token(token_file, token, err);
     }

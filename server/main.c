@@ -10,6 +10,7 @@
 #include "server/bootstrap.h"
 #include "server/dev.h"
 #include "server/hardening.h"
+#include "server/key_command.h"
 #include "server/server.h"
 #include "server/settings.h"
 #include "server/store/migrate.h"
@@ -303,6 +304,8 @@ static const struct command commands[] = {
      "check the database and write a backup of it to a directory", backup_command},
     {"restore", "[--accept-faults] [--json] [--pg-bin DIR] [--config FILE] DIR",
      "bring a backup back into an empty database", restore_command},
+    {"key", "status | rotate-root | rotate-workspace NAME|UUID|--all  [--config FILE]",
+     "show the keys and how far rotations are; replace the root key, or the keys of workspaces", key_command},
     {"check-config", "[FILE]", "check a configuration file", check_config},
     {"config-reference", "", "print every setting with its default", config_reference},
     {"version", "", "print the version", version},

@@ -12,6 +12,7 @@
 #include "server/audit/audit.h"
 #include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
+#include "server/crypto/root_key.h"
 #include "server/dispatch/dispatch.h"
 #include "server/dispatch/method.h"
 #include "server/jobs/chain.h"
@@ -19,12 +20,15 @@
 #include "server/jobs/hint.h"
 #include "server/jobs/offboard.h"
 #include "server/jobs/purge.h"
+#include "server/jobs/rotate.h"
 #include "server/jobs/write_use.h"
+#include "server/keys.h"
 #include "server/notify.h"
 #include "server/reload.h"
 #include "server/routes.h"
 #include "server/service/caller.h"
 #include "server/service/instance.h"
+#include "server/service/key_loader.h"
 #include "server/store/migrate.h"
 #include "server/transport/transport.h"
 
@@ -44,7 +48,6 @@ struct server_core {
     const struct settings *settings;
     struct cof_log log;
     struct cof_pool *pool;
-    struct root_key *root; /* the keyring takes over another copy */
     struct keyring *keyring;
     struct service service;
     atomic_bool give_up;  /* the time for calls under way is over */
@@ -98,18 +101,6 @@ static void fill_service(struct server_core *core)
     core->service.limits.changes_followed_ms = settings->changes_followed;
 }
 
-static cof_code open_keys(struct server_core *core, struct cof_error *err)
-{
-    struct root_key *root = NULL;
-    TRY(root_key_read(core->settings->keys_root_key_file, &core->root, err));
-    TRY(root_key_read(core->settings->keys_root_key_file, &root, err));
-    const cof_code code = keyring_new(&root, 1, core->settings->keys_keyring, &core->keyring, err);
-    if (code != COF_OK) {
-        root_key_free(root);
-    }
-    return code;
-}
-
 static cof_code check_schema(const struct settings *settings, struct cof_error *err)
 {
     if (settings->database_conninfo[0] == '\0') {
@@ -133,7 +124,7 @@ static cof_code open_database(struct server_core *core, struct cof_error *err)
     TRY(check_schema(core->settings, err));
     TRY(session_new(&options, &core->session, err));
     TRY(session_ready(core->session, err));
-    return instance_check_keys(core->session, &core->root, 1, &core->has_instance, err);
+    return instance_check_keys(core->session, core->keyring, &core->has_instance, err);
 }
 
 cof_code server_start(const struct settings *settings, struct cof_error *err)
@@ -155,7 +146,7 @@ static cof_code check_no_instance(const struct settings *settings, struct cof_er
     TRY(check_schema(settings, err));
     TRY(session_new(&options, &session, err));
     TRY(session_ready(session, err));
-    const cof_code code = instance_check_keys(session, NULL, 0, &exists, err);
+    const cof_code code = instance_check_keys(session, NULL, &exists, err);
     if (!exists) {
         return code;
     }
@@ -169,7 +160,7 @@ static cof_code check_no_instance(const struct settings *settings, struct cof_er
 cof_code server_make_root_key(const struct settings *settings, bool *ret_made, struct cof_error *err)
 {
     *ret_made = false;
-    if (access(settings->keys_root_key_file, F_OK) == 0) {
+    if (!root_key_in_file(settings->keys_root_key_file) || access(settings->keys_root_key_file, F_OK) == 0) {
         return COF_OK;
     }
     TRY(check_no_instance(settings, err));
@@ -190,7 +181,7 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     cof_log_init(&core->log, STDERR_FILENO, (cof_log_format) settings->log_format,
                  (cof_log_level) settings->log_level, &cof_system_clock);
     TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
-    TRY(open_keys(core, err));
+    TRY(keys_open(settings, settings->keys_keyring, &core->keyring, err));
     core->service.token_use = token_use_new();
     core->service.nobody = caller_nobody();
     if (core->service.token_use == NULL || core->service.nobody == NULL) {
@@ -221,7 +212,6 @@ void server_core_free(struct server_core *core)
     token_use_free(core->service.token_use);
     rows_free(core->service.nobody);
     keyring_free(core->keyring);
-    root_key_free(core->root);
     cof_pool_free(core->pool);
     free(core);
 }
@@ -239,11 +229,6 @@ struct session *server_core_session(struct server_core *core)
 struct cof_pool *server_core_pool(struct server_core *core)
 {
     return core->pool;
-}
-
-struct root_key *server_core_root(struct server_core *core)
-{
-    return core->root;
 }
 
 bool server_core_has_instance(const struct server_core *core)
@@ -296,6 +281,8 @@ struct server {
     struct write_use *write_use;
     struct purge *purge;
     struct offboard *offboard;
+    struct rotate *rotate;
+    struct key_loader *key_loader;
     struct routes routes;
     struct reload reload;
     struct notify notify;
@@ -464,6 +451,14 @@ static cof_code start_metrics(struct server *server, struct cof_error *err)
     return server->routes.metrics == NULL ? cof_arena_exhausted(err) : COF_OK;
 }
 
+static cof_code start_key_loader(struct server *server, struct cof_error *err)
+{
+    const struct session_options options = session_options_of(server->core);
+    TRY(key_loader_new(&options, &server->key_loader, err));
+    server->core->service.key_loader = server->key_loader;
+    return COF_OK;
+}
+
 static cof_code start_dispatch(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -549,6 +544,19 @@ static cof_code start_hint(struct server *server, struct cof_error *err)
     return server->core->settings->changes_hints ? hint_start(&options, &server->hint, err) : COF_OK;
 }
 
+static cof_code start_rotate(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct rotate_options options = {
+        .log = &core->log,
+        .session = session_options_of(core),
+        .service = &core->service,
+        .pool = core->pool,
+        .kept_ms = core->settings->keys_old_key_kept,
+    };
+    return rotate_start(&options, &server->rotate, err);
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -574,6 +582,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
     TRY(start_chain(server, err));
     TRY(start_purge(server, err));
     TRY(start_offboard(server, err));
+    TRY(start_rotate(server, err));
     return start_write_use(server, err);
 }
 
@@ -704,11 +713,13 @@ static void take_down(struct server *server)
     write_use_stop(server->write_use);
     purge_stop(server->purge);
     offboard_stop(server->offboard);
+    rotate_stop(server->rotate);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);
     metrics_free(server->routes.metrics);
     cache_free(server->cache);
+    key_loader_free(server->key_loader);
     audit_free(server->audit);
     state_close(server->state);
 }
@@ -724,6 +735,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     }
     TRY(start_audit(server, err));
     TRY(start_cache(server, err));
+    TRY(start_key_loader(server, err));
     TRY(start_metrics(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));

@@ -43,7 +43,6 @@ static inline void server_core_cleanup(struct server_core **core)
 struct service *server_core_service(struct server_core *core);
 struct session *server_core_session(struct server_core *core);
 struct cof_pool *server_core_pool(struct server_core *core);
-struct root_key *server_core_root(struct server_core *core);
 
 /* Whether the instance exists in the database; set by server_core_new. */
 bool server_core_has_instance(const struct server_core *core);

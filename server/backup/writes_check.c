@@ -11,6 +11,7 @@
 #include "server/audit/json.h"
 #include "server/audit/write_chain.h"
 #include "server/service/guard.h"
+#include "server/service/key_rotation.h"
 
 enum { PAGE = 64, TEXT = 400, ENDS_FIRST = 1024 };
 
@@ -218,11 +219,34 @@ static cof_code take_writes(struct walk *walk, const struct rows *rows, struct w
     return COF_OK;
 }
 
+/* Links outlive the keys that they were made with: of one that was destroyed there is what checks them. One that does not
+ * open is told as missing. */
+static cof_code load_generation(struct walk *walk, uint32_t generation)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    struct keyring *keyring = walk->check->keyring;
+    const struct param params[] = {param_uuid(&walk->workspace), param_i32((int32_t) generation)};
+    if (keyring_has(keyring, &walk->workspace, generation)) {
+        return COF_OK;
+    }
+    TRY(ask(walk, STATEMENT_KEY_GET, params, COF_COUNT(params), &rows));
+    if (rows_count(rows) == 0) {
+        return COF_OK;
+    }
+    const struct cof_slice wrapped = rows_bytes(rows, 0, 0);
+    const cof_code code =
+        rows_i32(rows, 0, 1) == GENERATION_RETIRED
+            ? keyring_install_retired(keyring, &walk->workspace, generation, wrapped, walk->err)
+            : keyring_install(keyring, &walk->workspace, generation, wrapped, walk->err);
+    return code == COF_DATA_LOSS ? COF_OK : code;
+}
+
 static cof_code check_hash(struct walk *walk, const struct write_chain_link *link, uint32_t generation,
                            struct cof_slice hash)
 {
     uint8_t expected[CRYPTO_DIGEST];
     struct keyring *keyring = walk->check->keyring;
+    TRY(load_generation(walk, generation));
     if (!keyring_has(keyring, &walk->workspace, generation)) {
         damaged(walk, link->first, link->last, "the link names a key that is not there");
         return COF_OK;

@@ -13,6 +13,8 @@ const char *blob_kind_name(blob_kind kind)
         return "narrowing_key";
     case BLOB_AUDIT_KEY:
         return "audit_key";
+    case BLOB_ROW_KEY:
+        return "row_key";
     }
     return "unknown";
 }

@@ -245,6 +245,33 @@ static void link_key(struct key_table *table, struct key_home *home, struct open
     check(pthread_rwlock_unlock(&shard->lock));
 }
 
+static struct opened_key *highest_of(const struct key_home *home)
+{
+    struct opened_key *highest = home->keys;
+    for (struct opened_key *key = home->keys; key != NULL; key = key->next_in_home) {
+        highest = key->generation > highest->generation ? key : highest;
+    }
+    return highest;
+}
+
+/* Takes one key out of a home that has others. The table's lock is held. */
+static void remove_key(struct key_table *table, struct opened_key *key)
+{
+    struct key_home *home = key->home;
+    struct opened_key **link = &home->keys;
+    struct shard *shard = shard_of(table, &key->workspace);
+    check(pthread_rwlock_wrlock(&shard->lock));
+    while (*link != key) {
+        link = &(*link)->next_in_home;
+    }
+    *link = key->next_in_home;
+    unlink_key(table, shard, key);
+    home->highest = highest_of(home);
+    check(pthread_rwlock_unlock(&shard->lock));
+    opened_key_release(key);
+    table->key_count--;
+}
+
 static void make_room(struct key_table *table, const struct cof_uuid *workspace)
 {
     struct key_home *own = find_home(table, workspace);
@@ -415,6 +442,18 @@ void key_table_evict(struct key_table *table, const struct cof_uuid *workspace)
     struct key_home *home = find_home(table, workspace);
     if (home != NULL) {
         remove_home(table, home);
+    }
+    check(pthread_mutex_unlock(&table->change));
+}
+
+void key_table_forget(struct key_table *table, const struct cof_uuid *workspace, uint32_t generation)
+{
+    check(pthread_mutex_lock(&table->change));
+    struct opened_key *key = find_key(table, workspace, generation);
+    if (key != NULL && key->home->keys == key && key->next_in_home == NULL) {
+        remove_home(table, key->home);
+    } else if (key != NULL) {
+        remove_key(table, key);
     }
     check(pthread_mutex_unlock(&table->change));
 }

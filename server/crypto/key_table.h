@@ -18,7 +18,7 @@ struct opened_key {
     struct cof_uuid workspace;
     uint32_t generation;
     atomic_uint references;
-    struct xaes_key *seal;
+    struct xaes_key *seal; /* NULL: the key is retired, and only its row subkey is left */
     uint8_t *row; /* CRYPTO_KEY bytes in the secure heap */
     /* The table's own: */
     struct key_home *home;
@@ -29,6 +29,10 @@ struct opened_key {
 /* Derives the subkeys; the caller holds the only reference. */
 COF_CODE opened_key_new(const struct cof_uuid *workspace, uint32_t generation, const uint8_t key[CRYPTO_KEY],
                         struct opened_key **ret_key, struct cof_error *err);
+/* The row subkey of a workspace key; and a retired key of which nothing else is left. */
+COF_CODE opened_key_row_subkey(const uint8_t key[CRYPTO_KEY], uint8_t subkey[CRYPTO_KEY], struct cof_error *err);
+COF_CODE opened_key_new_row(const struct cof_uuid *workspace, uint32_t generation, const uint8_t subkey[CRYPTO_KEY],
+                            struct opened_key **ret_key, struct cof_error *err);
 void opened_key_release(struct opened_key *key);
 
 struct key_table;
@@ -52,3 +56,6 @@ int key_table_has(struct key_table *table, const struct cof_uuid *workspace, uin
 COF_CODE key_table_install(struct key_table *table, struct opened_key *key, struct cof_error *err);
 
 void key_table_evict(struct key_table *table, const struct cof_uuid *workspace);
+
+/* Takes out one generation. */
+void key_table_forget(struct key_table *table, const struct cof_uuid *workspace, uint32_t generation);

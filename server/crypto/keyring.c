@@ -1,5 +1,6 @@
 #include "server/crypto/keyring.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "common/secret.h"
@@ -18,6 +19,7 @@ enum {
 struct keyring {
     struct root_key *roots[KEYRING_ROOTS_MAX];
     size_t root_count;
+    atomic_size_t wrapping; /* index of the root key that wraps */
     struct key_table *table;
 };
 
@@ -34,19 +36,20 @@ static COF_CODE not_installed(const struct cof_uuid *workspace, uint32_t generat
                              (unsigned) generation, text);
 }
 
-static struct blob_address wrapped_address(const struct cof_uuid *workspace, uint32_t generation)
+struct blob_address workspace_key_address(blob_kind kind, const struct cof_uuid *workspace, uint32_t generation)
 {
-    return (struct blob_address){BLOB_WORKSPACE_KEY, *workspace, *workspace, generation};
+    return (struct blob_address){kind, *workspace, *workspace, generation};
 }
 
-static const struct root_key *find_root(const struct keyring *keyring, struct cof_slice id)
+/* Index of the root key; root_count if it is not there. */
+static size_t find_root(const struct keyring *keyring, struct cof_slice id)
 {
-    for (size_t i = 0; i < keyring->root_count; i++) {
-        if (cof_slice_equal(id, cof_slice_of(root_key_id(keyring->roots[i]), ROOT_KEY_ID))) {
-            return keyring->roots[i];
-        }
+    size_t i = 0;
+    while (i < keyring->root_count &&
+           !cof_slice_equal(id, cof_slice_of(root_key_id(keyring->roots[i]), ROOT_KEY_ID))) {
+        i++;
     }
-    return NULL;
+    return i;
 }
 
 static COF_CODE check_wrapped(struct cof_slice wrapped, struct cof_error *err)
@@ -77,10 +80,11 @@ COF_CODE keyring_unwrap(const struct keyring *keyring, const struct blob_address
 {
     TRY(check_wrapped(wrapped, err));
     const struct cof_slice id = {wrapped.data + 1, ROOT_KEY_ID};
-    const struct root_key *root = find_root(keyring, id);
-    if (root == NULL) {
+    const size_t index = find_root(keyring, id);
+    if (index == keyring->root_count) {
         return root_missing(id, err);
     }
+    const struct root_key *root = keyring->roots[index];
     uint8_t associated[BLOB_ASSOCIATED_MAX];
     const struct cof_slice sealed = {wrapped.data + WRAPPED_SEALED_AT, CRYPTO_KEY + CRYPTO_TAG};
     return xaes_open(root_key_wrapping(root), wrapped.data + WRAPPED_NONCE_AT, blob_associated(address, associated),
@@ -104,8 +108,19 @@ static COF_CODE unwrap_and_install(struct keyring *keyring, const struct blob_ad
     AUTO(crypto_key_done) struct crypto_key key;
     TRY(keyring_unwrap(keyring, address, wrapped, key.bytes, err));
     struct opened_key *opened;
-    TRY(opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
+    TRY(address->kind == BLOB_ROW_KEY
+            ? opened_key_new_row(&address->workspace, generation, key.bytes, &opened, err)
+            : opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
     return key_table_install(keyring->table, opened, err);
+}
+
+static COF_CODE retired(const struct cof_uuid *workspace, uint32_t generation, struct cof_error *err)
+{
+    char text[COF_UUID_TEXT];
+    cof_uuid_format(workspace, text);
+    return cof_fail(err, COF_REASON_CORRUPTED,
+                    "key generation %u of workspace %s was destroyed: nothing is sealed under it any more",
+                    (unsigned) generation, text);
 }
 
 static COF_CODE open_blob(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob,
@@ -122,9 +137,29 @@ static COF_CODE open_blob(struct keyring *keyring, const struct blob_address *ad
     if (key == NULL) {
         return not_installed(&address->workspace, generation, err);
     }
+    if (key->seal == NULL) {
+        return retired(&address->workspace, generation, err);
+    }
     uint8_t associated[BLOB_ASSOCIATED_MAX];
     const struct cof_slice sealed = {blob.data + BLOB_HEADER, blob.len - BLOB_HEADER};
     return xaes_open(key->seal, blob.data + BLOB_NONCE_AT, blob_associated(address, associated), sealed, to, err);
+}
+
+static COF_CODE check_roots(struct root_key *const *roots, size_t count, struct cof_error *err)
+{
+    if (count == 0 || count > KEYRING_ROOTS_MAX) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%zu root keys are configured, but 1 to %d are needed", count,
+                        KEYRING_ROOTS_MAX);
+    }
+    for (size_t i = 1; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (memcmp(root_key_id(roots[i]), root_key_id(roots[k]), ROOT_KEY_ID) == 0) {
+                return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                                "root keys number %zu and %zu are the same key; leave one of them out", k + 1, i + 1);
+            }
+        }
+    }
+    return COF_OK;
 }
 
 static void keyring_free_auto(struct keyring **keyring)
@@ -135,10 +170,7 @@ static void keyring_free_auto(struct keyring **keyring)
 COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity, struct keyring **ret_keyring,
                      struct cof_error *err)
 {
-    if (root_count == 0 || root_count > KEYRING_ROOTS_MAX) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%zu root keys are configured, but 1 to %d are needed",
-                        root_count, KEYRING_ROOTS_MAX);
-    }
+    TRY(check_roots(roots, root_count, err));
     AUTO(keyring_free_auto) struct keyring *keyring = calloc(1, sizeof *keyring);
     if (keyring == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
@@ -163,10 +195,60 @@ void keyring_free(struct keyring *keyring)
     free(keyring);
 }
 
+/* --- Root keys ------------------------------------------------------------------------------------------------ */
+
+size_t keyring_root_count(const struct keyring *keyring)
+{
+    return keyring->root_count;
+}
+
+const struct root_key *keyring_root(const struct keyring *keyring, size_t index)
+{
+    return keyring->roots[index];
+}
+
+const struct root_key *keyring_wrapping_root(const struct keyring *keyring)
+{
+    return keyring->roots[atomic_load(&keyring->wrapping)];
+}
+
+bool keyring_has_root(const struct keyring *keyring, struct cof_slice id)
+{
+    return find_root(keyring, id) < keyring->root_count;
+}
+
+bool keyring_wrap_with(struct keyring *keyring, struct cof_slice id)
+{
+    const size_t index = find_root(keyring, id);
+    if (index == keyring->root_count) {
+        return false;
+    }
+    atomic_store(&keyring->wrapping, index);
+    return true;
+}
+
+struct cof_slice wrapped_root_id(struct cof_slice wrapped)
+{
+    return wrapped.len == WRAPPED_KEY_SIZE ? cof_slice_of(wrapped.data + 1, ROOT_KEY_ID) : cof_slice_of(NULL, 0);
+}
+
+COF_CODE keyring_rewrap(const struct keyring *keyring, const struct blob_address *address, struct cof_slice wrapped,
+                        uint8_t to[WRAPPED_KEY_SIZE], struct cof_error *err)
+{
+    AUTO(crypto_key_done) struct crypto_key key;
+    const cof_code code = keyring_unwrap(keyring, address, wrapped, key.bytes, err);
+    if (code != COF_OK) {
+        return note_address(address, err);
+    }
+    return keyring_wrap(keyring, address, key.bytes, to, err);
+}
+
+/* --- Wrapped keys --------------------------------------------------------------------------------------------- */
+
 COF_CODE keyring_wrap(const struct keyring *keyring, const struct blob_address *address,
                       const uint8_t key[CRYPTO_KEY], uint8_t wrapped[WRAPPED_KEY_SIZE], struct cof_error *err)
 {
-    const struct root_key *root = keyring->roots[0];
+    const struct root_key *root = keyring->roots[atomic_load(&keyring->wrapping)];
     uint8_t associated[BLOB_ASSOCIATED_MAX];
     wrapped[0] = BLOB_FORMAT;
     memcpy(wrapped + 1, root_key_id(root), ROOT_KEY_ID);
@@ -181,7 +263,7 @@ COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *worksp
     if (generation == 0) {
         return cof_fail_internal(err, COF_ORIGIN_OWN, "", "key generations start at 1");
     }
-    const struct blob_address address = wrapped_address(workspace, generation);
+    const struct blob_address address = workspace_key_address(BLOB_WORKSPACE_KEY, workspace, generation);
     AUTO(crypto_key_done) struct crypto_key key;
     TRY(crypto_random(key.bytes, sizeof key.bytes, err));
     return keyring_wrap(keyring, &address, key.bytes, wrapped, err);
@@ -196,7 +278,35 @@ COF_CODE keyring_install(struct keyring *keyring, const struct cof_uuid *workspa
     if (key_table_has(keyring->table, workspace, generation)) {
         return COF_OK;
     }
-    const struct blob_address address = wrapped_address(workspace, generation);
+    const struct blob_address address = workspace_key_address(BLOB_WORKSPACE_KEY, workspace, generation);
+    const cof_code code = unwrap_and_install(keyring, &address, wrapped, err);
+    return code == COF_OK ? COF_OK : note_address(&address, err);
+}
+
+/* What is left of a key that seals nothing any more is wrapped as a thing of another kind, so neither can take the
+ * other's place. */
+COF_CODE keyring_retire(const struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                        struct cof_slice wrapped, uint8_t to[WRAPPED_KEY_SIZE], struct cof_error *err)
+{
+    const struct blob_address from = workspace_key_address(BLOB_WORKSPACE_KEY, workspace, generation);
+    const struct blob_address row = workspace_key_address(BLOB_ROW_KEY, workspace, generation);
+    AUTO(crypto_key_done) struct crypto_key key;
+    AUTO(crypto_key_done) struct crypto_key subkey;
+    TRY(keyring_unwrap(keyring, &from, wrapped, key.bytes, err));
+    TRY(opened_key_row_subkey(key.bytes, subkey.bytes, err));
+    return keyring_wrap(keyring, &row, subkey.bytes, to, err);
+}
+
+COF_CODE keyring_install_retired(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                                 struct cof_slice wrapped, struct cof_error *err)
+{
+    const struct blob_address address = workspace_key_address(BLOB_ROW_KEY, workspace, generation);
+    if (generation == 0) {
+        return cof_fail(err, COF_REASON_CORRUPTED, "a stored workspace key has generation 0");
+    }
+    if (key_table_has(keyring->table, workspace, generation)) {
+        return COF_OK;
+    }
     const cof_code code = unwrap_and_install(keyring, &address, wrapped, err);
     return code == COF_OK ? COF_OK : note_address(&address, err);
 }
@@ -211,6 +321,11 @@ int keyring_has(struct keyring *keyring, const struct cof_uuid *workspace, uint3
     return key_table_has(keyring->table, workspace, generation);
 }
 
+void keyring_forget(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation)
+{
+    key_table_forget(keyring->table, workspace, generation);
+}
+
 void keyring_evict(struct keyring *keyring, const struct cof_uuid *workspace)
 {
     key_table_evict(keyring->table, workspace);
@@ -222,6 +337,9 @@ COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *addres
     AUTO(opened_key_release_auto) struct opened_key *key = key_table_take(keyring->table, &address->workspace, 0);
     if (key == NULL) {
         return not_installed(&address->workspace, 0, err);
+    }
+    if (key->seal == NULL) {
+        return retired(&address->workspace, key->generation, err);
     }
     uint8_t associated[BLOB_ASSOCIATED_MAX];
     to[0] = BLOB_FORMAT;

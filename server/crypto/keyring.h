@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "common/uuid.h"
 #include "server/crypto/crypto.h"
 #include "server/crypto/root_key.h"
@@ -35,6 +37,7 @@ typedef enum blob_kind {
     BLOB_ANSWER,         /* "answer": object = request ID, version = 0 */
     BLOB_NARROWING_KEY,  /* "narrowing_key": object = token UUID, version = 0 */
     BLOB_AUDIT_KEY,      /* "audit_key": no workspace, object = server UUID, version = segment number (log_key.h) */
+    BLOB_ROW_KEY,        /* "row_key": the row subkey of a destroyed workspace key, addressed as that was */
 } blob_kind;
 
 struct blob_address {
@@ -58,12 +61,35 @@ enum {
 };
 
 /*
- * Takes over the root keys if it succeeds; the first one wraps new keys, all of them unwrap. `capacity`: most
- * workspace keys. The array stays the caller's.
+ * Takes over the root keys if it succeeds; the first one wraps new keys until keyring_wrap_with says another, all of
+ * them unwrap. `capacity`: most workspace keys. The array stays the caller's. CONFIG_INVALID if there are none, too
+ * many, or one twice.
  */
 COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity, struct keyring **ret_keyring,
                      struct cof_error *err);
 void keyring_free(struct keyring *keyring);
+
+/* --- Root keys ------------------------------------------------------------------------------------------------ */
+
+size_t keyring_root_count(const struct keyring *keyring);
+const struct root_key *keyring_root(const struct keyring *keyring, size_t index); /* borrowed */
+const struct root_key *keyring_wrapping_root(const struct keyring *keyring);
+bool keyring_has_root(const struct keyring *keyring, struct cof_slice id);
+
+/* From now on the root key of this ID wraps; false if it is not there, and nothing changes. */
+bool keyring_wrap_with(struct keyring *keyring, struct cof_slice id);
+
+/* The ID of the root key that wrapped it; empty if it is no wrapped key. */
+struct cof_slice wrapped_root_id(struct cof_slice wrapped);
+
+/* The address of a wrapped workspace key (BLOB_WORKSPACE_KEY), or of what is left of one (BLOB_ROW_KEY). */
+struct blob_address workspace_key_address(blob_kind kind, const struct cof_uuid *workspace, uint32_t generation);
+
+/* The same key under the root key that wraps now. CORRUPTED if it does not open. */
+COF_CODE keyring_rewrap(const struct keyring *keyring, const struct blob_address *address, struct cof_slice wrapped,
+                        uint8_t to[WRAPPED_KEY_SIZE], struct cof_error *err);
+
+/* --- Workspace keys ------------------------------------------------------------------------------------------- */
 
 /* Makes a random key for a workspace, wrapped; does not install it. */
 COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
@@ -73,11 +99,24 @@ COF_CODE keyring_generate(struct keyring *keyring, const struct cof_uuid *worksp
 COF_CODE keyring_install(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
                          struct cof_slice wrapped, struct cof_error *err);
 
+/*
+ * Keys that are destroyed. What was sealed under such a key opens no more, but MACs under it can still be checked: the
+ * chain over the records of writes stands. keyring_retire makes from a wrapped key what is kept of it, which
+ * keyring_install_retired opens and installs; a key that is installed already stays.
+ */
+COF_CODE keyring_retire(const struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                        struct cof_slice wrapped, uint8_t to[WRAPPED_KEY_SIZE], struct cof_error *err);
+COF_CODE keyring_install_retired(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
+                                 struct cof_slice wrapped, struct cof_error *err);
+
 /* The highest generation that is installed; 0 if none is. */
 uint32_t keyring_generation(struct keyring *keyring, const struct cof_uuid *workspace);
 
 /* Whether this generation is installed. */
 int keyring_has(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation);
+
+/* Forgets one generation. */
+void keyring_forget(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation);
 
 /* Forgets the keys of a workspace. */
 void keyring_evict(struct keyring *keyring, const struct cof_uuid *workspace);

@@ -32,12 +32,9 @@ static COF_CODE derive_seal(struct cof_slice key, struct xaes_key **ret_seal, st
     return xaes_key_new(subkey.bytes, ret_seal, err);
 }
 
-static COF_CODE derive_row(struct cof_slice key, uint8_t **ret_row, struct cof_error *err)
+COF_CODE opened_key_row_subkey(const uint8_t key[CRYPTO_KEY], uint8_t subkey[CRYPTO_KEY], struct cof_error *err)
 {
-    void *row;
-    TRY(crypto_secure_new(CRYPTO_KEY, &row, err));
-    *ret_row = row;
-    return crypto_hkdf(key, cof_slice_text("coffer v1 row"), *ret_row, CRYPTO_KEY, err);
+    return crypto_hkdf(cof_slice_of(key, CRYPTO_KEY), cof_slice_text("coffer v1 row"), subkey, CRYPTO_KEY, err);
 }
 
 static void opened_key_release_auto(struct opened_key **key)
@@ -45,9 +42,11 @@ static void opened_key_release_auto(struct opened_key **key)
     opened_key_release(*key);
 }
 
-COF_CODE opened_key_new(const struct cof_uuid *workspace, uint32_t generation, const uint8_t key[CRYPTO_KEY],
-                        struct opened_key **ret_key, struct cof_error *err)
+/* With room for the row subkey. */
+static COF_CODE alloc_key(const struct cof_uuid *workspace, uint32_t generation, struct opened_key **ret_key,
+                          struct cof_error *err)
 {
+    void *row;
     AUTO(opened_key_release_auto) struct opened_key *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
@@ -56,8 +55,29 @@ COF_CODE opened_key_new(const struct cof_uuid *workspace, uint32_t generation, c
     atomic_init(&opened->references, 1);
     opened->workspace = *workspace;
     opened->generation = generation;
+    TRY(crypto_secure_new(CRYPTO_KEY, &row, err));
+    opened->row = row;
+    *ret_key = TAKE(opened);
+    return COF_OK;
+}
+
+COF_CODE opened_key_new(const struct cof_uuid *workspace, uint32_t generation, const uint8_t key[CRYPTO_KEY],
+                        struct opened_key **ret_key, struct cof_error *err)
+{
+    AUTO(opened_key_release_auto) struct opened_key *opened = NULL;
+    TRY(alloc_key(workspace, generation, &opened, err));
     TRY(derive_seal(cof_slice_of(key, CRYPTO_KEY), &opened->seal, err));
-    TRY(derive_row(cof_slice_of(key, CRYPTO_KEY), &opened->row, err));
+    TRY(opened_key_row_subkey(key, opened->row, err));
+    *ret_key = TAKE(opened);
+    return COF_OK;
+}
+
+COF_CODE opened_key_new_row(const struct cof_uuid *workspace, uint32_t generation, const uint8_t subkey[CRYPTO_KEY],
+                            struct opened_key **ret_key, struct cof_error *err)
+{
+    AUTO(opened_key_release_auto) struct opened_key *opened = NULL;
+    TRY(alloc_key(workspace, generation, &opened, err));
+    memcpy(opened->row, subkey, CRYPTO_KEY);
     *ret_key = TAKE(opened);
     return COF_OK;
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "server/crypto/crypto.h"
 
 /*
@@ -12,10 +14,16 @@ enum { ROOT_KEY_ID = 8, ROOT_KEY_CHECK = CRYPTO_DIGEST };
 struct root_key;
 
 /*
- * Fails with CONFIG_INVALID, naming the file, what is wrong with it and the command that repairs it. The file may
- * also belong to root, and must not be a symbolic link. The key itself is forgotten once its subkeys are derived.
+ * The source is the path of a file; or "credential:NAME", a credential that systemd has loaded for the service; or
+ * "env:NAME", an environment variable of 64 hex digits, which is wiped there as it is read.
+ *
+ * Fails with CONFIG_INVALID, naming the source, what is wrong with it and what repairs it. A file may also belong to
+ * root, and must not be a symbolic link. The key itself is forgotten once its subkeys are derived.
  */
-COF_CODE root_key_read(const char *path, struct root_key **ret_key, struct cof_error *err);
+COF_CODE root_key_read(const char *source, struct root_key **ret_key, struct cof_error *err);
+
+/* Whether the source is a file of its own, which could be made. */
+bool root_key_in_file(const char *source);
 
 /* Takes a key of 32 bytes from memory. */
 COF_CODE root_key_new(const uint8_t key[CRYPTO_KEY], struct root_key **ret_key, struct cof_error *err);

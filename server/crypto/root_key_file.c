@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,7 +11,10 @@
 #include "server/crypto/contexts.h"
 #include "server/crypto/root_key.h"
 
-enum { KEY_TEXT = 2 * CRYPTO_KEY };
+enum { KEY_TEXT = 2 * CRYPTO_KEY, CREDENTIAL_PATH = 1100 };
+
+#define CREDENTIAL "credential:"
+#define VARIABLE "env:"
 
 /* What a key file holds, with room for the line end, the NUL of the encoder, and one byte more than is allowed. */
 struct key_text {
@@ -76,9 +80,9 @@ static COF_CODE check_owner(const char *path, const struct stat *file, struct co
     return COF_OK;
 }
 
-static COF_CODE check_mode(const char *path, const struct stat *file, struct cof_error *err)
+static COF_CODE check_mode(const char *path, const struct stat *file, mode_t forbidden, struct cof_error *err)
 {
-    if ((file->st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    if ((file->st_mode & forbidden) != 0) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
                         "the root key file \"%s\" has mode %04o, so others than its owner may use it; "
                         "run: chmod 600 '%s'",
@@ -99,7 +103,7 @@ static COF_CODE check_size(const char *path, const struct stat *file, struct cof
     return COF_OK;
 }
 
-static COF_CODE check_file(const char *path, int fd, struct cof_error *err)
+static COF_CODE check_file(const char *path, int fd, mode_t forbidden, struct cof_error *err)
 {
     struct stat file;
     if (fstat(fd, &file) != 0) {
@@ -107,7 +111,7 @@ static COF_CODE check_file(const char *path, int fd, struct cof_error *err)
     }
     TRY(check_type(path, &file, err));
     TRY(check_owner(path, &file, err));
-    TRY(check_mode(path, &file, err));
+    TRY(check_mode(path, &file, forbidden, err));
     return check_size(path, &file, err);
 }
 
@@ -139,19 +143,91 @@ static COF_CODE decode(const char *path, const struct key_text *text, uint8_t ke
 }
 
 /* O_NONBLOCK, because opening a FIFO would wait for a writer for ever. */
-COF_CODE root_key_read(const char *path, struct root_key **ret_key, struct cof_error *err)
+static COF_CODE read_file(const char *path, mode_t forbidden, struct root_key **ret_key, struct cof_error *err)
 {
     AUTO(fd_close_auto) const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         return open_failed(path, errno, err);
     }
-    TRY(check_file(path, fd, err));
+    TRY(check_file(path, fd, forbidden, err));
     AUTO(key_text_done) struct key_text text;
     TRY(read_text(path, fd, &text, err));
     AUTO(crypto_key_done) struct crypto_key key;
     TRY(decode(path, &text, key.bytes, err));
     return root_key_new(key.bytes, ret_key, err);
 }
+
+/* --- Other sources -------------------------------------------------------------------------------------------- */
+
+static bool is_plain_name(const char *name)
+{
+    return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL;
+}
+
+/* systemd gives the folder to the service alone. Where it grants that by an access list, the list's mask shows as
+ * rights of the file's group. */
+static COF_CODE read_credential(const char *name, struct root_key **ret_key, struct cof_error *err)
+{
+    char path[CREDENTIAL_PATH];
+    const char *folder = getenv("CREDENTIALS_DIRECTORY"); /* NOLINT(concurrency-mt-unsafe) */
+    if (!is_plain_name(name)) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "\"credential:%s\" names no credential of systemd; put the NAME of LoadCredential= there", name);
+    }
+    if (folder == NULL || folder[0] != '/') {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the root key is to come from the systemd credential \"%s\", but systemd has given this process "
+                        "none; add to the unit: LoadCredential=%s:/etc/coffer/%s",
+                        name, name, name);
+    }
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int) sizeof path) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the systemd credential \"%s\" is too long", name);
+    }
+    return read_file(path, S_IWGRP | S_IXGRP | S_IRWXO, ret_key, err);
+}
+
+/* What is taken from the environment is wiped there, so that neither /proc nor a child has it. */
+static COF_CODE read_variable(const char *name, struct root_key **ret_key, struct cof_error *err)
+{
+    AUTO(crypto_key_done) struct crypto_key key;
+    char *text = getenv(name); /* NOLINT(concurrency-mt-unsafe) */
+    if (text == NULL) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the root key is to come from the environment, but there is no variable %s", name);
+    }
+    const size_t length = strlen(text);
+    const bool decoded = length == KEY_TEXT && cof_hex_decode(cof_slice_of(text, length), key.bytes, CRYPTO_KEY);
+    cof_wipe(text, length);
+    (void) unsetenv(name); /* NOLINT(concurrency-mt-unsafe) */
+    if (!decoded) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                        "the environment variable %s holds something else than a root key of 64 hex digits", name);
+    }
+    return root_key_new(key.bytes, ret_key, err);
+}
+
+static const char *behind(const char *source, const char *prefix)
+{
+    const size_t length = strlen(prefix);
+    return strncmp(source, prefix, length) == 0 ? source + length : NULL;
+}
+
+bool root_key_in_file(const char *source)
+{
+    return behind(source, CREDENTIAL) == NULL && behind(source, VARIABLE) == NULL;
+}
+
+COF_CODE root_key_read(const char *source, struct root_key **ret_key, struct cof_error *err)
+{
+    const char *name = behind(source, CREDENTIAL);
+    if (name != NULL) {
+        return read_credential(name, ret_key, err);
+    }
+    name = behind(source, VARIABLE);
+    return name != NULL ? read_variable(name, ret_key, err) : read_file(source, S_IRWXG | S_IRWXO, ret_key, err);
+}
+
+/* --- Making --------------------------------------------------------------------------------------------------- */
 
 static COF_CODE write_failed(const char *path, int number, struct cof_error *err)
 {

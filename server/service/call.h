@@ -53,12 +53,14 @@ struct service_limits {
 extern const struct service_limits service_default_limits;
 
 struct audit;
+struct key_loader;
 struct token_use;
 
 /* What all calls share. Constant while the server runs, but for what is atomic. */
 struct service {
     const struct cof_clock *clock;
     struct keyring *keyring;
+    struct key_loader *key_loader; /* NULL in commands */
     struct audit *audit;         /* of reads and refusals; NULL in commands that answer nobody */
     struct token_use *token_use; /* NULL: nobody writes it down */
     struct cache *cache;         /* NULL: nothing is kept of what is read */
@@ -71,6 +73,12 @@ struct service {
 };
 
 struct caller;
+
+/* Lowest key generations under which a call has sealed; 0: it has not. */
+struct call_sealed {
+    uint32_t system; /* in the system workspace */
+    uint32_t other;  /* in another one */
+};
 
 /* What a call waits for that others do (docs/decisions/0006-calls-that-wait.md). */
 typedef enum call_wait_cause {
@@ -126,6 +134,7 @@ struct call {
     /* What the call has committed, also if it failed afterwards; revision 0: nothing. */
     struct cof_uuid written_workspace;
     uint64_t written_revision;
+    struct call_sealed sealed; /* by this attempt of a write; see guard.h */
     /* For the request's log line. */
     struct cof_uuid workspace;
     bool has_workspace;

@@ -1,7 +1,9 @@
 #include "server/service/instance.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 
+#include "common/encode.h"
 #include "common/secret.h"
 #include "server/service/guard.h"
 #include "server/service/rights.h"
@@ -44,7 +46,53 @@ static cof_code random_epoch(int64_t *ret_epoch, struct cof_error *err)
 
 /* --- Keys ----------------------------------------------------------------------------------------------------- */
 
-cof_code instance_check_keys(struct session *session, struct root_key *const *roots, size_t count, bool *ret_exists,
+static bool check_fits(const struct root_key *root, struct cof_slice stored)
+{
+    uint8_t check[ROOT_KEY_CHECK];
+    root_key_check(root, check);
+    return cof_secret_equal(cof_slice_of(check, sizeof check), stored);
+}
+
+/* The row's check value says which root key is the instance's; its ID alone would say so of a key that has only that. */
+static bool take_root(struct keyring *keyring, const struct rows *rows)
+{
+    const size_t count = keyring == NULL ? 0 : keyring_root_count(keyring);
+    for (size_t i = 0; i < count; i++) {
+        const struct root_key *root = keyring_root(keyring, i);
+        if (check_fits(root, rows_bytes(rows, 0, 4))) {
+            return keyring_wrap_with(keyring, cof_slice_of(root_key_id(root), ROOT_KEY_ID));
+        }
+    }
+    return false;
+}
+
+static cof_code missing_root(struct cof_slice id, int64_t count, struct cof_error *err)
+{
+    char text[2 * ROOT_KEY_ID + 1];
+    cof_hex_encode(id, text);
+    return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                    "%" PRId64 " keys in the database are wrapped by root key %s, which was not given: a rotation is not "
+                    "finished. Nothing was changed. Name that root key in keys.other_root_keys, and run: cofferd key "
+                    "rotate-root",
+                    count, text);
+}
+
+/* Every key that is stored can be opened, as far as its root key goes. */
+static cof_code check_roots(struct session *session, const struct keyring *keyring, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(one(session, STATEMENT_KEY_ROOTS, NULL, 0, &rows, err));
+    for (size_t i = 0; i < rows_count(rows); i++) {
+        const struct cof_slice id = rows_bytes(rows, i, 0);
+        /* One that is too short to name a root key is damaged, which is told when it is used. */
+        if (id.len == ROOT_KEY_ID && !keyring_has_root(keyring, id)) {
+            return missing_root(id, rows_i64(rows, i, 1), err);
+        }
+    }
+    return COF_OK;
+}
+
+cof_code instance_check_keys(struct session *session, struct keyring *keyring, bool *ret_exists,
                              struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
@@ -53,17 +101,37 @@ cof_code instance_check_keys(struct session *session, struct root_key *const *ro
     if (!*ret_exists) {
         return COF_OK;
     }
-    for (size_t i = 0; i < count; i++) {
-        uint8_t check[ROOT_KEY_CHECK];
-        root_key_check(roots[i], check);
-        if (cof_secret_equal(cof_slice_of(check, sizeof check), rows_bytes(rows, 0, 4))) {
-            return COF_OK;
-        }
+    if (take_root(keyring, rows)) {
+        return check_roots(session, keyring, err);
     }
     return cof_fail(
         err, COF_REASON_CONFIG_INVALID,
         "the root key does not belong to this database: its check value differs. Nothing was changed. Use "
         "the root key that the database was made with; a new key cannot open it");
+}
+
+cof_code instance_follow_root(struct session *session, struct keyring *keyring, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(one(session, STATEMENT_INSTANCE_GET, NULL, 0, &rows, err));
+    if (rows_count(rows) == 0 || take_root(keyring, rows)) {
+        return COF_OK;
+    }
+    return cof_fail(err, COF_REASON_CONFIG_INVALID,
+                    "the root key was replaced by one that this server was not given; restart it with the new one as "
+                    "keys.root_key_file and the old one among keys.other_root_keys");
+}
+
+cof_code instance_set_root(struct session *session, struct keyring *keyring, struct cof_error *err)
+{
+    uint8_t check[ROOT_KEY_CHECK];
+    const struct root_key *root = keyring_root(keyring, 0);
+    const struct cof_slice id = {root_key_id(root), ROOT_KEY_ID};
+    root_key_check(root, check);
+    const struct param params[] = {param_text(id), param_text(cof_slice_of(check, sizeof check))};
+    TRY(one(session, STATEMENT_INSTANCE_SET_ROOT, params, COF_COUNT(params), NULL, err));
+    (void) keyring_wrap_with(keyring, id);
+    return COF_OK;
 }
 
 /* --- Epoch ---------------------------------------------------------------------------------------------------- */
@@ -216,9 +284,10 @@ static cof_code build_token(struct creation *creation)
     return guard_seal_row(call, &token_row_type, &cof_uuid_zero, row);
 }
 
-static cof_code queue_instance(struct creation *creation, const struct root_key *root)
+static cof_code queue_instance(struct creation *creation)
 {
     struct call *call = creation->call;
+    const struct root_key *root = keyring_wrapping_root(call->service->keyring);
     uint8_t check[ROOT_KEY_CHECK];
     root_key_check(root, check);
     const struct param params[] = {
@@ -235,7 +304,8 @@ static cof_code queue_workspace(struct creation *creation)
 {
     struct call *call = creation->call;
     const struct param directory[] = {param_uuid(&cof_uuid_zero), param_text(creation->workspace.name)};
-    const struct param revision[] = {param_uuid(&cof_uuid_zero), param_i64(FIRST_REVISION)};
+    const struct param revision[] = {param_uuid(&cof_uuid_zero), param_i64(FIRST_REVISION),
+                                     param_i32(FIRST_GENERATION)};
     const struct param key[] = {
         param_uuid(&cof_uuid_zero),
         param_i32(FIRST_GENERATION),
@@ -252,12 +322,12 @@ static cof_code queue_workspace(struct creation *creation)
 /* Begin, the instance, four rows of the workspace, account, token, commit. */
 enum { CREATION_RESULTS = 9 };
 
-static cof_code store(struct creation *creation, const struct root_key *root)
+static cof_code store(struct creation *creation)
 {
     struct call *call = creation->call;
     struct session *session = call->session;
     TRY(session_begin(session, call->err));
-    TRY(queue_instance(creation, root));
+    TRY(queue_instance(creation));
     TRY(queue_workspace(creation));
     TRY(row_queue(&principal_row_type, &creation->admin, NULL, session, STATEMENT_PRINCIPAL_INSERT, call->arena,
                   call->err));
@@ -271,7 +341,7 @@ static cof_code store(struct creation *creation, const struct root_key *root)
     return COF_OK;
 }
 
-cof_code instance_create(struct call *call, const struct root_key *root, struct cof_slice *ret_token)
+cof_code instance_create(struct call *call, struct cof_slice *ret_token)
 {
     struct creation creation = {.call = call};
     TRY(read_identity(call->session, &creation.identity, call->err));
@@ -279,7 +349,7 @@ cof_code instance_create(struct call *call, const struct root_key *root, struct 
     TRY(build_workspace(&creation));
     TRY(build_admin(&creation));
     TRY(build_token(&creation));
-    const cof_code code = store(&creation, root);
+    const cof_code code = store(&creation);
     if (code != COF_OK) {
         session_reset(call->session);
         return cof_note(call->err, "creating the instance");

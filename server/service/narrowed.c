@@ -17,7 +17,7 @@ static cof_code open_key(struct call *call, const struct token_row *row, uint8_t
     if (row->narrowing_key.len != CRYPTO_KEY + BLOB_OVERHEAD) {
         return cof_fail_internal(call->err, COF_ORIGIN_OWN, "", "a narrowing key of another size");
     }
-    return keyring_open(call->service->keyring, &address, row->narrowing_key, key, call->err);
+    return guard_open(call, &address, row->narrowing_key, key);
 }
 
 cof_code narrowed_check(struct call *call, const struct cof_narrowed *narrowed, const struct token_row *row,

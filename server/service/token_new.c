@@ -2,6 +2,7 @@
 
 #include "common/secret.h"
 #include "server/service/caller.h"
+#include "server/service/guard.h"
 #include "server/service/issuer.h"
 
 static const char narrowing_info[] = "coffer v1 narrowing";
@@ -12,8 +13,7 @@ static cof_code seal_narrowing_key(struct call *call, const struct cof_token *to
     uint8_t key[CRYPTO_KEY];
     TRY(crypto_hkdf(cof_slice_of(token->secret, sizeof token->secret), cof_slice_text(narrowing_info), key,
                     sizeof key, call->err));
-    const cof_code code =
-        keyring_seal(call->service->keyring, &address, cof_slice_of(key, sizeof key), to, call->err);
+    const cof_code code = guard_seal(call, &address, cof_slice_of(key, sizeof key), to);
     cof_wipe(key, sizeof key);
     return code;
 }

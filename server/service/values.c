@@ -5,6 +5,7 @@
 
 #include "common/encode.h"
 #include "common/name.h"
+#include "server/service/guard.h"
 #include "server/service/text.h"
 
 enum { KEY_BLANK = 1 };
@@ -391,7 +392,7 @@ cof_code values_seal(struct call *call, const struct cof_uuid *workspace, const 
         return cof_arena_exhausted(call->err);
     }
     encode_map(values, map);
-    TRY(keyring_seal(call->service->keyring, &address, cof_slice_of(map, map_size), blob, call->err));
+    TRY(guard_seal(call, &address, cof_slice_of(map, map_size), blob));
     ret_sealed->blob = cof_slice_of(blob, map_size + BLOB_OVERHEAD);
     return COF_OK;
 }
@@ -409,10 +410,7 @@ cof_code values_open(struct call *call, const struct secret_row *secret, const s
     if (map == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    if (!keyring_has(call->service->keyring, &secret->workspace_id, blob_generation(sealed->blob))) {
-        return corrupted(call, "the version's blob names a key that does not exist");
-    }
-    TRY(keyring_open(call->service->keyring, &address, sealed->blob, map, call->err));
+    TRY(guard_open(call, &address, sealed->blob, map));
     TRY(decode_map(call, cof_slice_of(map, size), ret_values));
     return keys_fit(ret_values, sealed->keys) ? COF_OK
                                               : corrupted(call, "the list of keys does not fit the values");

@@ -85,8 +85,18 @@ static cof_code queue_record(struct call *call, const struct workspace_state_row
     return session_queue(call->session, STATEMENT_REVISION_RAISE, params, COF_COUNT(params), call->err);
 }
 
+/* The state is sealed under the key of the system workspace; behind it comes what refuses an old one. */
+static cof_code queue_state(struct call *call, struct workspace_state_row *state)
+{
+    TRY(workspace_state_seal(call, state));
+    const struct param sealed[] = {param_uuid(&cof_uuid_zero), param_i32((int32_t) call->sealed.system)};
+    TRY(session_queue(call->session, STATEMENT_REVISION_SEALED, sealed, COF_COUNT(sealed), call->err));
+    return row_queue(&workspace_state_row_type, state, NULL, call->session, STATEMENT_WORKSPACE_STATE_PUT, call->arena,
+                     call->err);
+}
+
 /* What begins the purge, and how many results it has with its commit. */
-enum { BEGIN_RESULTS = 6 };
+enum { BEGIN_RESULTS = 7 };
 
 static cof_code destroy_keys(struct call *call, struct workspace_state_row *state)
 {
@@ -98,9 +108,7 @@ static cof_code destroy_keys(struct call *call, struct workspace_state_row *stat
     TRY(queue_record(call, state));
     state->state = WORKSPACE_PURGING;
     state->name = cof_slice_text("");
-    TRY(workspace_state_seal(call, state));
-    TRY(row_queue(&workspace_state_row_type, state, NULL, session, STATEMENT_WORKSPACE_STATE_PUT, call->arena,
-                  call->err));
+    TRY(queue_state(call, state));
     TRY(session_commit(session, call->err));
     TRY(session_sync(session, call->err));
     FAULT_POINT("purge.before_commit");
@@ -149,11 +157,9 @@ static cof_code finish(struct call *call, const struct cof_uuid *workspace)
         return COF_OK; /* another server was faster */
     }
     state.state = WORKSPACE_PURGED;
-    TRY(workspace_state_seal(call, &state));
-    TRY(row_queue(&workspace_state_row_type, &state, NULL, call->session, STATEMENT_WORKSPACE_STATE_PUT,
-                  call->arena, call->err));
+    TRY(queue_state(call, &state));
     TRY(session_sync(call->session, call->err));
-    return session_next(call->session, NULL, call->err);
+    return take_all(call, 2);
 }
 
 cof_code workspace_purge_some(struct call *call, const struct cof_uuid *workspace, bool *ret_done)

@@ -43,6 +43,25 @@ struct creation {
     uint8_t wrapped[WRAPPED_KEY_SIZE];
 };
 
+/* Keeps the root key from being replaced until the end of the transaction. */
+static cof_code look_create(struct call *call, void *context)
+{
+    (void) context;
+    return session_queue(call->session, STATEMENT_INSTANCE_KEEP_ROOT, NULL, 0, call->err);
+}
+
+/* The new key has to be under the root key that wraps now, or a rotation of it would have passed it by. */
+static cof_code take_root(struct call *call)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(session_next(call->session, &rows, call->err));
+    if (rows_count(rows) == 1 && keyring_wrap_with(call->service->keyring, rows_bytes(rows, 0, 0))) {
+        return COF_OK;
+    }
+    return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL,
+                             "the root key was replaced by one that this server was not given; restart it with that one");
+}
+
 /* The row is guarded by the new workspace's own key, which therefore is installed first. A creation that fails
  * leaves an opened key behind that nothing was sealed with, until the keyring drops it. */
 static cof_code decide_create(struct call *call, void *context)
@@ -52,6 +71,7 @@ static cof_code decide_create(struct call *call, void *context)
     struct keyring *keyring = call->service->keyring;
     Coffer__Audit__V1__Object *object;
     const struct cof_slice none = {NULL, 0};
+    TRY(take_root(call));
     row->workspace_id = cof_uuid_random();
     row->create_time = call_now(call);
     cof_hex_encode(cof_slice_of(row->workspace_id.bytes, 16), creation->external_id);
@@ -70,7 +90,8 @@ static cof_code apply_create(struct call *call, void *context)
     struct creation *creation = context;
     const struct workspace_row *row = &creation->row;
     const struct param directory[] = {param_uuid(&row->workspace_id), param_text(row->name)};
-    const struct param revision[] = {param_uuid(&row->workspace_id), param_i64(FIRST_REVISION)};
+    const struct param revision[] = {param_uuid(&row->workspace_id), param_i64(FIRST_REVISION),
+                                     param_i32(FIRST_GENERATION)};
     const struct param key[] = {
         param_uuid(&row->workspace_id),
         param_i32(FIRST_GENERATION),
@@ -103,6 +124,7 @@ cof_code workspace_create(struct call *call, const Coffer__V1__CreateWorkspaceRe
     TRY(workspace_read_display_name(call, request->display_name, &creation.row.display_name));
     creation.row.name = cof_slice_text(request->name);
     creation.row.strict_environments = request->strict_environments;
+    creation.write.look = look_create;
     creation.write.decide = decide_create;
     creation.write.apply = apply_create;
     creation.write.conflict = conflict_create;

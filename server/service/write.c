@@ -125,7 +125,7 @@ static cof_code replay(struct attempt *attempt, const struct rows *record)
     if (packed == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    TRY(keyring_open(call->service->keyring, &address, blob, packed, call->err));
+    TRY(guard_open(call, &address, blob, packed));
     const struct cof_slice message = {packed, blob.len - BLOB_OVERHEAD};
     TRY(reserve_answer(call, message, &answer));
     fill_answer(call, message, (uint64_t) rows_i64(record, 0, 3), answer);
@@ -206,7 +206,7 @@ static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
     if (sealed == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    TRY(keyring_seal(call->service->keyring, &address, packed, sealed, call->err));
+    TRY(guard_seal(call, &address, packed, sealed));
     TRY(write_record(call, attempt->write, &record));
     const struct param params[] = {
         param_uuid(&write->workspace),
@@ -217,6 +217,7 @@ static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
         param_time(call_now(call)),
         param_text(cof_slice_of(write->object_ids, write->object_count * sizeof(struct cof_uuid))),
         param_text(record),
+        param_i32((int32_t) guard_sealed_generation(call, &write->workspace)),
     };
     return session_queue(call->session, STATEMENT_REQUEST_FINISH, params, COF_COUNT(params), call->err);
 }
@@ -298,6 +299,7 @@ static cof_code run_once(struct attempt *attempt)
     attempt->sent = false;
     attempt->write->nothing = false;
     attempt->write->object_count = 0;
+    attempt->call->sealed = (struct call_sealed){0};
     TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
     TRY(attempt->call->state_due ? workspace_state_load_keys(attempt->call) : COF_OK);
     TRY(first_pipeline(attempt));
@@ -345,10 +347,24 @@ static cof_code outcome_unknown(struct call *call)
                     cof_reason_next_step(COF_REASON_OUTCOME_UNKNOWN));
 }
 
+/* A newer key has taken the place of the one that this attempt has sealed with: with it, another one succeeds. */
+static cof_code sealed_too_old(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    TRY(guard_reload_keys(call, &attempt->write->workspace));
+    cof_ignore(cof_fail(call->err, COF_REASON_CONFLICT, "%s; %s", cof_reason_meaning(COF_REASON_CONFLICT),
+                        cof_reason_next_step(COF_REASON_CONFLICT)));
+    return cof_note(call->err, "the workspace's key was rotated meanwhile");
+}
+
 /* The attempt's failure as the caller is told it; `ret_final` says whether another attempt would meet it again. */
 static cof_code judge(struct attempt *attempt, cof_code code, bool *ret_final)
 {
     struct call *call = attempt->call;
+    if (code != COF_OK && session_check_violation(call->session, "workspace_revision_generation", call->err)) {
+        *ret_final = false;
+        return sealed_too_old(attempt);
+    }
     *ret_final = code == COF_OK || (code == COF_ABORTED && session_unique_violation(call->session, NULL));
     if (code == COF_ABORTED && attempt->write->conflict != NULL) {
         return attempt->write->conflict(call, attempt->write->context);

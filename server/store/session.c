@@ -1003,6 +1003,12 @@ bool session_unique_violation(const struct session *session, const char *constra
            (constraint == NULL || strcmp(session->constraint, constraint) == 0);
 }
 
+bool session_check_violation(const struct session *session, const char *constraint, const struct cof_error *err)
+{
+    return strcmp(err->native, "23514") == 0 && strcmp(session->sqlstate, "23514") == 0 &&
+           strcmp(session->constraint, constraint) == 0;
+}
+
 /* Takes the results of a script; its first failure is kept. */
 static cof_code finish_script(struct session *session, struct cof_error *err)
 {

@@ -156,6 +156,9 @@ bool session_commit_in_doubt(const struct session *session);
  * any). Such a failure has the reason CONFLICT. */
 bool session_unique_violation(const struct session *session, const char *constraint);
 
+/* Whether `err` is the failure of a statement with SQLSTATE 23514 on this check constraint. */
+bool session_check_violation(const struct session *session, const char *constraint, const struct cof_error *err);
+
 /* Runs a script of several statements, outside of any pipeline: for the schema. Nothing may be queued. */
 COF_CODE session_script(struct session *session, const char *sql, struct cof_error *err);
 

@@ -169,11 +169,12 @@ static cof_code rotate_root(struct server_core *core, struct cof_error *err)
     }
     progress_end(&progress);
     TRY(count_root(core, 0, &under, &all, err));
-    printf("%" PRIu64 " keys wrapped anew, %" PRIu64 " of %" PRIu64 " are under the root key of keys.root_key_file.\n",
+    printf("%" PRIu64 " keys wrapped anew, %" PRIu64 " of %" PRIu64
+           " are under the root key of keys.root_key_file.\n",
            walk.rewrapped, under, all);
     if (walk.damaged > 0) {
-        return cof_fail(err, COF_REASON_CORRUPTED, "%" PRIu64 " keys do not open and stay as they are; %s", walk.damaged,
-                        cof_reason_next_step(COF_REASON_CORRUPTED));
+        return cof_fail(err, COF_REASON_CORRUPTED, "%" PRIu64 " keys do not open and stay as they are; %s",
+                        walk.damaged, cof_reason_next_step(COF_REASON_CORRUPTED));
     }
     return COF_OK;
 }
@@ -197,7 +198,8 @@ static cof_code show_roots(struct server_core *core, struct cof_error *err)
         const struct root_key *root = keyring_root(keyring, i);
         cof_hex_encode(cof_slice_of(root_key_id(root), ROOT_KEY_ID), text);
         TRY(count_root(core, i, &under, &all, err));
-        printf("%-18s  %10" PRIu64 "  %s\n", text, under, meaning_of(root == keyring_wrapping_root(keyring), under));
+        printf("%-18s  %10" PRIu64 "  %s\n", text, under,
+               meaning_of(root == keyring_wrapping_root(keyring), under));
     }
     return COF_OK;
 }

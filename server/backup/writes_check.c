@@ -234,10 +234,9 @@ static cof_code load_generation(struct walk *walk, uint32_t generation)
         return COF_OK;
     }
     const struct cof_slice wrapped = rows_bytes(rows, 0, 0);
-    const cof_code code =
-        rows_i32(rows, 0, 1) == GENERATION_RETIRED
-            ? keyring_install_retired(keyring, &walk->workspace, generation, wrapped, walk->err)
-            : keyring_install(keyring, &walk->workspace, generation, wrapped, walk->err);
+    const cof_code code = rows_i32(rows, 0, 1) == GENERATION_RETIRED
+                              ? keyring_install_retired(keyring, &walk->workspace, generation, wrapped, walk->err)
+                              : keyring_install(keyring, &walk->workspace, generation, wrapped, walk->err);
     return code == COF_DATA_LOSS ? COF_OK : code;
 }
 

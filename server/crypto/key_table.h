@@ -19,7 +19,7 @@ struct opened_key {
     uint32_t generation;
     atomic_uint references;
     struct xaes_key *seal; /* NULL: the key is retired, and only its row subkey is left */
-    uint8_t *row; /* CRYPTO_KEY bytes in the secure heap */
+    uint8_t *row;          /* CRYPTO_KEY bytes in the secure heap */
     /* The table's own: */
     struct key_home *home;
     struct opened_key *next_in_bucket;

@@ -108,9 +108,8 @@ static COF_CODE unwrap_and_install(struct keyring *keyring, const struct blob_ad
     AUTO(crypto_key_done) struct crypto_key key;
     TRY(keyring_unwrap(keyring, address, wrapped, key.bytes, err));
     struct opened_key *opened;
-    TRY(address->kind == BLOB_ROW_KEY
-            ? opened_key_new_row(&address->workspace, generation, key.bytes, &opened, err)
-            : opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
+    TRY(address->kind == BLOB_ROW_KEY ? opened_key_new_row(&address->workspace, generation, key.bytes, &opened, err)
+                                      : opened_key_new(&address->workspace, generation, key.bytes, &opened, err));
     return key_table_install(keyring->table, opened, err);
 }
 
@@ -148,14 +147,15 @@ static COF_CODE open_blob(struct keyring *keyring, const struct blob_address *ad
 static COF_CODE check_roots(struct root_key *const *roots, size_t count, struct cof_error *err)
 {
     if (count == 0 || count > KEYRING_ROOTS_MAX) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%zu root keys are configured, but 1 to %d are needed", count,
-                        KEYRING_ROOTS_MAX);
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%zu root keys are configured, but 1 to %d are needed",
+                        count, KEYRING_ROOTS_MAX);
     }
     for (size_t i = 1; i < count; i++) {
         for (size_t k = 0; k < i; k++) {
             if (memcmp(root_key_id(roots[i]), root_key_id(roots[k]), ROOT_KEY_ID) == 0) {
                 return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                                "root keys number %zu and %zu are the same key; leave one of them out", k + 1, i + 1);
+                                "root keys number %zu and %zu are the same key; leave one of them out", k + 1,
+                                i + 1);
             }
         }
     }

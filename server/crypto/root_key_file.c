@@ -172,16 +172,19 @@ static COF_CODE read_credential(const char *name, struct root_key **ret_key, str
     const char *folder = getenv("CREDENTIALS_DIRECTORY"); /* NOLINT(concurrency-mt-unsafe) */
     if (!is_plain_name(name)) {
         return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "\"credential:%s\" names no credential of systemd; put the NAME of LoadCredential= there", name);
+                        "\"credential:%s\" names no credential of systemd; put the NAME of LoadCredential= there",
+                        name);
     }
     if (folder == NULL || folder[0] != '/') {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "the root key is to come from the systemd credential \"%s\", but systemd has given this process "
-                        "none; add to the unit: LoadCredential=%s:/etc/coffer/%s",
-                        name, name, name);
+        return cof_fail(
+            err, COF_REASON_CONFIG_INVALID,
+            "the root key is to come from the systemd credential \"%s\", but systemd has given this process "
+            "none; add to the unit: LoadCredential=%s:/etc/coffer/%s",
+            name, name, name);
     }
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int) sizeof path) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the systemd credential \"%s\" is too long", name);
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "the path of the systemd credential \"%s\" is too long",
+                        name);
     }
     return read_file(path, S_IWGRP | S_IXGRP | S_IRWXO, ret_key, err);
 }

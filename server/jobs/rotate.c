@@ -24,7 +24,7 @@ struct rotate {
     struct job *job;
     struct cof_uuid from; /* where the search goes on */
     struct cof_uuid at;   /* the workspace that was found last */
-    bool walking;       /* in that workspace */
+    bool walking;         /* in that workspace */
     key_rotation_need need;
     struct reseal walk;
     int64_t looked_us; /* wall-clock time of the last look that succeeded; 0: none yet */
@@ -133,7 +133,8 @@ static cof_code give(struct session *session, struct cof_error *err)
 }
 
 /* Another server may be at it. */
-static cof_code take(struct session *session, const struct cof_uuid *workspace, bool *ret_taken, struct cof_error *err)
+static cof_code take(struct session *session, const struct cof_uuid *workspace, bool *ret_taken,
+                     struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     char text[COF_UUID_TEXT];

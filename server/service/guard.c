@@ -72,8 +72,9 @@ cof_code guard_reload_keys(struct call *call, const struct cof_uuid *workspace)
 {
     struct key_loader *loader = call->service->key_loader;
     TRY(call_needs_database(call));
-    return loader == NULL ? COF_OK
-                          : key_loader_load(loader, call->service->keyring, workspace, call->deadline_us, call->err);
+    return loader == NULL
+               ? COF_OK
+               : key_loader_load(loader, call->service->keyring, workspace, call->deadline_us, call->err);
 }
 
 /* --- Generations ---------------------------------------------------------------------------------------------- */

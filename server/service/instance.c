@@ -70,11 +70,12 @@ static cof_code missing_root(struct cof_slice id, int64_t count, struct cof_erro
 {
     char text[2 * ROOT_KEY_ID + 1];
     cof_hex_encode(id, text);
-    return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                    "%" PRId64 " keys in the database are wrapped by root key %s, which was not given: a rotation is not "
-                    "finished. Nothing was changed. Name that root key in keys.other_root_keys, and run: cofferd key "
-                    "rotate-root",
-                    count, text);
+    return cof_fail(
+        err, COF_REASON_CONFIG_INVALID,
+        "%" PRId64 " keys in the database are wrapped by root key %s, which was not given: a rotation is not "
+        "finished. Nothing was changed. Name that root key in keys.other_root_keys, and run: cofferd key "
+        "rotate-root",
+        count, text);
 }
 
 /* Every key that is stored can be opened, as far as its root key goes. */
@@ -117,9 +118,10 @@ cof_code instance_follow_root(struct session *session, struct keyring *keyring, 
     if (rows_count(rows) == 0 || take_root(keyring, rows)) {
         return COF_OK;
     }
-    return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                    "the root key was replaced by one that this server was not given; restart it with the new one as "
-                    "keys.root_key_file and the old one among keys.other_root_keys");
+    return cof_fail(
+        err, COF_REASON_CONFIG_INVALID,
+        "the root key was replaced by one that this server was not given; restart it with the new one as "
+        "keys.root_key_file and the old one among keys.other_root_keys");
 }
 
 cof_code instance_set_root(struct session *session, struct keyring *keyring, struct cof_error *err)

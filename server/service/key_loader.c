@@ -11,7 +11,8 @@ struct key_loader {
     struct session *session;
 };
 
-cof_code key_loader_new(const struct session_options *options, struct key_loader **ret_loader, struct cof_error *err)
+cof_code key_loader_new(const struct session_options *options, struct key_loader **ret_loader,
+                        struct cof_error *err)
 {
     struct key_loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL) {

@@ -13,7 +13,8 @@ static cof_code take_all(struct call *call, size_t count)
     return COF_OK;
 }
 
-static cof_code ask(struct call *call, statement id, const struct param *params, size_t count, struct rows **ret_rows)
+static cof_code ask(struct call *call, statement id, const struct param *params, size_t count,
+                    struct rows **ret_rows)
 {
     TRY(session_queue(call->session, id, params, count, call->err));
     TRY(session_sync(call->session, call->err));
@@ -180,12 +181,14 @@ static cof_code queue_retire(struct call *call, const struct cof_uuid *workspace
     }
     const struct cof_slice wrapped = rows_bytes(rows, 0, 0);
     TRY(keyring_retire(call->service->keyring, workspace, (uint32_t) generation, wrapped, rest, call->err));
-    const struct param params[] = {key[0], key[1], param_text(wrapped), param_text(cof_slice_of(rest, sizeof rest))};
+    const struct param params[] = {key[0], key[1], param_text(wrapped),
+                                   param_text(cof_slice_of(rest, sizeof rest))};
     TRY(session_queue(call->session, STATEMENT_GENERATION_RETIRE, params, COF_COUNT(params), call->err));
     return session_queue(call->session, STATEMENT_GENERATION_DELETE, key, COF_COUNT(key), call->err);
 }
 
-static cof_code destroy(struct call *call, const struct cof_uuid *workspace, int64_t kept_us, uint64_t *ret_destroyed)
+static cof_code destroy(struct call *call, const struct cof_uuid *workspace, int64_t kept_us,
+                        uint64_t *ret_destroyed)
 {
     AUTO(rows_cleanup) struct rows *generations = NULL;
     TRY(lock(call, workspace, &generations));

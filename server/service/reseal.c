@@ -92,7 +92,11 @@ static cof_code seal_version(const struct reseal_row *row)
     const struct blob_address address = {BLOB_SECRET_VERSION, row->walk->workspace, secret, (uint64_t) version};
     TRY(seal_anew(row->call, &address, old, &blob));
     const struct param params[] = {
-        param_uuid(&row->walk->workspace), param_uuid(&secret), param_i64(version), param_text(blob), header_of(old),
+        param_uuid(&row->walk->workspace),
+        param_uuid(&secret),
+        param_i64(version),
+        param_text(blob),
+        header_of(old),
     };
     return queue(row, STATEMENT_RESEAL_VERSION, params, COF_COUNT(params));
 }
@@ -106,8 +110,11 @@ static cof_code seal_principal(const struct reseal_row *row)
     const struct cof_slice mac = principal.mac;
     TRY(guard_seal_row(call, &principal_row_type, &principal.workspace_id, &principal));
     const struct param params[] = {
-        param_uuid(&principal.workspace_id), param_uuid(&principal.principal_id), param_i32(principal.mac_generation),
-        param_text(principal.mac),           param_text(mac),
+        param_uuid(&principal.workspace_id),
+        param_uuid(&principal.principal_id),
+        param_i32(principal.mac_generation),
+        param_text(principal.mac),
+        param_text(mac),
     };
     return queue(row, STATEMENT_RESEAL_PRINCIPAL, params, COF_COUNT(params));
 }
@@ -140,7 +147,10 @@ static cof_code seal_request(const struct reseal_row *row)
     const struct blob_address address = {BLOB_ANSWER, row->walk->workspace, request, 0};
     TRY(seal_anew(row->call, &address, old, &blob));
     const struct param params[] = {
-        param_uuid(&row->walk->workspace), param_uuid(&principal), param_uuid(&request), param_text(blob),
+        param_uuid(&row->walk->workspace),
+        param_uuid(&principal),
+        param_uuid(&request),
+        param_text(blob),
         header_of(old),
     };
     return queue(row, STATEMENT_RESEAL_REQUEST, params, COF_COUNT(params));
@@ -193,8 +203,7 @@ static cof_code read_page(struct call *call, const struct reseal *walk, struct r
 {
     const struct reseal_table *table = &tables[walk->table];
     const struct param all[] = {param_uuid(&walk->workspace), param_i32((int32_t) walk->generation),
-                                param_i64(ROWS_AT_ONCE),      param_uuid(&walk->first),
-                                param_uuid(&walk->second)};
+                                param_i64(ROWS_AT_ONCE), param_uuid(&walk->first), param_uuid(&walk->second)};
     const struct param version[] = {all[0], all[1], all[2], all[3], param_i64(walk->version)};
     const struct param states[] = {param_i32((int32_t) walk->generation), param_i64(ROWS_AT_ONCE),
                                    param_uuid(&walk->first)};

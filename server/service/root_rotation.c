@@ -20,8 +20,8 @@ static cof_code read_page(struct session *session, const struct keyring *keyring
     return session_next(session, ret_rows, err);
 }
 
-static cof_code rewrap(struct session *session, const struct keyring *keyring, const struct rows *rows, size_t index,
-                       struct cof_error *err)
+static cof_code rewrap(struct session *session, const struct keyring *keyring, const struct rows *rows,
+                       size_t index, struct cof_error *err)
 {
     uint8_t wrapped[WRAPPED_KEY_SIZE];
     const struct cof_uuid workspace = rows_uuid(rows, index, 0);
@@ -65,8 +65,8 @@ cof_code root_rotation_some(struct session *session, struct keyring *keyring, st
     return COF_OK;
 }
 
-cof_code root_rotation_count(struct session *session, struct cof_slice root_id, uint64_t *ret_under, uint64_t *ret_all,
-                             struct cof_error *err)
+cof_code root_rotation_count(struct session *session, struct cof_slice root_id, uint64_t *ret_under,
+                             uint64_t *ret_all, struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     *ret_under = 0;

@@ -20,5 +20,5 @@ COF_CODE root_rotation_some(struct session *session, struct keyring *keyring, st
                             bool *ret_done, struct cof_error *err);
 
 /* How many keys there are in the database under the root key of this ID, and how many in all. */
-COF_CODE root_rotation_count(struct session *session, struct cof_slice root_id, uint64_t *ret_under, uint64_t *ret_all,
-                             struct cof_error *err);
+COF_CODE root_rotation_count(struct session *session, struct cof_slice root_id, uint64_t *ret_under,
+                             uint64_t *ret_all, struct cof_error *err);

@@ -91,8 +91,8 @@ static cof_code queue_state(struct call *call, struct workspace_state_row *state
     TRY(workspace_state_seal(call, state));
     const struct param sealed[] = {param_uuid(&cof_uuid_zero), param_i32((int32_t) call->sealed.system)};
     TRY(session_queue(call->session, STATEMENT_REVISION_SEALED, sealed, COF_COUNT(sealed), call->err));
-    return row_queue(&workspace_state_row_type, state, NULL, call->session, STATEMENT_WORKSPACE_STATE_PUT, call->arena,
-                     call->err);
+    return row_queue(&workspace_state_row_type, state, NULL, call->session, STATEMENT_WORKSPACE_STATE_PUT,
+                     call->arena, call->err);
 }
 
 /* What begins the purge, and how many results it has with its commit. */

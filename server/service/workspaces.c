@@ -58,8 +58,9 @@ static cof_code take_root(struct call *call)
     if (rows_count(rows) == 1 && keyring_wrap_with(call->service->keyring, rows_bytes(rows, 0, 0))) {
         return COF_OK;
     }
-    return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL,
-                             "the root key was replaced by one that this server was not given; restart it with that one");
+    return cof_fail_internal(
+        call->err, COF_ORIGIN_OWN, NULL,
+        "the root key was replaced by one that this server was not given; restart it with that one");
 }
 
 /* The row is guarded by the new workspace's own key, which therefore is installed first. A creation that fails

@@ -271,7 +271,7 @@ class Data(context.AccessTest):
                     f" and k.workspace_id = '{one}'",
                     f"update workspace_key set generation = 2 where workspace_id = '{one}'",
                     f"delete from workspace_key where workspace_id = '{one}'; insert into workspace_key select '{one}',"
-                    f" 1, wrapped, create_time from workspace_key where workspace_id = '{two}'")):
+                    f" 1, wrapped, create_time, state, change_time from workspace_key where workspace_id = '{two}'")):
             self.sql(sql)
             # A server that has not opened the keys yet.
             server = self.dev.more(f"keys-{number}")

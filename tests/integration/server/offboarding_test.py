@@ -453,7 +453,7 @@ class Purged(OffboardingTest):
         wait_for(lambda: self.everywhere(workspace, fleet) == lost, "no server has the key open any more")
         self.assertEqual(self.everywhere("", admin), ["WORKSPACE_NOT_FOUND"] * 2)
         # A key of another workspace opens nothing of it.
-        self.sql(f"insert into workspace_key select '{workspace}', generation, wrapped, create_time from workspace_key"
+        self.sql(f"insert into workspace_key select '{workspace}', generation, wrapped, create_time, state, change_time from workspace_key"
                  f" where workspace_id = '{self.dev.workspace}'")
         self.assertEqual(self.everywhere(workspace, fleet), ["OUTCOME_CORRUPTED"] * 2)
         self.sql(f"delete from workspace_key where workspace_id = '{workspace}'")

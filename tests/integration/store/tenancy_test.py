@@ -32,6 +32,17 @@ ACROSS = {
     "INSTANCE_GET": ({"instance"}, "the instance"),
     "INSTANCE_INSERT": ({"instance"}, "the instance"),
     "INSTANCE_NEW_EPOCH": ({"instance"}, "the instance"),
+    "INSTANCE_KEEP_ROOT": ({"instance"}, "which root key wraps, until the end of a transaction"),
+    "INSTANCE_SET_ROOT": ({"instance"}, "the root key is replaced"),
+    "KEY_ROOTS": ({"workspace_key"}, "under which root keys there are how many keys"),
+    "KEY_OF_OTHER_ROOTS": ({"workspace_key"}, "the wrapped keys that a rotation of the root key wraps anew"),
+    "GENERATIONS_OLD": ({"workspace_key"}, "which workspaces' keys are being rotated"),
+    "GENERATIONS_CHANGED": ({"workspace_key"}, "which generations are new or destroyed; no key"),
+    "GENERATIONS_COUNT": ({"workspace_key"}, "an operator looks how far rotations are"),
+    "RESEAL_STATES": ({"workspace_state"}, "rows that the key of the system workspace guards, which is rotated"),
+    "ROTATION_TAKE": (set(), "one server at a time works on a workspace"),
+    "ROTATION_GIVE": (set(), "one server at a time works on a workspace"),
+    "DIRECTORY_FIND": ({"workspace_directory"}, "an operator names a workspace"),
     "DIRECTORY_INSERT": ({"workspace_directory"}, "a workspace comes into being"),
     "DIRECTORY_LIST": ({"workspace_directory"}, "system administration lists workspaces"),
     "DIRECTORY_GET": ({"workspace_directory"}, "the name of a workspace that is to be deleted"),
@@ -76,7 +87,12 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
-    ("ACTION_REACHED", 2): "'{tools.shared}'", ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
+    ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2",
+    ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",
+    ("RESEAL_TOKENS", 2): "2", ("RESEAL_REQUESTS", 2): "2", ("RESEAL_WORKSPACES", 2): "2", ("RESEAL_COUNT", 2): "2",
+    ("GENERATION_NEW", 2): "7", ("GENERATION_NEW", 3): "'\\x00'", ("GENERATION_UNUSED", 2): "9",
+    ("GENERATION_DELETE", 2): "3",
+    ("REQUEST_FINISH", 5): "null", ("SECRET_LOCK_DELETED", 3): "'gone'", ("SECRET_LOCK_DELETED", 4): "null",
     ("SECRET_COMPARE", 2): "'prod'", ("SECRET_EXPORT", 4): "null", ("SECRET_EXPORT", 5): "null",
     ("SECRET_EXPORT", 6): "null", ("VERSION_LIST", 3): "9", ("CHANGE_RANGE", 3): "9", ("TOKEN_LIST", 4): "null", ("TOKEN_LIST", 5): "null",
 }
@@ -86,6 +102,7 @@ LIMIT = "1000"
 class Statement:
     def __init__(self, line):
         self.name, self.scope, self.sql = line.split("\t", 2)
+        self.heads = set()  # parameters that are compared with the beginning of a column: a blob's header
         self.aliases = {alias or table: table for table, alias in re.findall(
             r"(?:from|join|into|(?<!for )update) (\w+)(?: (?!on |where |set |left |join |order |limit |for )(\w+))?", self.sql)}
         # Behind the parts of a `with` stands the statement itself.
@@ -109,6 +126,9 @@ class Statement:
                     found[int(value.strip()[1:])] = (table, column.strip())
         for alias, column, number in re.findall(r"(?:(\w+)\.)?(\w+) = (?:any\()?\$(\d+)", self.sql):
             found.setdefault(int(number), (self.aliases.get(alias, self.table), column))
+        for column, number in re.findall(r"substring\((\w+) from 1 for \d+\) (?:=|is not distinct from) \$(\d+)", self.sql):
+            found.setdefault(int(number), (self.table, column))
+            self.heads.add(int(number))
         for column, number in re.findall(r"(\w+) = coalesce\(\$(\d+)", self.sql):
             found.setdefault(int(number), (self.table, column))
         for given, names in re.findall(r"unnest\(([^)]*)\) with ordinality as q\(([^)]*)\)", self.sql):
@@ -176,6 +196,8 @@ class Tenancy(context.ServerTest):
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"name": "account", "description": mark.decode(), "grants": [{"permissions": ["resolve"]}]}, token)
         issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
+        cls.dev.sql("insert into workspace_key select workspace_id, s - 1, wrapped, create_time, s, change_time from"
+                    f" workspace_key, generate_series(3, 4) s where workspace_id = '{workspace}' and generation = 1")
         cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL
@@ -336,7 +358,7 @@ class Tenancy(context.ServerTest):
         chosen = {
             "secret": "name = 'shared'", "secret_version": "version = 1",
             "environment": "name = 'empty'", "principal": "name = 'account'",
-            "token": "description = 'of a'", "request": "answer is not null", "change": "revision > 2",
+            "token": "description = 'of a'", "workspace_key": "state = 3", "request": "answer is not null", "change": "revision > 2",
         }
         rows = {}
         for table in self.tenant_tables():
@@ -359,6 +381,7 @@ class Tenancy(context.ServerTest):
             elif number in columns:
                 table, column = columns[number]
                 text = self.array(sample[table][column], kind)
+                text = f"substring({text}::bytea from 1 for 29)" if number in statement.heads else text
             elif re.search(rf"limit \${number}\b", statement.sql):
                 text = LIMIT
             else:

@@ -14,7 +14,7 @@
 #include "server/service/reseal.h"
 #include "server/service/root_rotation.h"
 
-enum { EXIT_USAGE = 2, PAGE = 100, STEP_TIME_US = 60 * 1000000, SHOW_US = 500000 };
+enum { EXIT_USAGE = 2, PAGE = 100, STEP_TIME_US = 60 * 1000000, SHOW_US = 1000000, FIRST_US = 3 * SHOW_US };
 
 typedef enum key_action { KEY_STATUS, KEY_ROTATE_ROOT, KEY_ROTATE_WORKSPACE } key_action;
 
@@ -80,23 +80,26 @@ static cof_code read_arguments(int argc, char **argv, struct request *request, s
 
 /* --- Progress ------------------------------------------------------------------------------------------------- */
 
-/* On a terminal a line that is written again and again; else nothing until the end. */
+/* On a terminal a line that is written again and again, of what takes longer than moments; else nothing until the end. */
 struct progress {
     bool terminal;
+    bool shown;
     int64_t shown_us;
     const char *what;
 };
 
 static struct progress progress_of(const char *what)
 {
-    return (struct progress){.terminal = isatty(STDERR_FILENO) == 1, .what = what};
+    return (struct progress){
+        .terminal = isatty(STDERR_FILENO) == 1, .what = what, .shown_us = cof_clock_monotonic(&cof_system_clock)};
 }
 
 static bool progress_due(struct progress *progress)
 {
     const int64_t now = cof_clock_monotonic(&cof_system_clock);
-    const bool due = progress->terminal && now - progress->shown_us >= SHOW_US;
+    const bool due = progress->terminal && now - progress->shown_us >= (progress->shown ? SHOW_US : FIRST_US);
     progress->shown_us = due ? now : progress->shown_us;
+    progress->shown = progress->shown || due;
     return due;
 }
 
@@ -107,7 +110,7 @@ static void progress_show(const struct progress *progress, uint64_t done, uint64
 
 static void progress_end(const struct progress *progress)
 {
-    if (progress->terminal && progress->shown_us != 0) {
+    if (progress->shown) {
         fprintf(stderr, "\r\033[K");
     }
 }

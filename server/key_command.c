@@ -346,26 +346,28 @@ static cof_code read_directory(struct server_core *core, struct cof_slice name, 
     return session_next(session, ret_rows, err);
 }
 
+static cof_code rotate_page(struct server_core *core, const struct rows *rows, struct cof_error *err)
+{
+    for (size_t i = 0; i < rows_count(rows); i++) {
+        const struct cof_uuid workspace = rows_uuid(rows, i, 0);
+        const cof_code code = rotate_one(core, &workspace, err);
+        if (code != COF_NOT_FOUND) { /* deleted since the directory was read */
+            TRY(code);
+        }
+    }
+    return COF_OK;
+}
+
 static cof_code rotate_all(struct server_core *core, struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
-    struct cof_uuid after = cof_uuid_zero;
-    TRY(read_directory(core, cof_slice_text(""), &after, &rows, err));
+    struct cof_uuid last = cof_uuid_zero;
+    TRY(read_directory(core, cof_slice_text(""), &last, &rows, err));
     while (rows_count(rows) > 0) {
-        for (size_t i = 0; i < rows_count(rows); i++) {
-            after = rows_uuid(rows, i, 0);
-            const cof_code code = rotate_one(core, &after, err);
-            if (code != COF_NOT_FOUND) { /* deleted since the directory was read */
-                TRY(code);
-            }
-        }
-        struct rows *read = rows;
-        const cof_code code = read_directory(core, rows_bytes(read, rows_count(read) - 1, 1), &after, &rows, err);
-        rows_free(read);
-        if (code != COF_OK) {
-            rows = NULL;
-            return code;
-        }
+        AUTO(rows_cleanup) struct rows *page = TAKE(rows);
+        TRY(rotate_page(core, page, err));
+        last = rows_uuid(page, rows_count(page) - 1, 0);
+        TRY(read_directory(core, rows_bytes(page, rows_count(page) - 1, 1), &last, &rows, err));
     }
     return COF_OK;
 }
@@ -407,7 +409,7 @@ static cof_code act(const struct request *request, const struct settings *settin
     if (request->action == KEY_ROTATE_ROOT) {
         return rotate_root(core, err);
     }
-    if (request->all) {
+    if (request->workspace == NULL) {
         return rotate_all(core, err);
     }
     TRY(find_workspace(core, request->workspace, &workspace, err));

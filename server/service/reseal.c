@@ -85,7 +85,7 @@ static cof_code seal_secret(const struct reseal_row *row)
 
 static cof_code seal_version(const struct reseal_row *row)
 {
-    struct cof_slice blob;
+    struct cof_slice blob = {NULL, 0};
     const struct cof_uuid secret = rows_uuid(row->rows, row->index, 0);
     const int64_t version = rows_i64(row->rows, row->index, 1);
     const struct cof_slice old = rows_bytes(row->rows, row->index, 2);
@@ -123,7 +123,7 @@ static cof_code seal_token(const struct reseal_row *row)
 {
     struct call *call = row->call;
     struct token_row token;
-    struct cof_slice blob;
+    struct cof_slice blob = {NULL, 0};
     TRY(row_read(&token_row_type, row->rows, row->index, 0, call->arena, &token, call->err));
     TRY(guard_check_row(call, &token_row_type, &token.workspace_id, &token));
     const struct blob_address address = {BLOB_NARROWING_KEY, token.workspace_id, token.token_id, 0};
@@ -140,7 +140,7 @@ static cof_code seal_token(const struct reseal_row *row)
 
 static cof_code seal_request(const struct reseal_row *row)
 {
-    struct cof_slice blob;
+    struct cof_slice blob = {NULL, 0};
     const struct cof_uuid principal = rows_uuid(row->rows, row->index, 0);
     const struct cof_uuid request = rows_uuid(row->rows, row->index, 1);
     const struct cof_slice old = rows_bytes(row->rows, row->index, 2);

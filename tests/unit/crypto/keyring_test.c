@@ -287,6 +287,94 @@ static void new_root_key_wraps_and_the_old_one_still_unwraps(void)
     CHECK_CONTAINS(err.message, "was wrapped by root key ");
 }
 
+static void root_key_that_is_named_wraps_whatever_the_order(void)
+{
+    struct cof_error err;
+    uint8_t wrapped[WRAPPED_KEY_SIZE];
+    uint8_t again[WRAPPED_KEY_SIZE];
+    const struct cof_uuid workspace = numbered(1);
+    struct root_key *roots[] = {root_of(1), root_of(2)};
+    AUTO(keyring_free_auto) struct keyring *keyring = NULL;
+    CHECK_OK(keyring_new(roots, COF_COUNT(roots), 10, &keyring, &err), &err);
+    const struct cof_slice first = {root_key_id(roots[0]), ROOT_KEY_ID};
+    const struct cof_slice second = {root_key_id(roots[1]), ROOT_KEY_ID};
+    CHECK(keyring_wrap_with(keyring, second));
+    CHECK(!keyring_wrap_with(keyring, cof_slice_text("12345678")));
+    CHECK_OK(keyring_generate(keyring, &workspace, 1, wrapped, &err), &err);
+    CHECK(cof_slice_equal(wrapped_root_id(cof_slice_of(wrapped, sizeof wrapped)), second));
+    CHECK(keyring_wrap_with(keyring, first));
+    const struct blob_address address = workspace_key_address(BLOB_WORKSPACE_KEY, &workspace, 1);
+    CHECK_OK(keyring_rewrap(keyring, &address, cof_slice_of(wrapped, sizeof wrapped), again, &err), &err);
+    CHECK(cof_slice_equal(wrapped_root_id(cof_slice_of(again, sizeof again)), first));
+    AUTO(keyring_free_auto) struct keyring *alone = keyring_of(1, 10);
+    CHECK_OK(keyring_install(alone, &workspace, 1, cof_slice_of(again, sizeof again), &err), &err);
+    wrapped[WRAPPED_KEY_SIZE - 1] ^= 1U;
+    CHECK_FAILS(keyring_rewrap(keyring, &address, cof_slice_of(wrapped, sizeof wrapped), again, &err), &err,
+                CORRUPTED);
+}
+
+static void root_key_that_is_there_twice_is_refused(void)
+{
+    struct cof_error err;
+    struct root_key *roots[] = {root_of(1), root_of(2), root_of(1)};
+    struct keyring *keyring = NULL;
+    CHECK_FAILS(keyring_new(roots, COF_COUNT(roots), 10, &keyring, &err), &err, CONFIG_INVALID);
+    CHECK_CONTAINS(err.message, "root keys number 1 and 3 are the same key");
+    for (size_t i = 0; i < COF_COUNT(roots); i++) {
+        root_key_free(roots[i]);
+    }
+}
+
+/* What was sealed under it is gone, and the MACs that it made can still be checked. */
+static void retired_key_checks_macs_and_opens_and_seals_nothing(void)
+{
+    struct cof_error err;
+    uint8_t wrapped[WRAPPED_KEY_SIZE];
+    uint8_t rest[WRAPPED_KEY_SIZE];
+    uint8_t blob[BLOB];
+    uint8_t opened[TEXT];
+    uint8_t macs[2][CRYPTO_DIGEST];
+    const struct cof_uuid workspace = numbered(1);
+    const struct blob_address address = {BLOB_SECRET_VERSION, workspace, numbered(2), 3};
+    AUTO(keyring_free_auto) struct keyring *before = keyring_of(1, 10);
+    AUTO(keyring_free_auto) struct keyring *after = keyring_of(1, 10);
+    CHECK_OK(keyring_generate(before, &workspace, 1, wrapped, &err), &err);
+    CHECK_OK(keyring_install(before, &workspace, 1, cof_slice_of(wrapped, sizeof wrapped), &err), &err);
+    CHECK_OK(keyring_seal(before, &address, cof_slice_text(text), blob, &err), &err);
+    CHECK_OK(keyring_row_mac(before, &workspace, 1, cof_slice_text("row"), macs[0], &err), &err);
+    CHECK_OK(keyring_retire(before, &workspace, 1, cof_slice_of(wrapped, sizeof wrapped), rest, &err), &err);
+    CHECK_FAILS(keyring_install(after, &workspace, 1, cof_slice_of(rest, sizeof rest), &err), &err, CORRUPTED);
+    CHECK_FAILS(keyring_install_retired(after, &workspace, 1, cof_slice_of(wrapped, sizeof wrapped), &err), &err,
+                CORRUPTED);
+    CHECK_FAILS(keyring_install_retired(after, &workspace, 2, cof_slice_of(rest, sizeof rest), &err), &err,
+                CORRUPTED);
+    CHECK_OK(keyring_install_retired(after, &workspace, 1, cof_slice_of(rest, sizeof rest), &err), &err);
+    CHECK_OK(keyring_row_mac(after, &workspace, 1, cof_slice_text("row"), macs[1], &err), &err);
+    CHECK_BYTES(macs[1], macs[0], CRYPTO_DIGEST);
+    CHECK_FAILS(keyring_open(after, &address, cof_slice_of(blob, BLOB), opened, &err), &err, CORRUPTED);
+    CHECK_FAILS(keyring_seal(after, &address, cof_slice_text(text), blob, &err), &err, CORRUPTED);
+}
+
+static void forgotten_generation_is_gone_and_the_others_stay(void)
+{
+    struct cof_error err;
+    const struct cof_uuid workspace = numbered(1);
+    AUTO(keyring_free_auto) struct keyring *keyring = keyring_of(1, 10);
+    for (uint32_t generation = 1; generation <= 3; generation++) {
+        CHECK_OK(add_key(keyring, &workspace, generation, &err), &err);
+    }
+    keyring_forget(keyring, &workspace, 2);
+    CHECK(keyring_has(keyring, &workspace, 1) && !keyring_has(keyring, &workspace, 2));
+    CHECK_INT(keyring_generation(keyring, &workspace), 3);
+    keyring_forget(keyring, &workspace, 3);
+    CHECK_INT(keyring_generation(keyring, &workspace), 1);
+    keyring_forget(keyring, &workspace, 3);
+    keyring_forget(keyring, &workspace, 1);
+    CHECK_INT(keyring_generation(keyring, &workspace), 0);
+    CHECK_OK(add_key(keyring, &workspace, 4, &err), &err);
+    CHECK_INT(keyring_generation(keyring, &workspace), 4);
+}
+
 static void keyring_without_or_with_too_many_root_keys_is_refused(void)
 {
     struct cof_error err;
@@ -409,6 +497,9 @@ TEST_MAIN(TEST(every_kind_opens_at_its_own_address), TEST(nothing_can_be_sealed_
           TEST(every_flipped_bit_and_truncation_of_a_wrapped_key_is_detected),
           TEST(wrapped_key_opens_for_no_other_workspace_or_generation), TEST(generation_0_is_refused),
           TEST(new_root_key_wraps_and_the_old_one_still_unwraps),
+          TEST(root_key_that_is_named_wraps_whatever_the_order), TEST(root_key_that_is_there_twice_is_refused),
+          TEST(retired_key_checks_macs_and_opens_and_seals_nothing),
+          TEST(forgotten_generation_is_gone_and_the_others_stay),
           TEST(keyring_without_or_with_too_many_root_keys_is_refused),
           TEST(highest_generation_seals_in_whatever_order_they_are_installed),
           TEST(installing_a_key_again_changes_nothing), TEST(row_mac_depends_on_workspace_generation_and_data),

@@ -39,6 +39,7 @@ struct chain {
     struct chain_options options;
     struct job *job;
     int64_t xmin; /* of the last look's snapshot; 0: there was none, so any workspace may be behind */
+    bool refused; /* a link was, in this round */
     uint64_t epoch;
     struct write_chain_link links[AT_ONCE];
     struct chain_end ends[ENDS_MOST];
@@ -194,6 +195,8 @@ static cof_code write_links(struct chain *chain, struct session *session, size_t
         TRY(session_next(session, &rows, err));
         if (rows_affected(rows) == 1) {
             TRY(note_end(chain, &chain->links[i], hashes[i], err));
+        } else {
+            chain->refused = true;
         }
     }
     return COF_OK;
@@ -211,6 +214,7 @@ static cof_code extend(struct chain *chain, struct session *session, const struc
         for (size_t i = 0; i < count; i++) {
             full = full || chain->links[i].count == WRITE_CHAIN_MOST;
         }
+        full = full && !chain->refused;
     }
     return COF_OK;
 }
@@ -302,7 +306,11 @@ static cof_code look(struct chain *chain, struct session *session, struct cof_er
         chain->epoch = epoch;
         chain->xmin = 0;
     }
+    chain->refused = false;
     TRY(chain->xmin == 0 ? extend_all(chain, session, err) : extend_changed(chain, session, err));
+    if (chain->refused) {
+        chain->xmin = 0; /* the key was rotated, which this server learns of within a second */
+    }
     return tell_ends(chain, err);
 }
 

@@ -23,7 +23,7 @@ LOAD_SECONDS = 120 if FULL else 5
 SECRETS = 40
 READERS, WRITERS = 4, 2
 FAULT_EXIT = 86
-DISABLED = 2  # a workspace's state
+DISABLED = "WORKSPACE_STATE_DISABLED"
 # Of a command, each reached by every rotation of a workspace's key.
 POINTS = ("rotation.begin.before_commit", "rotation.begin.after_commit", "reseal.row", "reseal.page",
           "rotation.unused.before_commit", "rotation.unused.after_commit")

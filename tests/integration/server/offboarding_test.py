@@ -430,7 +430,7 @@ class Purged(OffboardingTest):
         self.assertEqual((shown["name"], shown["state"]), ("", "WORKSPACE_STATE_PURGED"))
         self.assertNotIn(workspace, self.listed(show_deleted=True))
         self.assertNotIn(name, self.sql(f"select * from workspace_state where workspace_id = '{workspace}' union all"
-                                        f" select workspace_id, 0, live, name, null, null, 0, null from"
+                                        f" select workspace_id, 0, live, name, null, null, 0, null, 0 from"
                                         f" workspace_directory where workspace_id = '{workspace}'"))
         # What was done about it is in the system's trail: who deleted it, and that the server purged it.
         own = [r for r in self.records(SYSTEM) if any(o["uid"] == workspace for o in r["objects"])]

@@ -156,6 +156,19 @@ static cof_code seal_request(const struct reseal_row *row)
     return queue(row, STATEMENT_RESEAL_REQUEST, params, COF_COUNT(params));
 }
 
+static cof_code seal_action(const struct reseal_row *row)
+{
+    struct call *call = row->call;
+    struct action_row action;
+    TRY(row_read(&action_row_type, row->rows, row->index, 0, call->arena, &action, call->err));
+    TRY(guard_check_row(call, &action_row_type, &action.workspace_id, &action));
+    const struct cof_slice mac = action.mac;
+    TRY(guard_seal_row(call, &action_row_type, &action.workspace_id, &action));
+    const struct param params[] = {param_uuid(&action.workspace_id), param_text(action.name),
+                                   param_i32(action.mac_generation), param_text(action.mac), param_text(mac)};
+    return queue(row, STATEMENT_RESEAL_ACTION, params, COF_COUNT(params));
+}
+
 static cof_code seal_workspace(const struct reseal_row *row)
 {
     struct call *call = row->call;
@@ -187,8 +200,8 @@ static cof_code seal_state(const struct reseal_row *row)
 static const struct reseal_table tables[] = {
     {STATEMENT_RESEAL_SECRETS, 1, seal_secret},       {STATEMENT_RESEAL_VERSIONS, 3, seal_version},
     {STATEMENT_RESEAL_PRINCIPALS, 1, seal_principal}, {STATEMENT_RESEAL_TOKENS, 1, seal_token},
-    {STATEMENT_RESEAL_REQUESTS, 2, seal_request},     {STATEMENT_RESEAL_WORKSPACES, 0, seal_workspace},
-    {STATEMENT_RESEAL_STATES, 4, seal_state},
+    {STATEMENT_RESEAL_REQUESTS, 2, seal_request},     {STATEMENT_RESEAL_ACTIONS, 1, seal_action},
+    {STATEMENT_RESEAL_WORKSPACES, 0, seal_workspace}, {STATEMENT_RESEAL_STATES, 4, seal_state},
 };
 
 /* --- A page --------------------------------------------------------------------------------------------------- */
@@ -196,6 +209,9 @@ static const struct reseal_table tables[] = {
 /* Where the UUID that a row has its place by stands. */
 static unsigned place_column(const struct reseal_table *table)
 {
+    if (table->seal == seal_action) {
+        return 2;
+    }
     return table->seal == seal_version || table->seal == seal_request || table->seal == seal_state ? 0 : 1;
 }
 

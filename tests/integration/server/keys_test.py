@@ -69,7 +69,7 @@ class KeyTest(context.ServerTest):
         """All generations that a row of the workspace is sealed or has its MAC under."""
         where = f"where workspace_id = '{workspace or self.dev.workspace}'"
         blob = "('x' || encode(substring({0} from 2 for 4), 'hex'))::bit(32)::int from {1} " + where
-        selects = [f"select mac_generation from {table} {where}" for table in ("secret", "principal", "token", "workspace")]
+        selects = [f"select mac_generation from {table} {where}" for table in ("secret", "principal", "token", "action", "workspace")]
         selects += ["select " + blob.format(*pair) for pair in (
             ("blob", "secret"), ("blob", "secret_version"), ("narrowing_key", "token"), ("answer", "request"))]
         if workspace == SYSTEM:

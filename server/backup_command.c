@@ -9,6 +9,7 @@
 #include "server/backup/backup.h"
 #include "server/crypto/root_key.h"
 #include "server/hardening.h"
+#include "server/keys.h"
 #include "server/server.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
@@ -173,7 +174,8 @@ static void print_summary(const struct verify_summary *summary)
 /* --- Keys and database ---------------------------------------------------------------------------------------- */
 
 struct opened {
-    struct root_key *root; /* the keyring has another copy */
+    struct root_key *roots[KEYRING_ROOTS_MAX]; /* the keyring's; files are made with the first one */
+    size_t root_count;
     struct keyring *keyring;
     struct session *session;
     struct anchor anchor;
@@ -186,20 +188,18 @@ static void opened_cleanup(struct opened *opened)
     anchor_done(&opened->made);
     session_free(opened->session);
     keyring_free(opened->keyring);
-    root_key_free(opened->root);
 }
 
 static cof_code open_keyring(const struct settings *settings, struct opened *opened, struct cof_error *err)
 {
-    struct root_key *root = NULL;
     TRY(server_start(settings, err));
-    TRY(root_key_read(settings->keys_root_key_file, &opened->root, err));
-    TRY(root_key_read(settings->keys_root_key_file, &root, err));
-    const cof_code code = keyring_new(&root, 1, KEYRING, &opened->keyring, err);
-    if (code != COF_OK) {
-        root_key_free(root);
+    TRY(keys_open(settings, KEYRING, &opened->keyring, err));
+    opened->root_count = keyring_root_count(opened->keyring);
+    for (size_t i = 0; i < opened->root_count; i++) {
+        const struct root_key *root = keyring_root(opened->keyring, i);
+        opened->roots[i] = (struct root_key *) (uintptr_t) root;
     }
-    return code;
+    return COF_OK;
 }
 
 static cof_code open_session(const struct settings *settings, struct opened *opened, struct cof_error *err)
@@ -229,7 +229,7 @@ static cof_code check_database(const struct settings *settings, struct opened *o
         .lock_timeout_ms = LOCK_TIMEOUT_MS,
     };
     TRY(migrate_check(&migration, err));
-    TRY(instance_check_keys(opened->session, &opened->root, 1, &exists, err));
+    TRY(instance_check_keys(opened->session, opened->keyring, &exists, err));
     return exists
                ? COF_OK
                : cof_fail(
@@ -243,7 +243,7 @@ static cof_code run_verify(const struct request *request, struct opened *opened,
                            struct verify_summary *summary, struct cof_error *err)
 {
     if (request->anchor != NULL) {
-        TRY(anchor_read(request->anchor, &opened->root, 1, &opened->anchor, err));
+        TRY(anchor_read(request->anchor, opened->roots, opened->root_count, &opened->anchor, err));
         verify->anchor = &opened->anchor;
     }
     if (request->write_anchor != NULL) {
@@ -257,7 +257,7 @@ static cof_code run_verify(const struct request *request, struct opened *opened,
         return cof_fail(err, COF_REASON_CORRUPTED, "there are %" PRIu64 " faults, so no anchor was written",
                         summary->faults);
     }
-    return anchor_write(&opened->made, opened->root, request->write_anchor, err);
+    return anchor_write(&opened->made, opened->roots[0], request->write_anchor, err);
 }
 
 static cof_code run_opened(const struct request *request, const struct settings *settings, struct opened *opened,
@@ -267,7 +267,7 @@ static cof_code run_opened(const struct request *request, const struct settings 
         .conninfo = settings->database_conninfo,
         .path = request->path,
         .pg_folder = request->pg_folder,
-        .root = opened->root,
+        .root = opened->roots[0],
         .verify = {.session = opened->session,
                    .keyring = opened->keyring,
                    .clock = &cof_system_clock,
@@ -287,7 +287,7 @@ static cof_code run_opened(const struct request *request, const struct settings 
 static cof_code run_settled(const struct request *request, const struct settings *settings,
                             struct verify_summary *summary, struct cof_error *err)
 {
-    AUTO(opened_cleanup) struct opened opened = {.root = NULL};
+    AUTO(opened_cleanup) struct opened opened = {.root_count = 0};
     struct teller teller = {.json = request->json,
                             .terminal = isatty(STDERR_FILENO) == 1,
                             .told_us = cof_clock_monotonic(&cof_system_clock)};

@@ -61,11 +61,11 @@ struct service {
     const struct cof_clock *clock;
     struct keyring *keyring;
     struct key_loader *key_loader; /* NULL in commands */
-    struct audit *audit;         /* of reads and refusals; NULL in commands that answer nobody */
-    struct token_use *token_use; /* NULL: nobody writes it down */
-    struct cache *cache;         /* NULL: nothing is kept of what is read */
-    struct rows *nobody;         /* caller_nobody: what a token that does not exist is compared with */
-    bool keeps_secrets;          /* sealed, in the cache; else it keeps callers only */
+    struct audit *audit;           /* of reads and refusals; NULL in commands that answer nobody */
+    struct token_use *token_use;   /* NULL: nobody writes it down */
+    struct cache *cache;           /* NULL: nothing is kept of what is read */
+    struct rows *nobody;           /* caller_nobody: what a token that does not exist is compared with */
+    bool keeps_secrets;            /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;
     _Atomic uint64_t epoch; /* of the database; set on every connect */
     _Atomic bool draining;

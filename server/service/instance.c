@@ -78,15 +78,26 @@ static cof_code missing_root(struct cof_slice id, int64_t count, struct cof_erro
         count, text);
 }
 
-/* Every key that is stored can be opened, as far as its root key goes. */
-static cof_code check_roots(struct session *session, const struct keyring *keyring, struct cof_error *err)
+static bool was_replaced(struct cof_slice old_ids, struct cof_slice id)
+{
+    for (size_t i = 0; i + ROOT_KEY_ID <= old_ids.len; i += ROOT_KEY_ID) {
+        if (cof_slice_equal(cof_slice_of(old_ids.data + i, ROOT_KEY_ID), id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* No key is under a root key that was replaced and is not there. One that names no root key of this instance is damaged,
+ * which is told when it is used, and keeps no server from starting. */
+static cof_code check_roots(struct session *session, const struct keyring *keyring, struct cof_slice old_ids,
+                            struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(one(session, STATEMENT_KEY_ROOTS, NULL, 0, &rows, err));
     for (size_t i = 0; i < rows_count(rows); i++) {
         const struct cof_slice id = rows_bytes(rows, i, 0);
-        /* One that is too short to name a root key is damaged, which is told when it is used. */
-        if (id.len == ROOT_KEY_ID && !keyring_has_root(keyring, id)) {
+        if (was_replaced(old_ids, id) && !keyring_has_root(keyring, id)) {
             return missing_root(id, rows_i64(rows, i, 1), err);
         }
     }
@@ -103,7 +114,7 @@ cof_code instance_check_keys(struct session *session, struct keyring *keyring, b
         return COF_OK;
     }
     if (take_root(keyring, rows)) {
-        return check_roots(session, keyring, err);
+        return check_roots(session, keyring, rows_bytes(rows, 0, 5), err);
     }
     return cof_fail(
         err, COF_REASON_CONFIG_INVALID,

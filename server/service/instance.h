@@ -10,8 +10,8 @@
 
 /*
  * Reads the instance's row. `ret_exists` is false on a fresh database. The keyring wraps with the root key that the row
- * names from then on. Fails with CONFIG_INVALID if the keyring does not have it, or lacks one that a key in the database
- * is wrapped with; and if it is NULL and there is an instance.
+ * names from then on. Fails with CONFIG_INVALID if the keyring does not have it, or lacks one that was replaced and that a
+ * key in the database is still wrapped with; and if it is NULL and there is an instance.
  */
 COF_CODE instance_check_keys(struct session *session, struct keyring *keyring, bool *ret_exists,
                              struct cof_error *err);

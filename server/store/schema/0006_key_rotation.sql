@@ -18,3 +18,8 @@ alter table workspace_revision alter column key_generation drop default;
 alter table workspace_revision add column sealed_generation int not null default 1;
 alter table workspace_revision alter column sealed_generation drop default;
 alter table workspace_revision add constraint workspace_revision_generation check (sealed_generation >= key_generation);
+
+-- The IDs of the root keys that were replaced, 8 bytes each: so that a key under one of them is known for what it is, and
+-- not taken for a damaged one.
+alter table instance add column old_root_key_ids bytea not null default '' check (length(old_root_key_ids) % 8 = 0);
+alter table instance alter column old_root_key_ids drop default;

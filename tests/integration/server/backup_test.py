@@ -29,7 +29,7 @@ FILLED = 200 if FULL else 12 # secrets of a tenant
 # Columns that no MAC covers and nothing is decided by: they tell who wrote something, and when. What is sealed, and the
 # list of keys beside it, is checked when it is opened.
 UNGUARDED = {
-    "workspace_key": {"create_time"},
+    "workspace_key": {"create_time", "state", "change_time"},
     "secret": {"from_revision", "value_time", "value_principal_id"},
     "secret_version": {"from_revision", "to_revision", "create_time", "principal_id"},
     "request": {"principal_id", "method", "payload_hash", "revision", "create_time"},
@@ -49,7 +49,7 @@ COVERED = {
     "change": {"objects", "record"}, "write_chain": {"hash"}, "secret": {"facts", "mac", "keys"},
     "secret_version": {"keys"}, "principal": {"grants", "mac"}, "token": {"hash", "restrictions", "mac"},
     "action": {"declarations", "digest", "mac"}, "workspace": {"mac"}, "workspace_state": {"mac"}, "request": {"payload_hash"},
-    "instance": {"root_key_id", "root_key_check"}, "schema_history": {"sha256"},
+    "instance": {"root_key_id", "root_key_check", "old_root_key_ids"}, "schema_history": {"sha256"},
 }
 # Without foreign keys: somebody with the database in his hands is not held up by them.
 FREE = "set session_replication_role = replica; "

@@ -152,7 +152,7 @@ class AccessTest(ServerTest):
         answer = self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system)
         workspace = answer.message["workspace"]["uid"]
         rights = ["resolve", "secret:read", "secret:write", "account:write", "token:write", "workspace:read",
-                  "environment:read", "environment:write", "account:read", "token:read"]
+                  "environment:read", "environment:write", "account:read", "token:read", "integration:write"]
         return workspace, self.token_for([{"permissions": rights}], token=self.dev.system, workspace=workspace)
 
     def create(self, name, environment="", token=None, workspace="", **pairs):

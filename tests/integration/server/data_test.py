@@ -152,12 +152,35 @@ class Data(context.AccessTest):
         self.assertEqual(self.probe_token(admin), "OK", column)
         return found
 
+    def probe_action(self, name):
+        answer = self.call(RESOLVE, {"items": [{"workspace": self.dev.workspace, "environments": ["guarded"],
+                                                "action": name}]}, token=self.everywhere)
+        result = answer.message["results"][0]
+        return "OK" if result["secrets"] else result["status"]["outcome"].removeprefix("OUTCOME_")
+
+    def check_action(self, column, kind):
+        name = f"tools.victim_{column}"
+        secret = f"of-action-{column}".replace("_", "-")
+        self.create(secret, "guarded", K=b"guarded value")
+        answer = self.call("coffer.v1.IntegrationService/RegisterActions", {"actions": [{
+            "name": name, "declarations": {"secrets": [{"name": secret, "keys": ["K"]}]}}]})
+        self.assertEqual((answer.code, answer.message["refused"]), (0, []), answer)
+        self.assertEqual(self.probe_action(name), "OK")
+        _, restore = self.change("action", f"name = '{name}'", column, kind)
+        found = [self.probe_action(name)]
+        if column == "name":
+            found.append(self.probe_action(name + "x"))
+        self.sql(restore)
+        self.assertEqual(self.probe_action(name), "OK", column)
+        return found
+
     def test_every_changed_column_of_every_guarded_row_authorises_nothing(self):
         Data.everywhere = self.fleet([{"permissions": ["resolve"]}])
         checks = {
             "secret": self.check_secret,
             "workspace": self.check_workspace,
             "workspace_state": self.check_state,
+            "action": self.check_action,
             "token": lambda column, kind: self.check_token_row("token", column, kind),
             "principal": lambda column, kind: self.check_token_row("principal", column, kind),
         }
@@ -165,8 +188,8 @@ class Data(context.AccessTest):
         moved = {("secret", "workspace_id"), ("secret", "environment"), ("secret", "name"), ("secret", "state"),
                  ("token", "workspace_id"), ("token", "token_id"), ("token", "principal_id"), ("token", "hash"),
                  ("principal", "workspace_id"), ("principal", "principal_id"), ("principal", "token_kind"),
-                 ("workspace", "workspace_id")}
-        absent = {"SECRET_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
+                 ("workspace", "workspace_id"), ("action", "workspace_id"), ("action", "name")}
+        absent = {"SECRET_NOT_FOUND", "ACTION_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
         tables = self.guarded()
         self.assertEqual(set(tables), set(checks), "a guarded table has no check here")
         count = 0

@@ -377,6 +377,8 @@ class Purged(OffboardingTest):
         at = {"name": "there", "environment": "prod"}
         self.assertEqual(self.call(SECRET + "UpdateSecretValues", {**at, "patch": {"set": [
             {"key": "KEY", "value": b"the value"}]}}, token=admin).code, 0)
+        self.assertEqual(self.call("coffer.v1.IntegrationService/RegisterActions", {"actions": [{"name": "tools.a"}]},
+                                   token=admin).code, 0)
         uid = self.call(TOKEN + "GetCaller", token=admin).message["token"]["uid"]
         self.sql(f"insert into token_use select workspace_id, token_id, now() from token where token_id = '{uid}'"
                  f" on conflict do nothing")

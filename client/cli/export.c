@@ -10,6 +10,7 @@
 #include "client/cli/message.h"
 #include "client/cli/secret.h"
 #include "common/name.h"
+#include "common/secret.h"
 
 enum { PAGE_SIZE = 1000, PATH_ROOM = 2048 };
 
@@ -30,7 +31,7 @@ static void exported_done(struct exported *exported)
             (const Coffer__V1__ExportSecretsResponse *) (const void *) exported->pages[i];
         for (size_t s = 0; s < page->n_secrets; s++) {
             for (size_t v = 0; v < page->secrets[s]->n_values; v++) {
-                explicit_bzero(page->secrets[s]->values[v]->value.data, page->secrets[s]->values[v]->value.len);
+                cof_wipe(page->secrets[s]->values[v]->value.data, page->secrets[s]->values[v]->value.len);
             }
         }
         cli_free_message(exported->pages[i]);

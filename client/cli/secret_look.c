@@ -5,6 +5,7 @@
 #include "client/cli/message.h"
 #include "client/cli/page.h"
 #include "client/cli/secret.h"
+#include "common/secret.h"
 
 /* Commands that look at secrets: lists, one secret, two environments, and values. */
 
@@ -196,7 +197,7 @@ cli_exit cmd_secret_reveal(struct cli *cli)
             code = cli_print_value(cli, (coffer_bytes){value.data, value.len});
         }
         for (size_t i = 0; i < revealed->n_values; i++) {
-            explicit_bzero(revealed->values[i]->value.data, revealed->values[i]->value.len);
+            cof_wipe(revealed->values[i]->value.data, revealed->values[i]->value.len);
         }
     }
     cli_free_message(answer);

@@ -71,10 +71,11 @@ cof_code guard_load_keys(struct call *call, const struct cof_uuid *workspace)
 cof_code guard_reload_keys(struct call *call, const struct cof_uuid *workspace)
 {
     struct key_loader *loader = call->service->key_loader;
+    if (loader == NULL) {
+        return COF_OK; /* all keys that there are have been installed */
+    }
     TRY(call_needs_database(call));
-    return loader == NULL
-               ? COF_OK
-               : key_loader_load(loader, call->service->keyring, workspace, call->deadline_us, call->err);
+    return key_loader_load(loader, call->service->keyring, workspace, call->deadline_us, call->err);
 }
 
 /* --- Generations ---------------------------------------------------------------------------------------------- */

@@ -403,6 +403,7 @@ class Doctor(PeopleTest):
             code, shown = cli.Terminal(self.variables(), "doctor", "--addr", "ipc:///nowhere/to/be/found/of/coffer/at/all.sock",
                                        columns=columns).end()
             self.assertEqual(code, NOT_LOGGED_IN)
+            shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)  # colours have no width
             self.assertLessEqual(max(map(len, shown.splitlines())), columns)
             self.assertIn("FAILED  token", shown)
             self.assertIn("do: coffer login stores one", shown)

@@ -103,7 +103,7 @@ class Run(RunTest):
         for options, text in ((["--ref", "jira.odd-key"], 'the key "odd-key" cannot be the name of a variable'),
                               (["--ref", "jira.PATH"], "the variable PATH changes what a program runs"),
                               (["--ref", "slack.BOT", "--ref", "jira.BOT"], "BOT would come from slack.BOT and from jira.BOT"),
-                              (["--set", "a-b=slack.BOT"], "--set takes NAME=SECRET.KEY"), ([], "run needs --ref or --set"),
+                              (["--set", "a-b=slack.BOT"], "--set takes NAME=SECRET.KEY"), ([], "run needs --ref, --set or --action"),
                               (["--ref", "nodot"], "not of the form NAME.KEY")):
             code, out, err = self.run_program(*options, "--", "true")
             self.assertEqual((code, out), (NOT_RUN, b""), err)

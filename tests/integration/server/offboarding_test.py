@@ -451,6 +451,9 @@ class Purged(OffboardingTest):
         self.assertEqual(self.everywhere("", admin), ["WORKSPACE_NOT_FOUND"] * 2)
         for table in sorted(TOMBSTONES):  # as if it had never been deleted
             self.sql(f"delete from {table} where workspace_id = '{workspace}'")
+        # That it is an older state is seen by whoever has seen the newer one; with another revision it is not.
+        self.assertEqual(self.everywhere(workspace, fleet), ["OUTCOME_CORRUPTED"] * 2)
+        self.sql(f"update workspace_revision set revision = revision + 1000 where workspace_id = '{workspace}'")
         lost = self.everywhere(NOBODY, fleet)
         wait_for(lambda: self.everywhere(workspace, fleet) == lost, "no server has the key open any more")
         self.assertEqual(self.everywhere("", admin), ["WORKSPACE_NOT_FOUND"] * 2)

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,7 @@ static cli_exit write_profile(const struct login *login)
 static void say_done(const struct login *login, const Coffer__V1__GetCallerResponse *caller)
 {
     const struct profile_value address = profile_value(SETTING_ADDR);
+    assert(caller != NULL);
     cli_note("logged in as %s at %s", caller->service_account->name,
              address.text == NULL ? setting_rows[SETTING_ADDR].builtin : address.text);
     cli_note("profile %s, token in %s%s%s", config_profile(), login->path,

@@ -83,6 +83,14 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(const Coffer__V1__Secret *const *) a)->name, (*(const Coffer__V1__Secret *const *) b)->name);
 }
 
+/* An empty row has no items to sort. */
+static void sort(struct row *row, int (*compare)(const void *, const void *))
+{
+    if (row->count > 1) {
+        qsort(row->items, row->count, sizeof(void *), compare);
+    }
+}
+
 static void matrix_done(struct matrix *matrix)
 {
     for (size_t i = 0; i < matrix->pages.count; i++) {
@@ -181,9 +189,9 @@ static cli_exit collect(struct cli *cli, struct matrix *matrix)
     cli_exit code = ask_secrets(cli, matrix);
     if (code == CLI_OK && cli->environments.count == 0) {
         code = ask_environments(cli, matrix);
-        qsort(matrix->environments.items, matrix->environments.count, sizeof(void *), by_text);
+        sort(&matrix->environments, by_text);
     }
-    qsort(matrix->secrets.items, matrix->secrets.count, sizeof(void *), by_name);
+    sort(&matrix->secrets, by_name);
     return code;
 }
 
@@ -203,7 +211,7 @@ static cli_exit family_at(const struct matrix *matrix, size_t first, struct fami
             }
         }
     }
-    qsort(ret_family->keys.items, ret_family->keys.count, sizeof(void *), by_text);
+    sort(&ret_family->keys, by_text);
     return CLI_OK;
 }
 

@@ -97,10 +97,11 @@ static cli_exit add_argument(struct import *import, char *path)
     }
     char **folders = cof_arena_array(&import->arena, FILES_MAX, sizeof *folders);
     size_t count = 1;
-    cli_exit code = folders == NULL ? cli_no_memory() : CLI_OK;
-    if (code == CLI_OK) {
-        folders[0] = path;
+    cli_exit code = CLI_OK;
+    if (folders == NULL) {
+        return cli_no_memory();
     }
+    folders[0] = path;
     for (size_t i = 0; code == CLI_OK && i < count; i++) {
         code = read_folder(import, folders, &count, folders[i]);
     }

@@ -180,11 +180,10 @@ void cli_report_request(const char *request_id)
 void cli_note(const char *format, ...)
 {
     va_list args;
-    if (how.quiet) {
-        return;
-    }
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    if (!how.quiet) {
+        vfprintf(stderr, format, args);
+        fputc('\n', stderr);
+    }
     va_end(args);
-    fputc('\n', stderr);
 }

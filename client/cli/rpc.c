@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -147,6 +148,7 @@ static cli_exit describe_as_json(const struct rpc *rpc, const struct schema_entr
                                         [SCHEMA_METHOD] = "method"};
     char *text = NULL;
     size_t length = 0;
+    assert(entry != NULL);
     FILE *out = open_memstream(&text, &length);
     if (out == NULL) {
         return cli_no_memory();
@@ -249,6 +251,7 @@ static cli_exit call(struct cli *cli, struct rpc *rpc, const struct schema_entry
     struct cof_error err = {0};
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
+    assert(method != NULL);
     if (method->streams) {
         return cli_refuse(CLI_ERROR, NULL, "%s streams, which this coffer cannot", method->name);
     }

@@ -1,5 +1,6 @@
 #include "client/reflect/message_pack.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -243,7 +244,7 @@ static bool read_whole(const char *text, struct range range, uint64_t *ret_numbe
 static cof_code read_integer(const struct pack *pack, const struct spot *spot, const struct cof_json_event *event,
                              uint64_t *ret_bits)
 {
-    char text[NUMBER_TEXT];
+    char text[NUMBER_TEXT] = "";
     const schema_type type = spot->field->type;
     const struct range range = range_of(type);
     uint64_t number = 0;
@@ -262,7 +263,7 @@ static cof_code read_integer(const struct pack *pack, const struct spot *spot, c
 static cof_code read_real(const struct pack *pack, const struct spot *spot, const struct cof_json_event *event,
                           uint64_t *ret_bits)
 {
-    char text[NUMBER_TEXT];
+    char text[NUMBER_TEXT] = "";
     char *end = text;
     TRY(number_text(pack, spot, event, text));
     const bool named = strcmp(text, "NaN") == 0 || strcmp(text, "Infinity") == 0 || strcmp(text, "-Infinity") == 0;
@@ -438,6 +439,7 @@ static cof_code pack_body(struct pack *pack, const struct spot *spot, const stru
 {
     const struct schema_field *field = spot->field;
     uint64_t bits = 0;
+    assert(field->type != SCHEMA_TYPE_MESSAGE || field->of != NULL);
     if (schema_wire(field->type) != WIRE_BYTES) {
         TRY(read_bits(pack, spot, event, &bits));
         return put_bits(pack, field->type, bits);
@@ -536,6 +538,7 @@ static cof_code pack_map(struct pack *pack, const struct spot *spot)
 static cof_code pack_field(struct pack *pack, const struct spot *spot, const struct cof_json_event *event)
 {
     const struct schema_field *field = spot->field;
+    assert(field != NULL);
     if (!field->repeated) {
         return pack_single(pack, spot, event);
     }

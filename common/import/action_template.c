@@ -1,5 +1,6 @@
 #include "common/import/action_template.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -106,6 +107,7 @@ static cof_code take_scalar(struct reader *reader, const yaml_event_t *event)
         return keep_text(reader, event, &reader->key);
     }
     TRY(add_node(reader, NODE_TEXT, place_of(event->start_mark), &node));
+    assert(node != NULL);
     node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     return keep_text(reader, event, &node->text);
 }

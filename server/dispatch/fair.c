@@ -145,6 +145,7 @@ static void count_item(struct fair *fair, const struct fair_item *item, int by)
 {
     const uint32_t change = (uint32_t) by;
     struct fair_flow *flow = item->flow;
+    assert(flow->group != NULL);
     flow->lanes[item->lane].count += change;
     flow->waiting += change;
     flow->group->ready += list_of(flow) != NULL ? change : 0;

@@ -210,19 +210,20 @@ static void read_json(struct reader *reader, struct cof_slice body)
 
 /* --- Forms (as GitHub answers by default) --------------------------------------------------------------------- */
 
-static int hex_digit(uint8_t digit)
+/* 16: it is none. */
+static unsigned hex_digit(uint8_t digit)
 {
-    const bool letter = (digit | 0x20) >= 'a' && (digit | 0x20) <= 'f';
-    if (!letter && (digit < '0' || digit > '9')) {
-        return -1;
+    const unsigned lower = digit | 0x20U;
+    if (lower >= 'a' && lower <= 'f') {
+        return lower - 'a' + 10;
     }
-    return letter ? (digit | 0x20) - 'a' + 10 : digit - '0';
+    return digit >= '0' && digit <= '9' ? (unsigned) digit - '0' : 16;
 }
 
 static bool is_escape(struct cof_slice text, size_t at)
 {
-    return text.data[at] == '%' && at + 2 < text.len && hex_digit(text.data[at + 1]) >= 0 &&
-           hex_digit(text.data[at + 2]) >= 0;
+    return text.data[at] == '%' && at + 2 < text.len && hex_digit(text.data[at + 1]) < 16 &&
+           hex_digit(text.data[at + 2]) < 16;
 }
 
 static struct cof_slice form_decoded(struct reader *reader, struct cof_slice text)

@@ -179,11 +179,13 @@ void cli_report_request(const char *request_id)
 
 void cli_note(const char *format, ...)
 {
+    char *note = NULL;
     va_list args;
     va_start(args, format);
-    if (!how.quiet) {
-        vfprintf(stderr, format, args);
-        fputc('\n', stderr);
-    }
+    const int length = vasprintf(&note, format, args);
     va_end(args);
+    if (length >= 0 && !how.quiet) {
+        fprintf(stderr, "%s\n", note);
+    }
+    free(length >= 0 ? note : NULL);
 }

@@ -35,7 +35,7 @@ struct web_opening {
 void connections_add_web(struct connections *connections, const struct web_opening *opening);
 
 /* Describes the peer of a connection: its addresses, and who it is on ipc. */
-void connection_describe(struct cof_stream *stream, const char *transport, struct exchange_peer *ret_peer);
+void connection_describe(struct cof_stream *connected, const char *transport, struct exchange_peer *ret_peer);
 
 /* For transport_counts. */
 void connections_counts(struct connections *connections, struct transport_count counts[TRANSPORT_COUNTS]);

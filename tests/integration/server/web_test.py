@@ -362,8 +362,7 @@ class Web(context.ServerTest):
                 "COFFERD_DATABASE__CONNINFO": f"host={relay.directory} user=coffer dbname=postgres",
                 "COFFERD_TRANSPORT__LISTEN": f"ipc://{self.dev.directory}/relayed.sock,ws://127.0.0.1:0/",
                 "COFFERD_LIMITS__WORKERS": "2"})
-            found = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "it listens")
-        port = int(found.group(1))
+            port = self.port_of("ws", server)
             get = f"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
             relay.cut()
             wait_for(lambda: self.exchange((get % "/readyz").encode(), port).startswith(b"HTTP/1.1 503 "),
@@ -560,8 +559,7 @@ class Web(context.ServerTest):
 
     def test_a_server_ends_with_websockets_open(self):
         server = self.dev.more("ending", COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/ending.sock,ws://127.0.0.1:0")
-        found = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "it listens")
-        port = int(found.group(1))
+        port = self.port_of("ws", server)
         idle = [WebSocket(self.dial(port), "127.0.0.1", "/") for _ in range(5)]
         half = [self.dial(port) for _ in range(5)]
         self.dev.extra.remove(server)

@@ -26,6 +26,14 @@ NO_CACHE = {"COFFERD_CACHE__SIZE": "0"}
 STALENESS = 1.0  # seconds, after which every server knows of a write that was answered
 
 
+def sanitizer():
+    """That of the build: "address,undefined", "thread" or ""."""
+    for line in (BUILD / "CMakeCache.txt").read_text().splitlines():
+        if line.startswith("COFFER_SANITIZE:"):
+            return line.split("=", 1)[1]
+    return ""
+
+
 def wait_for(condition, what, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not (found := condition()):

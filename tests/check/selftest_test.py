@@ -396,7 +396,7 @@ class Run(unittest.TestCase):
         self.assertNotRegex(calls[-1], r" -(LE|R|E)\b")
         for preset in ("asan", "release"):
             call, = (call for call in calls if call.startswith(f"ctest --preset {preset}"))
-            self.assertRegex(call, r" -LE check ")
+            self.assertRegex(call, r" -LE check(\|sanitized)? ")
             self.assertNotRegex(call, r" -(L|R|E)\b")
         self.assertEqual(result.stdout.splitlines()[-1], calls[-1].replace("ctest", "ctest says", 1))
 

@@ -90,7 +90,7 @@ class Operation(context.ServerTest):
         path = f"ipc://{self.dev.directory}/allowed.sock"
         server = self.dev.more("allowed", COFFERD_TRANSPORT__INSECURE_TCP="true",
                                COFFERD_TRANSPORT__LISTEN=f"{path},tcp://0.0.0.0:0")
-        port = re.search(r"tcp://0\.0\.0\.0:(\d+)", server.log.read_text()).group(1)
+        port = wait_for(lambda: re.search(r"tcp://0\.0\.0\.0:(\d+)", server.log.read_text()), "it listens").group(1)
         with self.dev.connect(f"tcp://127.0.0.1:{port}") as connection:
             self.assertEqual(connection.call(HEALTH, {}).code, 0)
 

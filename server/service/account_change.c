@@ -4,6 +4,7 @@
 #include "server/service/account_fields.h"
 #include "server/service/accounts.h"
 #include "server/service/authorize.h"
+#include "server/service/expected_uid.h"
 #include "server/service/field_mask.h"
 #include "server/service/guard.h"
 #include "server/service/issuer.h"
@@ -78,19 +79,11 @@ static cof_code check_caller(struct call *call)
 
 static cof_code check_expected(struct call *call, const struct change *change)
 {
-    struct cof_uuid uid;
     const char *etag = cof_arena_format(call->arena, "%" PRId64, change->row.metadata_version);
     if (etag == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    if (change->expected_uid[0] != '\0' && !cof_uuid_parse(cof_slice_text(change->expected_uid), &uid)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expected_uid",
-                              "expected_uid is no UUID in lower case");
-    }
-    if (change->expected_uid[0] != '\0' && !cof_uuid_equal(&uid, &change->row.principal_id)) {
-        return cof_fail(call->err, COF_REASON_UID_MISMATCH, "%s; %s", cof_reason_meaning(COF_REASON_UID_MISMATCH),
-                        cof_reason_next_step(COF_REASON_UID_MISMATCH));
-    }
+    TRY(expected_uid_check(call, change->expected_uid, &change->row.principal_id));
     if (change->etag[0] != '\0' && strcmp(change->etag, etag) != 0) {
         return cof_fail(call->err, COF_REASON_ETAG_MISMATCH, "%s; %s", cof_reason_meaning(COF_REASON_ETAG_MISMATCH),
                         cof_reason_next_step(COF_REASON_ETAG_MISMATCH));

@@ -1,6 +1,7 @@
 #include "common/name.h"
 #include "server/service/action_reach.h"
 #include "server/service/authorize.h"
+#include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/integrations.h"
 #include "server/service/page.h"
@@ -180,22 +181,6 @@ static cof_code look_delete(struct call *call, void *context)
     return session_queue(call->session, STATEMENT_ACTION_GET, params, COF_COUNT(params), call->err);
 }
 
-static cof_code check_uid(struct call *call, const char *expected, const struct action_row *row)
-{
-    struct cof_uuid uid;
-    if (expected[0] == '\0') {
-        return COF_OK;
-    }
-    if (!cof_uuid_parse(cof_slice_text(expected), &uid)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expected_uid",
-                              "expected_uid is no UUID in lower case");
-    }
-    return cof_uuid_equal(&uid, &row->action_id)
-               ? COF_OK
-               : cof_fail(call->err, COF_REASON_UID_MISMATCH, "%s; %s", cof_reason_meaning(COF_REASON_UID_MISMATCH),
-                          cof_reason_next_step(COF_REASON_UID_MISMATCH));
-}
-
 static cof_code decide_delete(struct call *call, void *context)
 {
     struct removal *removal = context;
@@ -208,7 +193,7 @@ static cof_code decide_delete(struct call *call, void *context)
         return action_not_found(call, removal->request->name);
     }
     TRY(row_read(&action_row_type, rows, 0, 0, call->arena, &row, call->err));
-    TRY(check_uid(call, removal->request->expected_uid, &row));
+    TRY(expected_uid_check(call, removal->request->expected_uid, &row.action_id));
     removal->response->generation = generation + 1;
     return registry_record(call, &removal->write, &row, EFFECT(DELETED));
 }

@@ -4,6 +4,7 @@
 
 #include "common/name.h"
 #include "server/service/authorize.h"
+#include "server/service/expected_uid.h"
 #include "server/service/page.h"
 #include "server/service/text.h"
 #include "server/service/write.h"
@@ -201,23 +202,6 @@ static cof_code look_delete(struct call *call, void *context)
     return queue_by_name(call, removal->address, STATEMENT_ENVIRONMENT_COUNT_SECRETS);
 }
 
-static cof_code check_uid(struct call *call, const char *expected, const struct environment_row *row)
-{
-    struct cof_uuid uid;
-    if (expected[0] == '\0') {
-        return COF_OK;
-    }
-    if (!cof_uuid_parse(cof_slice_text(expected), &uid)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expected_uid",
-                              "expected_uid is no UUID in lower case");
-    }
-    if (!cof_uuid_equal(&uid, &row->environment_id)) {
-        return cof_fail(call->err, COF_REASON_UID_MISMATCH, "%s; %s", cof_reason_meaning(COF_REASON_UID_MISMATCH),
-                        cof_reason_next_step(COF_REASON_UID_MISMATCH));
-    }
-    return COF_OK;
-}
-
 static cof_code decide_delete(struct call *call, void *context)
 {
     struct removal *removal = context;
@@ -232,7 +216,7 @@ static cof_code decide_delete(struct call *call, void *context)
                         (int) name.len, (const char *) name.data);
     }
     TRY(row_read(&environment_row_type, locked, 0, 0, call->arena, &row, call->err));
-    TRY(check_uid(call, removal->request->expected_uid, &row));
+    TRY(expected_uid_check(call, removal->request->expected_uid, &row.environment_id));
     if (rows_i64(secrets, 0, 0) > 0) {
         return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_EMPTY,
                         "the environment \"%.*s\" holds %" PRId64 " secrets; delete them first", (int) name.len,

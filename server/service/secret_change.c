@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/wire.h"
+#include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/secret_types.h"
 #include "server/service/text.h"
@@ -213,24 +214,6 @@ struct row_more secret_more_of(const struct call *call, const struct sealed_vers
 
 /* --- Changes -------------------------------------------------------------------------------------------------- */
 
-static cof_code check_uid(struct call *call, const struct secret_change *change)
-{
-    struct cof_uuid uid;
-    const char *expected = change->guards.expected_uid;
-    if (expected == NULL || expected[0] == '\0') {
-        return COF_OK;
-    }
-    if (!cof_uuid_parse(cof_slice_text(expected), &uid)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "expected_uid",
-                              "expected_uid is no UUID in lower case");
-    }
-    if (!cof_uuid_equal(&uid, &change->row.secret_id)) {
-        return cof_fail(call->err, COF_REASON_UID_MISMATCH, "%s; %s", cof_reason_meaning(COF_REASON_UID_MISMATCH),
-                        cof_reason_next_step(COF_REASON_UID_MISMATCH));
-    }
-    return COF_OK;
-}
-
 static cof_code check_etag(struct call *call, const struct secret_change *change)
 {
     char *etag;
@@ -288,7 +271,7 @@ cof_code secret_change_take(struct call *call, struct secret_change *change, str
     if (code != COF_OK && !change->damaged) {
         return code;
     }
-    TRY(check_uid(call, change));
+    TRY(expected_uid_check(call, change->guards.expected_uid, &change->row.secret_id));
     TRY(check_version(call, change));
     return check_etag(call, change);
 }

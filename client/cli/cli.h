@@ -288,6 +288,10 @@ bool cli_on_terminal(void);
 /* Columns of the terminal; 0 if they are not known. */
 size_t cli_terminal_columns(void);
 
+/* Prints a text behind what stands on the line already, broken at blanks so that no line is longer than `room` (0: not
+ * broken), and ends the line. Further lines begin at `indent`. */
+void cli_print_wrapped(const char *text, size_t indent, size_t room);
+
 /* On a terminal "12 d ago" or "in 3 h", elsewhere the time as RFC 3339; "-" for none. In a static buffer of four. */
 const char *cli_time(const void *timestamp);
 

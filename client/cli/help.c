@@ -8,19 +8,7 @@ enum { OPTION_COLUMN = 26, WIDE_INDENT = 6 };
 
 void help_wrapped(const char *text, size_t indent)
 {
-    const size_t room = cli_on_terminal() ? cli_terminal_columns() : 0;
-    size_t column = indent;
-    while (*text != '\0') {
-        const size_t length = strcspn(text, " ");
-        if (column > indent && room > 0 && column + 1 + length > room) {
-            printf("\n%*s", (int) indent, "");
-            column = indent;
-        }
-        printf("%s%.*s", column > indent ? " " : "", (int) length, text);
-        column += length + (column > indent);
-        text += length + (text[length] == ' ');
-    }
-    (void) putchar('\n');
+    cli_print_wrapped(text, indent, cli_on_terminal() ? cli_terminal_columns() : 0);
 }
 
 static void print_option(const struct option_row *row)

@@ -290,15 +290,12 @@ void cli_table_print(struct cli_table *table)
     cli_table_free(table);
 }
 
-/* A text behind what stands on the line already, broken at blanks; its further lines begin at `indent`. */
-static void print_broken(const char *text, size_t indent)
+void cli_print_wrapped(const char *text, size_t indent, size_t room)
 {
-    const size_t known = cli_terminal_columns();
-    const size_t room = known > indent + BROKEN_LEAST ? known : indent + BROKEN_LEAST;
     size_t column = indent;
     while (*text != '\0') {
         const size_t length = strcspn(text, " ");
-        if (column > indent && known > 0 && column + 1 + length > room) {
+        if (column > indent && room > 0 && column + 1 + length > room) {
             printf("\n%*s", (int) indent, "");
             column = indent;
         }
@@ -307,6 +304,14 @@ static void print_broken(const char *text, size_t indent)
         text += length + (text[length] == ' ');
     }
     (void) putchar('\n');
+}
+
+/* However narrow the terminal is, some room is left for the text. */
+static void print_broken(const char *text, size_t indent)
+{
+    const size_t known = cli_terminal_columns();
+    const size_t least = indent + BROKEN_LEAST;
+    cli_print_wrapped(text, indent, known == 0 || known > least ? known : least);
 }
 
 static void print_list_row(const struct cli_table *table, const size_t *widths, size_t first, const char *label)

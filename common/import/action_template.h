@@ -25,7 +25,7 @@
  * Anchors, aliases and tags are refused: what a template means stands where it is read.
  */
 
-enum { COF_ACTION_FILE_MAX = 1 << 20, COF_ACTION_DEPTH_MAX = 64 };
+enum { COF_ACTION_FILE_MAX = 1 << 20 };
 
 struct cof_action_texts {
     struct cof_slice *items;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/name.h"
+#include "common/yaml_tree.h"
 
 enum { PROBLEM_SIZE = 400 };
 
@@ -14,9 +15,7 @@ cof_code cof_import_refuse(struct cof_error *err, struct cof_place place, const 
     va_start(args, format);
     (void) vsnprintf(problem, sizeof problem, format, args);
     va_end(args);
-    cof_ignore(cof_fail(err, COF_REASON_FILE_INVALID, "line %u, column %u: %s", place.line, place.column, problem));
-    cof_ignore(cof_error_fact(err, "line", "%u", place.line));
-    return cof_error_fact(err, "column", "%u", place.column);
+    return cof_yaml_refuse(err, place, "%s", problem);
 }
 
 const char *cof_import_show(struct cof_slice name, char shown[COF_IMPORT_SHOWN])

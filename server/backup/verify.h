@@ -24,7 +24,9 @@
     TABLE(request)           \
     TABLE(change)            \
     TABLE(write_chain)       \
-    TABLE(action)
+    TABLE(action)            \
+    TABLE(connection)        \
+    TABLE(connection_token)
 
 typedef enum verify_table {
 #define TABLE(name) VERIFY_##name,

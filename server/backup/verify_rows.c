@@ -279,6 +279,48 @@ static cof_code check_action(struct verify *verify, const struct rows *rows, siz
                         guard_check_row(&verify->call, &action_row_type, &verify->workspace, &row), NULL);
 }
 
+/* --- Connections ---------------------------------------------------------------------------------------------- */
+
+static cof_code check_connection(struct verify *verify, const struct rows *rows, size_t i, struct place *place)
+{
+    struct connection_row row;
+    TRY(row_read(&connection_row_type, rows, i, 0, &verify->arena, &row, verify->err));
+    place->first = row.connection_id;
+    about(verify, &row.connection_id);
+    TRY(verify_judge(verify, VERIFY_connection,
+                     guard_check_row(&verify->call, &connection_row_type, &verify->workspace, &row), NULL));
+    const struct blob_address address = {BLOB_CONNECTION_CREDENTIALS, verify->workspace, row.connection_id,
+                                         (uint64_t) row.credential_generation};
+    return row.credentials.len == 0 ? COF_OK : open_sealed(verify, VERIFY_connection, &address, row.credentials);
+}
+
+enum { TOKEN_CONFIG = 16, TOKEN_FENCE };
+
+static cof_code check_connection_token(struct verify *verify, const struct rows *rows, size_t i,
+                                       struct place *place)
+{
+    struct connection_token_row row;
+    TRY(row_read(&connection_token_row_type, rows, i, 0, &verify->arena, &row, verify->err));
+    place->first = row.connection_id;
+    about(verify, &row.connection_id);
+    TRY(verify_judge(verify, VERIFY_connection_token,
+                     guard_check_row(&verify->call, &connection_token_row_type, &verify->workspace, &row), NULL));
+    if (rows_null(rows, i, TOKEN_CONFIG) || rows_null(rows, i, TOKEN_FENCE)) {
+        verify_fault(verify, VERIFY_connection_token, "its connection, or the lease beside it, is not there");
+    } else if (row.config_generation != rows_i64(rows, i, TOKEN_CONFIG)) {
+        verify_fault(verify, VERIFY_connection_token,
+                     "it is of another configuration than its connection: an older row was put back");
+    }
+    struct blob_address address = {BLOB_ACCESS_TOKEN, verify->workspace, row.connection_id,
+                                   (uint64_t) row.generation};
+    if (row.access_token.len > 0) {
+        TRY(open_sealed(verify, VERIFY_connection_token, &address, row.access_token));
+    }
+    address.kind = BLOB_REFRESH_TOKEN;
+    return row.refresh_token.len == 0 ? COF_OK
+                                      : open_sealed(verify, VERIFY_connection_token, &address, row.refresh_token);
+}
+
 /* --- All of them ---------------------------------------------------------------------------------------------- */
 
 static const struct table_walk walks[] = {
@@ -289,6 +331,8 @@ static const struct table_walk walks[] = {
     {VERIFY_token, STATEMENT_VERIFY_TOKENS, KEY_UUID, PAGE, check_token},
     {VERIFY_request, STATEMENT_VERIFY_REQUESTS, KEY_UUID_UUID, PAGE_SEALED, check_request},
     {VERIFY_action, STATEMENT_ACTION_LIST, KEY_NAME_PREFIX, PAGE, check_action},
+    {VERIFY_connection, STATEMENT_VERIFY_CONNECTIONS, KEY_UUID, PAGE_SEALED, check_connection},
+    {VERIFY_connection_token, STATEMENT_VERIFY_CONNECTION_TOKENS, KEY_UUID, PAGE_SEALED, check_connection_token},
 };
 
 static cof_code read_page(struct verify *verify, const struct table_walk *walk, const struct place *place,

@@ -15,6 +15,12 @@ const char *blob_kind_name(blob_kind kind)
         return "audit_key";
     case BLOB_ROW_KEY:
         return "row_key";
+    case BLOB_CONNECTION_CREDENTIALS:
+        return "connection_credentials";
+    case BLOB_ACCESS_TOKEN:
+        return "access_token";
+    case BLOB_REFRESH_TOKEN:
+        return "refresh_token";
     }
     return "unknown";
 }

@@ -5,7 +5,7 @@
 
 /* The bytes of keyring.h's formats that are not encrypted. Internal to server/crypto. */
 
-enum { BLOB_ASSOCIATED_MAX = (2 + 1) + (2 + 16) + (2 + 16) + (2 + 16) + (2 + 8) };
+enum { BLOB_ASSOCIATED_MAX = (2 + 1) + (2 + 24) + (2 + 16) + (2 + 16) + (2 + 8) };
 
 /* "secret_version". */
 const char *blob_kind_name(blob_kind kind);

@@ -38,6 +38,9 @@ typedef enum blob_kind {
     BLOB_NARROWING_KEY,  /* "narrowing_key": object = token UUID, version = 0 */
     BLOB_AUDIT_KEY,      /* "audit_key": no workspace, object = server UUID, version = segment number (log_key.h) */
     BLOB_ROW_KEY,        /* "row_key": the row subkey of a destroyed workspace key, addressed as that was */
+    BLOB_CONNECTION_CREDENTIALS, /* "connection_credentials": object = connection UUID, version = their generation */
+    BLOB_ACCESS_TOKEN,           /* "access_token": object = connection UUID, version = the tokens' generation */
+    BLOB_REFRESH_TOKEN,          /* "refresh_token": the same */
 } blob_kind;
 
 struct blob_address {

@@ -169,6 +169,56 @@ static cof_code seal_action(const struct reseal_row *row)
     return queue(row, STATEMENT_RESEAL_ACTION, params, COF_COUNT(params));
 }
 
+/* What is sealed in a column that may be empty. */
+static cof_code seal_if_any(struct call *call, const struct blob_address *address, struct cof_slice *blob)
+{
+    return blob->len == 0 ? COF_OK : seal_anew(call, address, *blob, blob);
+}
+
+static cof_code seal_connection(const struct reseal_row *row)
+{
+    struct call *call = row->call;
+    struct connection_row connection;
+    TRY(row_read(&connection_row_type, row->rows, row->index, 0, call->arena, &connection, call->err));
+    TRY(guard_check_row(call, &connection_row_type, &connection.workspace_id, &connection));
+    const struct cof_slice mac = connection.mac;
+    const struct blob_address address = {BLOB_CONNECTION_CREDENTIALS, connection.workspace_id,
+                                         connection.connection_id, (uint64_t) connection.credential_generation};
+    TRY(seal_if_any(call, &address, &connection.credentials));
+    TRY(guard_seal_row(call, &connection_row_type, &connection.workspace_id, &connection));
+    const struct param params[] = {
+        param_uuid(&connection.workspace_id), param_uuid(&connection.connection_id),
+        param_text(connection.credentials),   param_i32(connection.mac_generation),
+        param_text(connection.mac),           param_text(mac),
+    };
+    return queue(row, STATEMENT_RESEAL_CONNECTION, params, COF_COUNT(params));
+}
+
+static cof_code seal_connection_token(const struct reseal_row *row)
+{
+    struct call *call = row->call;
+    struct connection_token_row token;
+    TRY(row_read(&connection_token_row_type, row->rows, row->index, 0, call->arena, &token, call->err));
+    TRY(guard_check_row(call, &connection_token_row_type, &token.workspace_id, &token));
+    const struct cof_slice mac = token.mac;
+    struct blob_address address = {BLOB_ACCESS_TOKEN, token.workspace_id, token.connection_id,
+                                   (uint64_t) token.generation};
+    TRY(seal_if_any(call, &address, &token.access_token));
+    address.kind = BLOB_REFRESH_TOKEN;
+    TRY(seal_if_any(call, &address, &token.refresh_token));
+    TRY(guard_seal_row(call, &connection_token_row_type, &token.workspace_id, &token));
+    const struct param params[] = {
+        param_uuid(&token.workspace_id),
+        param_uuid(&token.connection_id),
+        param_text(token.access_token),
+        param_text(token.refresh_token),
+        param_i32(token.mac_generation),
+        param_text(token.mac),
+        param_text(mac),
+    };
+    return queue(row, STATEMENT_RESEAL_CONNECTION_TOKEN, params, COF_COUNT(params));
+}
+
 static cof_code seal_workspace(const struct reseal_row *row)
 {
     struct call *call = row->call;
@@ -198,10 +248,16 @@ static cof_code seal_state(const struct reseal_row *row)
 
 /* Writes move what is sealed from secrets to versions and never back. */
 static const struct reseal_table tables[] = {
-    {STATEMENT_RESEAL_SECRETS, 1, seal_secret},       {STATEMENT_RESEAL_VERSIONS, 3, seal_version},
-    {STATEMENT_RESEAL_PRINCIPALS, 1, seal_principal}, {STATEMENT_RESEAL_TOKENS, 1, seal_token},
-    {STATEMENT_RESEAL_REQUESTS, 2, seal_request},     {STATEMENT_RESEAL_ACTIONS, 1, seal_action},
-    {STATEMENT_RESEAL_WORKSPACES, 0, seal_workspace}, {STATEMENT_RESEAL_STATES, 4, seal_state},
+    {STATEMENT_RESEAL_SECRETS, 1, seal_secret},
+    {STATEMENT_RESEAL_VERSIONS, 3, seal_version},
+    {STATEMENT_RESEAL_PRINCIPALS, 1, seal_principal},
+    {STATEMENT_RESEAL_TOKENS, 1, seal_token},
+    {STATEMENT_RESEAL_REQUESTS, 2, seal_request},
+    {STATEMENT_RESEAL_ACTIONS, 1, seal_action},
+    {STATEMENT_RESEAL_CONNECTIONS, 1, seal_connection},
+    {STATEMENT_RESEAL_CONNECTION_TOKENS, 1, seal_connection_token},
+    {STATEMENT_RESEAL_WORKSPACES, 0, seal_workspace},
+    {STATEMENT_RESEAL_STATES, 4, seal_state},
 };
 
 /* --- A page --------------------------------------------------------------------------------------------------- */

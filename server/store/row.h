@@ -121,6 +121,62 @@ struct row_texts {
     COLUMN(action, I32, mac_generation) \
     COLUMN(action, BYTES, mac)
 
+#define CONNECTION_COLUMNS(COLUMN)                 \
+    COLUMN(connection, UUID, workspace_id)         \
+    COLUMN(connection, UUID, connection_id)        \
+    COLUMN(connection, TEXT, environment)          \
+    COLUMN(connection, TEXT, provider)             \
+    COLUMN(connection, I64, provider_generation)   \
+    COLUMN(connection, I32, class)                 \
+    COLUMN(connection, I32, grant_kind)            \
+    COLUMN(connection, I32, client_authentication) \
+    COLUMN(connection, TEXT, client_id)            \
+    COLUMN(connection, TEXTS, scopes)              \
+    COLUMN(connection, BYTES, settings)            \
+    COLUMN(connection, BYTES, credentials)         \
+    COLUMN(connection, I64, credential_generation) \
+    COLUMN(connection, I64, config_generation)     \
+    COLUMN(connection, I64, version)               \
+    COLUMN(connection, TIME, create_time)          \
+    COLUMN(connection, TIME, update_time)          \
+    COLUMN(connection, I32, mac_generation)        \
+    COLUMN(connection, BYTES, mac)
+
+#define CONNECTION_TOKEN_COLUMNS(COLUMN)                        \
+    COLUMN(connection_token, UUID, workspace_id)                \
+    COLUMN(connection_token, UUID, connection_id)               \
+    COLUMN(connection_token, I64, generation)                   \
+    COLUMN(connection_token, I64, config_generation)            \
+    COLUMN(connection_token, I32, state)                        \
+    COLUMN(connection_token, BYTES, access_token)               \
+    COLUMN(connection_token, BYTES, refresh_token)              \
+    COLUMN(connection_token, TEXT, token_type)                  \
+    COLUMN(connection_token, TEXTS, scopes)                     \
+    COLUMN(connection_token, TIME_OR_NULL, obtain_time)         \
+    COLUMN(connection_token, TIME_OR_NULL, expire_time)         \
+    COLUMN(connection_token, TIME_OR_NULL, refresh_expire_time) \
+    COLUMN(connection_token, UUID, principal_id)                \
+    COLUMN(connection_token, TIME_OR_NULL, connect_time)        \
+    COLUMN(connection_token, I32, mac_generation)               \
+    COLUMN(connection_token, BYTES, mac)
+
+/* It has no MAC: nothing in it decides what is handed out. */
+#define CONNECTION_LEASE_COLUMNS(COLUMN)                 \
+    COLUMN(connection_lease, UUID, workspace_id)         \
+    COLUMN(connection_lease, UUID, connection_id)        \
+    COLUMN(connection_lease, I64, fence)                 \
+    COLUMN(connection_lease, UUID, holder)               \
+    COLUMN(connection_lease, TIME_OR_NULL, lease_until)  \
+    COLUMN(connection_lease, I64, generation)            \
+    COLUMN(connection_lease, I32, tries)                 \
+    COLUMN(connection_lease, I32, failures)              \
+    COLUMN(connection_lease, TIME_OR_NULL, next_time)    \
+    COLUMN(connection_lease, TIME_OR_NULL, forced_time)  \
+    COLUMN(connection_lease, TIME_OR_NULL, refresh_time) \
+    COLUMN(connection_lease, TIME_OR_NULL, error_time)   \
+    COLUMN(connection_lease, I32, error_reason)          \
+    COLUMN(connection_lease, TEXT, error_text)
+
 #define ROW_FIELD_UUID struct cof_uuid
 #define ROW_FIELD_TEXT struct cof_slice
 #define ROW_FIELD_BYTES struct cof_slice
@@ -154,6 +210,15 @@ struct token_row {
 struct action_row {
     ACTION_COLUMNS(ROW_FIELD)
 };
+struct connection_row {
+    CONNECTION_COLUMNS(ROW_FIELD)
+};
+struct connection_token_row {
+    CONNECTION_TOKEN_COLUMNS(ROW_FIELD)
+};
+struct connection_lease_row {
+    CONNECTION_LEASE_COLUMNS(ROW_FIELD)
+};
 
 /* Values of workspace_state.state. */
 enum { WORKSPACE_ACTIVE = 1, WORKSPACE_DELETED = 3, WORKSPACE_PURGING = 4, WORKSPACE_PURGED = 5 };
@@ -161,6 +226,15 @@ enum { WORKSPACE_ACTIVE = 1, WORKSPACE_DELETED = 3, WORKSPACE_PURGING = 4, WORKS
 enum { SECRET_ACTIVE = 1, SECRET_DELETED = 2 };
 /* Values of principal.kind. */
 enum { PRINCIPAL_SERVICE_ACCOUNT = 1, PRINCIPAL_USER = 2, PRINCIPAL_WORKLOAD = 3 };
+/* Values of connection.class. */
+enum { CONNECTION_USER = 1, CONNECTION_SERVICE = 2 };
+/* Values of connection_token.state. */
+enum {
+    CONNECTION_WITHOUT_TOKENS = 1,
+    CONNECTION_CONNECTED = 2,
+    CONNECTION_REAUTH_REQUIRED = 3, /* the refresh token is kept */
+    CONNECTION_ERROR = 4,           /* the provider refuses the configuration */
+};
 
 typedef enum column_type {
     COLUMN_UUID,
@@ -194,6 +268,9 @@ extern const struct row_type secret_row_type;
 extern const struct row_type principal_row_type;
 extern const struct row_type token_row_type;
 extern const struct row_type action_row_type;
+extern const struct row_type connection_row_type;
+extern const struct row_type connection_token_row_type;
+extern const struct row_type connection_lease_row_type;
 
 enum { ROW_COLUMNS_MAX = 20, ROW_TEXTS_MAX = 64 };
 

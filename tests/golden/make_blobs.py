@@ -100,6 +100,9 @@ def main():
     emit_blob(workspace_key, workspace, "narrowing_key", 0, numbered("narrowing", 32))
     emit_row_mac(workspace_key, b"")
     emit_row_mac(workspace_key, b"secret/" + numbered("row", 40))
+    emit_blob(workspace_key, workspace, "connection_credentials", 1, b"client credentials")
+    emit_blob(workspace_key, workspace, "access_token", 3, b"an access token")
+    emit_blob(workspace_key, workspace, "refresh_token", 3, b"a refresh token")
 
 
 if __name__ == "__main__":

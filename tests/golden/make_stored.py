@@ -90,6 +90,14 @@ def main():
     for serve_lost_ms in (0, 60000):
         emit_row("workspace_state", workspace_id=numbered("workspace", 16), state=1, disabled=False, name=b"acme",
                  change_time=MICROSECONDS, delete_time=None, serve_lost_ms=serve_lost_ms)
+    emit_row("connection", workspace_id=numbered("workspace", 16), connection_id=numbered("connection", 16), environment=b"",
+             provider=b"github", provider_generation=0, **{"class": 1}, grant_kind=3, client_authentication=2,
+             client_id=b"client", scopes=[b"repo", b"read:org"], settings=b"", credentials=numbered("credentials", 60),
+             credential_generation=2, config_generation=3, version=4, create_time=MICROSECONDS, update_time=MICROSECONDS + 1)
+    emit_row("connection_token", workspace_id=numbered("workspace", 16), connection_id=numbered("connection", 16),
+             generation=9, config_generation=3, state=2, access_token=numbered("access", 60), refresh_token=b"",
+             token_type=b"bearer", scopes=[b"repo"], obtain_time=MICROSECONDS, expire_time=None, refresh_expire_time=None,
+             principal_id=numbered("principal", 16), connect_time=MICROSECONDS)
 
 
 if __name__ == "__main__":

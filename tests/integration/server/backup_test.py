@@ -39,16 +39,19 @@ KEYS = {
     "workspace": [], "workspace_state": [], "workspace_key": ["generation"], "secret": ["secret_id"],
     "secret_version": ["secret_id", "version"], "principal": ["principal_id"], "token": ["token_id"],
     "request": ["principal_id", "request_id"], "action": ["name"],
+    "connection": ["connection_id"], "connection_token": ["connection_id"],
 }
 # Those whose rows can lie in another workspace without meeting one of its own.
 MOVABLE = {"secret", "secret_version", "principal", "token", "request"}
 # Every column of bytes: what is sealed in it, or that a MAC or a chain covers it.
 SEALED = {("workspace_key", "wrapped"), ("secret", "blob"), ("secret_version", "blob"), ("token", "narrowing_key"),
-          ("request", "answer")}
+          ("request", "answer"), ("connection", "credentials"), ("connection_token", "access_token"),
+          ("connection_token", "refresh_token")}
 COVERED = {
     "change": {"objects", "record"}, "write_chain": {"hash"}, "secret": {"facts", "mac", "keys"},
     "secret_version": {"keys"}, "principal": {"grants", "mac"}, "token": {"hash", "restrictions", "mac"},
     "action": {"declarations", "digest", "mac"}, "workspace": {"mac"}, "workspace_state": {"mac"}, "request": {"payload_hash"},
+    "connection": {"settings", "mac"}, "connection_token": {"mac"},
     "instance": {"root_key_id", "root_key_check", "old_root_key_ids"}, "schema_history": {"sha256"},
 }
 # Without foreign keys: somebody with the database in his hands is not held up by them.
@@ -116,7 +119,7 @@ class BackupTest(context.AccessTest):
 
     TABLES = ["workspace", "workspace_state", "workspace_directory", "workspace_revision", "workspace_key", "environment",
               "secret", "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry",
-              "action"]
+              "action", "connection", "connection_token", "connection_lease"]
 
     def settled(self):
         """Until every write is in a link of its chain: what is kept then and put back later is one state."""

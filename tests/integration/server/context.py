@@ -21,6 +21,15 @@ ENVIRONMENT = "coffer.v1.EnvironmentService/"
 SYSTEM = "00000000-0000-0000-0000-000000000000"
 
 
+def connection_rows(workspace, provider="github"):
+    """SQL that puts an OAuth connection into a workspace, which no server would believe."""
+    return (f"insert into connection values ({workspace}, gen_random_uuid(), '', '{provider}', 0, 1, 3, 1, 'client', '{{}}',"
+            f" '', '', 1, 1, 1, now(), now(), 1, ''); insert into connection_token select workspace_id, connection_id, 1, 1, 1,"
+            f" '', '', '', '{{}}', null, null, null, workspace_id, null, 1, '' from connection where workspace_id ="
+            f" {workspace}; insert into connection_lease select workspace_id, connection_id, 0, workspace_id, null, 1, 0, 0,"
+            f" null, null, null, null, 0, '' from connection where workspace_id = {workspace}")
+
+
 class ServerTest(unittest.TestCase):
     """Calls are made as the workspace's administrator over IPC unless they say otherwise."""
 

@@ -71,9 +71,11 @@ class KeyTest(context.ServerTest):
         """All generations that a row of the workspace is sealed or has its MAC under."""
         where = f"where workspace_id = '{workspace or self.dev.workspace}'"
         blob = "('x' || encode(substring({0} from 2 for 4), 'hex'))::bit(32)::int from {1} " + where
-        selects = [f"select mac_generation from {table} {where}" for table in ("secret", "principal", "token", "action", "workspace")]
+        selects = [f"select mac_generation from {table} {where}" for table in (
+            "secret", "principal", "token", "action", "connection", "connection_token", "workspace")]
         selects += ["select " + blob.format(*pair) for pair in (
-            ("blob", "secret"), ("blob", "secret_version"), ("narrowing_key", "token"), ("answer", "request"))]
+            ("blob", "secret"), ("blob", "secret_version"), ("narrowing_key", "token"), ("answer", "request"), ("credentials", "connection"),
+            ("access_token", "connection_token"), ("refresh_token", "connection_token"))]
         if workspace == SYSTEM:
             selects.append("select mac_generation from workspace_state")
         lines = self.sql(f"select distinct g from ({' union all '.join(selects)}) x(g) where g is not null")

@@ -69,7 +69,8 @@ ACROSS = {
 }
 # A whole database is checked workspace by workspace: which ones there are is asked of every table that has any.
 EVERY_TENANT_TABLE = {"workspace", "workspace_state", "workspace_revision", "workspace_key", "environment", "secret",
-                      "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action"}
+                      "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action", "connection",
+                      "connection_token", "connection_lease"}
 ACROSS |= {
     "VERIFY_NEXT": (EVERY_TENANT_TABLE | {"workspace_directory"}, "the next workspace's UUID; no content of a row"),
     "VERIFY_DIRECTORY": ({"workspace_directory"}, "what the directory says of a workspace"),
@@ -87,7 +88,8 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
-    ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2",
+    ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
+    ("RESEAL_CONNECTION_TOKENS", 2): "2",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",
     ("RESEAL_TOKENS", 2): "2", ("RESEAL_REQUESTS", 2): "2", ("RESEAL_WORKSPACES", 2): "2", ("RESEAL_COUNT", 2): "2",
     ("GENERATION_NEW", 2): "7", ("GENERATION_NEW", 3): "'\\x00'", ("GENERATION_UNUSED", 2): "9",
@@ -198,6 +200,7 @@ class Tenancy(context.ServerTest):
         issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
         cls.dev.sql("insert into workspace_key select workspace_id, s - 1, wrapped, create_time, s, change_time from"
                     f" workspace_key, generate_series(3, 4) s where workspace_id = '{workspace}' and generation = 1")
+        cls.dev.sql(context.connection_rows(f"'{workspace}'", provider="shared"))
         cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL

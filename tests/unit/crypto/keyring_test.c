@@ -3,7 +3,9 @@
 #include "server/crypto/keyring.h"
 #include "tests/unit/crypto/started.h"
 
-static const blob_kind kinds[] = {BLOB_SECRET_VERSION, BLOB_WORKSPACE_KEY, BLOB_ANSWER, BLOB_NARROWING_KEY};
+static const blob_kind kinds[] = {BLOB_SECRET_VERSION, BLOB_WORKSPACE_KEY,          BLOB_ANSWER,
+                                  BLOB_NARROWING_KEY,  BLOB_CONNECTION_CREDENTIALS, BLOB_ACCESS_TOKEN,
+                                  BLOB_REFRESH_TOKEN};
 
 static void keyring_free_auto(struct keyring **keyring)
 {

@@ -24,6 +24,7 @@
 #include "server/jobs/write_use.h"
 #include "server/keys.h"
 #include "server/notify.h"
+#include "server/providers/provider_catalogue.h"
 #include "server/reload.h"
 #include "server/routes.h"
 #include "server/service/caller.h"
@@ -49,6 +50,7 @@ struct server_core {
     struct cof_log log;
     struct cof_pool *pool;
     struct keyring *keyring;
+    struct provider_catalogue *providers;
     struct service service;
     atomic_bool give_up;  /* the time for calls under way is over */
     atomic_uint connects; /* to the database, of all sessions */
@@ -188,6 +190,9 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
         return cof_arena_exhausted(err);
     }
     fill_service(core);
+    TRY(provider_catalogue_new(settings->providers_files.items, settings->providers_files.count, &core->providers,
+                               err));
+    core->service.providers = core->providers;
     return open_database(core, err);
 }
 
@@ -211,6 +216,7 @@ void server_core_free(struct server_core *core)
     session_free(core->session);
     token_use_free(core->service.token_use);
     rows_free(core->service.nobody);
+    provider_catalogue_free(core->providers);
     keyring_free(core->keyring);
     cof_pool_free(core->pool);
     free(core);

@@ -16,7 +16,7 @@
  */
 
 enum {
-    PROVIDER_ID_MAX = 100,
+    PROVIDER_ID_MAX = 94,    /* with "_oauth" behind it, it is a secret's name */
     PROVIDER_NAME_MAX = 200, /* bytes of UTF-8 */
     PROVIDER_URL_MAX = 2048,
     PROVIDER_SCOPE_MAX = 512,
@@ -123,6 +123,16 @@ struct provider {
     uint32_t refresh_grace_s;      /* time in which an old one may be used again */
     bool refresh_ends_old_access;  /* the old access token ends when a new one is issued, so it is refreshed late */
 };
+
+/* What holds where nothing is told. */
+extern const struct provider provider_defaults;
+
+/*
+ * Whether it makes sense and can do no harm: IDs, https and nothing but https, parameters that are declared and used, scopes,
+ * extras that do not take the place of what we send ourselves, one grant at least with the endpoints that it needs. Fails
+ * with FIELD_REQUIRED or FIELD_INVALID; the message begins with the field, as the file and the contract name it.
+ */
+COF_CODE provider_check(const struct provider *provider, struct cof_error *err);
 
 /* Whether `value` has the parameter's form and is short enough. */
 bool provider_parameter_fits(const struct provider_parameter *parameter, const char *value);

@@ -54,18 +54,20 @@ extern const struct service_limits service_default_limits;
 
 struct audit;
 struct key_loader;
+struct provider_catalogue;
 struct token_use;
 
 /* What all calls share. Constant while the server runs, but for what is atomic. */
 struct service {
     const struct cof_clock *clock;
     struct keyring *keyring;
-    struct key_loader *key_loader; /* NULL in commands */
-    struct audit *audit;           /* of reads and refusals; NULL in commands that answer nobody */
-    struct token_use *token_use;   /* NULL: nobody writes it down */
-    struct cache *cache;           /* NULL: nothing is kept of what is read */
-    struct rows *nobody;           /* caller_nobody: what a token that does not exist is compared with */
-    bool keeps_secrets;            /* sealed, in the cache; else it keeps callers only */
+    struct key_loader *key_loader;              /* NULL in commands */
+    struct audit *audit;                        /* of reads and refusals; NULL in commands that answer nobody */
+    struct token_use *token_use;                /* NULL: nobody writes it down */
+    struct cache *cache;                        /* NULL: nothing is kept of what is read */
+    const struct provider_catalogue *providers; /* the built-in ones and the operator's */
+    struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
+    bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;
     _Atomic uint64_t epoch; /* of the database; set on every connect */
     _Atomic bool draining;

@@ -5,4 +5,4 @@
 #include "server/crypto/private_key.h"
 
 /* OpenSSL's key of a private key, for the files of this folder; borrowed. */
-const EVP_PKEY *private_key_view(const struct private_key *key);
+EVP_PKEY *private_key_view(const struct private_key *key);

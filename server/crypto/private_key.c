@@ -379,7 +379,7 @@ cof_code private_key_fingerprint(const struct private_key *key, char to[PRIVATE_
     return COF_OK;
 }
 
-const EVP_PKEY *private_key_view(const struct private_key *key)
+EVP_PKEY *private_key_view(const struct private_key *key)
 {
     return key->key;
 }

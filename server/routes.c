@@ -35,7 +35,7 @@ static void answer_ready(const struct http_request *request, struct http_respons
     const struct service *service = routes->service;
     const bool database = atomic_load(&service->database_up);
     const bool audit = audit_writable(service->audit);
-    const bool serving = !atomic_load(&service->draining);
+    const bool serving = !atomic_load(&service->leaving);
     const bool ready = database && audit && serving;
     (void) request;
     response->status = ready ? response->status : UNAVAILABLE;
@@ -59,8 +59,9 @@ static void write_state(const struct routes *routes, struct http_text *to)
     const struct service *service = routes->service;
     const bool up = atomic_load(&service->database_up);
     const bool draining = atomic_load(&service->draining);
+    const bool leaving = atomic_load(&service->leaving);
     const bool writable = audit_writable(service->audit);
-    metrics_write_value(to, "coffer_ready", "gauge", "1 if calls can be served.", up && !draining && writable);
+    metrics_write_value(to, "coffer_ready", "gauge", "1 if calls can be served.", up && !leaving && writable);
     metrics_write_value(to, "coffer_draining", "gauge", "1 if no new calls are taken.", draining);
     metrics_write_value(to, "coffer_db_up", "gauge", "1 if the database answered the last time.", up);
     metrics_write_value(to, "coffer_db_connects_total", "counter", "Connections made to the database.",

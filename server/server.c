@@ -42,6 +42,7 @@ enum {
     WATCHES_PART = 10,          /* of the calls that may wait on the server */
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
+    PART_US = 1000000,          /* for the close of a WebSocket to get out */
     WATCHDOG_PART = 3,          /* of its time, after which it is told that the server is alive */
 };
 
@@ -597,7 +598,7 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
     static const uint32_t ipc_modes[] = {0600, 0660, 0666};
     struct server_core *core = server->core;
     const struct settings *settings = core->settings;
-    const struct transport_options options = {
+    struct transport_options options = {
         .addresses = settings->transport_listen.items,
         .address_count = settings->transport_listen.count,
         .insecure_tcp = settings->transport_insecure_tcp,
@@ -615,6 +616,8 @@ static cof_code start_transport(struct server *server, struct cof_error *err)
         .refuse = dispatch_refuse,
         .context = server->dispatch,
     };
+    TRY(ipc_users_parse(settings->transport_ipc_uids.items, settings->transport_ipc_uids.count, &options.ipc_users,
+                        err));
     TRY(transport_start(&options, &server->transport, err));
     atomic_store(&server->routes.transport, server->transport);
     return COF_OK;
@@ -689,9 +692,35 @@ static bool idle(const struct server *server)
     return dispatch_in_flight(server->dispatch) == 0 && transport_in_flight(server->transport) == 0;
 }
 
+/* Whoever asks whether to send calls here has time to hear that he should not, before they are refused. */
+static void announce(struct server *server)
+{
+    const uint32_t delay_ms = server->core->settings->server_drain_delay;
+    const int64_t until = cof_clock_monotonic(&cof_system_clock) + (int64_t) delay_ms * 1000;
+    atomic_store(&server->core->service.leaving, true);
+    if (delay_ms > 0) {
+        COF_LOG(&server->core->log, COF_LOG_INFO, "leaving", "calls are taken for a while, and readiness has ended",
+                cof_log_number("drain_delay_ms", delay_ms));
+    }
+    while (cof_clock_monotonic(&cof_system_clock) < until) {
+        pause_or_leave();
+    }
+}
+
+/* Peers of WebSockets are told; one that does not read keeps nobody. */
+static void part(struct server *server)
+{
+    const int64_t until = cof_clock_monotonic(&cof_system_clock) + PART_US;
+    transport_part(server->transport);
+    while (!transport_parted(server->transport) && cof_clock_monotonic(&cof_system_clock) < until) {
+        pause_or_leave();
+    }
+}
+
 /* Calls under way get their time, and their replies get out; after it the server ends all the same. */
 static void drain(struct server *server)
 {
+    announce(server);
     const int64_t until =
         cof_clock_monotonic(&cof_system_clock) + (int64_t) server->core->settings->server_drain_timeout * 1000;
     COF_LOG(&server->core->log, COF_LOG_INFO, "draining", "no new calls are taken",
@@ -702,6 +731,7 @@ static void drain(struct server *server)
         pause_or_leave();
     }
     atomic_store(&server->core->give_up, true);
+    part(server);
     COF_LOG(&server->core->log, COF_LOG_INFO, "stopped", "the server ends",
             cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
 }

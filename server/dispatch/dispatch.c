@@ -738,6 +738,7 @@ void dispatch_log_requests(struct dispatch *dispatch, dispatch_log which)
 
 void dispatch_drain(struct dispatch *dispatch)
 {
+    atomic_store(&dispatch->options.service->leaving, true);
     atomic_store(&dispatch->options.service->draining, true);
     close_parking(dispatch);
 }

@@ -20,7 +20,7 @@ static bool service_exists(const char *name)
 
 static bool ready(const struct service *service)
 {
-    return !atomic_load(&service->draining) && atomic_load(&service->database_up) && audit_writable(service->audit);
+    return !atomic_load(&service->leaving) && atomic_load(&service->database_up) && audit_writable(service->audit);
 }
 
 cof_code server_check_health(struct call *call, const Grpc__Health__V1__HealthCheckRequest *request,

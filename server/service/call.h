@@ -69,8 +69,9 @@ struct service {
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;
-    _Atomic uint64_t epoch; /* of the database; set on every connect */
-    _Atomic bool draining;
+    _Atomic uint64_t epoch;   /* of the database; set on every connect */
+    _Atomic bool leaving;     /* a server that ends; it may go on taking calls for a while */
+    _Atomic bool draining;    /* no new calls are taken */
     _Atomic bool database_up; /* as the workers saw it last */
 };
 

@@ -868,7 +868,24 @@ static void limit_strangers(struct connections *connections)
     unlock(oldest, over);
 }
 
-/* Links and holds it; NULL if there is no room or memory. */
+/* Whether its user is one of those who may connect. */
+static bool is_permitted(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    const struct exchange_peer *peer = &connection->peer;
+    if (connection->framing != FRAMING_IPC || ipc_users_permit(&all->options->ipc_users, peer)) {
+        return true;
+    }
+    if (may_tell(all)) {
+        COF_LOG(all->options->log, COF_LOG_WARN, "ipc_user_refused",
+                "a connection of a user who is not in transport.ipc_uids was refused",
+                cof_log_text("peer", peer->address),
+                cof_log_number("uid", peer->has_uid ? (int64_t) peer->uid : -1));
+    }
+    return false;
+}
+
+/* Links and holds it; NULL if there is no room or memory, or if its user may not connect. */
 static struct connection *begin_connection(struct connections *connections, struct cof_stream *stream,
                                            const char *transport)
 {
@@ -876,6 +893,10 @@ static struct connection *begin_connection(struct connections *connections, stru
     struct connection *connection = connection_new(connections, stream, transport);
     if (connection == NULL) {
         cof_stream_free(stream);
+        return NULL;
+    }
+    if (!is_permitted(connection)) {
+        release(connection);
         return NULL;
     }
     if (!link_connection(connection)) {
@@ -936,6 +957,7 @@ struct connections *connections_new(const struct transport_options *options)
     connections->options = options;
     for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
         connections->counts[i].transport = transports[i];
+        connections->counts[i].web = framing_of(transports[i]) == FRAMING_WEB;
     }
     TAILQ_INIT(&connections->strangers);
     (void) pthread_mutex_init(&connections->lock, NULL);
@@ -971,6 +993,31 @@ static struct connection *hold_all(struct connections *connections)
     }
     (void) pthread_mutex_unlock(&connections->lock);
     return doomed;
+}
+
+/* Behind the reply that is being sent, if there is one. */
+static void part_locked(struct connection *connection)
+{
+    if (connection->framing != FRAMING_WEB || connection->ended || connection->finishing) {
+        return;
+    }
+    connection->answers.has_close = true;
+    connection->answers.code = COF_WEB_GOING_AWAY;
+    connection->finishing = true;
+    send_locked(connection);
+}
+
+void connections_part(struct connections *connections)
+{
+    struct connection *held = hold_all(connections);
+    while (held != NULL) {
+        struct connection *next = held->doomed;
+        (void) pthread_mutex_lock(&held->lock);
+        held->holds--;
+        part_locked(held);
+        unlock(held, NULL);
+        held = next;
+    }
 }
 
 void connections_free(struct connections *connections)

@@ -43,6 +43,9 @@ void connections_counts(struct connections *connections, struct transport_count 
 /* Requests whose reply is not out yet. */
 uint32_t connections_in_flight(const struct connections *connections);
 
+/* For transport_part. */
+void connections_part(struct connections *connections);
+
 /* Closes all connections and waits until they are gone; every request must have its reply, and none may come any
  * more. NULL is allowed. */
 void connections_free(struct connections *connections);

@@ -128,6 +128,22 @@ void transport_drain(struct transport *transport)
     }
 }
 
+void transport_part(struct transport *transport)
+{
+    connections_part(transport->connections);
+}
+
+bool transport_parted(const struct transport *transport)
+{
+    struct transport_count counts[TRANSPORT_COUNTS];
+    uint64_t open = 0;
+    connections_counts(transport->connections, counts);
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        open += counts[i].web ? counts[i].open : 0;
+    }
+    return open == 0;
+}
+
 uint32_t transport_in_flight(const struct transport *transport)
 {
     return connections_in_flight(transport->connections);

@@ -9,6 +9,7 @@
 #include "server/dispatch/exchange.h"
 #include "server/http/site.h"
 #include "server/transport/certificate.h"
+#include "server/transport/ipc_users.h"
 
 /*
  * Listens, and speaks nanomsg's REQ/REP protocol with whoever connects: frames in, frames out. HTTP is answered at the
@@ -36,11 +37,12 @@ static inline uint32_t transport_now(const uint32_t *limit)
 struct transport_options {
     const char *const *addresses; /* "wss://0.0.0.0:7443/coffer", "ipc:///run/coffer/coffer.sock" */
     size_t address_count;
-    bool insecure_tcp;     /* allow plain tcp:// and ws:// on other than loopback addresses */
-    uint32_t ipc_mode;     /* permissions of the socket file, e.g. 0660 */
-    uint32_t max_waiting;  /* requests that may wait for an answer (16384) */
-    uint32_t max_request;  /* bytes of a request frame */
-    uint32_t max_per_peer; /* requests in flight on one connection */
+    bool insecure_tcp;          /* allow plain tcp:// and ws:// on other than loopback addresses */
+    uint32_t ipc_mode;          /* permissions of the socket file, e.g. 0660 */
+    struct ipc_users ipc_users; /* who may connect at ipc:// */
+    uint32_t max_waiting;       /* requests that may wait for an answer (16384) */
+    uint32_t max_request;       /* bytes of a request frame */
+    uint32_t max_per_peer;      /* requests in flight on one connection */
     struct transport_limits limits;
     struct certificate_options certificate; /* for tls+tcp:// and wss:// */
     const struct http_site *site;           /* what is answered to HTTP; for ws:// and wss:// */
@@ -81,12 +83,20 @@ bool transport_alive(struct transport *transport);
 /* Stops taking new connections; requests that arrive on old ones are still given to submit, which refuses them. */
 void transport_drain(struct transport *transport);
 
+/* Tells the peers of all WebSockets that the server goes away (1001); what was not answered by then is not any more. A
+ * connection ends when its peer has been told. */
+void transport_part(struct transport *transport);
+
+/* Whether no WebSocket is open. */
+bool transport_parted(const struct transport *transport);
+
 /* Requests whose reply is not out yet: a server that ends waits for them. */
 uint32_t transport_in_flight(const struct transport *transport);
 
 /* Connections that are open, and that were opened, by transport. */
 struct transport_count {
     const char *transport;
+    bool web; /* it speaks WebSocket */
     uint64_t open;
     uint64_t opened;
 };

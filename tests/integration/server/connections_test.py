@@ -3,9 +3,14 @@
 
 import json
 import os
+import pathlib
 import random
+import shutil
 import socket
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -201,6 +206,33 @@ class Connections(context.ServerTest):
             thread.join()
         wait_for(lambda: self.descriptors() <= before + 2, "connections are left behind")
         self.assertEqual(self.connection.call(CALLER, token=self.dev.admin).code, 0)
+
+    # Who connects at ipc://
+
+    def greeted_as(self, uid, path):
+        """What a program of that user reads from a socket before it is closed, or as much as a greeting."""
+        script = ("import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(60)\ns.connect(sys.argv[1])\n"
+                  "data = b''\nwhile len(data) < 8 and (part := s.recv(8)):\n    data += part\n"
+                  "sys.stdout.write(data.hex())\n")
+        done = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", sys.executable, "-I", "-c",
+                               script, path], stdout=subprocess.PIPE, text=True, timeout=90, check=True)
+        return bytes.fromhex(done.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may become another user")
+    def test_programs_of_users_who_are_not_listed_are_refused_at_the_socket_and_the_log_says_so(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-test-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        server = self.dev.more("users", COFFERD_TRANSPORT__IPC_UIDS="0,65534", COFFERD_TRANSPORT__IPC_MODE="0666",
+                               COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/users.sock,ipc://{folder}/open.sock")
+        path = f"{folder}/open.sock"
+        for uid, greeting in ((65534, ANSWER), (4711, b""), (0, ANSWER)):
+            self.assertEqual(self.greeted_as(uid, path), greeting, uid)
+        with self.dev.connect(f"ipc://{path}") as connection:
+            self.assertEqual(connection.call(INFO).code, 0)
+        refused = [json.loads(line) for line in server.log.read_text().splitlines() if "ipc_user_refused" in line]
+        self.assertEqual([line["uid"] for line in refused], [4711])
+        self.assertRegex(refused[0]["peer"], r"^pid \d+$")
 
 
 class Gathered:

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """A server's life: what it says when it cannot start, its log, its health, and --dev from an empty directory on."""
 
+import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -55,7 +57,7 @@ class Operation(context.ServerTest):
             "database.conninfo": {"database__conninfo": ""},
             str(self.dev.directory / "nokey"): {"keys__root_key_file": str(self.dev.directory / "nokey")},
             "transport.insecure_tcp": {"transport__listen": "tcp://0.0.0.0:0"},
-            "udp://x": {"transport__listen": "udp://x"},
+            "udp://x": {"transport__listen": "udp://x"}, "transport.ipc_uids": {"transport__ipc_uids": "0,nobody"},
         }
         for named, settings in cases.items():
             code, output = self.start(**settings)
@@ -187,6 +189,29 @@ class Operation(context.ServerTest):
                 self.assertEqual((status("liveness"), status("")), ("SERVING", "SERVING"))
             self.assertEqual(connection.receive(number).code, 0)
         self.assertEqual(server.process.wait(90), 0)
+
+    def test_calls_are_taken_after_the_signal_for_as_long_as_readiness_needs_to_be_seen(self):
+        server = self.dev.more("leaving", COFFERD_SERVER__DRAIN_DELAY="600s",
+                               COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/leaving.sock,ws://127.0.0.1:0")
+        port = re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()).group(1)
+
+        def probe():
+            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+            with contextlib.closing(client):
+                client.request("GET", "/readyz")
+                answer = client.getresponse()
+                return answer.status, json.loads(answer.read())["checks"]["serving"]
+        self.assertEqual(probe(), (200, "ok"))
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: probe() == (503, "failed"), "readiness ends")
+        with self.dev.connect(server.address) as connection:
+            self.assertEqual(connection.call(HEALTH, {"service": "readiness"}).message["status"], "NOT_SERVING")
+            self.assertEqual(connection.call(CALLER, token=self.dev.admin).code, 0)
+        self.assertNotIn('"event":"draining"', server.log.read_text())
+        # Nobody has to wait for the rest of the time.
+        server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(90), 130)
+        self.dev.extra.remove(server)
 
 
 class Development(unittest.TestCase):

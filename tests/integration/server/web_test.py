@@ -564,7 +564,9 @@ class Web(context.ServerTest):
         half = [self.dial(port) for _ in range(5)]
         self.dev.extra.remove(server)
         self.assertEqual(server.stop(signal.SIGTERM), 0)
-        for one in [*(web.socket for web in idle), *half]:
+        for web in idle:
+            self.assertEqual(self.closed_with(web), 1001)
+        for one in half:
             self.assertEqual(self.rest(one), b"")
 
 

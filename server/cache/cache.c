@@ -127,6 +127,30 @@ bool cache_older(struct cache *cache, const struct cof_uuid *workspace, struct c
            now_of(cache) - ret_older->confirmed_us <= CACHE_OLDEST_US;
 }
 
+struct cache_untold cache_changes_untold(struct cache *cache, const struct cof_uuid *workspace)
+{
+    return places_untold(cache->places, workspace);
+}
+
+/* The revision is raised first: what was read before and is put from now on is not settled any more. */
+void cache_carry(struct cache *cache, const struct cof_uuid *workspace, const struct cache_untold *untold,
+                 uint64_t revision, const struct cache_key *keys, size_t count)
+{
+    if (!places_carry_begin(cache->places, workspace, untold->place, revision)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        entries_drop(cache->entries, &keys[i], revision);
+    }
+    places_carry_end(cache->places, workspace, untold->place, revision);
+}
+
+void cache_carry_nothing(struct cache *cache, const struct cof_uuid *workspace, const struct cache_untold *untold,
+                         uint64_t revision)
+{
+    places_carry_nothing(cache->places, workspace, untold->place, revision);
+}
+
 struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, const struct cache_state *state)
 {
     return entries_get(cache->entries, key, state);
@@ -140,7 +164,14 @@ struct cache_entry *cache_entry_new(struct cache *cache, const struct cache_key 
 
 void cache_put(struct cache *cache, struct cache_entry *entry)
 {
+    const struct cof_uuid workspace = entry_workspace(entry);
+    entry_hold(entry);
     entries_put(cache->entries, entry);
+    /* Now that it is there: a write that is told later takes it out if it touched it. */
+    if (places_at(cache->places, &workspace, entry_state(entry))) {
+        entry_settle(entry);
+    }
+    cache_release(entry);
 }
 
 uint64_t cache_bytes(struct cache *cache)

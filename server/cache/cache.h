@@ -38,12 +38,25 @@ COF_CODE cache_new(const struct cache_options *options, struct cache **ret_cache
 /* NULL is allowed. All entries must have been released. */
 void cache_free(struct cache *cache);
 
+typedef enum cache_kind {
+    CACHE_CALLER = 1, /* by the token's ID */
+    CACHE_SECRET,     /* by environment and name */
+    CACHE_ACTION,     /* by name */
+} cache_kind;
+
+struct cache_key {
+    cache_kind kind;
+    struct cof_uuid workspace;
+    struct cof_slice parts[2];
+};
+
 /* --- Revisions ------------------------------------------------------------------------------------------------ */
 
 /* A state of a workspace: its rows at one revision, in one life of the database. */
 struct cache_state {
     uint64_t epoch;
     uint64_t revision;
+    uint64_t carried; /* what is kept of so many revisions before it is of this state, too */
 };
 
 /*
@@ -106,6 +119,29 @@ bool cache_database_lost(struct cache *cache);
 void cache_permit_older(struct cache *cache, const struct cof_uuid *workspace, const struct cache_state *state,
                         uint32_t age_ms);
 
+/*
+ * Carrying over: what a write did not touch is as right after it as it was before. Where that is known of all writes
+ * since a revision, its entries belong to the last state that is known, too; only `cache_older` says so. Everything else
+ * that may have changed ends the use of all that was kept, as ever.
+ */
+
+/* Changes of a workspace that the job is to tell one by one: those behind the first number up to the second one. */
+struct cache_untold {
+    uint64_t place; /* 0: none; nobody would be answered from an older state there */
+    uint64_t from;
+    uint64_t to;
+};
+struct cache_untold cache_changes_untold(struct cache *cache, const struct cof_uuid *workspace);
+
+/* A write has made this revision of the one before; of what is kept it touched what has these keys and nothing else. In
+ * the order of the revisions; one that is told twice is told once. */
+void cache_carry(struct cache *cache, const struct cof_uuid *workspace, const struct cache_untold *untold,
+                 uint64_t revision, const struct cache_key *keys, size_t count);
+
+/* Nobody knows what the writes up to this revision have touched. */
+void cache_carry_nothing(struct cache *cache, const struct cof_uuid *workspace, const struct cache_untold *untold,
+                         uint64_t revision);
+
 /* What is known of a workspace, however old it is. */
 struct cache_older {
     struct cache_state state;
@@ -117,18 +153,6 @@ struct cache_older {
 bool cache_older(struct cache *cache, const struct cof_uuid *workspace, struct cache_older *ret_older);
 
 /* --- Entries -------------------------------------------------------------------------------------------------- */
-
-typedef enum cache_kind {
-    CACHE_CALLER = 1, /* by the token's ID */
-    CACHE_SECRET,     /* by environment and name */
-    CACHE_ACTION,     /* by name */
-} cache_kind;
-
-struct cache_key {
-    cache_kind kind;
-    struct cof_uuid workspace;
-    struct cof_slice parts[2];
-};
 
 struct cache_entry;
 

@@ -25,7 +25,8 @@ struct cache_entry {
     uint16_t key_length;
     bool used; /* since the hand passed */
     atomic_uint owners;
-    const uint8_t *key; /* behind the content */
+    atomic_bool settled; /* it may be carried over */
+    const uint8_t *key;  /* behind the content */
     max_align_t content[];
 };
 
@@ -156,9 +157,14 @@ static void make_room(const struct entries *entries, struct shard *shard, uint64
 
 /* --- Entries -------------------------------------------------------------------------------------------------- */
 
-static bool same_state(const struct cache_state *a, const struct cache_state *b)
+static bool is_of(const struct cache_entry *entry, const struct cache_state *state)
 {
-    return a->epoch == b->epoch && a->revision == b->revision;
+    const struct cache_state *own = &entry->state;
+    if (own->epoch != state->epoch || own->revision > state->revision) {
+        return false;
+    }
+    const uint64_t before = state->revision - own->revision;
+    return before == 0 || (before <= state->carried && atomic_load(&entry->settled));
 }
 
 struct cache_entry *entries_get(struct entries *entries, const struct cache_key *key,
@@ -171,7 +177,7 @@ struct cache_entry *entries_get(struct entries *entries, const struct cache_key 
     struct shard *shard = shard_of(entries, packed.hash);
     (void) pthread_mutex_lock(&shard->lock);
     struct cache_entry *entry = *find(entries, shard, cof_slice_of(packed.bytes, packed.length), packed.hash);
-    if (entry != NULL && !same_state(&entry->state, state)) {
+    if (entry != NULL && !is_of(entry, state)) {
         entry = NULL;
     }
     if (entry != NULL) {
@@ -227,6 +233,45 @@ void entries_put(struct entries *entries, struct cache_entry *entry)
     shard->use.entries++;
     (void) pthread_mutex_unlock(&shard->lock);
     release_all(&leaving);
+}
+
+void entries_drop(struct entries *entries, const struct cache_key *key, uint64_t revision)
+{
+    struct packed_key packed;
+    struct leaving leaving = {NULL};
+    if (!pack(entries, key, &packed)) {
+        return;
+    }
+    struct shard *shard = shard_of(entries, packed.hash);
+    (void) pthread_mutex_lock(&shard->lock);
+    struct cache_entry **link = find(entries, shard, cof_slice_of(packed.bytes, packed.length), packed.hash);
+    if (*link != NULL && (*link)->state.revision < revision) {
+        take_out(shard, link, &leaving);
+    }
+    (void) pthread_mutex_unlock(&shard->lock);
+    release_all(&leaving);
+}
+
+struct cof_uuid entry_workspace(const struct cache_entry *entry)
+{
+    struct cof_uuid workspace;
+    memcpy(workspace.bytes, entry->key + 1, sizeof workspace.bytes);
+    return workspace;
+}
+
+const struct cache_state *entry_state(const struct cache_entry *entry)
+{
+    return &entry->state;
+}
+
+void entry_settle(struct cache_entry *entry)
+{
+    atomic_store(&entry->settled, true);
+}
+
+void entry_hold(struct cache_entry *entry)
+{
+    atomic_fetch_add_explicit(&entry->owners, 1, memory_order_relaxed);
 }
 
 void *cache_content(struct cache_entry *entry)

@@ -16,6 +16,14 @@ struct cache_entry *entries_get(struct entries *entries, const struct cache_key 
 struct cache_entry *entries_make(struct entries *entries, const struct cache_key *key,
                                  const struct cache_state *state, size_t size);
 void entries_put(struct entries *entries, struct cache_entry *entry);
+/* Takes out what was kept of the key at an earlier revision. */
+void entries_drop(struct entries *entries, const struct cache_key *key, uint64_t revision);
+
+/* For carrying over (cache_carry): whose an entry is, and that no write was told between its read and its being there. */
+struct cof_uuid entry_workspace(const struct cache_entry *entry);
+const struct cache_state *entry_state(const struct cache_entry *entry);
+void entry_settle(struct cache_entry *entry);
+void entry_hold(struct cache_entry *entry);
 void entries_clear(struct entries *entries);
 uint64_t entries_bytes(struct entries *entries);
 struct cache_use entries_use(struct entries *entries);

@@ -19,8 +19,11 @@ struct place {
     uint64_t chain;    /* in which it was read */
     int64_t read_us;   /* when the last read of that revision, or of one before it, began */
     struct place *next;
-    uint32_t older_ms; /* how old this revision may be where it need not be fresh */
-    bool used;         /* since the hand passed */
+    uint64_t carried_to;   /* the last write of which is known what it touched, as of all from `carried_from` on */
+    uint64_t carried_from; /* what is kept of this revision, and of later ones, may be carried over */
+    uint64_t older_from;   /* the revision at which `older_ms` was read */
+    uint32_t older_ms;     /* how old the state may be where it need not be fresh */
+    bool used;             /* since the hand passed */
 };
 
 struct shard {
@@ -138,11 +141,29 @@ static bool is_known(const struct places *places, const struct place *place)
            place->epoch == atomic_load(places->options.epoch);
 }
 
-/* What was decided in a state holds in that one. */
+static void begin_carrying(struct place *place, uint64_t revision)
+{
+    place->carried_from = place->carried_to = revision;
+}
+
 static void set_revision(struct place *place, uint64_t revision)
 {
-    place->older_ms = revision == place->revision ? place->older_ms : 0;
+    if (place->revision == 0) {
+        begin_carrying(place, revision);
+    }
     place->revision = revision;
+}
+
+/* How many revisions before the last one are as good as that one. */
+static uint64_t carried(const struct place *place)
+{
+    return place->carried_to == place->revision ? place->revision - place->carried_from : 0;
+}
+
+/* What was decided in a state holds in that one, and as long as nothing else has changed. */
+static uint32_t older_ms(const struct place *place)
+{
+    return place->older_from + carried(place) >= place->revision ? place->older_ms : 0;
 }
 
 bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64_t now_us,
@@ -154,7 +175,7 @@ bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64
         is_known(places, place) && now_us - confirmed_of(places, place, 1) < places->options.staleness_us;
     if (fresh) {
         place->used = true;
-        *ret_state = (struct cache_state){place->epoch, place->revision};
+        *ret_state = (struct cache_state){.epoch = place->epoch, .revision = place->revision};
     }
     unlock(spot.shard);
     return fresh;
@@ -199,7 +220,7 @@ bool places_read_end(struct places *places, const struct cof_uuid *workspace, co
     const struct spot spot = lock_spot(places, workspace);
     const bool taken = take_revision(find(&spot, workspace), read, revision);
     unlock(spot.shard);
-    *ret_state = (struct cache_state){read->epoch, revision};
+    *ret_state = (struct cache_state){.epoch = read->epoch, .revision = revision};
     return taken;
 }
 
@@ -210,6 +231,7 @@ void places_permit_older(struct places *places, const struct cof_uuid *workspace
     struct place *place = find(&spot, workspace);
     if (place != NULL && place->epoch == state->epoch && place->revision == state->revision) {
         place->older_ms = age_ms;
+        place->older_from = state->revision;
     }
     unlock(spot.shard);
 }
@@ -222,13 +244,70 @@ bool places_older(struct places *places, const struct cof_uuid *workspace, struc
     if (known) {
         place->used = true;
         *ret_older = (struct cache_older){
-            .state = {place->epoch, place->revision},
+            .state = {place->epoch, place->revision, carried(place)},
             .confirmed_us = confirmed_of(places, place, CHAINS),
-            .permitted_us = (int64_t) place->older_ms * 1000,
+            .permitted_us = (int64_t) older_ms(place) * 1000,
         };
     }
     unlock(spot.shard);
     return known;
+}
+
+/* --- Carrying over -------------------------------------------------------------------------------------------- */
+
+bool places_at(struct places *places, const struct cof_uuid *workspace, const struct cache_state *state)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    const struct place *place = find(&spot, workspace);
+    const bool at = place != NULL && place->epoch == state->epoch && place->revision == state->revision;
+    unlock(spot.shard);
+    return at;
+}
+
+struct cache_untold places_untold(struct places *places, const struct cof_uuid *workspace)
+{
+    struct cache_untold untold = {.place = 0};
+    const struct spot spot = lock_spot(places, workspace);
+    const struct place *place = find(&spot, workspace);
+    /* Whoever permitted nothing before the first of them permits nothing after it that would be carried over. */
+    if (place != NULL && place->older_ms > 0 && place->older_from >= place->carried_from &&
+        place->carried_to < place->revision) {
+        untold = (struct cache_untold){place->id, place->carried_to, place->revision};
+    }
+    unlock(spot.shard);
+    return untold;
+}
+
+bool places_carry_begin(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    const bool next = place != NULL && place->id == id && place->carried_to + 1 == revision;
+    if (next && revision > place->revision) {
+        set_revision(place, revision);
+    }
+    unlock(spot.shard);
+    return next;
+}
+
+void places_carry_end(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    if (place != NULL && place->id == id && place->carried_to + 1 == revision) {
+        place->carried_to = revision;
+    }
+    unlock(spot.shard);
+}
+
+void places_carry_nothing(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision)
+{
+    const struct spot spot = lock_spot(places, workspace);
+    struct place *place = find(&spot, workspace);
+    if (place != NULL && place->id == id && place->carried_to < revision) {
+        begin_carrying(place, revision);
+    }
+    unlock(spot.shard);
 }
 
 void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision)

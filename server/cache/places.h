@@ -26,6 +26,15 @@ bool places_read_end(struct places *places, const struct cof_uuid *workspace, co
 void places_permit_older(struct places *places, const struct cof_uuid *workspace, const struct cache_state *state,
                          uint32_t age_ms);
 bool places_older(struct places *places, const struct cof_uuid *workspace, struct cache_older *ret_older);
+/* Whether this is the last state that is known. */
+bool places_at(struct places *places, const struct cof_uuid *workspace, const struct cache_state *state);
+
+/* Carrying over (cache.h): what is to be told; a change begins to be told, which raises the revision, and has been told,
+ * when all that it touched is out. */
+struct cache_untold places_untold(struct places *places, const struct cof_uuid *workspace);
+bool places_carry_begin(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision);
+void places_carry_end(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision);
+void places_carry_nothing(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision);
 void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision);
 void places_confirmed(struct places *places, int64_t time_us);
 void places_doubt(struct places *places);

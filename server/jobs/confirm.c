@@ -4,12 +4,15 @@
 #include <stdlib.h>
 
 #include "common/arena.h"
+#include "server/cache/cache.h"
+#include "server/service/carry.h"
 
 enum {
     WAITED_PAUSE_MS = 50,
     LEAST_PAUSE_MS = 5,
     ROUND_TIMEOUT_MS = 2000,
     ASKED_AT_ONCE = 128,
+    CARRIED_AT_ONCE = 64, /* workspaces of one look; in others nothing is carried over */
 };
 
 struct confirm {
@@ -31,9 +34,48 @@ static cof_code begin(struct confirm *confirm, struct session *session, struct c
     return COF_OK;
 }
 
+/* --- What writes have touched --------------------------------------------------------------------------------- */
+
+struct touching {
+    struct cof_uuid workspaces[CARRIED_AT_ONCE];
+    struct cache_untold untold[CARRIED_AT_ONCE];
+    size_t count;
+};
+
+static void note_touching(const struct confirm *confirm, const struct cof_uuid *workspace,
+                          struct touching *touching)
+{
+    struct cache *cache = confirm->options.service->cache;
+    if (cache == NULL || touching->count == CARRIED_AT_ONCE) {
+        return;
+    }
+    const struct cache_untold untold = cache_changes_untold(cache, workspace);
+    if (untold.place != 0) {
+        touching->workspaces[touching->count] = *workspace;
+        touching->untold[touching->count++] = untold;
+    }
+}
+
+/* Only for workspaces that may be answered from older states, and have been lately. */
+static cof_code read_touched(const struct confirm *confirm, struct session *session,
+                             const struct touching *touching, struct cof_error *err)
+{
+    for (size_t i = 0; i < touching->count; i++) {
+        TRY(carry_queue(session, &touching->workspaces[i], &touching->untold[i], err));
+        TRY(session_sync(session, err));
+    }
+    for (size_t i = 0; i < touching->count; i++) {
+        TRY(carry_take(confirm->options.service, session, &touching->workspaces[i], &touching->untold[i], err));
+    }
+    return COF_OK;
+}
+
+/* --- Looks ---------------------------------------------------------------------------------------------------- */
+
 static cof_code read_changes(struct confirm *confirm, struct session *session, struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
+    struct touching touching = {.count = 0};
     const int64_t sent_us = cof_clock_monotonic(confirm->options.session.clock);
     const struct param since = param_i64(confirm->xmin);
     TRY(session_queue(session, STATEMENT_CHANGE_SINCE, &since, 1, err));
@@ -44,10 +86,11 @@ static cof_code read_changes(struct confirm *confirm, struct session *session, s
         if (!rows_null(rows, i, 1)) {
             const struct cof_uuid workspace = rows_uuid(rows, i, 1);
             confirm->options.reached(confirm->options.context, &workspace, (uint64_t) rows_i64(rows, i, 2));
+            note_touching(confirm, &workspace, &touching);
         }
     }
     confirm->options.confirmed(confirm->options.context, sent_us);
-    return COF_OK;
+    return read_touched(confirm, session, &touching, err);
 }
 
 static cof_code take_answer(struct confirm *confirm, struct session *session, const struct cof_uuid *workspace,

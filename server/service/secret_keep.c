@@ -3,8 +3,8 @@
 /* What a call may be answered with from memory, on a thread that others wait for. */
 enum { QUICK_ADDRESSES = 64, QUICK_BYTES = 256 * 1024 };
 
-static struct cache_key key_of(const struct cof_uuid *workspace, struct cof_slice environment,
-                               struct cof_slice name)
+struct cache_key secret_keep_key(const struct cof_uuid *workspace, struct cof_slice environment,
+                                 struct cof_slice name)
 {
     return (struct cache_key){.kind = CACHE_SECRET, .workspace = *workspace, .parts = {environment, name}};
 }
@@ -17,7 +17,7 @@ static bool recall_all(struct cache *cache, const struct cof_uuid *workspace,
 {
     *ret_bytes = 0;
     for (size_t i = 0; i < addresses->count; i++) {
-        const struct cache_key key = key_of(workspace, addresses->environments[i], addresses->names[i]);
+        const struct cache_key key = secret_keep_key(workspace, addresses->environments[i], addresses->names[i]);
         struct cache_entry *entry = cache_get(cache, &key, state);
         if (entry == NULL) {
             return false;
@@ -118,7 +118,7 @@ void secret_keep(const struct service *service, const struct cache_state *state,
                  const struct sealed_version *sealed)
 {
     static const struct cof_slice none = {NULL, 0};
-    const struct cache_key key = key_of(&row->workspace_id, row->environment, row->name);
+    const struct cache_key key = secret_keep_key(&row->workspace_id, row->environment, row->name);
     struct secret_kept kept = {.exists = true, .row = *row, .sealed = *sealed};
     kept.row.description = none;
     kept.row.tags = (struct row_texts){NULL, 0};
@@ -130,7 +130,7 @@ void secret_keep(const struct service *service, const struct cache_state *state,
 void secret_keep_absence(const struct service *service, const struct cache_state *state,
                          const struct cof_uuid *workspace, struct cof_slice environment, struct cof_slice name)
 {
-    const struct cache_key key = key_of(workspace, environment, name);
+    const struct cache_key key = secret_keep_key(workspace, environment, name);
     struct secret_kept kept = {.exists = false};
     put(service, state, &key, &kept);
 }

@@ -14,6 +14,9 @@ struct secret_kept {
     struct sealed_version sealed;
 };
 
+struct cache_key secret_keep_key(const struct cof_uuid *workspace, struct cof_slice environment,
+                                 struct cof_slice name);
+
 /* What is kept of some addresses, all of it from one state; to be released. */
 struct secrets_recalled {
     struct cache_entry **entries; /* in the order of the addresses */

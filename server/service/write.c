@@ -5,6 +5,7 @@
 #include "common/secret.h"
 #include "common/wire.h"
 #include "server/service/caller.h"
+#include "server/service/carry.h"
 #include "server/service/consistency.h"
 #include "server/service/fault.h"
 #include "server/service/guard.h"
@@ -113,6 +114,17 @@ static void tell_cache(const struct attempt *attempt, uint64_t revision)
     if (attempt->call->service->cache != NULL) {
         cache_reached(attempt->call->service->cache, &attempt->write->workspace, revision);
     }
+}
+
+static void tell_touched(const struct attempt *attempt, uint64_t revision)
+{
+    const struct call *call = attempt->call;
+    Coffer__Audit__V1__Record record;
+    coffer__audit__v1__record__init(&record);
+    record.method = (char *) (uintptr_t) call->method;
+    record.objects = attempt->write->objects;
+    record.n_objects = attempt->write->object_count;
+    carry_written(call->service, &attempt->write->workspace, revision, &record);
 }
 
 static cof_code replay(struct attempt *attempt, const struct rows *record)
@@ -268,6 +280,7 @@ static cof_code take_second(struct attempt *attempt, uint64_t *ret_revision)
     }
     *ret_revision = (uint64_t) rows_i64(raised, 0, 0);
     tell_cache(attempt, *ret_revision);
+    tell_touched(attempt, *ret_revision);
     call->written_workspace = attempt->write->workspace;
     call->written_revision = *ret_revision;
     return COF_OK;

@@ -345,7 +345,10 @@ class Load(context.AccessTest):
         pid = int(self.sql("select pid from pg_stat_activity where backend_type = 'client backend'"
                            " and pid <> pg_backend_pid() limit 1"))
         self.relay.cut()
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # its client has just gone
+            self.crash()
 
     def accepts(self):
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -89,7 +89,7 @@ static void write_ends_the_use_of_what_was_kept_of_its_workspace_and_of_no_other
     reached(&world, 1, 6);
     CHECK_INT(fresh(&world, 1), 6);
     CHECK_INT(fresh(&world, 2), 5);
-    const struct cache_state after = {states[1].epoch, 6};
+    const struct cache_state after = {.epoch = states[1].epoch, .revision = 6};
     CHECK_INT(get(&world, 1, "name", &after), 0);
     CHECK_INT(get(&world, 2, "name", &states[2]), 200);
     CHECK(put(&world, 1, "name", &after, 101));
@@ -143,7 +143,7 @@ static void memory_is_bounded_and_what_is_used_stays(void)
 {
     struct world world;
     world_open(&world, SMALL);
-    const struct cache_state state = {7, 5};
+    const struct cache_state state = {.epoch = 7, .revision = 5};
     char name[16];
     CHECK(put(&world, 1, "wanted", &state, 1));
     for (unsigned i = 0; i < 10000; i++) {
@@ -162,7 +162,7 @@ static void entry_that_is_held_outlives_its_place_in_the_cache(void)
 {
     struct world world;
     world_open(&world, SMALL);
-    const struct cache_state state = {7, 5};
+    const struct cache_state state = {.epoch = 7, .revision = 5};
     const struct cache_key key = key_of(1, "name");
     uint64_t content = 0;
     CHECK(put(&world, 1, "name", &state, 100));
@@ -180,7 +180,7 @@ static void what_is_too_large_or_has_no_possible_name_is_not_kept(void)
 {
     struct world world;
     world_open(&world, SMALL);
-    const struct cache_state state = {7, 5};
+    const struct cache_state state = {.epoch = 7, .revision = 5};
     char name[400];
     memset(name, 'n', sizeof name - 1);
     name[sizeof name - 1] = '\0';
@@ -196,7 +196,7 @@ static void names_and_environments_that_read_alike_together_are_different(void)
 {
     struct world world;
     world_open(&world, SMALL);
-    const struct cache_state state = {7, 5};
+    const struct cache_state state = {.epoch = 7, .revision = 5};
     const struct cache_key one = {CACHE_SECRET, workspace_of(1), {cof_slice_text("ab"), cof_slice_text("c")}};
     const struct cache_key two = {CACHE_SECRET, workspace_of(1), {cof_slice_text("a"), cof_slice_text("bc")}};
     const struct cache_key kind = {CACHE_CALLER, workspace_of(1), {cof_slice_text("ab"), cof_slice_text("c")}};
@@ -333,7 +333,55 @@ static void what_was_permitted_holds_in_that_state_only(void)
     world_close(&world);
 }
 
-TEST_MAIN(TEST(hash_is_the_published_one), TEST(nothing_is_fresh_before_it_was_read),
+static void carry(struct world *world, uint64_t revision, const char *name)
+{
+    const struct cof_uuid uuid = workspace_of(1);
+    const struct cache_key key = key_of(1, name);
+    const struct cache_untold untold = cache_changes_untold(world->cache, &uuid);
+    if (untold.place != 0) {
+        cache_carry(world->cache, &uuid, &untold, revision, &key, 1);
+    }
+}
+
+static uint64_t found_older(struct world *world, const char *name)
+{
+    struct cache_older found;
+    return older(world, &found) ? get(world, 1, name, &found.state) : 0;
+}
+
+static void what_a_write_did_not_touch_is_of_the_next_state_while_the_database_is_lost(void)
+{
+    struct world world;
+    struct cache_state state;
+    struct cache_older found;
+    world_open(&world, SMALL);
+    const struct cache_read read = begin(&world, 1);
+    CHECK(end(&world, 1, &read, 5, &state));
+    CHECK(put(&world, 1, "one", &state, 1));
+    CHECK(put(&world, 1, "other", &state, 2));
+    permit(&world, &state, 60000);
+    reached(&world, 1, 6);
+    cache_unanswered(world.cache);
+    CHECK_INT(found_older(&world, "one"), 0);
+    carry(&world, 6, "one");
+    CHECK_INT(found_older(&world, "one"), 0);
+    CHECK_INT(found_older(&world, "other"), 2);
+    CHECK(older(&world, &found));
+    CHECK_INT(found.permitted_us, 60000000);
+    /* Not where it has to be fresh. */
+    const struct cache_state last = {.epoch = state.epoch, .revision = 6};
+    CHECK_INT(get(&world, 1, "other", &last), 0);
+    /* One write of which nobody knows what it touched ends all that. */
+    reached(&world, 1, 8);
+    carry(&world, 8, "one");
+    CHECK_INT(found_older(&world, "other"), 0);
+    CHECK(older(&world, &found));
+    CHECK_INT(found.permitted_us, 0);
+    world_close(&world);
+}
+
+TEST_MAIN(TEST(what_a_write_did_not_touch_is_of_the_next_state_while_the_database_is_lost),
+          TEST(hash_is_the_published_one), TEST(nothing_is_fresh_before_it_was_read),
           TEST(read_is_fresh_for_the_limit_counted_from_before_it_was_sent),
           TEST(looks_of_the_job_keep_it_fresh_until_there_is_doubt),
           TEST(write_ends_the_use_of_what_was_kept_of_its_workspace_and_of_no_other),

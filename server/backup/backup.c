@@ -181,7 +181,7 @@ static cof_code fill(struct making *making, struct verify_summary *summary)
     TRY(verify_run(&verify, summary, making->err));
     memcpy(making->manifest.rows, summary->rows, sizeof summary->rows);
     TRY(dump(making));
-    TRY(manifest_write(&making->manifest, making->options->root, making->list, making->err));
+    TRY(manifest_write(&making->manifest, making->options->roots[0], making->list, making->err));
     return finish_folder(making);
 }
 

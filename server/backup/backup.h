@@ -10,9 +10,10 @@
 
 struct backup_options {
     const char *conninfo;
-    const char *path;      /* the backup's directory */
-    const char *pg_folder; /* of PostgreSQL's programs; NULL: on the PATH */
-    const struct root_key *root;
+    const char *path;              /* the backup's directory */
+    const char *pg_folder;         /* of PostgreSQL's programs; NULL: on the PATH */
+    struct root_key *const *roots; /* those of the settings; files are made with the first one */
+    size_t root_count;
     struct verify_options verify;                                      /* session, keyring, clock, who is told */
     void (*progress)(const char *what, uint64_t bytes, void *context); /* of the dump's file */
 };

@@ -115,10 +115,8 @@ static history_kind kind_of(const char *name)
         const char *name;
         history_kind kind;
     } kinds[] = {
-        {"secret", HISTORY_SECRET},
-        {"service_account", HISTORY_ACCOUNT},
-        {"token", HISTORY_TOKEN},
-        {"workspace", HISTORY_WORKSPACE},
+        {"secret", HISTORY_SECRET},       {"service_account", HISTORY_ACCOUNT}, {"token", HISTORY_TOKEN},
+        {"workspace", HISTORY_WORKSPACE}, {"action", HISTORY_ACTION},
     };
     for (size_t i = 0; i < COF_COUNT(kinds); i++) {
         if (strcmp(kinds[i].name, name) == 0) {

@@ -21,6 +21,7 @@ typedef enum history_kind {
     HISTORY_ACCOUNT,
     HISTORY_TOKEN,
     HISTORY_WORKSPACE,
+    HISTORY_ACTION,
 } history_kind;
 
 /* What the last write that changed a thing left. */

@@ -36,9 +36,9 @@ static void restoring_done(struct restoring *restoring)
 static cof_code open_files(struct restoring *restoring)
 {
     char path[PATH_SIZE];
-    struct root_key *roots[] = {(struct root_key *) (uintptr_t) restoring->options->root};
     (void) snprintf(path, sizeof path, "%s/%s", restoring->options->path, MANIFEST_FILE);
-    TRY(manifest_read(path, roots, COF_COUNT(roots), &restoring->manifest, restoring->err));
+    TRY(manifest_read(path, restoring->options->roots, restoring->options->root_count, &restoring->manifest,
+                      restoring->err));
     (void) snprintf(path, sizeof path, "%s/%s", restoring->options->path, MANIFEST_DUMP);
     restoring->dump = open(path, O_RDONLY | O_CLOEXEC);
     return restoring->dump >= 0 ? COF_OK : files_failed(restoring->err, path, "opened");

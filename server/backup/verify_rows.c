@@ -269,14 +269,33 @@ static cof_code check_environment(struct verify *verify, const struct rows *rows
 
 /* --- Actions -------------------------------------------------------------------------------------------------- */
 
+/* Records of before say that it was written, and not when. */
+static void compare_action(struct verify *verify, const struct action_row *row)
+{
+    struct history_entry *entry = history_find(verify->history, &row->action_id, 0);
+    if (entry == NULL) {
+        return;
+    }
+    entry->seen = true;
+    const bool same = entry->metadata_version == 0 || entry->metadata_version == (uint64_t) row->update_time;
+    if (entry->effect == EFFECT(DELETED) || !same) {
+        verify_fault(verify, VERIFY_action, "it is not as its last write left it: an older row was put back");
+    }
+}
+
 static cof_code check_action(struct verify *verify, const struct rows *rows, size_t i, struct place *place)
 {
     struct action_row row;
+    bool whole;
     TRY(row_read(&action_row_type, rows, i, 0, &verify->arena, &row, verify->err));
     TRY(keep_name(verify, row.name, place));
     about(verify, &row.action_id);
-    return verify_judge(verify, VERIFY_action,
-                        guard_check_row(&verify->call, &action_row_type, &verify->workspace, &row), NULL);
+    TRY(verify_judge(verify, VERIFY_action,
+                     guard_check_row(&verify->call, &action_row_type, &verify->workspace, &row), &whole));
+    if (whole) {
+        compare_action(verify, &row);
+    }
+    return COF_OK;
 }
 
 /* --- Connections ---------------------------------------------------------------------------------------------- */
@@ -378,12 +397,15 @@ static void tell_missing(struct verify *verify)
     static const struct {
         history_kind kind;
         verify_table table;
-    } kept[] = {
-        {HISTORY_SECRET, VERIFY_secret}, {HISTORY_ACCOUNT, VERIFY_principal}, {HISTORY_TOKEN, VERIFY_token}};
+    } kept[] = {{HISTORY_SECRET, VERIFY_secret},
+                {HISTORY_ACCOUNT, VERIFY_principal},
+                {HISTORY_TOKEN, VERIFY_token},
+                {HISTORY_ACTION, VERIFY_action}};
     size_t place = 0;
     const struct history_entry *entry;
     while ((entry = history_next(verify->history, &place)) != NULL) {
-        const bool purged = entry->kind == HISTORY_SECRET && entry->effect == EFFECT(DELETED);
+        const bool goes = entry->kind == HISTORY_SECRET || entry->kind == HISTORY_ACTION;
+        const bool purged = goes && entry->effect == EFFECT(DELETED);
         for (size_t i = 0; i < COF_COUNT(kept); i++) {
             const bool said = entry->metadata_version != 0 || entry->effect != EFFECT(UNSPECIFIED);
             if (entry->kind == kept[i].kind && said && entry->destroyed == 0 && !entry->seen && !purged) {

@@ -39,5 +39,6 @@ cof_code registry_record(struct call *call, struct write *write, const struct ac
     Coffer__Audit__V1__Object *object;
     TRY(write_object(call, write, "action", &row->action_id, none, row->name, &object));
     object->effect = effect;
+    object->metadata_version = (uint64_t) row->update_time;
     return COF_OK;
 }

@@ -22,6 +22,7 @@ import context
 from cofferd import COFFERD, PATIENCE, seed, values, wait_for
 from context import ACCOUNT, RESOLVE, SECRET, TOKEN, WORKSPACE
 
+REGISTER = "coffer.v1.IntegrationService/RegisterActions"
 FULL = bool(os.environ.get("TEST_FULL"))
 SEED = seed()
 SWAPS = 100000 if FULL else 600
@@ -173,7 +174,7 @@ class BackupTest(context.AccessTest):
             self.fill(admin, mark, count)
             for _ in range(count // 4):
                 self.token_for([{"permissions": ["resolve"], "names": [mark + "*"]}], token=admin)
-            self.done("coffer.v1.IntegrationService/RegisterActions", {"actions": [
+            self.done(REGISTER, {"actions": [
                 {"name": f"tools.{mark}{i}", "declarations": {"secrets": [{"name": f"{mark}{i}", "keys": ["K"]}]}}
                 for i in range(count)]}, token=admin)
             for disabled in (True, False):
@@ -374,7 +375,11 @@ class BackupTest(context.AccessTest):
         def row(name):
             return "secret", f"secret_id = '{uids[name]}'"
 
+        self.done(REGISTER, {"actions": [{"name": "older.changed"}, {"name": "older.deleted"}]}, token=admin)
         return {
+            ("action", "name = 'older.changed'"): (REGISTER, {"actions": [
+                {"name": "older.changed", "declarations": {"secrets": [{"name": "values", "keys": ["K"]}]}}]}),
+            ("action", "name = 'older.deleted'"): ("coffer.v1.IntegrationService/DeleteAction", {"name": "older.deleted"}),
             row("values"): (SECRET + "UpdateSecretValues",
                             {**at, "name": "values", "patch": {"set": values(K=b"second")}}),
             row("metadata"): (SECRET + "UpdateSecret", {
@@ -646,6 +651,19 @@ class BackupTest(context.AccessTest):
         for command in (["verify"], ["backup", self.folder / "never"]):
             self.refused("root key", *command, COFFERD_KEYS__ROOT_KEY_FILE=str(other))
         self.assertFalse((self.folder / "never").exists() or (self.folder / "never.partial").exists())
+
+    def test_backup_of_before_a_root_rotation_is_restored_as_long_as_the_old_key_is_among_the_others(self):
+        path, database = self.folder / "before", self.new_database()
+        new = self.folder / "new.key"
+        new.write_text("cd" * 32)
+        new.chmod(0o600)
+        old = self.dev.directory / "root.key"
+        self.command("backup", path)
+        self.refused("another root key", "restore", path, database=database, COFFERD_KEYS__ROOT_KEY_FILE=str(new))
+        keys = {"COFFERD_KEYS__ROOT_KEY_FILE": str(new), "COFFERD_KEYS__OTHER_ROOT_KEYS": "env:OLD_ROOT_KEY",
+                "OLD_ROOT_KEY": old.read_text().strip()}
+        self.command("restore", path, database=database, **keys)
+        self.verify(database=database, **keys)
 
     def test_backup_that_was_changed_or_cut_is_refused_before_anything_is_written(self):
         path, database = self.folder / "changed", self.new_database()

@@ -204,7 +204,7 @@ cof_code result_replace(coffer_result *result, struct cof_slice payload, const s
 
 static bool known(coffer_outcome outcome)
 {
-    return outcome > COFFER_OUTCOME_UNSPECIFIED && outcome <= COFFER_OUTCOME_ACTION_NOT_FOUND;
+    return outcome > COFFER_OUTCOME_UNSPECIFIED && outcome <= COFFER_OUTCOME_AWS_UNAVAILABLE;
 }
 
 /* What is missing is no failure of an expression in which something else stands in for it: the status decides. */

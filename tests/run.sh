@@ -2,9 +2,9 @@
 # Builds Coffer and runs all of its tests and checks. What it needs is installed by .ci/deps.
 #
 #   tests/run.sh            clang with sanitizers for addresses and undefined behaviour, gcc with the one for threads,
-#                           gcc hardened as released: all tests in the first, those of the servers in the second, too, and
-#                           the shorter ones in the third; gcc for debugging: unit tests under valgrind, the checks, and
-#                           that each can fail; about 40 minutes
+#                           gcc hardened as released: all tests in the first, in the second those with threads, and in the
+#                           third those of what only that build has; gcc for debugging: unit tests under valgrind, the
+#                           checks, and that each can fail; about 35 minutes
 #   tests/run.sh --quick    the build for debugging, its tests, and the checks that take seconds
 #
 # Every stage writes build/logs/<stage>.log. The first stage that fails ends the run; its log is shown.
@@ -52,13 +52,13 @@ run() {
     ctest --preset "$1" -j "$at_once" "${tries[@]}" -LE "$2" --no-tests=error --output-junit results.xml
 }
 
-# The thread sanitizer does not start where addresses are too random. The tests of the programs as a person uses them
-# have no threads to look at.
+# The thread sanitizer does not start where addresses are too random. The tests of the programs as a person uses them,
+# and those that ask one thing after the other, give it nothing to look at.
 run_tsan() {
     local fixed=()
     if setarch -R true 2>/dev/null; then fixed=(setarch -R); fi
     rm -f build/tsan/results.xml
-    "${fixed[@]}" ctest --preset tsan -j "$at_once" "${tries[@]}" -LE "check|e2e" --no-tests=error \
+    "${fixed[@]}" ctest --preset tsan -j "$at_once" "${tries[@]}" -LE "check|e2e|sequential" --no-tests=error \
         --output-junit results.xml
 }
 
@@ -75,6 +75,18 @@ stage "debug build" build debug
 if ((quick)); then
     exec ctest --preset debug -j "$jobs" -LE slow --no-label-summary
 fi
+
+# clang-tidy is a third of all work. It takes what the stages leave of the processors, and is waited for at the end.
+set -m # a process group of its own, so that it can be ended with all that it has started
+nice -n 19 .ci/tidy build/debug >"$logs/tidy.log" 2>&1 &
+tidy=$!
+set +m
+trap 'kill -- "-$tidy" 2>/dev/null || true' EXIT
+
+end_of_tidy() {
+    wait "$tidy" || { cat "$logs/tidy.log" && return 1; }
+}
+
 stage "asan build" build asan
 stage "asan tests" run asan check
 stage "tsan build" build tsan
@@ -82,6 +94,9 @@ stage "tsan tests" run_tsan
 stage "release build" build release
 stage "release tests" run release "check|sanitized"
 
+stage "clang-tidy" end_of_tidy
+trap - EXIT
+
 # The last run has what no other build can run; the rules' tests must have passed in a run before it.
 export COFFER_RESULTS=$PWD/build/asan/results.xml:$PWD/build/tsan/results.xml:$PWD/build/release/results.xml
-exec ctest --preset debug -j "$jobs" "${tries[@]}" -L "check|memcheck" --no-tests=error --no-label-summary
+exec ctest --preset debug -j "$jobs" "${tries[@]}" -L "check|memcheck" -E '^check/tidy$' --no-tests=error --no-label-summary

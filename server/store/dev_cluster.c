@@ -406,7 +406,8 @@ static cof_code start_postgres(struct dev_cluster *cluster, struct cof_error *er
         "-c", "port=5432",
         "-c", "unix_socket_permissions=0700",
         "-c", "logging_collector=off",
-        "-c", cluster->fsync ? "fsync=on" : "fsync=off",
+        /* Otherwise what the cluster's own settings say, which is on unless somebody changed it. */
+        cluster->fsync ? NULL : "-c", "fsync=off",
         NULL,
     };
     return start_program(cluster, "postgres", arguments, &cluster->pid, err);

@@ -39,7 +39,7 @@ class Stand:
 
     def __init__(self, rounds, deviation):
         self.common = ["--rounds", str(rounds), "--deviation", str(deviation)]
-        self.dev = Dev()
+        self.dev = Dev(fresh=True)
         self.directory = self.dev.directory
         self.run_directory = self.directory / "run"
         self.pgbench_ready = False

@@ -35,7 +35,7 @@ def rates(address, dev, authority):
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    dev = Dev()
+    dev = Dev(fresh=True)
     try:
         authority = Authority(dev.directory / "ca")
         certificate, key = authority.issue("server")

@@ -1,6 +1,7 @@
 """Real servers for the integration tests: cofferd processes over a PostgreSQL of their own."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
@@ -69,11 +70,39 @@ class Server:
         return self.process.returncode
 
 
-class Dev:
-    """`cofferd serve --dev` in a directory of its own, with the tokens that it makes."""
+def template():
+    """A development directory that has been served once, made once for each build of cofferd: what every test but those
+    of the first start begin with. Its PostgreSQL does not wait for the disk, since no test outlives the kernel."""
+    built = COFFERD.stat()
+    path = BUILD / "tests" / "dev" / f"{built.st_mtime_ns}-{built.st_size}"
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True)
+    with open(path.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for old in path.parent.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            dev = Dev(fresh=True)
+            dev.server.stop()
+            with open(dev.directory / "postgresql" / "postgresql.auto.conf", "a") as settings:
+                settings.write("fsync = off\n")
+            for name in ("log", "ready"):
+                (dev.directory / name).unlink(missing_ok=True)
+            subprocess.run(["cp", "-a", dev.directory, f"{path}.new"], check=True)
+            os.rename(f"{path}.new", path)
+            shutil.rmtree(dev.directory)
+    return path
 
-    def __init__(self, **environment):
+
+class Dev:
+    """`cofferd serve --dev` in a directory of its own, with the tokens that it makes. A fresh one starts for the first
+    time and waits for the disk."""
+
+    def __init__(self, fresh=False, **environment):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="coffer-test-", dir="/tmp"))
+        if not fresh:
+            subprocess.run(["cp", "-a", f"{template()}/.", self.directory], check=True)
         self.environment = environment
         self.extra = []
         self.server = None

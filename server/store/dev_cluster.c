@@ -399,6 +399,8 @@ static cof_code start_postgres(struct dev_cluster *cluster, struct cof_error *er
 {
     char sockets[sizeof cluster->run + 32];
     (void) snprintf(sockets, sizeof sockets, "unix_socket_directories=%s", cluster->run);
+    /* Otherwise as the cluster's own settings say, which is on unless somebody changed it. */
+    const char *const last = cluster->fsync ? NULL : "-c";
     const char *const arguments[] = {
         "-D", cluster->data,
         "-c", sockets,
@@ -406,8 +408,7 @@ static cof_code start_postgres(struct dev_cluster *cluster, struct cof_error *er
         "-c", "port=5432",
         "-c", "unix_socket_permissions=0700",
         "-c", "logging_collector=off",
-        /* Otherwise what the cluster's own settings say, which is on unless somebody changed it. */
-        cluster->fsync ? NULL : "-c", "fsync=off",
+        last, "fsync=off",
         NULL,
     };
     return start_program(cluster, "postgres", arguments, &cluster->pid, err);

@@ -131,7 +131,7 @@ static cof_code with_file(const char *text, char path[64], struct provider_catal
 
 #define ENTRY(id, more)                                                                                     \
     "providers:\n  - id: " id "\n    name: Ours\n    token_endpoint: https://ours.example/t\n    service: " \
-                              "{}\n" more
+    "{}\n" more
 
 static void operators_add_and_replace(void)
 {

@@ -52,7 +52,7 @@ struct refresh_facts {
     int32_t failures; /* since the last success */
     int64_t next;     /* time before which a failure is not tried again; REFRESH_NEVER: not by itself */
     int64_t forced;   /* time at which a caller last had a token refreshed that was good for longer; 0: none did */
-    uint64_t spread;  /* any number that differs between connections and generations */
+    uint64_t spread;  /* any number that differs between connections */
 };
 
 typedef enum refresh_want {
@@ -183,7 +183,7 @@ struct refresh_action {
     int64_t not_before; /* mono */
     int64_t fence;
     int64_t generation;
-    bool forced; /* the record says that a caller had it refreshed */
+    bool forced; /* the record says that a caller had a good token refreshed */
     /* Of the rows. */
     int32_t tries;
     int32_t failures;
@@ -200,13 +200,13 @@ struct refresh {
     int state;
     struct refresh_wish wish;
     struct refresh_facts facts;
-    struct refresh_answer answer;
-    struct refresh_action last; /* what is being done */
+    struct refresh_action
+        doing; /* the work that was given out last, to be given out again where the database is away */
     int64_t fence;
     int64_t lease_end; /* mono */
-    int64_t sent;      /* time */
     int64_t held_for;
-    bool answered;
+    int32_t tries_before; /* what `tries` was before this try was recorded */
+    bool held;            /* `facts` are those of a lease that another server had first */
     bool journaled;
 };
 

@@ -43,7 +43,7 @@ static int64_t server_time(const struct world *world, int server)
 void server_freeze(struct world *world, int server)
 {
     const int64_t longest = (int64_t) world_random(world, 80) * SECOND;
-    if (!world->servers[server].up || world->quiet) {
+    if (!world->servers[server].up || world->quiet || world->servers[server].frozen_until > world->now) {
         return;
     }
     world->servers[server].frozen_until = world->now + longest;

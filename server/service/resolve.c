@@ -1,12 +1,12 @@
 #include "server/service/resolve.h"
 
+#include <assert.h>
 #include <stdio.h>
 
-#include "common/encode.h"
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
-#include "server/service/page.h"
 #include "server/service/resolve_action.h"
+#include "server/service/resolve_check.h"
 #include "server/service/resolve_plan.h"
 #include "server/service/resolve_result.h"
 
@@ -26,9 +26,6 @@ struct work {
     size_t plan_count;
     size_t bytes; /* of the results so far */
     size_t limit;
-    uint32_t position; /* of the next result, over all items and environments */
-    uint32_t first;    /* with validate_only: where the page begins */
-    uint32_t page;
     uint32_t suggested;
 };
 
@@ -48,8 +45,10 @@ static cof_code make_plans(struct work *work)
     if (work->plans == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    struct plan shared = {0};
+    TRY(plan_environments(call, work->request->environments, work->request->n_environments, &shared));
     for (size_t i = 0; i < work->request->n_items; i++) {
-        TRY(plan_item(call, work->request->items[i], (uint32_t) i, &work->plans[i]));
+        TRY(plan_item(call, work->request->items[i], (uint32_t) i, &shared, &work->plans[i]));
         work->plan_count++;
     }
     return action_plans(call, work->plans, work->plan_count);
@@ -86,9 +85,6 @@ static cof_code check_actions(const struct work *work, uint64_t pairs)
 static cof_code check_pairs(const struct work *work)
 {
     uint64_t pairs = 0;
-    if (work->request->validate_only) {
-        return COF_OK;
-    }
     for (size_t i = 0; i < work->plan_count; i++) {
         const struct plan *plan = &work->plans[i];
         pairs += plan->item->action[0] == '\0' ? pairs_of(plan) : 0;
@@ -193,13 +189,6 @@ static cof_code read_all(struct work *work)
 
 /* --- Waiting -------------------------------------------------------------------------------------------------- */
 
-static int64_t deadline_of(const struct work *work, const struct plan *plan)
-{
-    const struct call *call = work->call;
-    const int64_t deadline = call->received_us + (int64_t) plan->item->timeout_ms * 1000;
-    return plan->item->timeout_ms != 0 && deadline < call->deadline_us ? deadline : call->deadline_us;
-}
-
 /*
  * What a call waits for if some of its items ask for a revision that is not reached: that of the first such item's
  * workspace, until the most patient of them has to be answered, since one answer carries them all.
@@ -216,7 +205,7 @@ static bool must_wait(struct work *work)
         if (wait.cause == CALL_WAIT_NONE) {
             wait = (struct call_wait){.cause = CALL_WAIT_REVISION, .workspace = plan->workspace};
         }
-        const int64_t end = call_wait_end(call, deadline_of(work, plan));
+        const int64_t end = call_wait_end(call, plan_deadline(call, plan));
         wait.until_us = end > wait.until_us ? end : wait.until_us;
         if (plan->min_revision > wait.revision && cof_uuid_equal(&plan->workspace, &wait.workspace)) {
             wait.revision = plan->min_revision;
@@ -230,11 +219,6 @@ static bool must_wait(struct work *work)
 }
 
 /* --- Answering ------------------------------------------------------------------------------------------------ */
-
-static bool out_of_time(const struct work *work, const struct plan *plan)
-{
-    return cof_clock_monotonic(work->call->service->clock) >= deadline_of(work, plan);
-}
 
 static cof_code plain(struct work *work, const struct plan *plan, size_t environment, outcome value,
                       Coffer__V1__ResolveResult **ret_result)
@@ -273,7 +257,7 @@ static cof_code build(struct work *work, struct plan *plan, size_t environment,
     if (item_failed(plan)) {
         return result_of_outcome(call, plan, environment, plan->failed, plan->failed_message, ret_result);
     }
-    if (out_of_time(work, plan)) {
+    if (plan_out_of_time(call, plan)) {
         return plain(work, plan, environment, OUTCOME(DEADLINE_EXCEEDED), ret_result);
     }
     struct building building;
@@ -282,17 +266,22 @@ static cof_code build(struct work *work, struct plan *plan, size_t environment,
     return suggest(work, &building);
 }
 
+static size_t size_of(const Coffer__V1__ResolveResult *result)
+{
+    return protobuf_c_message_get_packed_size(&result->base) + RESULT_HEADER;
+}
+
 /* A result that does not fit behind the others is asked for again; one that fits into no answer never is. */
 static cof_code fit(struct work *work, struct plan *plan, size_t environment, Coffer__V1__ResolveResult **result)
 {
-    const size_t size = protobuf_c_message_get_packed_size(&(*result)->base) + RESULT_HEADER;
+    const size_t size = size_of(*result);
     if (work->bytes + size <= work->limit) {
         work->bytes += size;
         return COF_OK;
     }
     TRY(size > work->limit ? plain(work, plan, environment, OUTCOME(TOO_LARGE), result)
                            : deferred(work, plan, environment, result));
-    work->bytes += protobuf_c_message_get_packed_size(&(*result)->base) + RESULT_HEADER;
+    work->bytes += size_of(*result);
     return COF_OK;
 }
 
@@ -311,6 +300,16 @@ static cof_code answer_one(struct work *work, struct plan *plan, size_t environm
     return COF_OK;
 }
 
+static cof_code make_room(struct work *work)
+{
+    size_t results = 0;
+    for (size_t i = 0; i < work->plan_count; i++) {
+        results += work->plans[i].environment_count;
+    }
+    work->response->results = cof_arena_array(work->call->arena, results, sizeof *work->response->results);
+    return work->response->results == NULL ? cof_arena_exhausted(work->call->err) : COF_OK;
+}
+
 static cof_code answer_values(struct work *work)
 {
     for (size_t i = 0; i < work->plan_count; i++) {
@@ -323,93 +322,88 @@ static cof_code answer_values(struct work *work)
 
 /* --- Preflight ------------------------------------------------------------------------------------------------ */
 
-static cof_code end_page(struct work *work)
-{
-    uint8_t position[4];
-    char text[COF_BASE64URL_SIZE(sizeof position)];
-    if (work->response->next_page_token[0] != '\0') {
-        return COF_OK;
-    }
-    cof_put_u32(position, work->position);
-    cof_base64url_encode(cof_slice_of(position, sizeof position), text);
-    const struct page_position place = {.parts = {cof_slice_text(text)}};
-    return page_make(work->call, PAGE_RESOLVE, &place, &work->response->next_page_token);
-}
-
-static cof_code check_one(struct work *work, struct plan *plan, size_t environment)
+/* A result that was written in the meantime fails no more. What the answer has no room for begins the next page. */
+static cof_code show_one(struct work *work, struct plan *plan, size_t environment, bool *ret_full)
 {
     Coffer__V1__ResolveResult *result = NULL;
-    TRY(build(work, plan, environment, &result));
+    const cof_code code = build(work, plan, environment, &result);
+    if (code == COF_RESOURCE_EXHAUSTED && work->response->n_results > 0) {
+        cof_error_clear(work->call->err);
+        *ret_full = true;
+        return COF_OK;
+    }
+    TRY(code);
     if (result->status->code == COF_OK) {
-        work->response->counts->resolved++;
-    } else {
-        work->response->counts->failed++;
-        if (work->position >= work->first && work->response->n_results < work->page) {
-            TRY(fit(work, plan, environment, &result));
-            work->response->results[work->response->n_results++] = result;
-        } else if (work->position >= work->first) {
-            TRY(end_page(work));
-        }
+        return COF_OK;
     }
-    work->position++;
+    const size_t size = size_of(result);
+    *ret_full = work->response->n_results > 0 && work->bytes + size > work->limit;
+    if (*ret_full) {
+        return COF_OK;
+    }
+    TRY(fit(work, plan, environment, &result));
+    work->response->results[work->response->n_results++] = result;
     return COF_OK;
 }
 
-static cof_code read_page(struct work *work)
+static cof_code show_all(struct work *work, const struct check *check, size_t *ret_shown)
 {
-    struct call *call = work->call;
-    struct page_position position;
-    uint8_t first[4] = {0};
-    TRY(page_read(call, PAGE_RESOLVE, work->request->page_token, &position));
-    if (position.parts[0].len > 0 && !cof_base64url_decode(position.parts[0], first, sizeof first)) {
-        return cof_fail_field(call->err, COF_REASON_PAGE_TOKEN_INVALID, "page_token", "%s; %s",
-                              cof_reason_meaning(COF_REASON_PAGE_TOKEN_INVALID),
-                              cof_reason_next_step(COF_REASON_PAGE_TOKEN_INVALID));
-    }
-    work->first = cof_get_u32(first);
-    work->page = page_size(call, work->request->page_size);
-    return COF_OK;
-}
-
-static cof_code answer_check(struct work *work)
-{
-    Coffer__V1__ResolveCounts *counts = cof_arena_alloc(work->call->arena, sizeof *counts);
-    if (counts == NULL) {
-        return cof_arena_exhausted(work->call->err);
-    }
-    coffer__v1__resolve_counts__init(counts);
-    work->response->counts = counts;
-    TRY(read_page(work));
+    bool full = false;
+    *ret_shown = 0;
     for (size_t i = 0; i < work->plan_count; i++) {
         for (size_t k = 0; k < work->plans[i].environment_count; k++) {
-            TRY(check_one(work, &work->plans[i], k));
+            TRY(show_one(work, &work->plans[i], k, &full));
+            if (full) {
+                return COF_OK;
+            }
+            (*ret_shown)++;
         }
     }
+    assert(*ret_shown == check->count);
     return COF_OK;
+}
+
+/* Nobody waits for it on a thread that others wait for. */
+static cof_code answer_check(struct work *work)
+{
+    struct call *call = work->call;
+    struct check check = {0};
+    size_t shown = 0;
+    if (call->hurried) {
+        return call_needs_database(call);
+    }
+    TRY(check_choose(call, work->request, work->plans, work->plan_count, &check));
+    if (must_wait(work)) {
+        return plan_not_reached(call);
+    }
+    TRY(call->lost ? check_any(work) : COF_OK);
+    work->plans = check.plans;
+    work->plan_count = check.plan_count;
+    work->response->counts = check.counts;
+    TRY(read_all(work));
+    TRY(make_room(work));
+    TRY(show_all(work, &check, &shown));
+    if (shown < check.count) {
+        return check_page(call, &check, check.positions[shown], &work->response->next_page_token);
+    }
+    return check.has_next ? check_page(call, &check, check.next, &work->response->next_page_token) : COF_OK;
 }
 
 /* --- The method ----------------------------------------------------------------------------------------------- */
 
 static cof_code run(struct work *work)
 {
-    size_t results = 0;
     TRY(make_plans(work));
+    if (work->request->validate_only) {
+        return answer_check(work);
+    }
     TRY(check_pairs(work));
     TRY(read_all(work));
     if (must_wait(work)) {
         return plan_not_reached(work->call);
     }
-    for (size_t i = 0; i < work->plan_count; i++) {
-        results += work->plans[i].environment_count;
-    }
-    if (work->request->validate_only && results > work->call->service->limits.page_size_max) {
-        results = work->call->service->limits.page_size_max;
-    }
-    work->response->results = cof_arena_array(work->call->arena, results, sizeof *work->response->results);
-    if (work->response->results == NULL) {
-        return cof_arena_exhausted(work->call->err);
-    }
-    return work->request->validate_only ? answer_check(work) : answer_values(work);
+    TRY(make_room(work));
+    return answer_values(work);
 }
 
 cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
@@ -426,8 +420,8 @@ cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,
 static bool small(const Coffer__V1__ResolveRequest *request)
 {
     const Coffer__V1__ResolveItem *item = request->n_items == 1 ? request->items[0] : NULL;
-    return item != NULL && item->n_environments <= 1 && item->n_expressions == 0 && item->action[0] == '\0' &&
-           asked_least(item) <= PREFETCH_REFERENCES && asked_least(item) > 0;
+    return !request->validate_only && item != NULL && item->n_environments <= 1 && item->n_expressions == 0 &&
+           item->action[0] == '\0' && asked_least(item) <= PREFETCH_REFERENCES && asked_least(item) > 0;
 }
 
 /* What the handler will find in the cache. */
@@ -457,7 +451,7 @@ cof_code resolve_prefetch(struct call *call, const Coffer__V1__ResolveRequest *r
         return COF_OK;
     }
     struct plan plan = {.item = item};
-    TRY(plan_environments(call, &plan));
+    TRY(plan_environments(call, item->environments, item->n_environments, &plan));
     TRY(asked_read(call, item, 0, NULL, &plan.asked));
     TRY(plan_addresses(call, &plan, &prefetch->addresses));
     if (is_kept(call, item, prefetch)) {

@@ -39,10 +39,23 @@ cof_code plan_check_pairs(struct call *call, uint64_t pairs)
     return pairs > limit ? asked_too_many(call, "items", "references x environments", pairs, limit) : COF_OK;
 }
 
+static cof_code check_shared(struct call *call, const Coffer__V1__ResolveRequest *request)
+{
+    const uint32_t limit = call->service->limits.environments_per_item;
+    if (request->n_environments > 0 && !request->validate_only) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "environments",
+                              "environments is for a request with validate_only; name them in the items");
+    }
+    return request->n_environments > limit
+               ? asked_too_many(call, "environments", "environments", request->n_environments, limit)
+               : COF_OK;
+}
+
 cof_code plan_check_request(struct call *call, const Coffer__V1__ResolveRequest *request)
 {
     const struct service_limits *limits = &call->service->limits;
     uint64_t pairs = 0;
+    TRY(check_shared(call, request));
     if (request->n_items == 0) {
         return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "items", "items is empty; ask for something");
     }
@@ -56,6 +69,17 @@ cof_code plan_check_request(struct call *call, const Coffer__V1__ResolveRequest 
 }
 
 /* --- One item ------------------------------------------------------------------------------------------------- */
+
+int64_t plan_deadline(const struct call *call, const struct plan *plan)
+{
+    const int64_t deadline = call->received_us + (int64_t) plan->item->timeout_ms * 1000;
+    return plan->item->timeout_ms != 0 && deadline < call->deadline_us ? deadline : call->deadline_us;
+}
+
+bool plan_out_of_time(const struct call *call, const struct plan *plan)
+{
+    return cof_clock_monotonic(call->service->clock) >= plan_deadline(call, plan);
+}
 
 cof_code plan_fail(struct call *call, struct plan *plan)
 {
@@ -109,17 +133,16 @@ static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *i
     return check_action(call, item);
 }
 
-cof_code plan_environments(struct call *call, struct plan *plan)
+cof_code plan_environments(struct call *call, char *const *names, size_t count, struct plan *plan)
 {
-    const Coffer__V1__ResolveItem *item = plan->item;
-    plan->environment_count = item->n_environments == 0 ? 1 : item->n_environments;
+    plan->environment_count = count == 0 ? 1 : count;
     plan->environments = cof_arena_array(call->arena, plan->environment_count, sizeof *plan->environments);
     if (plan->environments == NULL) {
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < plan->environment_count; i++) {
-        const bool named = i < item->n_environments && item->environments[i][0] != '\0';
-        plan->environments[i] = cof_slice_text(named ? item->environments[i] : COF_DEFAULT_ENVIRONMENT);
+        const bool named = i < count && names[i][0] != '\0';
+        plan->environments[i] = cof_slice_text(named ? names[i] : COF_DEFAULT_ENVIRONMENT);
     }
     return COF_OK;
 }
@@ -151,10 +174,19 @@ static cof_code check_age(struct call *call, struct plan *plan)
     return before == call->caller || check_item(call, plan) == COF_OK ? COF_OK : plan_fail(call, plan);
 }
 
-cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan)
+cof_code plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index,
+                   const struct plan *shared, struct plan *ret_plan)
 {
-    *ret_plan = (struct plan){.item = item, .index = index, .failed = OUTCOME(RESOLVED)};
-    TRY(plan_environments(call, ret_plan));
+    *ret_plan = (struct plan){
+        .item = item,
+        .index = index,
+        .environments = shared->environments,
+        .environment_count = shared->environment_count,
+        .failed = OUTCOME(RESOLVED),
+    };
+    if (item->n_environments > 0) {
+        TRY(plan_environments(call, item->environments, item->n_environments, ret_plan));
+    }
     if (item->action[0] == '\0') {
         TRY(asked_read(call, item, index, NULL, &ret_plan->asked));
     }
@@ -219,6 +251,15 @@ static cof_code distinct_names(struct call *call, const struct asked *asked, str
     return COF_OK;
 }
 
+cof_code plan_names(struct call *call, const struct plan *plan, struct cof_slice **ret_names, size_t *ret_count)
+{
+    struct distinct names;
+    TRY(distinct_names(call, &plan->asked, &names));
+    *ret_names = names.items;
+    *ret_count = names.count;
+    return COF_OK;
+}
+
 cof_code plan_addresses(struct call *call, const struct plan *plan, struct secret_addresses *ret_addresses)
 {
     struct distinct environments = {0};
@@ -254,6 +295,15 @@ static cof_code take_recalled(struct call *call, struct plan *plan)
     return COF_OK;
 }
 
+cof_code plan_recall_these(struct call *call, struct plan *plan, const struct secret_addresses *addresses)
+{
+    if (call->service->cache == NULL ||
+        !secrets_recall(call, &plan->workspace, addresses, plan->min_revision, &plan->recalled)) {
+        return COF_OK;
+    }
+    return take_recalled(call, plan);
+}
+
 cof_code plan_recall(struct call *call, struct plan *plan)
 {
     struct secret_addresses addresses;
@@ -261,10 +311,7 @@ cof_code plan_recall(struct call *call, struct plan *plan)
         return COF_OK;
     }
     TRY(plan_addresses(call, plan, &addresses));
-    if (!secrets_recall(call, &plan->workspace, &addresses, plan->min_revision, &plan->recalled)) {
-        return COF_OK;
-    }
-    return take_recalled(call, plan);
+    return plan_recall_these(call, plan, &addresses);
 }
 
 void plan_done(struct plan *plan)
@@ -273,16 +320,22 @@ void plan_done(struct plan *plan)
     secrets_release(&plan->recalled);
 }
 
+cof_code plan_queue_these(struct call *call, struct plan *plan, const struct secret_addresses *addresses)
+{
+    TRY(call_needs_database(call));
+    plan->read.begun = secret_read_begin(call->service, &plan->workspace);
+    TRY(secret_read_queue(call->session, &plan->workspace, addresses, call->arena, call->err));
+    plan->read.count = addresses->count;
+    plan->queued = true;
+    return COF_OK;
+}
+
 cof_code plan_queue(struct call *call, struct plan *plan)
 {
     struct secret_addresses addresses;
     TRY(call_needs_database(call));
     TRY(plan_addresses(call, plan, &addresses));
-    plan->read.begun = secret_read_begin(call->service, &plan->workspace);
-    TRY(secret_read_queue(call->session, &plan->workspace, &addresses, call->arena, call->err));
-    plan->read.count = addresses.count;
-    plan->queued = true;
-    return COF_OK;
+    return plan_queue_these(call, plan, &addresses);
 }
 
 static int by_place(const struct found *found, struct cof_slice environment, struct cof_slice name)

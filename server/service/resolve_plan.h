@@ -48,11 +48,20 @@ COF_CODE plan_check_request(struct call *call, const Coffer__V1__ResolveRequest 
 /* The same for all references x environments of a request that returns values. */
 COF_CODE plan_check_pairs(struct call *call, uint64_t pairs);
 
-/* Checks one item; a failure that is the item's own stands in the plan. */
-COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index, struct plan *ret_plan);
+/* Checks one item of the request; a failure that is the item's own stands in the plan. `shared` are the environments of
+ * those that name none. */
+COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint32_t index,
+                   const struct plan *shared, struct plan *ret_plan);
 
-/* The environments that the item names, the default where it names none. */
-COF_CODE plan_environments(struct call *call, struct plan *plan);
+/* These environments, the default where there are none. */
+COF_CODE plan_environments(struct call *call, char *const *names, size_t count, struct plan *plan);
+
+/* Until when the item is worked on, and whether that is over. */
+int64_t plan_deadline(const struct call *call, const struct plan *plan);
+bool plan_out_of_time(const struct call *call, const struct plan *plan);
+
+/* The names of the secrets that the item asks for, sorted, each once; at least one, which may be empty. */
+COF_CODE plan_names(struct call *call, const struct plan *plan, struct cof_slice **ret_names, size_t *ret_count);
 
 /* Every secret that the item asks for, each once. */
 COF_CODE plan_addresses(struct call *call, const struct plan *plan, struct secret_addresses *ret_addresses);
@@ -62,6 +71,10 @@ COF_CODE plan_recall(struct call *call, struct plan *plan);
 
 /* Queues the statement of an item; the sync is the caller's. */
 COF_CODE plan_queue(struct call *call, struct plan *plan);
+
+/* The same for any addresses, which are sorted. */
+COF_CODE plan_recall_these(struct call *call, struct plan *plan, const struct secret_addresses *addresses);
+COF_CODE plan_queue_these(struct call *call, struct plan *plan, const struct secret_addresses *addresses);
 
 /* Gives back what it holds. */
 void plan_done(struct plan *plan);

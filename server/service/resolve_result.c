@@ -260,20 +260,27 @@ static cof_code set_message(const struct building *building)
     return result->status->message == NULL ? cof_arena_exhausted(building->call->err) : COF_OK;
 }
 
+static outcome worst_of(const struct building *building)
+{
+    outcome worst = OUTCOME(RESOLVED);
+    for (size_t i = 0; i < building->count; i++) {
+        const struct lookup *lookup = &building->lookups[i];
+        worst = lookup->tolerated ? worst : outcome_worse(worst, lookup->outcome);
+    }
+    return outcome_is_fault(worst) ? worst : OUTCOME(RESOLVED);
+}
+
 static cof_code set_outcomes(const struct building *building)
 {
     Coffer__V1__ResolveResult *result = building->result;
-    outcome worst = OUTCOME(RESOLVED);
     result->outcomes = cof_arena_array(building->call->arena, building->count, sizeof *result->outcomes);
     if (result->outcomes == NULL) {
         return cof_arena_exhausted(building->call->err);
     }
     for (size_t i = 0; i < building->count; i++) {
-        const struct lookup *lookup = &building->lookups[i];
-        result->outcomes[result->n_outcomes++] = lookup->outcome;
-        worst = lookup->tolerated ? worst : outcome_worse(worst, lookup->outcome);
+        result->outcomes[result->n_outcomes++] = building->lookups[i].outcome;
     }
-    result->status->outcome = outcome_is_fault(worst) ? worst : OUTCOME(RESOLVED);
+    result->status->outcome = worst_of(building);
     const cof_code code = outcome_code(result->status->outcome);
     result->status->code = (int32_t) code;
     return COF_OK;
@@ -302,20 +309,34 @@ static cof_code hand_out(const struct building *building)
     return building->plan->item->environment_view ? view_fill(building->call, building->result) : COF_OK;
 }
 
-cof_code result_build(struct call *call, struct plan *plan, size_t environment, bool with_values,
-                      struct building *ret_building)
+static cof_code begin(struct call *call, struct plan *plan, size_t environment, struct building *ret_building)
 {
-    struct building *building = ret_building;
-    *building = (struct building){
+    *ret_building = (struct building){
         .call = call,
         .plan = plan,
         .environment = plan->environments[environment],
         .count = plan->asked.count,
         .lookups = cof_arena_array(call->arena, plan->asked.count, sizeof(struct lookup)),
     };
-    if (building->lookups == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
+    return ret_building->lookups == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+cof_code result_check(struct call *call, struct plan *plan, size_t environment, bool *ret_fails)
+{
+    Coffer__V1__ResolveResult result = COFFER__V1__RESOLVE_RESULT__INIT;
+    struct building building;
+    TRY(begin(call, plan, environment, &building));
+    building.result = &result;
+    TRY(look_up_all(&building));
+    *ret_fails = worst_of(&building) != OUTCOME(RESOLVED);
+    return COF_OK;
+}
+
+cof_code result_build(struct call *call, struct plan *plan, size_t environment, bool with_values,
+                      struct building *ret_building)
+{
+    struct building *building = ret_building;
+    TRY(begin(call, plan, environment, building));
     TRY(new_result(call, plan, environment, &building->result));
     TRY(look_up_all(building));
     TRY(set_outcomes(building));

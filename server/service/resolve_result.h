@@ -18,6 +18,9 @@ struct building {
 COF_CODE result_build(struct call *call, struct plan *plan, size_t environment, bool with_values,
                       struct building *ret_building);
 
+/* Whether the result would fail; nothing of it is kept, so `call->arena` may be memory that is thrown away. */
+COF_CODE result_check(struct call *call, struct plan *plan, size_t environment, bool *ret_fails);
+
 /* Adds near misses to the faults of a result; reads the names of its environment. No pipeline may be open. */
 COF_CODE result_suggest(const struct building *building);
 

@@ -28,6 +28,7 @@
 #include "server/reload.h"
 #include "server/routes.h"
 #include "server/service/caller.h"
+#include "server/service/catalogue.h"
 #include "server/service/instance.h"
 #include "server/service/key_loader.h"
 #include "server/store/migrate.h"
@@ -52,6 +53,7 @@ struct server_core {
     struct cof_pool *pool;
     struct keyring *keyring;
     struct provider_catalogue *providers;
+    struct catalogue *catalogue; /* of integrations */
     struct service service;
     atomic_bool give_up;  /* the time for calls under way is over */
     atomic_uint connects; /* to the database, of all sessions */
@@ -194,6 +196,9 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     TRY(provider_catalogue_new(settings->providers_files.items, settings->providers_files.count, &core->providers,
                                err));
     core->service.providers = core->providers;
+    TRY(catalogue_new(settings->integrations_files.items, settings->integrations_files.count, &core->catalogue,
+                      err));
+    core->service.catalogue = core->catalogue;
     return open_database(core, err);
 }
 
@@ -218,6 +223,7 @@ void server_core_free(struct server_core *core)
     token_use_free(core->service.token_use);
     rows_free(core->service.nobody);
     provider_catalogue_free(core->providers);
+    catalogue_free(core->catalogue);
     keyring_free(core->keyring);
     cof_pool_free(core->pool);
     free(core);

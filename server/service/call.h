@@ -53,6 +53,7 @@ struct service_limits {
 extern const struct service_limits service_default_limits;
 
 struct audit;
+struct catalogue;
 struct key_loader;
 struct provider_catalogue;
 struct token_use;
@@ -65,6 +66,7 @@ struct service {
     struct audit *audit;                        /* of reads and refusals; NULL in commands that answer nobody */
     struct token_use *token_use;                /* NULL: nobody writes it down */
     struct cache *cache;                        /* NULL: nothing is kept of what is read */
+    const struct catalogue *catalogue;          /* of integrations: the built-in ones and the operator's */
     const struct provider_catalogue *providers; /* the built-in ones and the operator's */
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */

@@ -12,5 +12,7 @@ COF_CODE action_get(struct call *call, const Coffer__V1__GetActionRequest *reque
                     Coffer__V1__GetActionResponse *response);
 COF_CODE action_list(struct call *call, const Coffer__V1__ListActionsRequest *request,
                      Coffer__V1__ListActionsResponse *response);
+COF_CODE definition_list(struct call *call, const Coffer__V1__ListDefinitionsRequest *request,
+                         Coffer__V1__ListDefinitionsResponse *response);
 COF_CODE action_delete(struct call *call, const Coffer__V1__DeleteActionRequest *request,
                        Coffer__V1__DeleteActionResponse *response);

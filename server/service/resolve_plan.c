@@ -147,7 +147,7 @@ cof_code plan_environments(struct call *call, char *const *names, size_t count, 
     return COF_OK;
 }
 
-static cof_code check_environments(struct call *call, const struct plan *plan)
+cof_code plan_check_environments(struct call *call, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->environment_count; i++) {
         char field[COF_ERROR_FIELD_SIZE];
@@ -160,7 +160,7 @@ static cof_code check_environments(struct call *call, const struct plan *plan)
 static cof_code check_item(struct call *call, struct plan *plan)
 {
     TRY(check_fields(call, plan->item));
-    TRY(check_environments(call, plan));
+    TRY(plan_check_environments(call, plan));
     TRY(authorize_stateless(call, plan->item->workspace, COF_PERMISSION_RESOLVE, &plan->workspace));
     TRY(authorize_run(call, plan->item->run));
     return consistency_parse(call->service, plan->item->consistency_token, &plan->min_revision, call->err);

@@ -56,6 +56,9 @@ COF_CODE plan_item(struct call *call, const Coffer__V1__ResolveItem *item, uint3
 /* These environments, the default where there are none. */
 COF_CODE plan_environments(struct call *call, char *const *names, size_t count, struct plan *plan);
 
+/* Whether these have names. */
+COF_CODE plan_check_environments(struct call *call, const struct plan *plan);
+
 /* Until when the item is worked on, and whether that is over. */
 int64_t plan_deadline(const struct call *call, const struct plan *plan);
 bool plan_out_of_time(const struct call *call, const struct plan *plan);

@@ -362,6 +362,28 @@ static const struct type *find_type(Coffer__V1__SecretType type)
     return NULL;
 }
 
+bool secret_type_of_name(struct cof_slice name, Coffer__V1__SecretType *ret_type)
+{
+    for (size_t i = 0; i < COF_COUNT(types); i++) {
+        if (cof_slice_equal(name, cof_slice_text(types[i].name))) {
+            *ret_type = types[i].type;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool secret_type_may_have(Coffer__V1__SecretType type, const char *key)
+{
+    const struct type *found = find_type(type);
+    for (size_t i = 0; found != NULL && i < KEYS_MAX && found->keys[i].name != NULL; i++) {
+        if (strcmp(found->keys[i].name, key) == 0) {
+            return true;
+        }
+    }
+    return found == NULL;
+}
+
 static cof_code copy_values(const struct values *values, struct cof_arena *arena, struct values *ret_copy,
                             struct cof_error *err)
 {

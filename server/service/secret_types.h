@@ -31,6 +31,12 @@ struct secret_facts {
     size_t warning_count;
 };
 
+/* The type with a structure that is called so, such as "ssh_key"; false if there is none. */
+bool secret_type_of_name(struct cof_slice name, Coffer__V1__SecretType *ret_type);
+
+/* Whether a secret of this type may have such a key; always, if it has no structure. */
+bool secret_type_may_have(Coffer__V1__SecretType type, const char *key);
+
 /*
  * Checks values of a type, sorted by key as values_read leaves them, and returns what is to be stored: PEM with LF as
  * line ends and one at the end, IDs without white space around them. Values of CUSTOM are returned as they are, with no

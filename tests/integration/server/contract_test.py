@@ -82,6 +82,7 @@ class Contract(context.ServerTest):
         self.assertEqual((registered["written"], registered["created"]), (True, 1))
         call("IntegrationService/GetAction", {"name": f"tools.{environment}"})
         self.assertEqual(len(call("IntegrationService/ListActions")["actions"]), 1)
+        self.assertEqual([d["name"] for d in call("IntegrationService/ListDefinitions", {"used_only": True})["definitions"]], ["s"])
         call("IntegrationService/DeleteAction", {"name": f"tools.{environment}"})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)

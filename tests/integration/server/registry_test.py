@@ -239,7 +239,7 @@ class Registry(context.AccessTest):
         reader = self.token_for([{"permissions": ["integration:read"]}])
         writer = self.token_for([{"permissions": ["integration:write"]}])
         for method, request, right, wrong in (
-                ("ListActions", {}, reader, writer), ("GetAction", {"name": "tools.a"}, reader, writer),
+                ("ListActions", {}, reader, writer), ("ListDefinitions", {}, reader, writer), ("GetAction", {"name": "tools.a"}, reader, writer),
                 ("RegisterActions", {"actions": [action("tools.b")]}, writer, reader),
                 ("DeleteAction", {"name": "tools.b"}, writer, reader)):
             self.assertEqual(self.call(INTEGRATION + method, request, token=wrong).reason, "PERMISSION_DENIED", method)

@@ -128,11 +128,14 @@ static cof_code add_key(const struct listing *listing, char ***keys, size_t *cou
     return COF_OK;
 }
 
-/* Required wins over optional; the first type that is given holds, and actions come before the catalogue. */
+/* Required wins over optional; the first type that is given holds. Actions come before the catalogue, which decides whether
+ * the secret may be missing only where no action does. */
 static cof_code merge(struct listing *listing, const Coffer__V1__SecretDeclaration *declaration,
                       Coffer__V1__Definition *into)
 {
-    into->optional = into->optional && declaration->optional;
+    if (!into->in_catalogue || into->actions == 0) {
+        into->optional = into->optional && declaration->optional;
+    }
     if (into->type == COFFER__V1__SECRET_TYPE__SECRET_TYPE_UNSPECIFIED) {
         into->type = declaration->type;
     }

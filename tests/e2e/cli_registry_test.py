@@ -73,6 +73,27 @@ class Registry(unittest.TestCase):
         for name in self.names():
             self.coffer("registry", "delete", name, "--yes", code=OK)
 
+    def test_matrix_of_integrations_says_what_is_missing_where(self):
+        self.clear()
+        self.write(two=template("two", "[{name: jira, keys: [JIRA_USEREMAIL, JIRA_API_TOKEN]}, {name: slack, keys: [K], optional: true}]"))
+        self.coffer("registry", "import", self.folder, code=OK)
+        self.coffer("set", "jira.JIRA_USEREMAIL=-", "-e", "partly", stdin=b"a@example.com", code=OK)
+        for key in ("JIRA_USEREMAIL", "JIRA_API_TOKEN"):
+            self.coffer("set", f"jira.{key}=-", "-e", "whole", stdin=b"a value", code=OK)
+        _, out, err = self.coffer("integration", "check", "-e", "whole", "-e", "partly", "-e", "none", code=PARTIAL)
+        self.assertEqual(out.decode().splitlines(), [
+            "jira\twhole\tok\t-", "jira\tpartly\tincomplete\tJIRA_API_TOKEN", "jira\tnone\tmissing\t-",
+            "slack\twhole\tmissing\t-", "slack\tpartly\tmissing\t-", "slack\tnone\tmissing\t-"])
+        self.assertIn("2 places lack something", err)
+        self.assertEqual(self.coffer("integration", "check", "jira", "-e", "whole", code=OK)[2].strip(), "nothing is missing")
+        self.assertEqual(self.coffer("integration", "show", "jira", "-e", "whole", code=OK)[1], b"whole\tok\t-\n")
+        found = json.loads(self.coffer("integration", "check", "jira", "-e", "none", "--json", code=PARTIAL)[1])["definitions"]
+        self.assertEqual([(d["name"], d["actions"], d["environments"][0]["state"]) for d in found],
+                         [("jira", 1, "DEFINITION_STATE_ABSENT")])
+        self.coffer("integration", "show", "nobody", code=NOT_FOUND)
+        listed = [line.split("\t")[0] for line in self.coffer("integration", "list", code=OK)[1].decode().splitlines()]
+        self.assertEqual((len(listed), listed, "virustotal" in listed), (87, sorted(listed), True))
+
     def test_program_gets_exactly_what_its_action_declares(self):
         self.write(lookup=LOOKUP)
         self.assertIn("1 created", self.coffer("registry", "import", self.folder / "lookup.yaml", code=OK)[2])

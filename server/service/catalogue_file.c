@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <string.h>
 
 #include "common/name.h"
@@ -61,6 +62,7 @@ static cof_code read_keys(const struct reader *reader, const struct cof_yaml_nod
     for (; item != NULL; item = item->next) {
         char *key = NULL;
         TRY(read_name(reader, item, COF_NAME_KEY, "a key", &key));
+        assert(key != NULL);
         if (has(&keys, key) || has(others, key)) {
             return cof_yaml_refuse(reader->err, item->place, "the key %s stands twice; leave one of them", key);
         }
@@ -130,11 +132,12 @@ static cof_code read_entry(const struct reader *reader, const struct cof_yaml_no
     static const char *const fields[] = {"name", "type", "keys", "optional_keys", "optional", "replaces"};
     static const struct keys none = {0};
     const struct cof_yaml_node *name = NULL;
-    struct catalogue_entry entry = {.declaration = COFFER__V1__SECRET_DECLARATION__INIT, .line = node->place.line};
+    struct catalogue_entry entry = {.line = node->place.line};
     Coffer__V1__SecretDeclaration *declaration = &entry.declaration;
     struct keys keys = {0};
     struct keys optional_keys = {0};
     bool optional = false;
+    coffer__v1__secret_declaration__init(declaration);
     TRY(cof_yaml_check_fields(node, "an integration", fields, COF_COUNT(fields), reader->err));
     TRY(cof_yaml_text_field(node, "name", &name, reader->err));
     TRY(read_name(reader, name, COF_NAME_SECRET, "name", &declaration->name));

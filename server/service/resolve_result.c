@@ -323,8 +323,9 @@ static cof_code begin(struct call *call, struct plan *plan, size_t environment, 
 
 cof_code result_check(struct call *call, struct plan *plan, size_t environment, bool *ret_fails)
 {
-    Coffer__V1__ResolveResult result = COFFER__V1__RESOLVE_RESULT__INIT;
+    Coffer__V1__ResolveResult result;
     struct building building;
+    coffer__v1__resolve_result__init(&result);
     TRY(begin(call, plan, environment, &building));
     building.result = &result;
     TRY(look_up_all(&building));

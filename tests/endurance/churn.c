@@ -241,7 +241,7 @@ static void leave_calls_behind(struct actor *actor)
 static void live_once(struct actor *actor)
 {
     coffer_error *error = NULL;
-    if (coffer_client_open(NULL, &actor->client, &error) != COFFER_OK) {
+    if (coffer_client_open("timeout=2min connect_timeout=2min", &actor->client, &error) != COFFER_OK) {
         tell_failure("a client", coffer_reason_name(coffer_error_reason(error)), coffer_error_message(error));
         coffer_error_free(error);
         return;

@@ -27,6 +27,8 @@ IMPORTS, IMPORTED = 30, 20  # and secrets in each
 KILLED_WRITES, KILLS = (10000, 200) if FULL else (240, 6)
 KEYS = 50
 FAULT_EXIT = 86  # of a server that ended at a fault point
+# All versions, so that they can be counted.
+KEPT = {"COFFERD_LIMITS__VERSIONS_KEPT": "10000"}
 
 
 class Killed:
@@ -37,7 +39,7 @@ class Killed:
         self.dev, self.name, self.fault = dev, name, fault
         self.deaths = 0
         self.lock = threading.Lock()
-        self.server = dev.more(name, COFFER_FAULT=fault)
+        self.server = dev.more(name, COFFER_FAULT=fault, **KEPT)
 
     def kill(self):
         """Whether there was something to kill."""
@@ -59,7 +61,7 @@ class Killed:
                 self.deaths += 1
                 self.dev.extra.remove(self.server)
                 self.server.stop()
-                self.server = self.dev.more(self.name, COFFER_FAULT=self.fault)
+                self.server = self.dev.more(self.name, COFFER_FAULT=self.fault, **KEPT)
             address = self.server.address
         return self.dev.connect(address)
 

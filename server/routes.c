@@ -2,10 +2,14 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "common/frame.h"
 #include "server/audit/audit.h"
 #include "server/cache/cache.h"
+#include "server/crypto/keyring.h"
+#include "server/store/session.h"
+#include "server/store/sqlstate.h"
 
 enum {
     UNAVAILABLE = 503,
@@ -115,6 +119,58 @@ static void write_cache(const struct routes *routes, struct http_text *to)
                         (double) use.evictions);
 }
 
+static void write_queries(const struct routes *routes, struct http_text *to)
+{
+    char label[128];
+    const struct session_counts *counts = routes->queries;
+    metrics_write_head(to, "coffer_db_query_duration_seconds", "histogram",
+                       "Time from sending statements to the result of one.");
+    for (size_t i = 0; i < SESSION_STATEMENTS; i++) {
+        struct cof_histogram_sum sum = {.count = 0};
+        cof_histogram_add(&sum, &counts->durations[i]);
+        if (sum.count > 0) {
+            (void) snprintf(label, sizeof label, "query=\"%s\",", session_statement_name(i));
+            metrics_write_histogram(to, "coffer_db_query_duration_seconds", label, &sum);
+        }
+    }
+    metrics_write_head(to, "coffer_db_errors_total", "counter", "Statements that the database refused.");
+    for (size_t i = 0; i < SESSION_ERRORS; i++) {
+        const uint64_t count = atomic_load(&counts->errors[i]);
+        if (count > 0) {
+            http_text_format(to, "coffer_db_errors_total{sqlstate_class=\"%s\"} %" PRIu64 "\n",
+                             sqlstate_class_name(i), count);
+        }
+    }
+}
+
+static const char *const uses[KEYRING_USES] = {"seal", "open"};
+
+static void write_use_counts(const struct routes *routes, const char *name, bool failed, struct http_text *to)
+{
+    struct keyring_count count;
+    for (size_t i = 0; i < KEYRING_USES; i++) {
+        keyring_counts(routes->service->keyring, (keyring_use) i, &count);
+        http_text_format(to, "%s{op=\"%s\"} %" PRIu64 "\n", name, uses[i], failed ? count.failed : count.done);
+    }
+}
+
+static void write_crypto(const struct routes *routes, struct http_text *to)
+{
+    char label[32];
+    metrics_write_head(to, "coffer_crypto_operations_total", "counter", "Blobs that were sealed and opened.");
+    write_use_counts(routes, "coffer_crypto_operations_total", false, to);
+    metrics_write_head(to, "coffer_crypto_failures_total", "counter",
+                       "Blobs that could not be: damaged, or without a key.");
+    write_use_counts(routes, "coffer_crypto_failures_total", true, to);
+    metrics_write_head(to, "coffer_crypto_duration_seconds", "histogram", "Time for one of every 64 of them.");
+    for (size_t i = 0; i < KEYRING_USES; i++) {
+        struct keyring_count count;
+        keyring_counts(routes->service->keyring, (keyring_use) i, &count);
+        (void) snprintf(label, sizeof label, "op=\"%s\",", uses[i]);
+        metrics_write_histogram(to, "coffer_crypto_duration_seconds", label, &count.timed);
+    }
+}
+
 static void write_audit(const struct routes *routes, struct http_text *to)
 {
     const struct audit_progress progress = audit_progress_now(routes->service->audit);
@@ -139,6 +195,8 @@ static void answer_metrics(const struct http_request *request, struct http_respo
     write_connections(routes, &response->body);
     metrics_write(routes->metrics, &response->body);
     write_cache(routes, &response->body);
+    write_queries(routes, &response->body);
+    write_crypto(routes, &response->body);
     write_audit(routes, &response->body);
     metrics_write_process(&response->body);
 }

@@ -16,7 +16,8 @@ enum { ROUTES_MOST = 3 };
 struct routes {
     const struct service *service;
     struct metrics *metrics;
-    const atomic_uint *connects; /* to the database, of all sessions */
+    const atomic_uint *connects;          /* to the database, of all sessions */
+    const struct session_counts *queries; /* the same */
     /* There before the first request. */
     struct dispatch *dispatch;
     struct transport *_Atomic transport;

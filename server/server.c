@@ -57,6 +57,7 @@ struct server_core {
     struct service service;
     atomic_bool give_up;  /* the time for calls under way is over */
     atomic_uint connects; /* to the database, of all sessions */
+    struct session_counts queries;
     struct session *session;
     bool has_instance;
 };
@@ -73,6 +74,7 @@ static struct session_options session_options_of(struct server_core *core)
         .on_connect = instance_on_connect,
         .context = &core->service,
         .connects = &core->connects,
+        .counts = &core->queries,
         .give_up = &core->give_up,
     };
 }
@@ -461,6 +463,7 @@ static cof_code start_metrics(struct server *server, struct cof_error *err)
     const struct metrics_options options = {.method_count = method_count(), .method_name = method_name};
     server->routes.metrics = metrics_new(&options);
     server->routes.connects = &server->core->connects;
+    server->routes.queries = &server->core->queries;
     return server->routes.metrics == NULL ? cof_arena_exhausted(err) : COF_OK;
 }
 

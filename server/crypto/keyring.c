@@ -16,7 +16,15 @@ enum {
     BLOB_NONCE_AT = BLOB_HEADER - CRYPTO_NONCE,
 };
 
+/* One for each part of the threads, so that they do not wait for each other's memory. */
+struct counts {
+    _Atomic uint64_t done[KEYRING_USES];
+    _Atomic uint64_t failed[KEYRING_USES];
+    struct cof_histogram timed[KEYRING_USES];
+} __attribute__((aligned(64)));
+
 struct keyring {
+    struct counts counts[COF_PARTS];
     struct root_key *roots[KEYRING_ROOTS_MAX];
     size_t root_count;
     atomic_size_t wrapping; /* index of the root key that wraps */
@@ -171,11 +179,12 @@ COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity
                      struct cof_error *err)
 {
     TRY(check_roots(roots, root_count, err));
-    AUTO(keyring_free_auto) struct keyring *keyring = calloc(1, sizeof *keyring);
+    AUTO(keyring_free_auto) struct keyring *keyring = aligned_alloc(_Alignof(struct keyring), sizeof *keyring);
     if (keyring == NULL) {
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY,
                         "there is no memory left for making the keyring; repeat it later");
     }
+    memset(keyring, 0, sizeof *keyring);
     TRY(key_table_new(capacity, &keyring->table, err));
     memcpy(keyring->roots, roots, root_count * sizeof *roots);
     keyring->root_count = root_count;
@@ -331,8 +340,40 @@ void keyring_evict(struct keyring *keyring, const struct cof_uuid *workspace)
     key_table_evict(keyring->table, workspace);
 }
 
-COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
-                      uint8_t *to, struct cof_error *err)
+/* --- Blobs ---------------------------------------------------------------------------------------------------- */
+
+/* The time, if this one is timed; else 0. */
+static int64_t begin_count(struct keyring *keyring, keyring_use use)
+{
+    struct counts *counts = &keyring->counts[cof_part_of_thread()];
+    const uint64_t done = atomic_fetch_add_explicit(&counts->done[use], 1, memory_order_relaxed);
+    return done % KEYRING_TIMED == 0 ? cof_clock_monotonic(&cof_system_clock) : 0;
+}
+
+static void end_count(struct keyring *keyring, keyring_use use, int64_t begin_us, bool failed)
+{
+    struct counts *counts = &keyring->counts[cof_part_of_thread()];
+    if (begin_us != 0) {
+        cof_histogram_count(&counts->timed[use], cof_clock_monotonic(&cof_system_clock) - begin_us);
+    }
+    if (failed) {
+        (void) atomic_fetch_add_explicit(&counts->failed[use], 1, memory_order_relaxed);
+    }
+}
+
+void keyring_counts(struct keyring *keyring, keyring_use use, struct keyring_count *ret_count)
+{
+    *ret_count = (struct keyring_count){.done = 0};
+    for (size_t i = 0; i < COF_PARTS; i++) {
+        const struct counts *counts = &keyring->counts[i];
+        ret_count->done += atomic_load_explicit(&counts->done[use], memory_order_relaxed);
+        ret_count->failed += atomic_load_explicit(&counts->failed[use], memory_order_relaxed);
+        cof_histogram_add(&ret_count->timed, &counts->timed[use]);
+    }
+}
+
+static COF_CODE seal_blob(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                          uint8_t *to, struct cof_error *err)
 {
     AUTO(opened_key_release_auto) struct opened_key *key = key_table_take(keyring->table, &address->workspace, 0);
     if (key == NULL) {
@@ -349,10 +390,21 @@ COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *addres
                      to + BLOB_HEADER, err);
 }
 
+COF_CODE keyring_seal(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                      uint8_t *to, struct cof_error *err)
+{
+    const int64_t begin_us = begin_count(keyring, KEYRING_SEALING);
+    const cof_code code = seal_blob(keyring, address, plaintext, to, err);
+    end_count(keyring, KEYRING_SEALING, begin_us, code != COF_OK);
+    return code;
+}
+
 COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *address, struct cof_slice blob,
                       uint8_t *to, struct cof_error *err)
 {
+    const int64_t begin_us = begin_count(keyring, KEYRING_OPENING);
     const cof_code code = open_blob(keyring, address, blob, to, err);
+    end_count(keyring, KEYRING_OPENING, begin_us, code != COF_OK);
     if (code == COF_OK) {
         return COF_OK;
     }

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 
+#include "common/histogram.h"
 #include "common/uuid.h"
 #include "server/crypto/crypto.h"
 #include "server/crypto/root_key.h"
@@ -50,7 +51,25 @@ struct blob_address {
     uint64_t version;
 };
 
+/* What is counted of blobs. One of KEYRING_TIMED of them is timed: taking the time costs a good part of opening one. */
+typedef enum keyring_use {
+    KEYRING_SEALING,
+    KEYRING_OPENING,
+    KEYRING_USES,
+} keyring_use;
+
+enum { KEYRING_TIMED = 64 };
+
+struct keyring_count {
+    uint64_t done; /* those that failed too */
+    uint64_t failed;
+    struct cof_histogram_sum timed;
+};
+
 struct keyring;
+
+/* What it has done since it was made. */
+void keyring_counts(struct keyring *keyring, keyring_use use, struct keyring_count *ret_count);
 
 enum {
     KEYRING_ROOTS_MAX = 8,

@@ -1,12 +1,22 @@
 #include "server/dispatch/ticket.h"
 
+static cof_code read_caller(struct ticket *ticket)
+{
+    struct call *call = &ticket->call;
+    ticket->caller = (struct caller){.kind = ticket->token.kind};
+    const cof_code code = caller_read(call, &ticket->token, &ticket->source, &ticket->caller);
+    metrics_count_token(dispatch_options_of(ticket->dispatch)->metrics, ticket->token.narrowed.len > 0,
+                        code == COF_OK ? COF_REASON_NONE : call->err->reason);
+    TRY(code);
+    call->caller = &ticket->caller;
+    return COF_OK;
+}
+
 cof_code ticket_authenticate(struct ticket *ticket)
 {
     struct call *call = &ticket->call;
     const struct method *method = ticket->method;
-    ticket->caller = (struct caller){.kind = ticket->token.kind};
-    TRY(caller_read(call, &ticket->token, &ticket->source, &ticket->caller));
-    call->caller = &ticket->caller;
+    TRY(read_caller(ticket));
     if (ticket->caller.narrowed != NULL && !method_takes_narrowed(method)) {
         return cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
                         "a narrowed token can resolve and nothing else; call with the token that it was made from");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "common/error.h"
+#include "common/histogram.h"
 #include "server/http/text.h"
 
 /*
@@ -34,6 +35,9 @@ void metrics_count_call(struct metrics *metrics, const struct metrics_call *call
 /* A call has come to a worker, so long after it came in. */
 void metrics_count_queued(struct metrics *metrics, int64_t waited_us);
 
+/* A token was looked at; COF_REASON_NONE: it was right, whatever it permits. */
+void metrics_count_token(struct metrics *metrics, bool narrowed, cof_reason reason);
+
 /* Writes all that was counted here. */
 void metrics_write(struct metrics *metrics, struct http_text *to);
 
@@ -41,6 +45,11 @@ void metrics_write(struct metrics *metrics, struct http_text *to);
 void metrics_write_value(struct http_text *to, const char *name, const char *type, const char *help, double value);
 /* Only the head, for one whose values have labels. */
 void metrics_write_head(struct http_text *to, const char *name, const char *type, const char *help);
+
+/* One line for each bucket, without the head. `label` is in braces with the others, so it ends with a comma, or it is
+ * empty. */
+void metrics_write_histogram(struct http_text *to, const char *name, const char *label,
+                             const struct cof_histogram_sum *sum);
 
 /* process.c: writes what is known of this process, by the names that all programs use. */
 void metrics_write_process(struct http_text *to);

@@ -54,6 +54,8 @@ static const struct control controls[] = {
     {"DISCARD_PLANS", "discard plans"},
 };
 _Static_assert(COF_COUNT(controls) == PREPARED_COUNT - STATEMENT_COUNT, "one row for each control statement");
+_Static_assert((int) PREPARED_COUNT == SESSION_STATEMENTS && (int) SQLSTATE_CLASSES == SESSION_ERRORS,
+               "what is counted");
 
 /* Whether the server has the prepared statement. */
 struct prepared {
@@ -74,6 +76,7 @@ struct session {
     bool in_doubt;
     int64_t deadline_us;
     int64_t plans_us;  /* since when there are plans */
+    int64_t sent_us;   /* when the last group was */
     unsigned connects; /* of all sessions, when this one failed to */
     struct cof_error failure;
     char sqlstate[NUMBER_TEXT_SIZE]; /* of the last failure */
@@ -97,6 +100,11 @@ struct bound {
 static const char *name_of(unsigned id)
 {
     return id < STATEMENT_COUNT ? statement_name((statement) id) : controls[id - STATEMENT_COUNT].name;
+}
+
+const char *session_statement_name(size_t index)
+{
+    return name_of((unsigned) index);
 }
 
 static const char *sql_of(unsigned id)
@@ -263,6 +271,9 @@ static cof_code fail_result(struct session *session, const char *name, const PGr
     }
     const bool fatal = severity != NULL && strcmp(severity, "ERROR") != 0;
     copy_field(session->sqlstate, sizeof session->sqlstate, result, PG_DIAG_SQLSTATE);
+    if (session->options.counts != NULL) {
+        (void) atomic_fetch_add(&session->options.counts->errors[sqlstate_class(sqlstate)], 1);
+    }
     copy_field(session->constraint, sizeof session->constraint, result, PG_DIAG_CONSTRAINT_NAME);
     const cof_reason reason = fatal ? COF_REASON_DATABASE_UNAVAILABLE : meaning.reason;
     cof_ignore(cof_fail(err, reason, "%s; %s", cof_reason_meaning(reason), cof_reason_next_step(reason)));
@@ -382,6 +393,13 @@ static cof_code judge(struct session *session, const struct pipeline_entry *entr
     return lose(session, err);
 }
 
+static void count_statement(const struct session *session, const struct pipeline_entry *entry)
+{
+    if (session->options.counts != NULL && entry->kind == PIPELINE_STATEMENT) {
+        cof_histogram_count(&session->options.counts->durations[entry->id], now_us(session) - session->sent_us);
+    }
+}
+
 /* Takes the results of the oldest entry, which stays if the connection is lost. */
 static cof_code settle_oldest(struct session *session, PGresult **ret_result, struct cof_error *err)
 {
@@ -400,6 +418,7 @@ static cof_code settle_oldest(struct session *session, PGresult **ret_result, st
     }
     pipeline_pop(&session->pipeline);
     if (code == COF_OK) {
+        count_statement(session, &entry);
         *ret_result = TAKE(result);
     }
     return code;
@@ -892,6 +911,7 @@ cof_code session_sync(struct session *session, struct cof_error *err)
         return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "no memory for a pipeline to the database");
     }
     pipeline_push(&session->pipeline, PIPELINE_SYNC, 0);
+    session->sent_us = now_us(session);
     return PQpipelineSync(session->connection) == 1 ? COF_OK : lose_broken(session, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "common/histogram.h"
 #include "common/slice.h"
 #include "common/uuid.h"
 
@@ -68,8 +69,19 @@ struct param param_text_or_null(struct cof_slice value);
 struct param param_text_array(const struct cof_slice *items, size_t count, uint8_t *to);
 size_t array_text_size(const struct cof_slice *items, size_t count);
 
+/* What all sessions of a process count. All zero at first. */
+enum { SESSION_CONTROLS = 4, SESSION_STATEMENTS = STATEMENT_COUNT + SESSION_CONTROLS, SESSION_ERRORS = 16 };
+struct session_counts {
+    struct cof_histogram durations[SESSION_STATEMENTS]; /* from when the group was sent to the statement's result */
+    _Atomic uint64_t errors[SESSION_ERRORS];            /* by sqlstate_class */
+};
+
+/* The name of a statement, also of those that control transactions. */
+const char *session_statement_name(size_t index);
+
 struct session_options {
-    const char *conninfo; /* libpq's connection string; copied */
+    struct session_counts *counts; /* NULL: nothing is counted */
+    const char *conninfo;          /* libpq's connection string; copied */
     const struct cof_clock *clock;
     uint32_t connect_timeout_ms; /* for all hosts of the connection string together */
     uint32_t backoff_max_ms;

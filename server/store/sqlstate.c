@@ -27,3 +27,22 @@ struct sqlstate_meaning sqlstate_meaning(const char *sqlstate)
     }
     return (struct sqlstate_meaning){COF_REASON_INTERNAL, false};
 }
+
+/* connection, feature, data, constraints, transaction state, statement names, authorization, conflicts, syntax and access,
+ * resources, limits, object state, operator, system, internal. */
+static const char *const classes[SQLSTATE_CLASSES] = {"08", "0A", "22", "23", "25", "26", "28", "40",
+                                                      "42", "53", "54", "55", "57", "58", "XX", "other"};
+
+size_t sqlstate_class(const char *sqlstate)
+{
+    size_t i = 0;
+    while (i < SQLSTATE_CLASSES - 1 && strncmp(classes[i], sqlstate, 2) != 0) {
+        i++;
+    }
+    return i;
+}
+
+const char *sqlstate_class_name(size_t index)
+{
+    return classes[index];
+}

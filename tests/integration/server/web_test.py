@@ -22,6 +22,7 @@ import context
 from certificates import Authority
 from cli import COFFER
 from cofferd import BUILD, Relay, wait_for
+import token_text
 from sp_client import SCHEMA, Connection, WebSocket, decode, encode, uuid7
 
 INFO = "coffer.rpc.v1.ServerService/GetServerInfo"
@@ -482,6 +483,34 @@ class Web(context.ServerTest):
         self.assertEqual(types["coffer_rpc_duration_seconds"], "histogram")
         self.assertAlmostEqual(series["process_start_time_seconds"], time.time(), delta=3600)
         wait_for(lambda: self.metrics()[1]["coffer_audit_queue"] == 0, "the audit log does not get to the disk")
+
+    def test_metrics_tell_of_statements_of_the_database_of_blobs_and_of_tokens(self):
+        name = f"counted_{os.urandom(4).hex()}"
+        kind, workspace, identity, _ = token_text.parse(self.dev.admin)
+        unknown = token_text.make(kind, workspace, identity, os.urandom(token_text.SECRET))
+        with Connection(self.address) as connection:
+            _, before = self.metrics()
+            self.assertEqual(connection.call(context.SECRET + "CreateSecret", {
+                "environment": "default", "name": name, "values": context.values(KEY=b"v")}, token=self.dev.admin).code, 0)
+            self.assertEqual(connection.call(context.SECRET + "RevealSecret", {
+                "environment": "default", "name": name}, token=self.dev.admin).code, 0)
+            self.assertEqual(connection.call(context.SECRET + "ListSecrets", {}, token=unknown).reason, "TOKEN_INVALID")
+            self.assertEqual(connection.call(context.SECRET + "ListSecrets", {}, token=self.dev.executor).reason,
+                             "PERMISSION_DENIED")
+            types, after = self.metrics()
+
+        def more(series):
+            return after.get(series, 0) - before.get(series, 0)
+        self.assertGreaterEqual(more('coffer_db_query_duration_seconds_count{query="REQUEST_FINISH"}'), 1)
+        self.assertGreaterEqual(more('coffer_db_query_duration_seconds_count{query="COMMIT"}'), 1)
+        self.assertGreaterEqual(more('coffer_crypto_operations_total{op="seal"}'), 2)
+        self.assertGreaterEqual(more('coffer_crypto_operations_total{op="open"}'), 1)
+        self.assertEqual(more('coffer_crypto_failures_total{op="open"}'), 0)
+        self.assertGreater(after['coffer_crypto_duration_seconds_count{op="seal"}'], 0)
+        self.assertEqual(more('coffer_auth_attempts_total{method="token",result="TOKEN_INVALID"}'), 1)
+        self.assertGreaterEqual(more('coffer_auth_attempts_total{method="token",result="OK"}'), 3)
+        self.assertEqual(more("coffer_authz_denied_total"), 1)
+        self.assertEqual(types["coffer_crypto_duration_seconds"], "histogram")
 
     def test_metrics_hold_nothing_that_a_caller_chose(self):
         name, value = f"metric_{os.urandom(8).hex()}", os.urandom(16).hex()

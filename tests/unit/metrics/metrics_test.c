@@ -142,6 +142,24 @@ static void without_metrics_nothing_is_counted(void)
     metrics_free(NULL);
 }
 
-TEST_MAIN(TEST(calls_are_counted_by_method_code_and_transport), TEST(durations_fall_into_buckets_that_add_up),
-          TEST(the_queue_has_a_histogram_without_labels), TEST(no_count_is_lost_between_threads),
-          TEST(the_process_is_described_by_the_names_of_all_programs), TEST(without_metrics_nothing_is_counted))
+static void tokens_are_counted_by_what_became_of_them(void)
+{
+    struct metrics *metrics = make();
+    CHECK(metrics != NULL);
+    metrics_count_token(metrics, false, COF_REASON_NONE);
+    metrics_count_token(metrics, true, COF_REASON_NONE);
+    metrics_count_token(metrics, true, COF_REASON_NONE);
+    metrics_count_token(metrics, false, COF_REASON_TOKEN_INVALID);
+    metrics_count_token(NULL, false, COF_REASON_NONE);
+    const char *text = written(metrics);
+    CHECK_CONTAINS(text, "coffer_auth_attempts_total{method=\"token\",result=\"OK\"} 1\n");
+    CHECK_CONTAINS(text, "coffer_auth_attempts_total{method=\"narrowed\",result=\"OK\"} 2\n");
+    CHECK_CONTAINS(text, "coffer_auth_attempts_total{method=\"token\",result=\"TOKEN_INVALID\"} 1\n");
+    CHECK_CONTAINS(text, "coffer_authz_denied_total 0\n");
+    metrics_free(metrics);
+}
+
+TEST_MAIN(TEST(tokens_are_counted_by_what_became_of_them), TEST(calls_are_counted_by_method_code_and_transport),
+          TEST(durations_fall_into_buckets_that_add_up), TEST(the_queue_has_a_histogram_without_labels),
+          TEST(no_count_is_lost_between_threads), TEST(the_process_is_described_by_the_names_of_all_programs),
+          TEST(without_metrics_nothing_is_counted))

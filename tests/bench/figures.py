@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from cofferd import BUILD, NO_CACHE, Dev  # noqa: E402
+from cofferd import BUILD, COFFERD, NO_CACHE, Dev  # noqa: E402
 
 BENCH = BUILD / "client" / "bench" / "coffer-bench"
 TENANTS = 1000
@@ -45,6 +45,7 @@ class Stand:
         self.pgbench_ready = False
         self.tenants = None
         self.servers = {}
+        self.trusted = None  # the CA of servers with TLS
         self.settle()
 
     def settle(self):
@@ -104,11 +105,12 @@ class Stand:
         self.tenants = ["-w", f"@{self.directory / 'tenants'}", "--token-file", str(file)]
         return self.tenants
 
-    def server(self, name, **settings):
+    def server(self, name, program=COFFERD, **settings):
         """The TCP address of one more server over the same PostgreSQL."""
         if name not in self.servers:
             listen = f"ipc://{self.directory / name}.sock,tcp://127.0.0.1:0"
-            log = self.dev.more(name, COFFERD_TRANSPORT__LISTEN=listen, COFFERD_LOG__FORMAT="json", **settings).log
+            log = self.dev.more(name, COFFERD_TRANSPORT__LISTEN=listen, COFFERD_LOG__FORMAT="json", program=program,
+                                **settings).log
             self.servers[name] = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()).group()
         return self.servers[name]
 
@@ -122,6 +124,8 @@ class Stand:
     def bench(self, *arguments, address=None):
         """The report of one mix. A run that was too busy (3) says so in its report."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COFFER_")}
+        if self.trusted:
+            environment["COFFER_CACERT"] = str(self.trusted)
         done = subprocess.run([BENCH, "--addr", address or self.dev.tcp, "--output", "json", *self.common, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode not in (0, 3):
             raise RuntimeError(f"coffer-bench ended with {done.returncode}")
@@ -180,6 +184,67 @@ def write_one(stand):
     return report, report["subjects"][0]["anchor_ratios"]["pgbench-write"]
 
 
+# --- What something costs: two programs in turn, and the ratio of each round.
+
+def spread(values):
+    values = sorted(values)
+    return {"median": values[len(values) // 2], "min": values[0], "max": values[-1]}
+
+
+def frame_sizes(stand, address, context):
+    """Bytes of a GetServerInfo and of its answer on the wire, as coffer-bench sends it."""
+    from sp_client import Connection
+    with Connection(address, tls=context) as connection:
+        token = (stand.directory / "executor.token").read_bytes()
+        sent, sendall = [], connection.socket.sendall
+        connection.socket.sendall = lambda data: (sent.append(len(data)), sendall(data))
+        number = connection.send("coffer.rpc.v1.ServerService/GetServerInfo", token=token)
+        received = connection.receive_message(number)
+    return sent[0], len(received) + 12
+
+
+def tls(stand):
+    """The control is an echo over the same TLS, with messages of the same sizes and one send for each."""
+    from certificates import Authority
+    authority = Authority(stand.directory / "ca")
+    certificate, key = authority.issue("server")
+    server = stand.dev.more("tls", COFFERD_TLS__CERTIFICATE=str(certificate), COFFERD_TLS__KEY=str(key), COFFERD_TRANSPORT__LISTEN=(
+        f"ipc://{stand.directory}/tls.sock,tls+tcp://127.0.0.1:0"))
+    address = re.search(r"tls\+tcp://127\.0\.0\.1:\d+", server.log.read_text()).group()
+    request, reply = frame_sizes(stand, address, authority.context())
+    stand.trusted = authority.certificate
+    ratios = []
+    for _ in range(int(stand.common[1])):
+        echo = float(subprocess.run([BUILD / "tests" / "bench" / "coffer_tls_echo", certificate, key, authority.certificate,
+                                     str(request), str(reply), "64", "1500"], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        report = stand.bench(*stand.executor(), "--rounds", "1", "--no-echo", "--duration", "1500", "info", address=address)
+        ratios.append(report["subjects"][0]["rate"]["median"] / echo)
+    return {}, spread(ratios)
+
+
+def audited(stand, in_flight, **settings):
+    """A server beside one that is the same but for the records of answers."""
+    addresses = [stand.server("audited-" + "-".join(settings.values()), **settings),
+                 stand.server("unaudited", program=BUILD / "tests" / "bench" / "coffer_unaudited")]
+    ratios = []
+    for number in range(int(stand.common[1])):
+        rates = {}
+        for address in addresses if number % 2 else reversed(addresses):
+            report = stand.bench(*stand.executor(), "--rounds", "1", "--no-echo", "--duration", "1500", "-n", str(in_flight),
+                                 "resolve", address=address)
+            rates[address] = report["subjects"][0]["rate"]["median"]
+        ratios.append(rates[addresses[0]] / rates[addresses[1]])
+    return {}, spread(ratios)
+
+
+def audit_written(stand):
+    return audited(stand, 64, COFFERD_AUDIT__RESOLVE="written")
+
+
+def audit_durable(stand):
+    return audited(stand, 256, COFFERD_AUDIT__RESOLVE="durable")
+
+
 def memory(stand):
     """Of a server of its own that has only started."""
     server = stand.dev.more("idle")
@@ -202,6 +267,9 @@ FIGURES = {
     "cached32": ("32 references in one item from memory: secrets/s", cached32, 500000, True),
     "write-many": (f"durable writes, {TENANTS} workspaces: to pgbench's update and insert", write_many, 0.5, True),
     "write-one": ("durable writes, one workspace: to pgbench's update and insert", write_one, 0.2, True),
+    "tls": ("GetServerInfo over TLS, 64 in flight: calls/s to an echo over the same TLS", tls, 0.85, True),
+    "audit": ("resolve from memory, 64 in flight: calls/s to a server without audit", audit_written, 0.88, True),
+    "audit-durable": ("the same, 256 in flight, each record on the disk before its answer", audit_durable, 0.7, True),
     "memory": ("resident memory of an idle server: MB", memory, 40, False),
 }
 

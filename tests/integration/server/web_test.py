@@ -475,10 +475,11 @@ class Web(context.ServerTest):
         types, series = self.metrics()
         for name in ("coffer_ready", "coffer_db_up", "coffer_db_connects_total", "coffer_rpc_workers",
                      "coffer_rpc_queue_seconds_count", "coffer_cache_entries", "coffer_cache_hits_total",
-                     "coffer_cache_misses_total", "coffer_audit_records_total", "coffer_audit_writable",
+                     "coffer_audit_records_total", "coffer_audit_writable",
                      "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds",
                      'coffer_build_info{version="0.1.0",rpc_revision="1"}'):
             self.assertGreater(series[name], 0, name)
+        self.assertIn("coffer_cache_misses_total", series)  # what is not fresh is not looked up
         self.assertEqual(series["coffer_draining"], 0)
         self.assertEqual(types["coffer_rpc_duration_seconds"], "histogram")
         self.assertAlmostEqual(series["process_start_time_seconds"], time.time(), delta=3600)

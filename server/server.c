@@ -40,6 +40,7 @@ enum {
     MIGRATE_LOCK_TIMEOUT_MS = 10000,
     MAX_ADDRESSES = 16,
     AUDIT_RESOLVE_DURABLE = 1,
+    CONFIRM_BY_WORKSPACE = 1,   /* of changes.confirm */
     WATCHES_PART = 10,          /* of the calls that may wait on the server */
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
@@ -581,6 +582,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
         .session = session_options_of(core),
         .service = &core->service,
         .interval_ms = core->settings->changes_interval,
+        .by_workspace = core->settings->changes_confirm == CONFIRM_BY_WORKSPACE,
         .followed_ms = core->settings->changes_followed,
         .need = need_of,
         .asks = asks,

@@ -87,6 +87,17 @@ void cache_clear(struct cache *cache)
     entries_clear(cache->entries);
 }
 
+size_t cache_workspaces_in_use(struct cache *cache, size_t *place, struct cof_uuid *ret_workspaces,
+                               struct cache_read *ret_reads, size_t max)
+{
+    const int64_t now_us = now_of(cache);
+    const size_t count = places_in_use(cache->places, place, ret_workspaces, max);
+    for (size_t i = 0; i < count; i++) {
+        ret_reads[i] = places_read_begin(cache->places, &ret_workspaces[i], now_us);
+    }
+    return count;
+}
+
 bool cache_in_use(struct cache *cache)
 {
     return now_of(cache) - atomic_load(&cache->used_us) < IN_USE_US;

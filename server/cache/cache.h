@@ -94,6 +94,10 @@ void cache_confirmed(struct cache *cache, int64_t time_us);
 void cache_doubt(struct cache *cache);
 /* The database is another: nothing is kept. */
 void cache_clear(struct cache *cache);
+/* Workspaces that somebody asked for within the last 25 of these calls, each with a read that is about to be sent; from
+ * `*place` on, which moves on. Less than `max`: that is all. It is no use of them. */
+size_t cache_workspaces_in_use(struct cache *cache, size_t *place, struct cof_uuid *ret_workspaces,
+                               struct cache_read *ret_reads, size_t max);
 /* Whether anybody used the cache lately. */
 bool cache_in_use(struct cache *cache);
 

@@ -9,6 +9,7 @@ enum {
     SHARDS = 64,
     PLACES_MIN = 4, /* of a shard */
     CHAINS = 64,    /* whose last looks are known */
+    UNASKED_MOST = 25,
 };
 
 struct place {
@@ -23,6 +24,7 @@ struct place {
     uint64_t carried_from; /* what is kept of this revision, and of later ones, may be carried over */
     uint64_t older_from;   /* the revision at which `older_ms` was read */
     uint32_t older_ms;     /* how old the state may be where it need not be fresh */
+    uint8_t unasked;       /* times that those in use were gone through since somebody asked for it */
     bool used;             /* since the hand passed */
 };
 
@@ -173,6 +175,9 @@ bool places_fresh(struct places *places, const struct cof_uuid *workspace, int64
     struct place *place = find(&spot, workspace);
     const bool fresh =
         is_known(places, place) && now_us - confirmed_of(places, place, 1) < places->options.staleness_us;
+    if (place != NULL) {
+        place->unasked = 0;
+    }
     if (fresh) {
         place->used = true;
         *ret_state = (struct cache_state){.epoch = place->epoch, .revision = place->revision};
@@ -318,6 +323,24 @@ void places_reached(struct places *places, const struct cof_uuid *workspace, uin
         set_revision(place, revision);
     }
     unlock(spot.shard);
+}
+
+/* One in a shard at a time: who goes through all of them keeps nobody waiting. */
+size_t places_in_use(struct places *places, size_t *place, struct cof_uuid *ret_workspaces, size_t max)
+{
+    const size_t all = (size_t) SHARDS * places->count;
+    size_t count = 0;
+    for (; *place < all && count < max; (*place)++) {
+        struct shard *shard = &places->shards[*place / places->count];
+        (void) pthread_mutex_lock(&shard->lock);
+        struct place *found = &shard->places[*place % places->count];
+        if (found->id != 0 && found->revision != 0 && found->unasked < UNASKED_MOST) {
+            found->unasked++;
+            ret_workspaces[count++] = found->workspace;
+        }
+        (void) pthread_mutex_unlock(&shard->lock);
+    }
+    return count;
 }
 
 void places_confirmed(struct places *places, int64_t time_us)

@@ -36,6 +36,7 @@ bool places_carry_begin(struct places *places, const struct cof_uuid *workspace,
 void places_carry_end(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision);
 void places_carry_nothing(struct places *places, const struct cof_uuid *workspace, uint64_t id, uint64_t revision);
 void places_reached(struct places *places, const struct cof_uuid *workspace, uint64_t revision);
+size_t places_in_use(struct places *places, size_t *place, struct cof_uuid *ret_workspaces, size_t max);
 void places_confirmed(struct places *places, int64_t time_us);
 void places_doubt(struct places *places);
 void places_clear(struct places *places);

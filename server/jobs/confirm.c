@@ -15,12 +15,20 @@ enum {
     CARRIED_AT_ONCE = 64, /* workspaces of one look; in others nothing is carried over */
 };
 
+/* Workspaces that are kept and used, where each one is asked for. */
+struct asking {
+    struct cof_uuid workspaces[ASKED_AT_ONCE];
+    struct cache_read reads[ASKED_AT_ONCE];
+    size_t count;
+};
+
 struct confirm {
     struct confirm_options options;
     struct job *job;
     int64_t xmin;    /* of the last look's snapshot; 0: there was none */
     uint64_t epoch;  /* that it belongs to */
     int64_t look_us; /* when the last look that succeeded was sent; 0: there was none */
+    struct asking asking;
 };
 
 static cof_code begin(struct confirm *confirm, struct session *session, struct cof_error *err)
@@ -123,6 +131,51 @@ static cof_code ask(struct confirm *confirm, struct session *session, struct cof
     return COF_OK;
 }
 
+static cof_code take_kept(const struct confirm *confirm, struct session *session, const struct asking *asking,
+                          size_t i, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    struct cache_state state;
+    const struct cof_uuid *workspace = &asking->workspaces[i];
+    TRY(session_next(session, &rows, err));
+    if (rows_count(rows) == 1) {
+        const uint64_t revision = (uint64_t) rows_i64(rows, 0, 0);
+        confirm->options.reached(confirm->options.context, workspace, revision);
+        (void) cache_read_end(confirm->options.service->cache, workspace, &asking->reads[i], revision, &state);
+    }
+    return COF_OK;
+}
+
+static cof_code ask_kept(const struct confirm *confirm, struct session *session, const struct asking *asking,
+                         struct cof_error *err)
+{
+    for (size_t i = 0; i < asking->count; i++) {
+        const struct param workspace = param_uuid(&asking->workspaces[i]);
+        TRY(session_queue(session, STATEMENT_REVISION_GET, &workspace, 1, err));
+        TRY(session_sync(session, err));
+    }
+    for (size_t i = 0; i < asking->count; i++) {
+        TRY(take_kept(confirm, session, asking, i, err));
+    }
+    return COF_OK;
+}
+
+/* What is told here is of one workspace at a time: nothing is known of what lies between. */
+static cof_code look_by_workspace(struct confirm *confirm, struct session *session, struct cof_error *err)
+{
+    struct cache *cache = confirm->options.service->cache;
+    size_t place = 0;
+    confirm->options.doubt(confirm->options.context);
+    TRY(ask(confirm, session, err));
+    for (bool more = cache != NULL; more;) {
+        struct asking *asking = &confirm->asking;
+        asking->count = cache_workspaces_in_use(cache, &place, asking->workspaces, asking->reads, ASKED_AT_ONCE);
+        TRY(ask_kept(confirm, session, asking, err));
+        more = asking->count == ASKED_AT_ONCE;
+    }
+    return COF_OK;
+}
+
 /* Whoever has missed so much does not catch up, but begins anew. */
 static void check_behind(struct confirm *confirm)
 {
@@ -149,6 +202,9 @@ static cof_code look(struct confirm *confirm, struct session *session, struct co
 {
     TRY(session_ready(session, err));
     check_epoch(confirm);
+    if (confirm->options.by_workspace) {
+        return look_by_workspace(confirm, session, err);
+    }
     check_behind(confirm);
     const int64_t sent_us = cof_clock_monotonic(confirm->options.session.clock);
     TRY(confirm->xmin == 0 ? begin(confirm, session, err) : read_changes(confirm, session, err));

@@ -12,6 +12,9 @@
  * twice. When it begins, and after every failure, it knows nothing of what was before; then it asks once for the
  * revision of each workspace that somebody waits for. So it does, too, if its last look was longer ago than changes are
  * followed.
+ *
+ * Where transactions have no order over the whole database (`by_workspace`) it asks in every round, for each workspace
+ * that somebody waits for and for each that is kept and used; each is as fresh as its own answer.
  */
 
 typedef enum confirm_need {
@@ -25,6 +28,7 @@ struct confirm_options {
     struct session_options session;
     const struct service *service;
     uint32_t interval_ms; /* between two looks while what is kept is used; calls that wait want them sooner */
+    bool by_workspace;    /* transactions have no order over all workspaces: each one is asked for */
     uint32_t followed_ms; /* how long the pause between two looks may be for what is kept to be good for anything */
     /* All of these are called on the job's thread. */
     confirm_need (*need)(void *context);

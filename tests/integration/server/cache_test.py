@@ -22,10 +22,12 @@ MANY = [{"permissions": ["resolve", "secret:read"]}]
 class CacheTest(context.AccessTest):
     """Two servers on one database."""
 
+    MORE = {}
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.second = cls.dev.more("second")
+        cls.second = cls.dev.more("second", **cls.MORE)
         cls.other = cls.dev.connect(cls.second.address)
         cls.addClassCleanup(cls.other.close)
 
@@ -277,6 +279,31 @@ class Fresh(CacheTest):
             for reader in readers:
                 reader.join()
         self.assertEqual(failures, [])
+
+
+class ByWorkspace(CacheTest):
+    """Where transactions have no order over the whole database; here, as if they had none."""
+
+    SETTINGS = MORE = {"COFFERD_CHANGES__CONFIRM": "workspace"}
+
+    def test_without_an_order_over_all_workspaces_each_one_in_use_is_confirmed_by_itself(self):
+        self.create("alone", K=b"alone")
+        self.assertEqual(self.found("alone"), b"alone")
+        self.assertEqual(self.found("alone"), b"alone")
+        # Nobody can read what is kept, and the limit passes again and again.
+        with self.locked("token, principal, secret, change"):
+            end = time.monotonic() + 3 * STALENESS
+            while time.monotonic() < end:
+                self.assertEqual(self.found("alone", timeout_ms=30000), b"alone")
+                time.sleep(0.02)
+        self.update("alone", b"new", self.other)
+        wait_for(lambda: self.found("alone") == b"new", "the write of another server is seen")
+
+    def test_without_an_order_over_all_workspaces_no_answer_is_older_than_the_limit(self):
+        Fresh.test_no_answer_is_older_than_the_limit_on_any_server(self)
+
+    def test_without_an_order_over_all_workspaces_calls_with_a_token_wait_for_its_state(self):
+        Fresh.test_right_that_was_taken_away_gives_nothing_with_the_tokens_state(self)
 
 
 class Hints(CacheTest):

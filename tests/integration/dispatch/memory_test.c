@@ -10,6 +10,7 @@
 #include <coffer/rpc/v1/server.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
+#include <coffer/v1/integration.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
@@ -23,6 +24,7 @@
 #include "server/audit/state.h"
 #include "server/bootstrap.h"
 #include "server/dispatch/dispatch.h"
+#include "server/routes.h"
 #include "server/service/instance.h"
 #include "server/service/watch_position.h"
 #include "server/transport/transport.h"
@@ -42,6 +44,8 @@ enum {
     PATH_SIZE = 512,
     CALL_MEMORY = 1 << 20,
     ROUNDS_MAX = 2000,
+    EACH_ROUNDS = 300,
+    STARTS_MAX = 100000,
     TIMEOUT_MS = 60000,
 };
 
@@ -57,6 +61,7 @@ static bool refused(void)
 
 void *__real_calloc(size_t count, size_t size);
 void *__real_malloc(size_t size);
+void *__real_realloc(void *old, size_t size);
 char *__real_strdup(const char *text);
 void *__real_cof_arena_alloc(struct cof_arena *arena, size_t size);
 void *__real_cof_arena_array(struct cof_arena *arena, size_t count, size_t size);
@@ -65,6 +70,7 @@ void __real_cof_arena_init(struct cof_arena *arena, struct cof_pool *pool, size_
 
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_malloc(size_t size);
+void *__wrap_realloc(void *old, size_t size);
 char *__wrap_strdup(const char *text);
 void *__wrap_cof_arena_alloc(struct cof_arena *arena, size_t size);
 void *__wrap_cof_arena_array(struct cof_arena *arena, size_t count, size_t size);
@@ -80,6 +86,11 @@ void *__wrap_calloc(size_t count, size_t size)
 void *__wrap_malloc(size_t size)
 {
     return refused() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return refused() ? NULL : __real_realloc(old, size);
 }
 
 char *__wrap_strdup(const char *text)
@@ -932,7 +943,25 @@ BUILD(list_workspaces, Coffer__V1__ListWorkspacesRequest, coffer__v1__list_works
     (void) name;
 })
 
+BUILD(register_action, Coffer__V1__RegisterActionsRequest, coffer__v1__register_actions_request, {
+    Coffer__V1__NewAction action;
+    Coffer__V1__NewAction *actions[] = {&action};
+    coffer__v1__new_action__init(&action);
+    action.name = name;
+    request.actions = actions;
+    request.n_actions = 1;
+    request.replace_all = true;
+    return pack(&request.base, to);
+})
+BUILD(get_action, Coffer__V1__GetActionRequest, coffer__v1__get_action_request, { request.name = name; })
+BUILD(delete_action, Coffer__V1__DeleteActionRequest, coffer__v1__delete_action_request, { request.name = name; })
+BUILD(list_actions, Coffer__V1__ListActionsRequest, coffer__v1__list_actions_request, {
+    request.page_size = 2;
+    (void) name;
+})
+
 #define SECRET "coffer.v1.SecretService/"
+#define REGISTRY "coffer.v1.IntegrationService/"
 #define ENVIRONMENT "coffer.v1.EnvironmentService/"
 #define ACCOUNT "coffer.v1.ServiceAccountService/"
 #define TOKEN "coffer.v1.TokenService/"
@@ -941,6 +970,7 @@ BUILD(list_workspaces, Coffer__V1__ListWorkspacesRequest, coffer__v1__list_works
 
 static const struct step caller_step = {TOKEN "GetCaller", no_fields, false};
 static const struct step make_secret = {SECRET "CreateSecret", create_secret, false};
+static const struct step make_action = {REGISTRY "RegisterActions", register_action, false};
 static const struct step make_environment = {ENVIRONMENT "CreateEnvironment", create_environment, false};
 
 static const struct step patched_secret = {SECRET "UpdateSecretValues", patch_secret, false};
@@ -1034,6 +1064,10 @@ SCENARIO(server_info_without_memory, NULL, false, {"coffer.rpc.v1.ServerService/
 SCENARIO(descriptors_without_memory, NULL, false,
          {"coffer.rpc.v1.ReflectionService/GetFileDescriptorSet", no_fields, false})
 SCENARIO(caller_without_memory, NULL, false, {TOKEN "GetCaller", no_fields, false})
+SCENARIO(registering_an_action_without_memory, NULL, true, {REGISTRY "RegisterActions", register_action, false})
+SCENARIO(reading_an_action_without_memory, &make_action, false, {REGISTRY "GetAction", get_action, false})
+SCENARIO(listing_actions_without_memory, NULL, false, {REGISTRY "ListActions", list_actions, false})
+SCENARIO(deleting_an_action_without_memory, &make_action, true, {REGISTRY "DeleteAction", delete_action, false})
 SCENARIO(creating_a_secret_without_memory, NULL, true, {SECRET "CreateSecret", create_secret, false})
 SCENARIO(reading_a_secret_without_memory, &make_secret, false, {SECRET "GetSecret", get_secret, false})
 SCENARIO(listing_secrets_without_memory, NULL, false, {SECRET "ListSecrets", list_secrets, false})
@@ -1259,12 +1293,61 @@ static cof_code start_transport(struct cof_error *err)
     return code;
 }
 
-/* Starts again and again, each time without another piece of memory; the last time with all of it. */
+static cof_code start_web(struct cof_error *err)
+{
+    static const char *const addresses[] = {"ws://127.0.0.1:0/coffer"};
+    struct routes routes;
+    struct transport *transport = NULL;
+    routes_init(&routes, &settings, server_core_service(core));
+    const struct transport_options options = {
+        .addresses = addresses,
+        .address_count = 1,
+        .max_waiting = 4,
+        .max_request = 1 << 16,
+        .max_per_peer = 4,
+        .limits = {.max_peers = 4, .max_strangers = 4, .receive_timeout_ms = 1000, .http_timeout_ms = 1000},
+        .site = &routes.site,
+        .clock = &cof_system_clock,
+        .log = &log_sink,
+        .submit = ignore_submit,
+        .refuse = ignore_refuse,
+    };
+    const cof_code code = transport_start(&options, &transport, err);
+    disarm();
+    transport_free(code == COF_OK ? transport : NULL);
+    routes_done(&routes);
+    return code;
+}
+
+/* An answer is whole, or there is none. */
+static void http_is_answered_whole_or_not_at_all_without_memory(void)
+{
+    static const char request[] = "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    struct routes routes;
+    routes_init(&routes, &settings, server_core_service(core));
+    was_refused = true;
+    for (long refuse = 1; was_refused; refuse++) {
+        struct http_outcome outcome;
+        atomic_store(&until_refusal, refuse);
+        http_serve(&routes.site, "/coffer", true, cof_slice_text(request), &outcome);
+        disarm();
+        const struct cof_slice bytes = cof_slice_of(outcome.bytes.data, outcome.bytes.size);
+        CHECK(outcome.step == HTTP_ANSWER);
+        CHECK(outcome.bytes.data == NULL || outcome.bytes.failed ||
+              cof_slice_starts_with(bytes, cof_slice_text("HTTP/1.1 ")));
+        CHECK(was_refused || (outcome.bytes.size > 0 && outcome.bytes.data[outcome.bytes.size - 1] == '\n'));
+        http_text_done(&outcome.bytes);
+    }
+    routes_done(&routes);
+}
+
+/* Starts again and again, each time without another piece of memory; the last time with all of it. Of a start that takes
+ * thousands, most of them for one list, the later ones are sampled. */
 static void sweep_start(cof_code (*begin)(struct cof_error *err))
 {
     struct cof_error err = {0};
-    for (long refuse = 1;; refuse++) {
-        CHECK(refuse < ROUNDS_MAX);
+    for (long refuse = 1;; refuse += 1 + refuse / EACH_ROUNDS) {
+        CHECK(refuse < STARTS_MAX);
         atomic_store(&until_refusal, refuse);
         const cof_code code = begin(&err);
         if (!was_refused) {
@@ -1319,6 +1402,11 @@ static void transport_that_starts_without_memory_says_so(void)
     sweep_start(start_transport);
 }
 
+static void transport_that_opens_websockets_without_memory_says_so(void)
+{
+    sweep_start(start_web);
+}
+
 static void pool_that_is_used_up_is_told_and_is_whole_again(void)
 {
     static struct cof_arena hoarder;
@@ -1338,6 +1426,10 @@ static const struct test_case cases[] = {
     TEST(server_info_without_memory),
     TEST(descriptors_without_memory),
     TEST(caller_without_memory),
+    TEST(registering_an_action_without_memory),
+    TEST(reading_an_action_without_memory),
+    TEST(listing_actions_without_memory),
+    TEST(deleting_an_action_without_memory),
     TEST(creating_a_secret_without_memory),
     TEST(reading_a_secret_without_memory),
     TEST(listing_secrets_without_memory),
@@ -1393,6 +1485,8 @@ static const struct test_case cases[] = {
     TEST(settings_that_are_read_without_memory_say_so),
     TEST(session_that_is_made_without_memory_says_so),
     TEST(transport_that_starts_without_memory_says_so),
+    TEST(transport_that_opens_websockets_without_memory_says_so),
+    TEST(http_is_answered_whole_or_not_at_all_without_memory),
     TEST(pool_that_is_used_up_is_told_and_is_whole_again),
 };
 

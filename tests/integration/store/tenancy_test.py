@@ -57,6 +57,7 @@ ACROSS = {
     "SECRET_PURGE": ({"secret", "secret_version"}, "secrets that were deleted too long ago to be restored go"),
     "WORKSPACES_TO_PURGE": ({"workspace_state"}, "which workspaces were deleted too long ago to be restored"),
     "WORKSPACES_CLOSED": ({"workspace_state"}, "whose keys a server has to close"),
+    "REFRESH_DUE": ({"connection_lease"}, "which connections have something to refresh; each is claimed by itself"),
     "HINT_SETTINGS": (set(), "hints wait for no disk"),
     "HINT_LISTEN": (set(), "other servers' hints that they have written"),
     "HINT_SEND": (set(), "the hint that this server has written; it says nothing else"),
@@ -88,6 +89,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
+    ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
     ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
     ("RESEAL_CONNECTION_TOKENS", 2): "2",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",

@@ -6,6 +6,7 @@
 
 #include <coffer/rpc/v1/reflection.pb-c.h>
 #include <coffer/rpc/v1/server.pb-c.h>
+#include <coffer/v1/connection.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
@@ -16,6 +17,7 @@
 
 #include "server/dispatch/server_methods.h"
 #include "server/service/accounts.h"
+#include "server/service/connections.h"
 #include "server/service/environments.h"
 #include "server/service/integrations.h"
 #include "server/service/resolve.h"
@@ -54,6 +56,7 @@ static const ProtobufCServiceDescriptor *const services[] = {
     &coffer__rpc__v1__server_service__descriptor,
     &coffer__rpc__v1__reflection_service__descriptor,
     &coffer__v1__workspace_service__descriptor,
+    &coffer__v1__connection_service__descriptor,
     &coffer__v1__environment_service__descriptor,
     &coffer__v1__secret_service__descriptor,
     &coffer__v1__resolve_service__descriptor,

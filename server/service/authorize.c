@@ -184,6 +184,44 @@ cof_code authorize_secret(struct call *call, const char *workspace, const char *
     return make_address(call, &uuid, where, what, ret_address);
 }
 
+/* No environment is called so, and of patterns only the one for all matches it. */
+#define EVERY_ENVIRONMENT "*"
+
+static bool permits_for_all(struct call *call, const struct cof_uuid *workspace, struct cof_slice name,
+                            cof_permission permission)
+{
+    const struct cof_slice every = cof_slice_text(EVERY_ENVIRONMENT);
+    const struct cof_slice some = {NULL, 0};
+    if (permission == COF_PERMISSION_CONNECTION_READ) {
+        return authorize_sees(call, workspace, some, name, permission);
+    }
+    return authorize_sees(call, workspace, every, name, permission) &&
+           authorize_sees(call, workspace, every, name, COF_PERMISSION_CONNECTION_MANAGE_ALL);
+}
+
+cof_code authorize_connection(struct call *call, const char *workspace, const char *environment,
+                              const char *provider, cof_permission permission, const struct address **ret_address)
+{
+    struct cof_uuid uuid;
+    const bool all = environment == NULL;
+    const struct cof_slice where = all ? cof_slice_text(EVERY_ENVIRONMENT) : environment_or_default(environment);
+    const char *text = cof_arena_format(call->arena, "%s_oauth", provider);
+    if (text == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    const struct cof_slice name = cof_slice_text(text);
+    TRY(cof_name_check(COF_NAME_SECRET, cof_slice_text(provider), "provider", call->err));
+    TRY(cof_name_check(COF_NAME_SECRET, name, "provider", call->err));
+    TRY(all ? COF_OK : cof_name_check(COF_NAME_ENVIRONMENT, where, "environment", call->err));
+    TRY(authorize_workspace(call, workspace, permission, &uuid));
+    if (all ? !permits_for_all(call, &uuid, name, permission)
+            : !authorize_sees(call, &uuid, where, name, permission)) {
+        cof_ignore(deny(call, permission, all ? "connection of all environments" : "connection", name));
+        return cof_error_fact(call->err, "environment", "%.*s", (int) where.len, (const char *) where.data);
+    }
+    return make_address(call, &uuid, where, name, ret_address);
+}
+
 bool authorize_sees(const struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
                     struct cof_slice name, cof_permission permission)
 {

@@ -46,6 +46,14 @@ COF_CODE authorize_environment(struct call *call, const char *workspace, const c
 COF_CODE authorize_secret(struct call *call, const char *workspace, const char *environment, const char *name,
                           cof_permission permission, const struct address **ret_address);
 
+/*
+ * An OAuth connection: `<provider>_oauth` in an environment, or in all of them (NULL), which is the environment `*` of the
+ * address. What changes one of all environments needs manage_all besides, and both in every environment; to see it
+ * suffices the right to see it in one.
+ */
+COF_CODE authorize_connection(struct call *call, const char *workspace, const char *environment,
+                              const char *provider, cof_permission permission, const struct address **ret_address);
+
 /* For lists and for Resolve, which answer per name: whether the caller may, without a failure. */
 bool authorize_sees(const struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
                     struct cof_slice name, cof_permission permission);

@@ -199,7 +199,7 @@ static cof_code look_delete(struct call *call, void *context)
 {
     const struct removal *removal = context;
     TRY(queue_by_name(call, removal->address, STATEMENT_ENVIRONMENT_LOCK));
-    return queue_by_name(call, removal->address, STATEMENT_ENVIRONMENT_COUNT_SECRETS);
+    return queue_by_name(call, removal->address, STATEMENT_ENVIRONMENT_COUNT);
 }
 
 static cof_code decide_delete(struct call *call, void *context)
@@ -207,20 +207,21 @@ static cof_code decide_delete(struct call *call, void *context)
     struct removal *removal = context;
     struct environment_row row;
     AUTO(rows_cleanup) struct rows *locked = NULL;
-    AUTO(rows_cleanup) struct rows *secrets = NULL;
+    AUTO(rows_cleanup) struct rows *counts = NULL;
     const struct cof_slice name = address_environment(removal->address);
     TRY(session_next(call->session, &locked, call->err));
-    TRY(session_next(call->session, &secrets, call->err));
+    TRY(session_next(call->session, &counts, call->err));
     if (rows_count(locked) == 0) {
         return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_FOUND, "there is no environment \"%.*s\"",
                         (int) name.len, (const char *) name.data);
     }
     TRY(row_read(&environment_row_type, locked, 0, 0, call->arena, &row, call->err));
     TRY(expected_uid_check(call, removal->request->expected_uid, &row.environment_id));
-    if (rows_i64(secrets, 0, 0) > 0) {
+    if (rows_i64(counts, 0, 0) > 0 || rows_i64(counts, 0, 1) > 0) {
         return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_EMPTY,
-                        "the environment \"%.*s\" holds %" PRId64 " secrets; delete them first", (int) name.len,
-                        (const char *) name.data, rows_i64(secrets, 0, 0));
+                        "the environment \"%.*s\" holds %" PRId64 " secrets and %" PRId64
+                        " OAuth connections; delete them first",
+                        (int) name.len, (const char *) name.data, rows_i64(counts, 0, 0), rows_i64(counts, 0, 1));
     }
     return record(call, &removal->write, &row);
 }

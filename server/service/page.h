@@ -19,6 +19,7 @@ typedef enum page_list {
     PAGE_EXPORT = 9,
     PAGE_ACTIONS = 10,
     PAGE_DEFINITIONS = 11,
+    PAGE_CONNECTIONS = 12,
 } page_list;
 
 enum { PAGE_PARTS = 3, PAGE_POSITION_MAX = 512 };

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include <coffer/v1/connection.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
@@ -147,6 +148,8 @@ static const struct resource {
      offsetof(Coffer__V1__ServiceAccount, name)},
     {&coffer__v1__action__descriptor, "action", offsetof(Coffer__V1__Action, uid), 0,
      offsetof(Coffer__V1__Action, name)},
+    {&coffer__v1__connection__descriptor, "connection", offsetof(Coffer__V1__Connection, uid), 0,
+     offsetof(Coffer__V1__Connection, provider)},
     {&coffer__v1__token__descriptor, "token", offsetof(Coffer__V1__Token, uid), 0,
      offsetof(Coffer__V1__Token, service_account)},
 };
@@ -177,6 +180,13 @@ static cof_code add_secret_parts(struct trail *trail, Coffer__Audit__V1__Object 
     return COF_OK;
 }
 
+/* As in the records of writes. */
+static char *connection_environment(const Coffer__V1__Connection *connection)
+{
+    return connection->scope_case == COFFER__V1__CONNECTION__SCOPE_ENVIRONMENT ? connection->environment
+                                                                               : text("*");
+}
+
 static cof_code add_resource(struct trail *trail, const struct resource *resource, const ProtobufCMessage *message)
 {
     Coffer__Audit__V1__Object *object;
@@ -187,6 +197,9 @@ static cof_code add_resource(struct trail *trail, const struct resource *resourc
     object->uid = text_at(message, resource->uid);
     object->environment = text_at(message, resource->environment);
     object->name = text_at(message, resource->name);
+    if (resource->descriptor == &coffer__v1__connection__descriptor) {
+        object->environment = connection_environment((const Coffer__V1__Connection *) (const void *) message);
+    }
     if (resource->descriptor != &coffer__v1__secret__descriptor) {
         return COF_OK;
     }
@@ -291,15 +304,28 @@ static const struct asked {
     {"coffer.v1.WorkspaceService/", "workspace", "name", COF_NAME_WORKSPACE},
     {"coffer.v1.ServiceAccountService/", "service_account", "name", COF_NAME_ACCOUNT},
     {"coffer.v1.IntegrationService/", "action", "name", COF_NAME_ACTION},
+    {"coffer.v1.ConnectionService/", "connection", "provider", COF_NAME_SECRET},
     {"coffer.v1.TokenService/", "service_account", "service_account", COF_NAME_ACCOUNT},
 };
+
+/* Whether a field that is one of several is the one that was sent. */
+static bool is_set(const ProtobufCMessage *request, const ProtobufCFieldDescriptor *field)
+{
+    uint32_t sent = 0;
+    if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0) {
+        return true;
+    }
+    memcpy(&sent, (const uint8_t *) request + field->quantifier_offset, sizeof sent);
+    return sent == field->id;
+}
 
 /* A field of the request, if it has it and what stands there can be a name. */
 static char *name_in(const ProtobufCMessage *request, const char *field_name, cof_name_kind rule)
 {
     const ProtobufCFieldDescriptor *field =
         protobuf_c_message_descriptor_get_field_by_name(request->descriptor, field_name);
-    if (field == NULL || field->type != PROTOBUF_C_TYPE_STRING || field->label == PROTOBUF_C_LABEL_REPEATED) {
+    if (field == NULL || field->type != PROTOBUF_C_TYPE_STRING || field->label == PROTOBUF_C_LABEL_REPEATED ||
+        !is_set(request, field)) {
         return text("");
     }
     char *name = text_at(request, field->offset);

@@ -170,10 +170,14 @@ class BackupTest(context.AccessTest):
                                   token=self.dev.system)["workspace"]["uid"]
             admin = self.token_for([{"permissions": [
                 "resolve", "secret:read", "secret:write", "account:read", "account:write", "token:read", "token:write",
-                "integration:write"]}], token=self.dev.system, workspace=workspace)
+                "integration:write", "connection:write", "connection:read"]}], token=self.dev.system, workspace=workspace)
             self.fill(admin, mark, count)
             for _ in range(count // 4):
                 self.token_for([{"permissions": ["resolve"], "names": [mark + "*"]}], token=admin)
+            self.done("coffer.v1.ConnectionService/ConfigureConnection", {**context.CONFIGURED, "environment": "prod"},
+                      token=admin)
+            self.done("coffer.v1.ConnectionService/SetConnectionTokens", {
+                "environment": "prod", "provider": "github", "access_token": b"access", "refresh_token": b"refresh"}, token=admin)
             self.done(REGISTER, {"actions": [
                 {"name": f"tools.{mark}{i}", "declarations": {"secrets": [{"name": f"{mark}{i}", "keys": ["K"]}]}}
                 for i in range(count)]}, token=admin)

@@ -18,16 +18,13 @@ TOKEN = "coffer.v1.TokenService/"
 WORKSPACE = "coffer.v1.WorkspaceService/"
 SECRET = "coffer.v1.SecretService/"
 ENVIRONMENT = "coffer.v1.EnvironmentService/"
+CONNECTION = "coffer.v1.ConnectionService/"
 SYSTEM = "00000000-0000-0000-0000-000000000000"
 
 
-def connection_rows(workspace, provider="github"):
-    """SQL that puts an OAuth connection into a workspace, which no server would believe."""
-    return (f"insert into connection values ({workspace}, gen_random_uuid(), '', '{provider}', 0, 1, 3, 1, 'client', '{{}}',"
-            f" '', '', 1, 1, 1, now(), now(), 1, ''); insert into connection_token select workspace_id, connection_id, 1, 1, 1,"
-            f" '', '', '', '{{}}', null, null, null, workspace_id, null, 1, '' from connection where workspace_id ="
-            f" {workspace}; insert into connection_lease select workspace_id, connection_id, 0, workspace_id, null, 1, 0, 0,"
-            f" null, null, null, null, 0, '' from connection where workspace_id = {workspace}")
+# A USER connection that needs no browser.
+CONFIGURED = {"provider": "github", "grant": "CONNECTION_GRANT_REFRESH_TOKEN", "client_id": "client",
+              "credential": {"client_secret": b"the client secret"}}
 
 
 class ServerTest(unittest.TestCase):
@@ -161,7 +158,8 @@ class AccessTest(ServerTest):
         answer = self.call(WORKSPACE + "CreateWorkspace", {"name": name}, token=self.dev.system)
         workspace = answer.message["workspace"]["uid"]
         rights = ["resolve", "secret:read", "secret:write", "account:write", "token:write", "workspace:read",
-                  "environment:read", "environment:write", "account:read", "token:read", "integration:write"]
+                  "environment:read", "environment:write", "account:read", "token:read", "integration:write", "connection:write",
+                  "connection:manage_all"]
         return workspace, self.token_for([{"permissions": rights}], token=self.dev.system, workspace=workspace)
 
     def create(self, name, environment="", token=None, workspace="", **pairs):

@@ -84,6 +84,16 @@ class Contract(context.ServerTest):
         self.assertEqual(len(call("IntegrationService/ListActions")["actions"]), 1)
         self.assertEqual([d["name"] for d in call("IntegrationService/ListDefinitions", {"used_only": True})["definitions"]], ["s"])
         call("IntegrationService/DeleteAction", {"name": f"tools.{environment}"})
+        oauth = {"environment": environment, "provider": "github", "connection_class": "CONNECTION_CLASS_USER"}
+        configured = call("ConnectionService/ConfigureConnection", {**context.CONFIGURED, "environment": environment})
+        call("ConnectionService/GetConnection", oauth)
+        call("ConnectionService/ListConnections", {"environments": [environment]})
+        call("ConnectionService/RotateClientCredential", {**oauth, "credential": {"client_secret": b"next"}})
+        connected = call("ConnectionService/SetConnectionTokens", {
+            "environment": environment, "provider": "github", "refresh_token": b"the refresh token"})
+        self.assertEqual(connected["connection"]["uid"], configured["connection"]["uid"])
+        call("ConnectionService/DisconnectConnection", oauth)
+        call("ConnectionService/DeleteConnection", oauth)
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})

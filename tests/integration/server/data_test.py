@@ -174,6 +174,23 @@ class Data(context.AccessTest):
         self.assertEqual(self.probe_action(name), "OK", column)
         return found
 
+    def probe_connection(self, environment):
+        """What a change of its tokens meets: it reads all of both rows first."""
+        answer = self.call(context.CONNECTION + "SetConnectionTokens", {
+            "environment": environment, "provider": "github", "refresh_token": b"another"})
+        return answer.reason or "OK"
+
+    def check_connection(self, table, column, kind):
+        environment = f"of-{table}-{column}".replace("_", "-")
+        made = self.call(context.CONNECTION + "ConfigureConnection", {**context.CONFIGURED, "environment": environment})
+        self.assertEqual(made.code, 0, made)
+        self.assertEqual(self.probe_connection(environment), "OK")
+        _, restore = self.change(table, f"connection_id = '{made.message['connection']['uid']}'", column, kind)
+        found = [self.probe_connection(environment)]
+        self.sql(restore)
+        self.assertEqual(self.probe_connection(environment), "OK", (table, column))
+        return found
+
     def test_every_changed_column_of_every_guarded_row_authorises_nothing(self):
         Data.everywhere = self.fleet([{"permissions": ["resolve"]}])
         checks = {
@@ -181,6 +198,8 @@ class Data(context.AccessTest):
             "workspace": self.check_workspace,
             "workspace_state": self.check_state,
             "action": self.check_action,
+            "connection": lambda column, kind: self.check_connection("connection", column, kind),
+            "connection_token": lambda column, kind: self.check_connection("connection_token", column, kind),
             "token": lambda column, kind: self.check_token_row("token", column, kind),
             "principal": lambda column, kind: self.check_token_row("principal", column, kind),
         }
@@ -189,8 +208,9 @@ class Data(context.AccessTest):
                  ("token", "workspace_id"), ("token", "token_id"), ("token", "principal_id"), ("token", "hash"),
                  ("principal", "workspace_id"), ("principal", "principal_id"), ("principal", "token_kind"),
                  ("workspace", "workspace_id"), ("action", "workspace_id"), ("action", "name")}
-        absent = {"SECRET_NOT_FOUND", "ACTION_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
-        tables = {table: columns for table, columns in self.guarded().items() if not table.startswith("connection")}
+        moved |= {("connection", column) for column in ("workspace_id", "environment", "provider", "class")}
+        absent = {"CONNECTION_NOT_FOUND", "SECRET_NOT_FOUND", "ACTION_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
+        tables = self.guarded()
         self.assertEqual(set(tables), set(checks), "a guarded table has no check here")
         count = 0
         for table, columns in tables.items():

@@ -89,6 +89,9 @@ class WorkspaceKeys(KeyTest):
         for i in range(3):
             update = {"environment": "prod", "name": "whole-1", "patch": {"set": values(K=b"later %d" % i)}}
             self.assertEqual(self.call(SECRET + "UpdateSecretValues", update).code, 0)
+        self.assertEqual(self.call(context.CONNECTION + "ConfigureConnection", context.CONFIGURED).code, 0)
+        connected = self.call(context.CONNECTION + "SetConnectionTokens", {
+            "provider": "github", "access_token": b"access", "refresh_token": b"refresh"}).message["connection"]
         request, request_id = {"environment": "prod", "name": "once", "values": values(K=b"v")}, uuid7()
         first = self.call(SECRET + "CreateSecret", request, request_id=request_id)
         narrow = self.call(TOKEN + "GetCaller")
@@ -108,6 +111,8 @@ class WorkspaceKeys(KeyTest):
         self.assertEqual((again.code, again.message), (0, first.message))
         self.assertEqual(self.call(TOKEN + "GetCaller").message, narrow.message)
         self.assertEqual(self.current(), generation + 1)
+        self.assertEqual(self.call(context.CONNECTION + "GetConnection", {
+            "provider": "github", "connection_class": "CONNECTION_CLASS_USER"}).message["connection"], connected)
 
     def test_key_of_the_system_workspace_is_rotated_with_the_states_of_all_workspaces(self):
         made = self.call(WORKSPACE + "CreateWorkspace", {"name": "to-disable"}, token=self.dev.system)

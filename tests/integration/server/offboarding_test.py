@@ -380,7 +380,7 @@ class Purged(OffboardingTest):
         self.assertEqual(self.call("coffer.v1.IntegrationService/RegisterActions", {"actions": [{"name": "tools.a"}]},
                                    token=admin).code, 0)
         uid = self.call(TOKEN + "GetCaller", token=admin).message["token"]["uid"]
-        self.sql(context.connection_rows(f"(select workspace_id from token where token_id = '{uid}')"))
+        self.assertEqual(self.call(context.CONNECTION + "ConfigureConnection", context.CONFIGURED, token=admin).code, 0)
         self.sql(f"insert into token_use select workspace_id, token_id, now() from token where token_id = '{uid}'"
                  f" on conflict do nothing")
 

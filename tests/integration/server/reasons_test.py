@@ -36,7 +36,6 @@ NOT_GIVEN = {
     **dict.fromkeys(("AWS_ROLE_REFUSED", "AWS_ROLE_ARN_INVALID", "AWS_REGION_INVALID", "AWS_IDENTITY_MISSING",
                      "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_NOT_CONFIGURED",
                      "AWS_SESSION_NAME_REFUSED", "AWS_ROLE_MISSING"), "given where there is an STS, see integration/server/aws"),
-    "CONNECTION_NOT_FOUND": "an outcome of declarations, see integration/server/registry",
     "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
     "REAUTH_REQUIRED": "OAuth is not offered yet",
     "PROVIDER_UNAVAILABLE": "OAuth is not offered yet",
@@ -330,6 +329,14 @@ class Reasons(context.ServerTest):
 
     def uid_mismatch(self):
         return self.update(replace={"values": values(K=PLANTED)}, expected_uid=NOBODY)
+
+    def connection_not_found(self):
+        return self.call(context.CONNECTION + "DeleteConnection", {
+            "provider": "github", "connection_class": "CONNECTION_CLASS_USER", "environment": "prod"})
+
+    def provider_not_found(self):
+        return self.call(context.CONNECTION + "GetConnection", {
+            "provider": "nobody", "connection_class": "CONNECTION_CLASS_USER", "environment": "prod"})
 
     def action_not_found(self):
         return self.call(INTEGRATION + "GetAction", {"name": "tools.none"})

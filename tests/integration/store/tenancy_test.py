@@ -91,7 +91,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
 PARAMETERS = {
     ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
     ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
-    ("RESEAL_CONNECTION_TOKENS", 2): "2",
+    ("RESEAL_CONNECTION_TOKENS", 2): "2", ("CONNECTION_LIST", 4): "0",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",
     ("RESEAL_TOKENS", 2): "2", ("RESEAL_REQUESTS", 2): "2", ("RESEAL_WORKSPACES", 2): "2", ("RESEAL_COUNT", 2): "2",
     ("GENERATION_NEW", 2): "7", ("GENERATION_NEW", 3): "'\\x00'", ("GENERATION_UNUSED", 2): "9",
@@ -179,7 +179,7 @@ class Tenancy(context.ServerTest):
     @classmethod
     def first_account(cls, workspace):
         rule = {"permissions": ["secret:write", "environment:write", "account:write", "token:write", "resolve",
-                                 "integration:write"]}
+                                 "integration:write", "connection:write"]}
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"workspace": workspace, "name": "first", "grants": [rule]}, cls.dev.system)
         issued = cls.done("TokenService/IssueToken", {"workspace": workspace, "service_account": "first"}, cls.dev.system)
@@ -202,7 +202,10 @@ class Tenancy(context.ServerTest):
         issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)
         cls.dev.sql("insert into workspace_key select workspace_id, s - 1, wrapped, create_time, s, change_time from"
                     f" workspace_key, generate_series(3, 4) s where workspace_id = '{workspace}' and generation = 1")
-        cls.dev.sql(context.connection_rows(f"'{workspace}'", provider="shared"))
+        cls.done("ConnectionService/ConfigureConnection", {
+            **context.CONFIGURED, "environment": "prod", "client_id": mark.decode()}, token)
+        cls.done("ConnectionService/SetConnectionTokens", {"environment": "prod", "provider": "github", "access_token": b"t"},
+                 token)
         cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL

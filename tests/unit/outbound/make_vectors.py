@@ -58,7 +58,7 @@ def emit(name, text):
 def main():
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     p384 = pem(ec.generate_private_key(ec.SECP384R1()))
-    print("/* Made by make_vectors.py. */\n#pragma once\n")
+    print("/* Made by make_vectors.py. */\n/* clang-format off */\n#pragma once\n")
     emit("RSA_KEY", pem(key))
     emit("EC_KEY", pem(ec.generate_private_key(ec.SECP256R1())))
     emit("P384_KEY", p384)

@@ -193,7 +193,7 @@ static void assertion_of_another_try_is_another_one(void)
 }
 
 /* ES256 signs with random numbers; what is fixed is the header, and that r and s have 32 bytes each. That servers accept
- * the signature is shown by integration/server/connections. */
+ * the signature is shown by integration/server/oauth_connections. */
 static void es256_signatures_are_64_bytes_behind_the_right_header(void)
 {
     struct cof_arena arena;

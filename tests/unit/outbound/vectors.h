@@ -1,4 +1,5 @@
 /* Made by make_vectors.py. */
+/* clang-format off */
 #pragma once
 
 #define VECTOR_RSA_KEY \

@@ -1,0 +1,110 @@
+#include "server/service/connection_place.h"
+
+#include "common/name.h"
+#include "common/wire.h"
+#include "server/providers/provider_catalogue.h"
+#include "server/service/guard.h"
+
+static cof_code check_name(struct call *call, const struct connection_name *name)
+{
+    if (!name->all) {
+        return cof_fail_field(
+            call->err, COF_REASON_FIELD_INVALID, "all_environments",
+            "all_environments is false; name an environment, or leave the scope out for all of them");
+    }
+    if (name->token_class != CONNECTION_USER && name->token_class != CONNECTION_SERVICE) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "connection_class",
+                              "connection_class says whose token it is; set it to USER or SERVICE");
+    }
+    return COF_OK;
+}
+
+cof_code connection_place_of(struct call *call, const struct connection_name *name, cof_permission permission,
+                             struct connection_place *ret_place)
+{
+    const struct address *address;
+    TRY(check_name(call, name));
+    TRY(authorize_connection(call, name->workspace, name->environment, name->provider, permission, &address));
+    *ret_place = (struct connection_place){
+        .address = address,
+        .environment = name->environment == NULL ? cof_slice_text("") : address_environment(address),
+        .provider = cof_slice_text(name->provider),
+        .token_class = name->token_class,
+    };
+    return COF_OK;
+}
+
+cof_code connection_queue(struct call *call, const struct connection_place *place, statement id)
+{
+    const struct param params[] = {
+        param_uuid(address_workspace(place->address)),
+        param_text(place->provider),
+        param_text(place->environment),
+        param_i32(place->token_class),
+    };
+    return session_queue(call->session, id, params, COF_COUNT(params), call->err);
+}
+
+static cof_code corrupted(struct call *call, const char *what)
+{
+    return cof_fail(call->err, COF_REASON_CORRUPTED, "%s; %s", what, cof_reason_next_step(COF_REASON_CORRUPTED));
+}
+
+cof_code connection_read(struct call *call, const struct rows *rows, size_t index,
+                         struct connection *ret_connection)
+{
+    const size_t token = connection_row_type.count;
+    const size_t lease = token + connection_token_row_type.count;
+    struct connection *found = ret_connection;
+    TRY(row_read(&connection_row_type, rows, index, 0, call->arena, &found->row, call->err));
+    if (rows_null(rows, index, token) || rows_null(rows, index, lease)) {
+        return corrupted(call, "a stored connection has lost a part");
+    }
+    TRY(row_read(&connection_token_row_type, rows, index, token, call->arena, &found->token, call->err));
+    TRY(row_read(&connection_lease_row_type, rows, index, lease, call->arena, &found->lease, call->err));
+    TRY(guard_check_row(call, &connection_row_type, &found->row.workspace_id, &found->row));
+    TRY(guard_check_row(call, &connection_token_row_type, &found->row.workspace_id, &found->token));
+    return found->token.config_generation == found->row.config_generation
+               ? COF_OK
+               : corrupted(call, "the stored tokens of a connection are of another configuration");
+}
+
+cof_code connection_not_found(struct call *call, const struct connection_place *place)
+{
+    const struct cof_slice where = address_environment(place->address);
+    cof_ignore(cof_fail(call->err, COF_REASON_CONNECTION_NOT_FOUND, "there is no connection of %.*s for %s%.*s; %s",
+                        (int) place->provider.len, (const char *) place->provider.data,
+                        place->environment.len == 0 ? "all environments" : "the environment ",
+                        (int) place->environment.len, (const char *) place->environment.data,
+                        cof_reason_next_step(COF_REASON_CONNECTION_NOT_FOUND)));
+    return cof_error_fact(call->err, "environment", "%.*s", (int) where.len, (const char *) where.data);
+}
+
+cof_code connection_provider(struct call *call, const char *id, const struct provider **ret_provider,
+                             int64_t *ret_generation)
+{
+    const struct provider_catalogue *catalogue = call->service->providers;
+    *ret_provider = catalogue == NULL ? NULL : provider_catalogue_find(catalogue, id);
+    *ret_generation = 0;
+    if (*ret_provider != NULL) {
+        return COF_OK;
+    }
+    return cof_fail_field(call->err, COF_REASON_PROVIDER_NOT_FOUND, "provider",
+                          "there is no OAuth provider \"%s\"; %s", id,
+                          cof_reason_next_step(COF_REASON_PROVIDER_NOT_FOUND));
+}
+
+cof_code connection_settings(struct call *call, const struct connection_row *row,
+                             Coffer__V1__ConnectionSettings **ret_settings)
+{
+    ProtobufCMessage *message = NULL;
+    if (cof_wire_unpack(&coffer__v1__connection_settings__descriptor, row->settings, call->arena, &message,
+                        call->err) == COF_OK) {
+        *ret_settings = (Coffer__V1__ConnectionSettings *) (void *) message;
+        return COF_OK;
+    }
+    /* That memory ran out is no fault of the row's. */
+    return call->err->reason == COF_REASON_OUT_OF_MEMORY
+               ? call->err->code
+               : corrupted(call, "the stored settings of a connection cannot be read");
+}

@@ -83,6 +83,8 @@ static void write_load(const struct routes *routes, struct http_text *to)
                         load.workers);
     metrics_write_value(to, "coffer_rpc_waiting", "gauge", "Calls that wait for a revision.", load.parked);
     metrics_write_value(to, "coffer_rpc_watches", "gauge", "Watches that wait for a change.", load.watches);
+    metrics_write_value(to, "coffer_rpc_waiting_outside", "gauge", "Calls that wait for a provider or a role.",
+                        load.outside);
 }
 
 static void write_connections(const struct routes *routes, struct http_text *to)

@@ -29,6 +29,7 @@
 #include "server/routes.h"
 #include "server/service/caller.h"
 #include "server/service/catalogue.h"
+#include "server/service/flights.h"
 #include "server/service/instance.h"
 #include "server/service/key_loader.h"
 #include "server/store/migrate.h"
@@ -45,6 +46,7 @@ enum {
     WATCHES_WORKSPACE_PART = 2, /* and of those that may in a workspace */
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
     PART_US = 1000000,          /* for the close of a WebSocket to get out */
+    FLIGHTS_FOR_EACH = 2,       /* call that may wait on the server */
     WATCHDOG_PART = 3,          /* of its time, after which it is told that the server is alive */
 };
 
@@ -101,6 +103,8 @@ static void fill_service(struct server_core *core)
     core->service.limits.actions_per_workspace = settings->limits_actions;
     core->service.limits.versions_kept = settings->limits_versions_kept;
     core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
+    core->service.limits.waiting_per_provider = settings->limits_waiting_per_provider;
+    core->service.limits.waiting_per_role = settings->limits_waiting_per_role;
     core->service.limits.watches = part_of(settings->transport_max_waiting, WATCHES_PART);
     core->service.limits.watches_per_workspace =
         part_of(settings->limits_waiting_per_workspace, WATCHES_WORKSPACE_PART);
@@ -290,6 +294,7 @@ struct server {
     struct state *state;
     struct audit *audit;
     struct dispatch *dispatch;
+    struct flights *flights;
     struct cache *cache; /* NULL: none */
     struct confirm *confirm;
     struct hint *hint; /* NULL: there are none */
@@ -451,6 +456,24 @@ static cof_code start_cache(struct server *server, struct cof_error *err)
     TRY(cache_new(&options, &server->cache, err));
     core->service.cache = server->cache;
     core->service.keeps_secrets = core->settings->cache_secrets;
+    return COF_OK;
+}
+
+static void landed(void *context, const struct flight_key *key)
+{
+    const struct server *server = context;
+    dispatch_landed(server->dispatch, key);
+}
+
+/* Flights go on when nobody waits for them any more, and some nobody waits for from the beginning. */
+static cof_code start_flights(struct server *server, struct cof_error *err)
+{
+    server->flights = flights_new(server->core->settings->transport_max_waiting * FLIGHTS_FOR_EACH);
+    if (server->flights == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    flights_on_landing(server->flights, landed, server);
+    server->core->service.flights = server->flights;
     return COF_OK;
 }
 
@@ -765,6 +788,7 @@ static void take_down(struct server *server)
     transport_free(server->transport);
     dispatch_free(server->dispatch);
     metrics_free(server->routes.metrics);
+    flights_free(server->flights);
     cache_free(server->cache);
     key_loader_free(server->key_loader);
     audit_free(server->audit);
@@ -783,6 +807,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_audit(server, err));
     TRY(start_cache(server, err));
     TRY(start_key_loader(server, err));
+    TRY(start_flights(server, err));
     TRY(start_metrics(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));

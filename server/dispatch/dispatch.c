@@ -207,6 +207,14 @@ static void wake_sleepers(struct dispatch *dispatch)
     (void) pthread_mutex_unlock(&dispatch->lock);
 }
 
+static const char *waited_for(parking_outcome outcome, call_wait_cause cause)
+{
+    if (outcome != PARKING_GROUP_FULL) {
+        return outcome == PARKING_WORKSPACE_FULL ? "something in this workspace" : "something in this server";
+    }
+    return cause == CALL_WAIT_ROLE ? "this role" : "this provider";
+}
+
 static cof_code refuse_to_park(struct ticket *ticket, parking_outcome outcome)
 {
     const cof_reason reason =
@@ -214,9 +222,8 @@ static cof_code refuse_to_park(struct ticket *ticket, parking_outcome outcome)
     if (outcome == PARKING_CLOSED) {
         return admission_draining(ticket);
     }
-    cof_ignore(cof_fail(&ticket->err, reason, "too many calls wait for something in %s; %s",
-                        outcome == PARKING_WORKSPACE_FULL ? "this workspace" : "this server",
-                        cof_reason_next_step(reason)));
+    cof_ignore(cof_fail(&ticket->err, reason, "too many calls wait for %s; %s",
+                        waited_for(outcome, ticket->call.wait.cause), cof_reason_next_step(reason)));
     return cof_error_retry_after(&ticket->err, WAITING_RETRY_MS);
 }
 
@@ -299,6 +306,11 @@ static void close_parking(struct dispatch *dispatch)
 void dispatch_reached(struct dispatch *dispatch, const struct cof_uuid *workspace, uint64_t revision)
 {
     go_on(dispatch, parking_reached(dispatch->parking, workspace, revision));
+}
+
+void dispatch_landed(struct dispatch *dispatch, const struct flight_key *key)
+{
+    go_on(dispatch, parking_landed(dispatch->parking, key));
 }
 
 bool dispatch_waits_for_revisions(struct dispatch *dispatch)
@@ -673,6 +685,9 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
         .watches = options->service->limits.watches,
         .watches_per_workspace = options->service->limits.watches_per_workspace,
         .bytes = options->max_parked_bytes,
+        .per_provider = options->service->limits.waiting_per_provider,
+        .per_role = options->service->limits.waiting_per_role,
+        .flights = options->service->flights,
     });
     dispatch->fair = fair_new(&(struct fair_options){options->queue, options->workers});
     dispatch->workers = calloc(options->workers, sizeof *dispatch->workers);
@@ -763,6 +778,8 @@ struct dispatch_load dispatch_load_now(struct dispatch *dispatch)
     (void) pthread_mutex_unlock(&dispatch->lock);
     load.parked = parking_count(dispatch->parking, CALL_WAIT_REVISION);
     load.watches = parking_count(dispatch->parking, CALL_WAIT_CHANGE);
+    load.outside =
+        parking_count(dispatch->parking, CALL_WAIT_PROVIDER) + parking_count(dispatch->parking, CALL_WAIT_ROLE);
     return load;
 }
 

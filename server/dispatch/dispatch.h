@@ -72,6 +72,7 @@ struct dispatch_load {
     uint32_t workers;
     uint32_t parked;  /* calls that wait for what others do */
     uint32_t watches; /* the same of watches */
+    uint32_t outside; /* and of those that wait for a provider or a role */
 };
 struct dispatch_load dispatch_load_now(struct dispatch *dispatch);
 
@@ -89,6 +90,8 @@ bool dispatch_watches(struct dispatch *dispatch);
 size_t dispatch_unconfirmed(struct dispatch *dispatch, struct cof_uuid *ret_workspaces, size_t max);
 /* Revisions may have been missed: dispatch_unconfirmed begins anew. */
 void dispatch_doubt(struct dispatch *dispatch);
+/* A flight has landed (server/service/flights.h): whoever waits for it goes on. Thread-safe; does not block. */
+void dispatch_landed(struct dispatch *dispatch, const struct flight_key *key);
 /* All calls that wait go on now: the database is another. */
 void dispatch_all_go_on(struct dispatch *dispatch);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
+#include "server/dispatch/wait_table.h"
+
 enum { BUCKETS_MIN = 64 };
 
 struct place;
@@ -13,6 +15,8 @@ struct entry {
     struct parked call; /* first: what is given out is its entry */
     TAILQ_ENTRY(entry) siblings;
     struct place *place; /* NULL: given out, or free */
+    struct wait_link flight;
+    struct wait_link group;
     uint32_t heap_at;
 };
 
@@ -25,8 +29,9 @@ struct place {
     struct cof_uuid workspace;
     uint32_t count;
     uint32_t watches;        /* of them */
+    uint32_t followers;      /* of them, those that wait for a revision, watches among them */
     uint64_t known;          /* the highest revision that was told while somebody waited */
-    bool unconfirmed;        /* nobody has asked for its revision since the first call was parked */
+    bool unconfirmed;        /* nobody has asked for its revision since the first follower was parked */
     struct entry_list calls; /* the oldest first */
     struct place *chain;     /* in its bucket, or among the free ones */
     TAILQ_ENTRY(place) siblings;
@@ -52,6 +57,8 @@ struct parking {
     struct place **buckets;
     uint32_t bucket_mask;
     uint64_t key;
+    struct wait_table by_flight;
+    struct wait_table by_group;
     struct entry **heap; /* by the end of the wait, the earliest first */
 };
 
@@ -120,6 +127,11 @@ static bool is_watch(const struct parked *call)
     return call->wait.cause == CALL_WAIT_CHANGE;
 }
 
+static bool waits_for_flight(const struct parked *call)
+{
+    return call->wait.cause == CALL_WAIT_PROVIDER || call->wait.cause == CALL_WAIT_ROLE;
+}
+
 /* The link that points at the workspace's place, or at NULL at the end of its chain. */
 static struct place **place_of(struct parking *parking, const struct cof_uuid *workspace)
 {
@@ -149,11 +161,22 @@ static struct place *enter_place(struct parking *parking, const struct cof_uuid 
         return *link;
     }
     struct place *place = new_place(parking);
-    *place = (struct place){.workspace = *workspace, .unconfirmed = true};
+    *place = (struct place){.workspace = *workspace};
     TAILQ_INIT(&place->calls);
-    TAILQ_INSERT_HEAD(&parking->places_in_use, place, siblings);
+    TAILQ_INSERT_TAIL(&parking->places_in_use, place, siblings);
     *link = place;
     return place;
+}
+
+/* While nobody followed the workspace's revision it was perhaps told to nobody. */
+static void follow(struct parking *parking, struct place *place)
+{
+    if (place->followers++ > 0 || place->unconfirmed) {
+        return;
+    }
+    place->unconfirmed = true;
+    TAILQ_REMOVE(&parking->places_in_use, place, siblings);
+    TAILQ_INSERT_HEAD(&parking->places_in_use, place, siblings);
 }
 
 static void leave_place(struct parking *parking, struct entry *entry)
@@ -163,6 +186,7 @@ static void leave_place(struct parking *parking, struct entry *entry)
     entry->place = NULL;
     TAILQ_REMOVE(&place->calls, entry, siblings);
     place->watches -= is_watch(&entry->call) ? 1 : 0;
+    place->followers -= waits_for_flight(&entry->call) ? 0 : 1;
     if (--place->count > 0) {
         return;
     }
@@ -170,6 +194,42 @@ static void leave_place(struct parking *parking, struct entry *entry)
     TAILQ_REMOVE(&parking->places_in_use, place, siblings);
     place->chain = parking->free_place;
     parking->free_place = place;
+}
+
+/* --- Flights -------------------------------------------------------------------------------------------------- */
+
+/* A key names one flight, whoever waits for it and why. */
+static struct wait_key key_of_flight(const struct flight_key *key)
+{
+    struct wait_key flight = {.cause = CALL_WAIT_NONE};
+    memcpy(flight.bytes, key->bytes, sizeof key->bytes);
+    return flight;
+}
+
+static struct wait_key key_of_group(const struct call_wait *wait)
+{
+    struct wait_key group = {.cause = wait->cause};
+    memcpy(group.bytes, wait->flight.group.bytes, sizeof wait->flight.group.bytes);
+    return group;
+}
+
+static void enter_flight(struct parking *parking, struct entry *entry)
+{
+    const struct wait_key flight = key_of_flight(&entry->call.wait.flight.key);
+    const struct wait_key group = key_of_group(&entry->call.wait);
+    wait_table_enter(&parking->by_flight, &flight, &entry->flight);
+    wait_table_enter(&parking->by_group, &group, &entry->group);
+}
+
+static void leave_flight(struct parking *parking, struct entry *entry)
+{
+    wait_table_leave(&parking->by_flight, &entry->flight);
+    wait_table_leave(&parking->by_group, &entry->group);
+}
+
+static struct entry *entry_of_flight(struct wait_link *link)
+{
+    return (struct entry *) (void *) ((uint8_t *) link - offsetof(struct entry, flight));
 }
 
 /* --- Giving out ----------------------------------------------------------------------------------------------- */
@@ -184,6 +244,9 @@ static void give_out(struct parking *parking, struct entry *entry, struct given 
 {
     heap_remove(parking, entry);
     leave_place(parking, entry);
+    if (waits_for_flight(&entry->call)) {
+        leave_flight(parking, entry);
+    }
     parking->counts[entry->call.wait.cause]--;
     parking->bytes -= entry->call.exchange->frame.len;
     entry->call.next = NULL;
@@ -191,13 +254,16 @@ static void give_out(struct parking *parking, struct entry *entry, struct given 
     given->last = &entry->call.next;
 }
 
-static bool has_happened(const struct entry *entry)
+static bool has_happened(const struct parking *parking, const struct entry *entry)
 {
     const struct call_wait *wait = &entry->call.wait;
     switch (wait->cause) {
     case CALL_WAIT_REVISION:
     case CALL_WAIT_CHANGE:
         return entry->place->known >= wait->revision;
+    case CALL_WAIT_PROVIDER:
+    case CALL_WAIT_ROLE:
+        return parking->options.flights == NULL || !flights_under_way(parking->options.flights, &wait->flight.key);
     case CALL_WAIT_NONE:
     case CALL_WAIT_CAUSES:
         break;
@@ -210,7 +276,7 @@ static void give_out_reached(struct parking *parking, struct place *place, struc
     struct entry *entry = TAILQ_FIRST(&place->calls);
     while (entry != NULL) {
         struct entry *after = TAILQ_NEXT(entry, siblings);
-        if (has_happened(entry)) {
+        if (!waits_for_flight(&entry->call) && has_happened(parking, entry)) {
             give_out(parking, entry, given);
         }
         entry = after;
@@ -250,6 +316,15 @@ static parking_outcome check_watches(const struct parking *parking, const struct
     return parking->counts[CALL_WAIT_CHANGE] >= parking->options.watches ? PARKING_FULL : PARKING_DONE;
 }
 
+/* A provider that does not answer must not fill the server with calls that wait for it. */
+static parking_outcome check_group(struct parking *parking, const struct parked *call)
+{
+    const struct wait_key group = key_of_group(&call->wait);
+    const struct parking_options *options = &parking->options;
+    const uint32_t most = call->wait.cause == CALL_WAIT_ROLE ? options->per_role : options->per_provider;
+    return wait_table_count(&parking->by_group, &group) >= most ? PARKING_GROUP_FULL : PARKING_DONE;
+}
+
 static parking_outcome check_limits(struct parking *parking, const struct parked *call)
 {
     const struct place *place = *place_of(parking, &call->wait.workspace);
@@ -262,6 +337,9 @@ static parking_outcome check_limits(struct parking *parking, const struct parked
     if (call->exchange->frame.len > parking->options.bytes - parking->bytes) {
         return PARKING_FULL;
     }
+    if (waits_for_flight(call)) {
+        return check_group(parking, call);
+    }
     return is_watch(call) ? check_watches(parking, place) : PARKING_DONE;
 }
 
@@ -272,6 +350,11 @@ static void enter(struct parking *parking, struct entry *entry)
     place->count++;
     place->watches += is_watch(&entry->call) ? 1 : 0;
     TAILQ_INSERT_TAIL(&place->calls, entry, siblings);
+    if (waits_for_flight(&entry->call)) {
+        enter_flight(parking, entry);
+    } else {
+        follow(parking, place);
+    }
     parking->counts[entry->call.wait.cause]++;
     parking->bytes += entry->call.exchange->frame.len;
     heap_put(parking, parking->count++, entry);
@@ -286,15 +369,15 @@ static struct parking_result add(struct parking *parking, const struct parked *c
         return (struct parking_result){.outcome = outcome == PARKING_DONE ? PARKING_FULL : outcome};
     }
     struct given given = {.last = &given.first};
-    entry->call = *call;
+    *entry = (struct entry){.call = *call};
     enter(parking, entry);
     struct parking_result result = {
         .outcome = PARKING_DONE,
-        .unconfirmed = entry->place->unconfirmed,
-        .first = parking->counts[call->wait.cause] == 1,
+        .unconfirmed = !waits_for_flight(call) && entry->place->unconfirmed,
+        .first = !waits_for_flight(call) && parking->counts[call->wait.cause] == 1,
         .earliest = entry->heap_at == 0,
     };
-    if (has_happened(entry)) {
+    if (has_happened(parking, entry)) {
         give_out(parking, entry, &given);
         result.ready = given.first;
     }
@@ -317,6 +400,19 @@ struct parked *parking_reached(struct parking *parking, const struct cof_uuid *w
     if (place != NULL && revision > place->known) {
         place->known = revision;
         give_out_reached(parking, place, &given);
+    }
+    (void) pthread_mutex_unlock(&parking->lock);
+    return given.first;
+}
+
+struct parked *parking_landed(struct parking *parking, const struct flight_key *key)
+{
+    const struct wait_key flight = key_of_flight(key);
+    struct given given = {.last = &given.first};
+    (void) pthread_mutex_lock(&parking->lock);
+    struct wait_link *link;
+    while ((link = wait_table_first(&parking->by_flight, &flight)) != NULL) {
+        give_out(parking, entry_of_flight(link), &given);
     }
     (void) pthread_mutex_unlock(&parking->lock);
     return given.first;
@@ -432,7 +528,10 @@ static bool build(struct parking *parking)
     parking->places = calloc(capacity, sizeof *parking->places);
     parking->heap = calloc(capacity, sizeof(struct entry *));
     TAILQ_INIT(&parking->places_in_use);
-    return parking->buckets != NULL && parking->entries != NULL && parking->places != NULL && parking->heap != NULL;
+    const bool has_flights = wait_table_init(&parking->by_flight, capacity, parking->key);
+    const bool has_groups = wait_table_init(&parking->by_group, capacity, parking->key);
+    return has_flights && has_groups && parking->buckets != NULL && parking->entries != NULL &&
+           parking->places != NULL && parking->heap != NULL;
 }
 
 struct parking *parking_new(const struct parking_options *options)
@@ -457,6 +556,8 @@ void parking_free(struct parking *parking)
     }
     assert(parking->count == 0);
     (void) pthread_mutex_destroy(&parking->lock);
+    wait_table_done(&parking->by_flight);
+    wait_table_done(&parking->by_group);
     free(parking->buckets);
     free(parking->entries);
     free(parking->places);

@@ -11,6 +11,8 @@
  * exchange and one small record: no ticket, no thread, no session, no arena. Who sees that something has happened
  * tells parking and is given the calls that can go on.
  *
+ * Two things can be waited for: the revision of a workspace, and the end of a flight (docs/decisions/0021-outside-calls.md).
+ *
  * Thread-safe; nothing here blocks or calls back. It knows neither tickets nor the database.
  */
 
@@ -21,7 +23,10 @@ struct parking_options {
     uint32_t per_workspace; /* of one workspace, whatever they wait for */
     uint32_t watches;       /* of all, those that wait for a change */
     uint32_t watches_per_workspace;
-    uint64_t bytes; /* of the requests of all parked calls, which transport keeps for them */
+    uint64_t bytes;          /* of the requests of all parked calls, which transport keeps for them */
+    uint32_t per_provider;   /* calls that wait for flights of one provider, of all workspaces */
+    uint32_t per_role;       /* and of one role */
+    struct flights *flights; /* what is under way; NULL: nothing is, and nobody waits for a flight */
 };
 
 /* NULL if there is no memory. */
@@ -44,6 +49,7 @@ struct parked {
 typedef enum parking_outcome {
     PARKING_DONE,
     PARKING_WORKSPACE_FULL, /* TOO_MANY_IN_FLIGHT */
+    PARKING_GROUP_FULL,     /* SERVER_BUSY: too many wait for the same provider or role */
     PARKING_FULL,           /* SERVER_BUSY */
     PARKING_CLOSED,         /* SERVER_DRAINING */
 } parking_outcome;
@@ -61,6 +67,9 @@ struct parking_result parking_add(struct parking *parking, const struct parked *
 
 /* The workspace has reached the revision: gives out who waits for it. */
 struct parked *parking_reached(struct parking *parking, const struct cof_uuid *workspace, uint64_t revision);
+
+/* The flight has landed: gives out who waits for it, whatever the cause. */
+struct parked *parking_landed(struct parking *parking, const struct flight_key *key);
 
 /* Gives out the calls that have waited as long as they want to. */
 struct parked *parking_due(struct parking *parking, int64_t now_us);

@@ -12,6 +12,7 @@
 #include "common/uuid.h"
 #include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
+#include "server/service/flights.h"
 #include "server/service/networks.h"
 #include "server/service/secret_read.h"
 #include "server/store/session.h"
@@ -44,6 +45,8 @@ struct service_limits {
     uint32_t waiting_per_workspace;
     uint32_t watches; /* that wait at once */
     uint32_t watches_per_workspace;
+    uint32_t waiting_per_provider; /* calls that wait for the same one */
+    uint32_t waiting_per_role;
     /* Of no call, but from the settings as well. */
     uint32_t workspace_restorable_ms; /* after its deletion */
     uint32_t backups_kept_days;       /* 0: unknown */
@@ -67,6 +70,7 @@ struct service {
     struct token_use *token_use;                /* NULL: nobody writes it down */
     struct cache *cache;                        /* NULL: nothing is kept of what is read */
     const struct catalogue *catalogue;          /* of integrations: the built-in ones and the operator's */
+    struct flights *flights;                    /* NULL in commands, which ask nothing of the outside */
     const struct provider_catalogue *providers; /* the built-in ones and the operator's */
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */
@@ -90,6 +94,8 @@ typedef enum call_wait_cause {
     CALL_WAIT_NONE,
     CALL_WAIT_REVISION, /* until a workspace has reached a revision */
     CALL_WAIT_CHANGE,   /* the same, for a watch, which may wait for a write that never comes */
+    CALL_WAIT_PROVIDER, /* until a flight has landed that asks an OAuth provider */
+    CALL_WAIT_ROLE,     /* the same of one that takes a role of AWS */
     CALL_WAIT_CAUSES,
 } call_wait_cause;
 
@@ -97,7 +103,8 @@ struct call_wait {
     call_wait_cause cause;
     struct cof_uuid workspace;
     uint64_t revision;
-    int64_t until_us; /* monotonic: the call goes on then in any case */
+    int64_t until_us;     /* monotonic: the call goes on then in any case */
+    struct flight flight; /* of a provider or a role */
 };
 
 /* Secrets that the method will ask for, read while the caller is still being authenticated; the method may take them. */
@@ -178,6 +185,14 @@ void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace,
 
 /* The same for a watch. */
 void call_wait_for_change(struct call *call, const struct cof_uuid *workspace, uint64_t revision, int64_t until_us);
+
+/*
+ * The same for a flight that was begun or joined (server/service/flights.h), for CALL_WAIT_PROVIDER or CALL_WAIT_ROLE. The
+ * workspace is the one whose limit it counts against. The handler looks for the result before it begins the flight, and
+ * finds it, or why there is none, when it runs anew; if call_may_wait says no then, it answers with what there is.
+ */
+void call_wait_for_flight(struct call *call, call_wait_cause cause, const struct cof_uuid *workspace,
+                          const struct flight *flight, int64_t until_us);
 
 /* Wall-clock time of the call, microseconds since 1970. */
 int64_t call_now(const struct call *call);

@@ -1,3 +1,5 @@
+#include <assert.h>
+
 #include "server/service/call.h"
 
 enum {
@@ -30,6 +32,8 @@ const struct service_limits service_default_limits = {
     .waiting_per_workspace = 1024,
     .watches = 1638,
     .watches_per_workspace = 512,
+    .waiting_per_provider = 256,
+    .waiting_per_role = 64,
     .changes_followed_ms = 3600 * 1000,
 };
 
@@ -74,12 +78,22 @@ bool call_may_wait(const struct call *call, int64_t until_us)
 void call_wait_for_revision(struct call *call, const struct cof_uuid *workspace, uint64_t revision,
                             int64_t until_us)
 {
-    call->wait = (struct call_wait){CALL_WAIT_REVISION, *workspace, revision, until_us};
+    call->wait = (struct call_wait){
+        .cause = CALL_WAIT_REVISION, .workspace = *workspace, .revision = revision, .until_us = until_us};
 }
 
 void call_wait_for_change(struct call *call, const struct cof_uuid *workspace, uint64_t revision, int64_t until_us)
 {
-    call->wait = (struct call_wait){CALL_WAIT_CHANGE, *workspace, revision, until_us};
+    call->wait = (struct call_wait){
+        .cause = CALL_WAIT_CHANGE, .workspace = *workspace, .revision = revision, .until_us = until_us};
+}
+
+void call_wait_for_flight(struct call *call, call_wait_cause cause, const struct cof_uuid *workspace,
+                          const struct flight *flight, int64_t until_us)
+{
+    assert(cause == CALL_WAIT_PROVIDER || cause == CALL_WAIT_ROLE);
+    call->wait =
+        (struct call_wait){.cause = cause, .workspace = *workspace, .until_us = until_us, .flight = *flight};
 }
 
 int64_t call_now(const struct call *call)

@@ -1,10 +1,19 @@
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "common/attr.h"
 #include "server/dispatch/parking.h"
 #include "tests/support/test.h"
 
 enum { CAPACITY = 64, PER_WORKSPACE = 8, BYTES = 4096, WATCHES = 10, WATCHES_PER_WORKSPACE = 4 };
 
-static const struct parking_options small = {CAPACITY, PER_WORKSPACE, WATCHES, WATCHES_PER_WORKSPACE, BYTES};
+static const struct parking_options small = {
+    .capacity = CAPACITY,
+    .per_workspace = PER_WORKSPACE,
+    .watches = WATCHES,
+    .watches_per_workspace = WATCHES_PER_WORKSPACE,
+    .bytes = BYTES,
+};
 
 static void parking_cleanup(struct parking **parking)
 {
@@ -20,7 +29,10 @@ static struct parked call_of(struct exchange *exchange, uint8_t workspace, uint6
 {
     return (struct parked){
         .exchange = exchange,
-        .wait = {CALL_WAIT_REVISION, workspace_of(workspace), revision, until_us},
+        .wait = {.cause = CALL_WAIT_REVISION,
+                 .workspace = workspace_of(workspace),
+                 .revision = revision,
+                 .until_us = until_us},
     };
 }
 
@@ -222,6 +234,216 @@ static void closed_parking_gives_out_all_and_takes_none(void)
     CHECK(parking_close(parking) == NULL);
 }
 
+/* --- Flights -------------------------------------------------------------------------------------------------- */
+
+enum { PER_PROVIDER = 6, PER_ROLE = 3, FLIGHTS = 32 };
+
+static void flights_cleanup(struct flights **flights)
+{
+    flights_free(*flights);
+}
+
+static struct parking *parking_with(struct flights *flights)
+{
+    struct parking_options options = small;
+    options.per_provider = PER_PROVIDER;
+    options.per_role = PER_ROLE;
+    options.flights = flights;
+    return parking_new(&options);
+}
+
+static struct flight_key key_of(uint8_t number)
+{
+    return (struct flight_key){.bytes = {2, [31] = number}};
+}
+
+static struct parked passenger(struct exchange *exchange, call_wait_cause cause, uint8_t workspace, uint8_t key,
+                               uint8_t group)
+{
+    return (struct parked){
+        .exchange = exchange,
+        .wait = {.cause = cause,
+                 .workspace = workspace_of(workspace),
+                 .until_us = 1000,
+                 .flight = {key_of(key), {.bytes = {group}}}},
+    };
+}
+
+static parking_outcome board(struct parking *parking, struct exchange *exchange, call_wait_cause cause,
+                             uint8_t workspace, uint8_t key, uint8_t group)
+{
+    const struct parked call = passenger(exchange, cause, workspace, key, group);
+    return parking_add(parking, &call).outcome;
+}
+
+static void calls_that_wait_for_a_flight_go_on_together_when_it_lands_and_no_others(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    AUTO(parking_cleanup) struct parking *parking = parking_with(flights);
+    struct exchange exchanges[4] = {{0}};
+    const struct flight_key first = key_of(1);
+    const struct flight_key second = key_of(2);
+    CHECK_INT(flights_begin(flights, &first), FLIGHT_BEGUN);
+    CHECK_INT(flights_begin(flights, &first), FLIGHT_JOINED);
+    CHECK_INT(flights_begin(flights, &second), FLIGHT_BEGUN);
+    CHECK_INT(board(parking, &exchanges[0], CALL_WAIT_PROVIDER, 1, 1, 1), PARKING_DONE);
+    CHECK_INT(board(parking, &exchanges[1], CALL_WAIT_PROVIDER, 1, 2, 1), PARKING_DONE);
+    CHECK_INT(board(parking, &exchanges[2], CALL_WAIT_PROVIDER, 2, 1, 1), PARKING_DONE);
+    CHECK_INT(add(parking, &exchanges[3], 1, 5), PARKING_DONE);
+    flights_land(flights, &first);
+    struct parked *calls = parking_landed(parking, &first);
+    CHECK(calls->exchange == &exchanges[0] && calls->next->exchange == &exchanges[2]);
+    CHECK_INT(release(parking, calls), 2);
+    CHECK_INT(parking_count(parking, CALL_WAIT_PROVIDER), 1);
+    const struct cof_uuid workspace = workspace_of(1);
+    CHECK_INT(release(parking, parking_reached(parking, &workspace, 5)), 1);
+    CHECK_INT(release(parking, parking_all(parking)), 1);
+    CHECK(parking_landed(parking, &second) == NULL);
+}
+
+static void call_whose_flight_has_landed_before_it_was_parked_goes_on_at_once(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    AUTO(parking_cleanup) struct parking *parking = parking_with(flights);
+    struct exchange exchange = {0};
+    const struct flight_key key = key_of(1);
+    CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
+    flights_land(flights, &key);
+    CHECK(parking_landed(parking, &key) == NULL);
+    const struct parked late = passenger(&exchange, CALL_WAIT_ROLE, 1, 1, 1);
+    const struct parking_result result = parking_add(parking, &late);
+    CHECK_INT(result.outcome, PARKING_DONE);
+    CHECK(result.ready != NULL && result.ready->exchange == &exchange);
+    CHECK_INT(release(parking, result.ready), 1);
+}
+
+static void provider_that_hangs_takes_no_more_calls_than_it_may_and_others_have_their_room(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    AUTO(parking_cleanup) struct parking *parking = parking_with(flights);
+    struct exchange exchange = {0};
+    for (uint8_t i = 0; i < PER_PROVIDER; i++) {
+        const struct flight_key key = key_of(i);
+        CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
+        CHECK_INT(board(parking, &exchange, CALL_WAIT_PROVIDER, i, i, 1), PARKING_DONE);
+    }
+    const struct flight_key first = key_of(0);
+    CHECK_INT(board(parking, &exchange, CALL_WAIT_PROVIDER, 20, 0, 1), PARKING_GROUP_FULL);
+    CHECK_INT(board(parking, &exchange, CALL_WAIT_PROVIDER, 20, 0, 2), PARKING_DONE);
+    for (unsigned i = 0; i < PER_ROLE; i++) {
+        CHECK_INT(board(parking, &exchange, CALL_WAIT_ROLE, 21, 0, 1), PARKING_DONE);
+    }
+    CHECK_INT(board(parking, &exchange, CALL_WAIT_ROLE, 21, 0, 1), PARKING_GROUP_FULL);
+    CHECK_INT(add(parking, &exchange, 21, 5), PARKING_DONE);
+    flights_land(flights, &first);
+    CHECK_INT(release(parking, parking_landed(parking, &first)), 1 + 1 + PER_ROLE);
+    CHECK_INT(board(parking, &exchange, CALL_WAIT_PROVIDER, 20, 1, 1), PARKING_DONE);
+    CHECK_INT(release(parking, parking_close(parking)), PER_PROVIDER + 1);
+}
+
+static void workspace_where_calls_wait_for_flights_is_asked_for_once_somebody_follows_its_revision(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    AUTO(parking_cleanup) struct parking *parking = parking_with(flights);
+    struct exchange exchange = {0};
+    struct cof_uuid workspaces[CAPACITY];
+    const struct flight_key key = key_of(1);
+    CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
+    const struct parked call = passenger(&exchange, CALL_WAIT_PROVIDER, 1, 1, 1);
+    CHECK(!parking_add(parking, &call).unconfirmed);
+    CHECK_INT(parking_unconfirmed(parking, workspaces, CAPACITY), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct parked follower = call_of(&exchange, 1, 5, i);
+        CHECK(parking_add(parking, &follower).unconfirmed);
+        CHECK_INT(parking_unconfirmed(parking, workspaces, CAPACITY), 1);
+        CHECK_INT(release(parking, parking_due(parking, i)), 1);
+    }
+    CHECK_INT(release(parking, parking_close(parking)), 1);
+}
+
+static void flights_are_as_many_as_they_may_be(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    for (uint8_t i = 0; i < FLIGHTS; i++) {
+        const struct flight_key key = key_of(i);
+        CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
+    }
+    const struct flight_key more = key_of(FLIGHTS);
+    const struct flight_key less = key_of(0);
+    CHECK_INT(flights_begin(flights, &more), FLIGHT_FULL);
+    CHECK_INT(flights_begin(flights, &less), FLIGHT_JOINED);
+    flights_land(flights, &less);
+    CHECK(!flights_under_way(flights, &less));
+    CHECK_INT(flights_begin(flights, &more), FLIGHT_BEGUN);
+    CHECK_INT(flights_count(flights), FLIGHTS);
+}
+
+/* --- Flights that land while calls are being parked ----------------------------------------------------------- */
+
+enum { ROUNDS = 500, RACERS = 3 };
+
+struct race {
+    struct parking *parking;
+    struct flights *flights;
+    struct exchange exchanges[RACERS];
+    atomic_uint given; /* calls that went on */
+};
+
+static void race_landed(void *context, const struct flight_key *key)
+{
+    struct race *race = context;
+    atomic_fetch_add(&race->given, release(race->parking, parking_landed(race->parking, key)));
+}
+
+struct racer {
+    struct race *race;
+    struct exchange *exchange;
+};
+
+/* Begins a flight or joins it, and parks, as handlers do; whoever begins it is the one who lands it. */
+static void *race_run(void *context)
+{
+    const struct racer *racer = context;
+    struct race *race = racer->race;
+    const struct flight_key key = key_of(1);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const flight_start start = flights_begin(race->flights, &key);
+        const struct parked call = passenger(racer->exchange, CALL_WAIT_PROVIDER, 1, 1, 1);
+        if (start == FLIGHT_BEGUN && i % 2 == 0) {
+            flights_land(race->flights, &key);
+        }
+        const struct parking_result result = parking_add(race->parking, &call);
+        atomic_fetch_add(&race->given, release(race->parking, result.ready));
+        if (start == FLIGHT_BEGUN && i % 2 != 0) {
+            flights_land(race->flights, &key);
+        }
+    }
+    return NULL;
+}
+
+static void no_call_is_left_behind_by_a_flight_that_lands_while_it_is_being_parked(void)
+{
+    AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
+    struct parking_options options = small;
+    options.capacity = options.per_workspace = options.per_provider = RACERS * ROUNDS;
+    options.flights = flights;
+    AUTO(parking_cleanup) struct parking *parking = parking_new(&options);
+    struct race race = {.parking = parking, .flights = flights};
+    flights_on_landing(flights, race_landed, &race);
+    pthread_t threads[RACERS];
+    struct racer racers[RACERS];
+    for (unsigned i = 0; i < RACERS; i++) {
+        racers[i] = (struct racer){&race, &race.exchanges[i]};
+        CHECK_INT(pthread_create(&threads[i], NULL, race_run, &racers[i]), 0);
+    }
+    for (unsigned i = 0; i < RACERS; i++) {
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_INT(flights_count(flights), 0);
+    CHECK_INT(parking_count(parking, CALL_WAIT_PROVIDER), 0);
+    CHECK_INT(atomic_load(&race.given), RACERS * ROUNDS);
+}
+
 /* --- At random, against a simple model ------------------------------------------------------------------------ */
 
 enum { STEPS = 20000, WORKSPACES = 12, REVISIONS = 50 };
@@ -335,4 +557,10 @@ TEST_MAIN(TEST(calls_go_on_when_their_revision_is_reached_in_the_order_in_which_
           TEST(more_than_the_capacity_are_refused_until_records_are_released),
           TEST(requests_of_parked_calls_take_no_more_memory_than_they_may),
           TEST(closed_parking_gives_out_all_and_takes_none),
+          TEST(calls_that_wait_for_a_flight_go_on_together_when_it_lands_and_no_others),
+          TEST(call_whose_flight_has_landed_before_it_was_parked_goes_on_at_once),
+          TEST(provider_that_hangs_takes_no_more_calls_than_it_may_and_others_have_their_room),
+          TEST(workspace_where_calls_wait_for_flights_is_asked_for_once_somebody_follows_its_revision),
+          TEST(flights_are_as_many_as_they_may_be),
+          TEST(no_call_is_left_behind_by_a_flight_that_lands_while_it_is_being_parked),
           TEST(random_calls_go_on_exactly_when_a_simple_model_says_so))

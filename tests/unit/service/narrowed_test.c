@@ -76,7 +76,7 @@ static void expiry_ends_at_its_millisecond_and_the_earliest_one_counts(void)
     for (size_t i = 0; i < COF_COUNT(cases); i++) {
         const struct cof_narrowing first = {.expires = true, .expire_ms = cases[i].first_ms};
         const struct cof_narrowing second = {.expires = true, .expire_ms = cases[i].second_ms};
-        struct cof_narrowed narrowed;
+        static struct cof_narrowed narrowed; /* too large for a frame beside a fixture */
         CHECK_OK(narrow_twice(&first, &second, &narrowed, &fixture.err), &fixture.err);
         fixture.now_us = cases[i].now_us;
         const cof_code code = narrowed_check_expiry(&fixture.call, &narrowed);

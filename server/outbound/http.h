@@ -31,7 +31,7 @@ enum {
 struct outbound;
 
 struct outbound_options {
-    struct cof_pool *pool; /* locked memory: what is sent and received */
+    struct cof_pool *pool; /* locked memory: what is sent and received; not that of calls */
     const struct cof_clock *clock;
     const struct cof_log *log;
     const char *const *allowed; /* "host:port" that may be private and without TLS; host as in the URL */
@@ -94,8 +94,7 @@ struct outbound_request {
     uint32_t connect_timeout_ms;       /* 0: as much as there may be; else no more than that */
     uint32_t timeout_ms;
     uint32_t answer_bytes;
-    int64_t
-        wait_until_us; /* monotonic: it is NOT_SENT if its turn has not come then; 0: it waits as long as it must */
+    int64_t send_until_us; /* monotonic: NOT_SENT if it was not sent until then; 0: whenever its turn comes */
     /*
      * Called exactly once, on outbound's thread, or on the caller's before outbound_send returns; must not block. The
      * answer is the receiver's, who frees it, on any thread.
@@ -126,6 +125,10 @@ struct cof_slice outbound_answer_header(const struct outbound_answer *answer, co
 
 /* Wipes it. NULL is allowed. */
 void outbound_answer_free(struct outbound_answer *answer);
+static inline void outbound_answer_cleanup(struct outbound_answer **answer)
+{
+    outbound_answer_free(*answer);
+}
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 

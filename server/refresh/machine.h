@@ -8,7 +8,7 @@
 /*
  * How the tokens of one OAuth connection are refreshed (docs/decisions/0022-refresh.md): a state machine without input and
  * output. It is told what happened and says the one thing that is to be done next; when that is done it is told again.
- * The server drives it (server/jobs/refresh.h), and so does a simulator (tests/simulation).
+ * The server drives it (server/jobs/refresher.h), and so does a simulator (tests/simulation).
  *
  * No clock, no memory but the struct's, no failure: an event that its state does not await is a mistake of the driver, and
  * an assertion. A machine is one thread's at a time.

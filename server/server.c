@@ -5,11 +5,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/arena.h"
 #include "server/audit/audit.h"
+#include "server/aws/roles.h"
 #include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
 #include "server/crypto/root_key.h"
@@ -24,6 +26,7 @@
 #include "server/jobs/write_use.h"
 #include "server/keys.h"
 #include "server/notify.h"
+#include "server/outbound/http.h"
 #include "server/providers/provider_catalogue.h"
 #include "server/reload.h"
 #include "server/routes.h"
@@ -47,7 +50,13 @@ enum {
     STALENESS_US = 1000000,     /* what is read from the cache is at most that old */
     PART_US = 1000000,          /* for the close of a WebSocket to get out */
     FLIGHTS_FOR_EACH = 2,       /* call that may wait on the server */
-    WATCHDOG_PART = 3,          /* of its time, after which it is told that the server is alive */
+    AWS_CONCURRENT = 256,       /* requests to AWS under way */
+    AWS_CONCURRENT_GROUP = 64,  /* and to one endpoint */
+    AWS_QUEUE = 16384,
+    AWS_CONNECT_MS = 3000,
+    AWS_TIMEOUT_MS = 10000,
+    AWS_ANSWER = 65536,
+    WATCHDOG_PART = 3, /* of its time, after which it is told that the server is alive */
 };
 
 struct server_core {
@@ -295,6 +304,9 @@ struct server {
     struct audit *audit;
     struct dispatch *dispatch;
     struct flights *flights;
+    struct aws_identity_config aws_identity;
+    struct outbound *aws_outbound;
+    struct roles *roles;
     struct cache *cache; /* NULL: none */
     struct confirm *confirm;
     struct hint *hint; /* NULL: there are none */
@@ -474,6 +486,81 @@ static cof_code start_flights(struct server *server, struct cof_error *err)
     }
     flights_on_landing(server->flights, landed, server);
     server->core->service.flights = server->flights;
+    return COF_OK;
+}
+
+static void role_landed(void *context, const uint8_t key[SESSIONS_KEY])
+{
+    const struct server *server = context;
+    struct flight_key landed_key;
+    memcpy(landed_key.bytes, key, sizeof landed_key.bytes);
+    flights_land(server->flights, &landed_key);
+}
+
+static const char *variable(const char *name)
+{
+    return getenv(name);
+}
+
+static const struct aws_outside aws_outside = {outbound_send, outbound_answer_view, outbound_answer_free};
+
+/*
+ * AWS has a client of its own: the addresses that the environment and the settings name for it may be private, for nobody
+ * else. So an STS that hangs takes nothing from OAuth's providers either.
+ */
+static cof_code start_aws_outbound(struct server *server, struct cof_error *err)
+{
+    static char authorities[2][AWS_URL_MAX];
+    static const char *allowed[2];
+    const char *urls[] = {server->core->settings->aws_sts_endpoint, server->aws_identity.url};
+    size_t count = 0;
+    for (size_t i = 0; i < COF_COUNT(urls); i++) {
+        if (aws_authority_of(urls[i], authorities[count], sizeof authorities[count])) {
+            allowed[count] = authorities[count];
+            count++;
+        }
+    }
+    const struct outbound_options options = {
+        .pool = server->core->pool,
+        .clock = &cof_system_clock,
+        .log = &server->core->log,
+        .allowed = allowed,
+        .allowed_count = count,
+        .proxy = "",
+        .ca_file = "",
+        .concurrent = AWS_CONCURRENT,
+        .concurrent_per_group = AWS_CONCURRENT_GROUP,
+        .queue = AWS_QUEUE,
+        .connect_timeout_ms = AWS_CONNECT_MS,
+        .timeout_ms = AWS_TIMEOUT_MS,
+        .answer_bytes = AWS_ANSWER,
+    };
+    return outbound_start(&options, &server->aws_outbound, err);
+}
+
+/* The server's own identity is looked for when it is needed first. */
+static cof_code start_roles(struct server *server, struct cof_error *err)
+{
+    const struct settings *settings = server->core->settings;
+    aws_identity_configure(variable, &server->aws_identity);
+    TRY(start_aws_outbound(server, err));
+    const struct roles_options options = {
+        .clock = &cof_system_clock,
+        .log = &server->core->log,
+        .outside = &aws_outside,
+        .outbound = server->aws_outbound,
+        .local = server->aws_outbound,
+        .pool = server->core->pool,
+        .config = &server->aws_identity,
+        .sts_endpoint = settings->aws_sts_endpoint,
+        .principal_arn = settings->aws_principal_arn,
+        .duration_s = settings->aws_session_duration / 1000,
+        .sessions = settings->aws_sessions,
+        .landed = role_landed,
+        .context = server,
+    };
+    TRY(roles_new(&options, &server->roles, err));
+    server->core->service.roles = server->roles;
     return COF_OK;
 }
 
@@ -777,6 +864,7 @@ static void take_down(struct server *server)
     }
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
+    outbound_stop(server->aws_outbound);
     hint_stop(server->hint); /* before those whom it wakes */
     confirm_stop(server->confirm);
     chain_stop(server->chain);
@@ -788,6 +876,8 @@ static void take_down(struct server *server)
     transport_free(server->transport);
     dispatch_free(server->dispatch);
     metrics_free(server->routes.metrics);
+    outbound_free(server->aws_outbound);
+    roles_free(server->roles);
     flights_free(server->flights);
     cache_free(server->cache);
     key_loader_free(server->key_loader);
@@ -808,6 +898,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_cache(server, err));
     TRY(start_key_loader(server, err));
     TRY(start_flights(server, err));
+    TRY(start_roles(server, err));
     TRY(start_metrics(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));

@@ -64,7 +64,8 @@ struct cli {
     char *data;
     char *action;
     bool json;
-    bool raw; /* -o raw */
+    bool raw;     /* -o raw */
+    bool process; /* -o credential_process */
     bool quiet;
     bool no_newline;
     bool yes;

@@ -26,11 +26,12 @@ __extension__ enum {
 #include "client/cli/options.def"
 #undef OPTION
     SEVERAL = OPTION_SEVERAL,
+    PROCESS = OPTION_PROCESS,
     RAW = OPTION_RAW,
 };
 
-static_assert((int) ID_COUNT - (int) ID_ENV <= 62 && (int) ID_COUNT <= (int) OPTION_ROOM,
-              "an option is a bit beside SEVERAL and RAW");
+static_assert((int) ID_COUNT - (int) ID_ENV <= 61 && (int) ID_COUNT <= (int) OPTION_ROOM,
+              "an option is a bit beside SEVERAL, RAW and PROCESS");
 
 enum {
     KEYS_MAX = CLI_KEYS_MAX,
@@ -222,6 +223,8 @@ cli_exit output_apply(struct cli *cli)
         cli_table_always();
     } else if (given && strcmp(form, "raw") == 0) {
         cli->raw = true;
+    } else if (given && strcmp(form, "credential_process") == 0) {
+        cli->process = true;
     } else {
         return cli_usage(hint, "%s names no form of output that there is", given ? "--output" : "COFFER_OUTPUT");
     }
@@ -250,6 +253,10 @@ static bool has_verbs(const char *group)
 
 static cli_exit wrong_count(const struct command *command, const struct cli *cli)
 {
+    if (cli->process && (command->options & PROCESS) == 0) {
+        return cli_usage(command->example, "%s%s%s has no credentials for a credential_process", command->group,
+                         space(command), command->verb);
+    }
     if (cli->argument_count < command->least) {
         return cli_usage(command->example, "%s%s%s needs %s", command->group, space(command), command->verb,
                          command->arguments);

@@ -23,7 +23,8 @@ extern const struct option_row option_rows[];
 extern const size_t option_count;
 
 /* What a command takes: a bit for each option that does not belong to all; and beside them that -e may be given again, and
- * that -o may be raw. */
+ * that -o may be raw or credential_process. */
+#define OPTION_PROCESS (UINT64_C(1) << 61)
 #define OPTION_SEVERAL (UINT64_C(1) << 62)
 #define OPTION_RAW (UINT64_C(1) << 63)
 

@@ -73,6 +73,20 @@ static bool host_of(const char *rest, char *to, size_t size)
     return true;
 }
 
+bool aws_authority_of(const char *url, char *to, size_t size)
+{
+    char host[256];
+    const bool tls = strncasecmp(url, "https://", 8) == 0;
+    if ((!tls && strncasecmp(url, "http://", 7) != 0) || !host_of(url + (tls ? 8 : 7), host, sizeof host)) {
+        return false;
+    }
+    const char *port = url + (tls ? 8 : 7) + strlen(host);
+    const size_t digits = *port == ':' ? strcspn(port + 1, "/?#") : 0;
+    const int length = digits > 0 ? snprintf(to, size, "%s:%.*s", host, (int) digits, port + 1)
+                                  : snprintf(to, size, "%s:%s", host, tls ? "443" : "80");
+    return length > 0 && (size_t) length < size;
+}
+
 bool aws_container_url_is_allowed(const char *url)
 {
     char host[256];

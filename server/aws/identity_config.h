@@ -50,5 +50,8 @@ void aws_identity_configure(const char *(*get)(const char *name), struct aws_ide
  */
 bool aws_container_url_is_allowed(const char *url);
 
+/* "host:port" of a URL, the port of its scheme where it names none. False if it has no host, or no room. */
+bool aws_authority_of(const char *url, char *to, size_t size);
+
 /* What a token's file holds, without line ends at its end. Empty if it cannot stand in a header. */
 struct cof_slice aws_header_token(struct cof_slice text);

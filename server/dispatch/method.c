@@ -6,6 +6,7 @@
 
 #include <coffer/rpc/v1/reflection.pb-c.h>
 #include <coffer/rpc/v1/server.pb-c.h>
+#include <coffer/v1/aws.pb-c.h>
 #include <coffer/v1/connection.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
@@ -17,6 +18,7 @@
 
 #include "server/dispatch/server_methods.h"
 #include "server/service/accounts.h"
+#include "server/service/aws_roles.h"
 #include "server/service/connections.h"
 #include "server/service/environments.h"
 #include "server/service/integrations.h"
@@ -61,6 +63,7 @@ static const ProtobufCServiceDescriptor *const services[] = {
     &coffer__v1__secret_service__descriptor,
     &coffer__v1__resolve_service__descriptor,
     &coffer__v1__integration_service__descriptor,
+    &coffer__v1__aws_service__descriptor,
     &coffer__v1__service_account_service__descriptor,
     &coffer__v1__token_service__descriptor,
 };

@@ -49,6 +49,7 @@ static cof_code make_plans(struct work *work)
     TRY(plan_environments(call, work->request->environments, work->request->n_environments, &shared));
     for (size_t i = 0; i < work->request->n_items; i++) {
         TRY(plan_item(call, work->request->items[i], (uint32_t) i, &shared, &work->plans[i]));
+        work->plans[i].check_only = work->request->validate_only;
         work->plan_count++;
     }
     return action_plans(call, work->plans, work->plan_count);
@@ -216,6 +217,27 @@ static bool must_wait(struct work *work)
     }
     call_wait_for_revision(call, &wait.workspace, wait.revision, wait.until_us);
     return true;
+}
+
+/*
+ * The same for what is asked of the outside: the last flight of all that some item needs, since they take turns. What was
+ * put together meanwhile is thrown away.
+ */
+static bool must_wait_for_flight(struct work *work)
+{
+    struct call *call = work->call;
+    const struct plan *last = NULL;
+    int64_t until_us = 0;
+    for (size_t i = 0; i < work->plan_count; i++) {
+        const struct plan *plan = &work->plans[i];
+        const int64_t end = call_wait_end(call, plan_deadline(call, plan));
+        last = plan->waits ? plan : last;
+        until_us = plan->waits && end > until_us ? end : until_us;
+    }
+    if (last != NULL) {
+        call_wait_for_flight(call, CALL_WAIT_ROLE, &last->workspace, &last->flight, until_us);
+    }
+    return last != NULL;
 }
 
 /* --- Answering ------------------------------------------------------------------------------------------------ */
@@ -403,7 +425,11 @@ static cof_code run(struct work *work)
         return plan_not_reached(work->call);
     }
     TRY(make_room(work));
-    return answer_values(work);
+    TRY(answer_values(work));
+    return must_wait_for_flight(work)
+               ? cof_fail(work->call->err, COF_REASON_IN_PROGRESS, "%s; %s",
+                          cof_reason_meaning(COF_REASON_IN_PROGRESS), cof_reason_next_step(COF_REASON_IN_PROGRESS))
+               : COF_OK;
 }
 
 cof_code resolve(struct call *call, const Coffer__V1__ResolveRequest *request,

@@ -1,6 +1,7 @@
 #include "server/service/resolve_lookup.h"
 
 #include "common/name.h"
+#include "server/service/resolve_aws.h"
 #include "server/service/resolve_need.h"
 
 static cof_code check_names(struct call *call, struct lookup *lookup, uint8_t needs)
@@ -34,10 +35,14 @@ static cof_code find_value(struct call *call, struct plan *plan, struct cof_slic
         return COF_OK;
     }
     lookup->outcome = lookup->found->state;
-    if (lookup->outcome == OUTCOME(RESOLVED) && (needs & NEED_SECRET_ONLY) == 0) {
-        lookup->value = values_find(&lookup->found->values, lookup->key);
-        lookup->outcome = lookup->value == NULL ? OUTCOME(KEY_NOT_FOUND) : OUTCOME(RESOLVED);
+    if (lookup->outcome != OUTCOME(RESOLVED) || (needs & NEED_SECRET_ONLY) != 0) {
+        return COF_OK;
     }
+    if (lookup->found->aws != NULL) {
+        return aws_find(call, plan, environment, needs, lookup);
+    }
+    lookup->value = values_find(&lookup->found->values, lookup->key);
+    lookup->outcome = lookup->value == NULL ? OUTCOME(KEY_NOT_FOUND) : OUTCOME(RESOLVED);
     return COF_OK;
 }
 

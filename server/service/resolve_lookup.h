@@ -10,9 +10,12 @@ struct lookup {
     struct cof_slice key;
     outcome outcome;
     bool tolerated; /* it is missing, and another operand of its expression stands in for it */
+    bool satisfied; /* it is not handed out, and satisfies what declares it all the same */
     struct found *found;
     const struct value *value; /* that is handed out */
     char *problem;             /* a message of its own; NULL: the outcome says it */
+    uint32_t retry_ms;         /* when it is worth another try; 0: no advice */
+    size_t origin;             /* of a value that is handed out besides: what it comes from */
 };
 
 /* Looks up the entry of this index. */

@@ -145,7 +145,8 @@ static const struct found *secret_of(const struct lookup *lookups, const struct 
 static bool has_filled(const struct lookup *lookups, const struct asked_declaration *place)
 {
     for (size_t i = place->first; i < place->first + place->count; i++) {
-        if (lookups[i].value != NULL && !values_blank(lookups[i].value->bytes)) {
+        const bool filled = lookups[i].value != NULL && !values_blank(lookups[i].value->bytes);
+        if (filled || lookups[i].satisfied) {
             return true;
         }
     }

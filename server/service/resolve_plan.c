@@ -8,6 +8,7 @@
 #include "server/service/action_row.h"
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
+#include "server/service/resolve_aws.h"
 #include "server/service/workspace_state.h"
 
 enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
@@ -120,6 +121,17 @@ static cof_code check_action(struct call *call, const Coffer__V1__ResolveItem *i
                                 "references, expressions, declarations and action are empty; name what is needed");
 }
 
+static cof_code check_aws_session(struct call *call, const Coffer__V1__AwsSession *session)
+{
+    const uint32_t seconds = session == NULL ? 0 : session->duration_seconds;
+    if (seconds != 0 && (seconds < STS_DURATION_LEAST_S || seconds > STS_DURATION_MOST_S)) {
+        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "aws_session.duration_seconds",
+                              "aws_session.duration_seconds is %u; a session lasts %d to %d seconds", seconds,
+                              STS_DURATION_LEAST_S, STS_DURATION_MOST_S);
+    }
+    return session == NULL ? COF_OK : check_short(call, "aws_session.policy", session->policy, STS_POLICY_MAX);
+}
+
 static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *item)
 {
     TRY(check_short(call, "id", item->id, ITEM_ID_MAX));
@@ -130,6 +142,7 @@ static cof_code check_fields(struct call *call, const Coffer__V1__ResolveItem *i
         TRY(check_short(call, "run.action", item->run->action, RUN_FIELD_MAX));
     }
     TRY(check_oauth(call, item));
+    TRY(check_aws_session(call, item->aws_session));
     return check_action(call, item);
 }
 
@@ -285,8 +298,8 @@ static cof_code take_recalled(struct call *call, struct plan *plan)
     for (size_t i = 0; i < plan->recalled.count; i++) {
         const struct secret_kept *kept = secrets_recalled_at(&plan->recalled, i);
         if (kept->exists) {
-            plan->found[plan->found_count++] =
-                (struct found){.row = kept->row, .sealed = kept->sealed, .checked = true};
+            plan->found[plan->found_count++] = (struct found){
+                .row = kept->row, .sealed = kept->sealed, .checked = true, .session_tags = kept->session_tags};
         }
     }
     plan->revision = plan->recalled.revision;
@@ -361,6 +374,7 @@ static cof_code take_row(struct call *call, struct plan *plan, size_t index)
     const size_t keys = SECRET_READ_SECRET + secret_row_type.count;
     struct found *found = &plan->found[plan->found_count];
     TRY(row_read(&secret_row_type, rows, index, SECRET_READ_SECRET, call->arena, &found->row, call->err));
+    found->session_tags = secret_has_session_tags(&found->row);
     found->sealed.keys = bytes_or_none(rows, index, keys);
     found->sealed.blob = bytes_or_none(rows, index, keys + 1);
     plan->found_count++;
@@ -458,7 +472,7 @@ static cof_code open_found(struct call *call, const struct plan *plan, struct fo
     if (code == COF_OK && plan->keeps) {
         secret_keep(call->service, &plan->state, &found->row, &found->sealed);
     }
-    return COF_OK;
+    return code == COF_OK ? aws_open(call, found) : COF_OK;
 }
 
 cof_code plan_find(struct call *call, struct plan *plan, struct cof_slice environment, struct cof_slice name,

@@ -1,12 +1,15 @@
 #pragma once
 
 #include "server/service/authorize.h"
+#include "server/service/flights.h"
 #include "server/service/outcome.h"
 #include "server/service/resolve.h"
 #include "server/service/resolve_asked.h"
 #include "server/service/secret_keep.h"
 
 /* What one item of a Resolve asks for, checked, and what the store has of it. */
+
+struct aws_secret;
 
 /* A secret that was found in one environment. */
 struct found {
@@ -16,11 +19,14 @@ struct found {
     bool opened;   /* `values` or `state` are known */
     outcome state; /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
     struct values values;
+    struct aws_secret *aws; /* of an opened secret for AWS; see resolve_aws.h */
+    bool session_tags;      /* its role's sessions have tags */
 };
 
 struct plan {
     const Coffer__V1__ResolveItem *item;
     uint32_t index;
+    bool check_only; /* nothing is handed out, so nothing is asked of the outside */
     struct asked asked;
     struct cof_uuid workspace;
     struct cof_slice *environments;
@@ -37,7 +43,9 @@ struct plan {
     bool keeps;                       /* what was read may be kept, as of this state: */
     struct cache_state state;
     uint64_t revision;
-    int64_t older_us;    /* monotonic: when that was the current state for sure; 0: it is fresh */
+    int64_t older_us; /* monotonic: when that was the current state for sure; 0: it is fresh */
+    bool waits;       /* the call must not be answered yet: this flight is to land first */
+    struct flight flight;
     struct found *found; /* sorted by environment and name */
     size_t found_count;
 };

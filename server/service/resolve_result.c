@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "server/service/consistency.h"
+#include "server/service/resolve_aws.h"
 #include "server/service/resolve_expression.h"
 #include "server/service/resolve_near.h"
 #include "server/service/resolve_need.h"
@@ -42,7 +43,7 @@ static cof_code add_secret(struct call *call, const struct lookup *lookup, Coffe
         return cof_arena_exhausted(call->err);
     }
     result->secrets[result->n_secrets++] = secret;
-    return COF_OK;
+    return aws_describe(call, lookup->found, secret, result);
 }
 
 static cof_code add_value(struct call *call, const struct lookup *lookup, Coffer__V1__ResolveResult *result)
@@ -91,12 +92,12 @@ static cof_code add_values(const struct building *building)
 {
     struct call *call = building->call;
     Coffer__V1__ResolveResult *result = building->result;
-    const struct lookup **sorted = cof_arena_array(call->arena, building->count, sizeof *sorted);
-    result->secrets = cof_arena_array(call->arena, building->count, sizeof *result->secrets);
+    const struct lookup **sorted = cof_arena_array(call->arena, building->all, sizeof *sorted);
+    result->secrets = cof_arena_array(call->arena, building->all, sizeof *result->secrets);
     if (sorted == NULL || result->secrets == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    const size_t found = sort_values(building->lookups, building->count, sorted);
+    const size_t found = sort_values(building->lookups, building->all, sorted);
     for (size_t i = 0; i < found; i++) {
         const bool same_secret = i > 0 && cof_slice_equal(sorted[i - 1]->name, sorted[i]->name);
         if (same_secret && cof_slice_equal(sorted[i - 1]->key, sorted[i]->key)) {
@@ -145,15 +146,16 @@ static cof_code new_result(struct call *call, const struct plan *plan, size_t en
 }
 
 /* What is unavailable now may be there a little later. */
-static cof_code advise_retry(struct call *call, Coffer__V1__ResultStatus *status)
+static cof_code advise_retry(struct call *call, uint32_t milliseconds, Google__Protobuf__Duration **ret_delay)
 {
     Google__Protobuf__Duration *delay = cof_arena_alloc(call->arena, sizeof *delay);
     if (delay == NULL) {
         return cof_arena_exhausted(call->err);
     }
     google__protobuf__duration__init(delay);
-    delay->nanos = RETRY_DELAY_MS * 1000000;
-    status->retry_delay = delay;
+    delay->seconds = milliseconds / 1000;
+    delay->nanos = (int32_t) (milliseconds % 1000 * 1000000);
+    *ret_delay = delay;
     return COF_OK;
 }
 
@@ -165,7 +167,7 @@ cof_code result_of_outcome(struct call *call, const struct plan *plan, size_t en
     (*ret_result)->status->code = (int32_t) code;
     (*ret_result)->status->outcome = value;
     if (code == COF_UNAVAILABLE) {
-        TRY(advise_retry(call, (*ret_result)->status));
+        TRY(advise_retry(call, RETRY_DELAY_MS, &(*ret_result)->status->retry_delay));
     }
     (*ret_result)->status->message = text_of(call->arena, cof_slice_text(message));
     return (*ret_result)->status->message == NULL ? cof_arena_exhausted(call->err) : COF_OK;
@@ -212,6 +214,9 @@ static cof_code make_fault(const struct building *building, size_t index, Coffer
     *ret_fault = fault;
     if (fault->message == NULL) {
         return cof_arena_exhausted(call->err);
+    }
+    if (lookup->retry_ms > 0) {
+        TRY(advise_retry(call, lookup->retry_ms, &fault->retry_delay));
     }
     return lookup->reference == NULL ? COF_OK : copy_reference(call, lookup->reference, &fault->reference);
 }
@@ -273,20 +278,39 @@ static outcome worst_of(const struct building *building)
 static cof_code set_outcomes(const struct building *building)
 {
     Coffer__V1__ResolveResult *result = building->result;
+    uint32_t retry_ms = 0;
     result->outcomes = cof_arena_array(building->call->arena, building->count, sizeof *result->outcomes);
     if (result->outcomes == NULL) {
         return cof_arena_exhausted(building->call->err);
     }
     for (size_t i = 0; i < building->count; i++) {
-        result->outcomes[result->n_outcomes++] = building->lookups[i].outcome;
+        const struct lookup *lookup = &building->lookups[i];
+        result->outcomes[result->n_outcomes++] = lookup->outcome;
+        retry_ms = lookup->retry_ms > retry_ms ? lookup->retry_ms : retry_ms;
     }
     result->status->outcome = worst_of(building);
     const cof_code code = outcome_code(result->status->outcome);
     result->status->code = (int32_t) code;
+    return code == COF_UNAVAILABLE && retry_ms > 0
+               ? advise_retry(building->call, retry_ms, &result->status->retry_delay)
+               : COF_OK;
+}
+
+/* What two secrets both have is told where it was asked for. */
+static cof_code check_view(const struct building *building)
+{
+    struct lookup *lookups = building->lookups;
+    TRY(view_check(building->call, lookups, building->all));
+    for (size_t i = building->count; i < building->all; i++) {
+        if (outcome_is_fault(lookups[i].outcome)) {
+            lookups[lookups[i].origin].outcome = lookups[i].outcome;
+            lookups[lookups[i].origin].problem = lookups[i].problem;
+        }
+    }
     return COF_OK;
 }
 
-static cof_code look_up_all(const struct building *building)
+static cof_code look_up_all(struct building *building)
 {
     struct call *call = building->call;
     struct plan *plan = building->plan;
@@ -300,7 +324,8 @@ static cof_code look_up_all(const struct building *building)
         TRY(lookup_find(call, plan, building->environment, i, &lookups[i]));
     }
     TRY(need_check(call, asked, building->environment, lookups));
-    return plan->item->environment_view ? view_check(call, lookups, building->count) : COF_OK;
+    TRY(aws_complete(call, asked, lookups, &building->all));
+    return plan->item->environment_view ? check_view(building) : COF_OK;
 }
 
 static cof_code hand_out(const struct building *building)
@@ -316,7 +341,7 @@ static cof_code begin(struct call *call, struct plan *plan, size_t environment, 
         .plan = plan,
         .environment = plan->environments[environment],
         .count = plan->asked.count,
-        .lookups = cof_arena_array(call->arena, plan->asked.count, sizeof(struct lookup)),
+        .lookups = cof_arena_array(call->arena, plan->asked.count + AWS_ROOM, sizeof(struct lookup)),
     };
     return ret_building->lookups == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }

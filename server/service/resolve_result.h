@@ -11,6 +11,7 @@ struct building {
     struct cof_slice environment;
     struct lookup *lookups; /* of each entry of the item's list */
     size_t count;
+    size_t all; /* with values that are handed out besides, which stand behind them */
     Coffer__V1__ResolveResult *result;
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/wire.h"
+#include "server/aws/mode.h"
 #include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/secret_types.h"
@@ -69,6 +70,17 @@ cof_code secret_exists(struct call *call, const struct address *address)
         call->err, COF_REASON_SECRET_EXISTS,
         "a secret \"%.*s\" exists in the environment \"%.*s\"; update its values, or choose another name",
         (int) name.len, (const char *) name.data, (int) environment.len, (const char *) environment.data);
+}
+
+cof_code secret_check_aws(struct call *call, struct cof_slice name, const struct values *values)
+{
+    const struct cof_slice key = cof_slice_text(aws_key_name(AWS_KEY_ROLE_SESSION_NAME));
+    if (aws_kind_of(name) == AWS_KIND_NONE || values_find(values, key) == NULL) {
+        return COF_OK;
+    }
+    return cof_fail_field(call->err, COF_REASON_AWS_SESSION_NAME_REFUSED, "values.AWS_ROLE_SESSION_NAME", "%s; %s",
+                          cof_reason_meaning(COF_REASON_AWS_SESSION_NAME_REFUSED),
+                          cof_reason_next_step(COF_REASON_AWS_SESSION_NAME_REFUSED));
 }
 
 cof_code secret_name_reserved(struct call *call, const char *field)

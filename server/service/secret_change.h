@@ -20,6 +20,9 @@ COF_CODE secret_queue(struct call *call, const struct address *address, statemen
 /* The version in a row of such a statement; it borrows from the rows. */
 struct sealed_version secret_sealed_of(const struct rows *rows, size_t index);
 
+/* AWS_SESSION_NAME_REFUSED if one of the values that are written is AWS_ROLE_SESSION_NAME, in a secret for AWS. */
+COF_CODE secret_check_aws(struct call *call, struct cof_slice name, const struct values *values);
+
 /* A list of texts as a parameter. */
 COF_CODE secret_texts(struct call *call, const struct cof_slice *items, size_t count, struct param *ret_param);
 

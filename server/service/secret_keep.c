@@ -114,12 +114,23 @@ static void put(const struct service *service, const struct cache_state *state, 
     }
 }
 
+bool secret_has_session_tags(const struct secret_row *row)
+{
+    for (size_t i = 0; i < row->tags.count; i++) {
+        if (cof_slice_equal(row->tags.items[i], cof_slice_text("coffer:session-tags"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,
                  const struct sealed_version *sealed)
 {
     static const struct cof_slice none = {NULL, 0};
     const struct cache_key key = secret_keep_key(&row->workspace_id, row->environment, row->name);
-    struct secret_kept kept = {.exists = true, .row = *row, .sealed = *sealed};
+    struct secret_kept kept = {
+        .exists = true, .row = *row, .sealed = *sealed, .session_tags = secret_has_session_tags(row)};
     kept.row.description = none;
     kept.row.tags = (struct row_texts){NULL, 0};
     kept.row.facts = none;

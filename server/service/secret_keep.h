@@ -12,6 +12,7 @@ struct secret_kept {
     bool exists;
     struct secret_row row; /* without what no Resolve needs: description, tags, facts, MAC */
     struct sealed_version sealed;
+    bool session_tags; /* see secret_has_session_tags */
 };
 
 struct cache_key secret_keep_key(const struct cof_uuid *workspace, struct cof_slice environment,
@@ -41,6 +42,9 @@ bool secrets_recall(struct call *call, const struct cof_uuid *workspace, const s
                     uint64_t min_revision, struct secrets_recalled *ret_recalled);
 const struct secret_kept *secrets_recalled_at(const struct secrets_recalled *recalled, size_t index);
 void secrets_release(struct secrets_recalled *recalled);
+
+/* Whether the secret has the tag that asks for session tags (docs/decisions/0026-aws.md). */
+bool secret_has_session_tags(const struct secret_row *row);
 
 /* Keeps a secret that was read in this state, checked and opened. */
 void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,

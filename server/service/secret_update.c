@@ -80,6 +80,7 @@ cof_code secret_update_values(struct call *call, const Coffer__V1__UpdateSecretV
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_WRITE,
                          &change->address));
     TRY(read_sent(call, &update));
+    TRY(secret_check_aws(call, address_name(change->address), &update.sent));
     change->guards = (struct secret_guards){.expected_uid = request->expected_uid,
                                             .expected_version = request->expected_version};
     change->answer = &response->secret;

@@ -34,6 +34,7 @@ static cof_code read_creation(struct call *call, struct creation *creation)
     TRY(secret_read_expire_time(call, request->expire_time, &row->expire_time));
     struct secret_warnings warnings = {0};
     TRY(values_read(call, request->values, request->n_values, "values", &creation->values));
+    TRY(secret_check_aws(call, address_name(creation->address), &creation->values));
     TRY(secret_typed(call, row, false, &creation->values, &warnings));
     creation->response->warnings = warnings.items;
     creation->response->n_warnings = warnings.count;

@@ -9,6 +9,7 @@
 #include "server/service/consistency.h"
 #include "server/service/fault.h"
 #include "server/service/guard.h"
+#include "server/service/resolve_aws.h"
 #include "server/service/text.h"
 #include "server/service/trail.h"
 #include "server/service/workspace_state.h"
@@ -473,6 +474,7 @@ cof_code write_run(struct call *call, struct write *write)
     struct attempt attempt = {.call = call, .write = write};
     TRY(crypto_sha256(call->payload, attempt.payload_hash, call->err));
     TRY(run_attempts(&attempt));
+    aws_written(call, write);
     call->state_due = false;
     return COF_OK;
 }

@@ -7,6 +7,7 @@ import unittest
 import context
 from cofferd import ROOT, values
 from sp_client import SCHEMA, encode, uuid7, wire_fields
+from sts import Sts
 
 GOLDEN = ROOT / "tests" / "golden" / "frames.txt"
 
@@ -27,6 +28,17 @@ def described_methods(data):
 
 
 class Contract(context.ServerTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.sts = Sts()
+        cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings()}
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.sts.close()
+
     def all_methods(self):
         rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
         return {f"{service}/{method}" for service, method in rows}
@@ -83,6 +95,12 @@ class Contract(context.ServerTest):
         call("IntegrationService/GetAction", {"name": f"tools.{environment}"})
         self.assertEqual(len(call("IntegrationService/ListActions")["actions"]), 1)
         self.assertEqual([d["name"] for d in call("IntegrationService/ListDefinitions", {"used_only": True})["definitions"]], ["s"])
+        external_id = call("AwsService/GetAssumeRoleAccess")["external_id"]
+        self.sts.trust["arn:aws:iam::210987654321:role/r"] = external_id
+        call("SecretService/CreateSecret", {"name": "aws", "environment": environment,
+                                            "values": values(AWS_ROLE_ARN=b"arn:aws:iam::210987654321:role/r")})
+        tested = call("AwsService/TestRole", {"name": "aws", "environment": environment})["secret"]["facts"]["aws_role_test"]
+        self.assertEqual(tested["verdict"], "AWS_ROLE_VERDICT_REFUSES")
         call("IntegrationService/DeleteAction", {"name": f"tools.{environment}"})
         oauth = {"environment": environment, "provider": "github", "connection_class": "CONNECTION_CLASS_USER"}
         configured = call("ConnectionService/ConfigureConnection", {**context.CONFIGURED, "environment": environment})

@@ -34,8 +34,8 @@ NOT_GIVEN = {
     "ENVIRONMENT_VIEW_CONFLICT": "the environment view is not offered yet",
     "INCOMPLETE_AWS_KEYS": "AWS is not offered yet",
     **dict.fromkeys(("AWS_ROLE_REFUSED", "AWS_ROLE_ARN_INVALID", "AWS_REGION_INVALID", "AWS_IDENTITY_MISSING",
-                     "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_NOT_CONFIGURED",
-                     "AWS_SESSION_NAME_REFUSED", "AWS_ROLE_MISSING"), "given where there is an STS, see integration/server/aws"),
+                     "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_ROLE_MISSING"),
+                    "given where there is an STS, see integration/server/aws"),
     "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
     "REAUTH_REQUIRED": "OAuth is not offered yet",
     "PROVIDER_UNAVAILABLE": "OAuth is not offered yet",
@@ -53,7 +53,7 @@ AS_OUTCOMES = {
     "EXPRESSION_INVALID": "EXPRESSION_INVALID", "ANSWER_TOO_LARGE": "TOO_LARGE", "SECRET_EXPIRED": "SECRET_EXPIRED",
 }
 # Reasons for one wrong field, which BadRequest must name.
-NAME_A_FIELD = {"FIELD_INVALID", "FIELD_REQUIRED", "LIMIT_EXCEEDED", "PAGE_TOKEN_INVALID", "NAME_RESERVED", "GENERATION_MISMATCH",
+NAME_A_FIELD = {"AWS_SESSION_NAME_REFUSED", "FIELD_INVALID", "FIELD_REQUIRED", "LIMIT_EXCEEDED", "PAGE_TOKEN_INVALID", "NAME_RESERVED", "GENERATION_MISMATCH",
                 "STRING_INVALID", "WORKSPACE_REQUIRED", "SERVICE_UNKNOWN"}
 
 
@@ -74,6 +74,12 @@ class Reasons(context.ServerTest):
         super().setUpClass()
         cls.connection.call(SECRET + "CreateSecret", {"name": "there", "environment": "prod",
                                                       "values": values(KEY=PLANTED)}, token=cls.dev.admin)
+
+    def AWS_NOT_CONFIGURED(self):
+        return self.call("coffer.v1.AwsService/GetAssumeRoleAccess")
+
+    def AWS_SESSION_NAME_REFUSED(self):
+        return self.call(SECRET + "CreateSecret", {"name": "aws", "values": values(AWS_ROLE_SESSION_NAME=b"mine")})
 
     def raw(self, **fields):
         with self.dev.connect() as connection:

@@ -38,7 +38,9 @@ cli_exit cmd_status(struct cli *cli)
         code = server_ready(cli, &ready);
     }
     if (code == CLI_OK && cli->json) {
-        cli_json_message(stdout, answer);
+        printf("{\n  \"ready\": %s,", ready ? "true" : "false");
+        cli_json_members(stdout, answer);
+        puts("\n}");
     } else if (code == CLI_OK) {
         cli_print_field("server", ready ? "ready" : "not ready: the database is out of reach, or it drains");
         cli_print_field("version", ((Coffer__Rpc__V1__GetServerInfoResponse *) (void *) answer)->version);

@@ -40,6 +40,7 @@ struct cli {
     char *overlap;
     char *output;
     char *display_name;
+    char *serve_lost;
     char *cacert;
     char *client_cert;
     char *client_key;
@@ -64,6 +65,7 @@ struct cli {
     char *data;
     char *action;
     bool json;
+    bool lines;   /* -o jsonl, and then json as well */
     bool raw;     /* -o raw */
     bool process; /* -o credential_process */
     bool quiet;

@@ -207,18 +207,21 @@ cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_giv
 
 cli_exit output_apply(struct cli *cli)
 {
-    static const char hint[] = "-o json, -o table, or -o raw where values are printed";
+    static const char hint[] = "-o json, -o table, -o jsonl for lists, or -o raw where values are printed";
     const char *variable = getenv("COFFER_OUTPUT");
     const bool given = cli->output != NULL || cli->json;
     const char *form = given || variable == NULL ? cli->output : variable;
     if (form == NULL || form[0] == '\0') {
         return CLI_OK;
     }
-    if (cli->json && strcmp(form, "json") != 0) {
+    if (cli->json && strcmp(form, "json") != 0 && strcmp(form, "jsonl") != 0) {
         return cli_usage(hint, "--json and --output %s contradict each other", form);
     }
     if (strcmp(form, "json") == 0) {
         cli->json = true;
+    } else if (given && strcmp(form, "jsonl") == 0) {
+        cli->json = true;
+        cli->lines = true;
     } else if (strcmp(form, "table") == 0) {
         cli_table_always();
     } else if (given && strcmp(form, "raw") == 0) {
@@ -299,6 +302,10 @@ cli_exit command_check(const struct command *command, const struct cli *cli, con
     }
     if (cli->raw && (command->options & RAW) == 0) {
         return cli_usage(command->example, "%s%s%s prints no value; --output is json or table", command->group,
+                         space(command), command->verb);
+    }
+    if (cli->lines && strcmp(command->verb, "list") != 0 && strcmp(command->verb, "versions") != 0) {
+        return cli_usage(command->example, "%s%s%s prints no list; --output is json or table", command->group,
                          space(command), command->verb);
     }
     if (cli->argument_count < command->least || cli->argument_count > command->most) {

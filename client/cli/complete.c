@@ -1,3 +1,5 @@
+#include "client/cli/complete.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,6 +103,16 @@ static void offer_permissions(const struct line *line)
     }
 }
 
+static void offer_name(const char *name, void *line)
+{
+    offer(line, "", name, "");
+}
+
+static void offer_from_server(const struct line *line, complete_source source)
+{
+    complete_from_server(source, line->words, line->count, line->current, offer_name, (void *) (uintptr_t) line);
+}
+
 static void offer_argument(const struct line *line, const struct option_row *row)
 {
     static const struct {
@@ -110,7 +122,7 @@ static void offer_argument(const struct line *line, const struct option_row *row
                  {"FORMAT", "text,json,yaml,env,vault,infisical,coffer"},
                  {"KIND", "fleet,system"},
                  {"TIME", "30d,90d,1h,24h"},
-                 {"FORM", "json,table,raw"}};
+                 {"FORM", "json,jsonl,table,raw"}};
     for (size_t i = 0; i < COF_COUNT(known); i++) {
         if (strcmp(row->argument, known[i].argument) == 0) {
             offer_list(line, known[i].words);
@@ -121,6 +133,12 @@ static void offer_argument(const struct line *line, const struct option_row *row
     }
     if (strcmp(row->argument, "FILE") == 0) {
         puts(":files");
+    } else if (strcmp(row->name, "env") == 0 || strcmp(row->name, "to-env") == 0) {
+        offer_from_server(line, COMPLETE_ENVIRONMENTS);
+    } else if (strcmp(row->name, "action") == 0) {
+        offer_from_server(line, COMPLETE_ACTIONS);
+    } else if (strcmp(row->name, "ref") == 0) {
+        offer_from_server(line, COMPLETE_REFERENCES);
     }
 }
 
@@ -154,6 +172,32 @@ static void offer_verbs(const struct line *line, const char *group)
     }
 }
 
+/* What the words of a command's arguments stand for, where the server knows it. The first one that fits holds. */
+static void offer_names(const struct line *line, const struct command *command)
+{
+    static const struct {
+        const char *group; /* NULL: any */
+        const char *arguments;
+        complete_source source;
+    } known[] = {{NULL, "NAME.KEY", COMPLETE_REFERENCES},  {NULL, "[NAME.KEY]", COMPLETE_REFERENCES},
+                 {NULL, "ACTION", COMPLETE_ACTIONS},       {NULL, "ENVIRONMENT", COMPLETE_ENVIRONMENTS},
+                 {NULL, "UUID|NAME", COMPLETE_WORKSPACES}, {NULL, "[UUID|NAME]", COMPLETE_WORKSPACES},
+                 {NULL, "ACCOUNT", COMPLETE_ACCOUNTS},     {"integration", "", COMPLETE_INTEGRATIONS},
+                 {"env", "NAME", COMPLETE_ENVIRONMENTS},   {"sa", "NAME", COMPLETE_ACCOUNTS},
+                 {"sa", "[NAME]", COMPLETE_ACCOUNTS},      {"secret", "NAME", COMPLETE_SECRETS},
+                 {"export", "[NAME", COMPLETE_SECRETS}};
+    if (strcmp(command->verb, "create") == 0 || command->most == 0) {
+        return;
+    }
+    for (size_t i = 0; i < COF_COUNT(known); i++) {
+        const bool group = known[i].group == NULL || strcmp(known[i].group, command->group) == 0;
+        if (group && strncmp(command->arguments, known[i].arguments, strlen(known[i].arguments)) == 0) {
+            offer_from_server(line, known[i].source);
+            return;
+        }
+    }
+}
+
 /* Told while topics are gone through. */
 static const struct line *completed;
 
@@ -180,6 +224,8 @@ static void offer_words(const struct line *line, const struct command *command)
         offer_list(line, "bash,zsh,fish");
     } else if (command != NULL && strstr(command->arguments, "FILE]") != NULL) {
         puts(":files");
+    } else if (command != NULL) {
+        offer_names(line, command);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "client/cli/message.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -249,10 +250,10 @@ static void write_field(FILE *out, const ProtobufCMessage *message, const Protob
     (void) fputc(']', out);
 }
 
-static void write_message(FILE *out, const ProtobufCMessage *message, unsigned depth)
+/* Returns whether there was one. */
+static bool write_fields(FILE *out, const ProtobufCMessage *message, unsigned depth)
 {
     bool any = false;
-    (void) fputc('{', out);
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         if (!is_set(message, field)) {
@@ -263,10 +264,44 @@ static void write_message(FILE *out, const ProtobufCMessage *message, unsigned d
         write_field(out, message, field, depth + 1);
         any = true;
     }
-    if (any) {
+    return any;
+}
+
+static void write_message(FILE *out, const ProtobufCMessage *message, unsigned depth)
+{
+    (void) fputc('{', out);
+    if (write_fields(out, message, depth)) {
         write_line(out, depth);
     }
     (void) fputc('}', out);
+}
+
+void cli_json_members(FILE *out, const ProtobufCMessage *message)
+{
+    (void) write_fields(out, message, 0);
+}
+
+/* Line breaks in texts are escaped, so all that there are, with the blanks behind them, are form. */
+void cli_json_line(FILE *out, const ProtobufCMessage *message)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *whole = open_memstream(&text, &length);
+    if (whole == NULL) {
+        return;
+    }
+    write_message(whole, message, 0);
+    if (fclose(whole) == 0) {
+        for (const char *at = text; *at != '\0'; at++) {
+            if (*at == '\n') {
+                at += strspn(at + 1, " ");
+            } else {
+                (void) fputc(*at, out);
+            }
+        }
+        (void) fputc('\n', out);
+    }
+    free(text);
 }
 
 void cli_json_message(FILE *out, const ProtobufCMessage *message)

@@ -14,6 +14,12 @@
 
 void cli_json_message(FILE *out, const ProtobufCMessage *message);
 
+/* The same on one line. */
+void cli_json_line(FILE *out, const ProtobufCMessage *message);
+
+/* Only the fields, each on a line of its own, without braces. */
+void cli_json_members(FILE *out, const ProtobufCMessage *message);
+
 /*
  * The items of a repeated field that holds no bytes, separated by commas, each on a line of its own; `before` others
  * stand before them. Returns how many there are then.

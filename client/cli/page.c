@@ -13,6 +13,7 @@ enum { PAGE_SIZE = 1000 };
 struct output {
     struct cli_table *table;
     bool json;
+    bool lines; /* of JSON */
     bool begun;
     size_t count;
 };
@@ -42,6 +43,13 @@ static void add_page(struct output *output, const struct list *list, const Proto
         protobuf_c_message_descriptor_get_field_by_name(list->response, list->items);
     const void *first = NULL;
     assert(field != NULL && field->label == PROTOBUF_C_LABEL_REPEATED);
+    if (output->lines) {
+        const size_t lines = cli_repeated(answer, field, &first);
+        for (size_t i = 0; i < lines; i++) {
+            cli_json_line(stdout, ((const ProtobufCMessage *const *) first)[i]);
+        }
+        return;
+    }
     if (output->json) {
         begin(output, field);
         output->count = cli_json_items(stdout, answer, field, output->count, 1);
@@ -82,7 +90,7 @@ static void end(const struct output *output)
 cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *request)
 {
     const uint32_t size = PAGE_SIZE;
-    struct output output = {.json = cli->json};
+    struct output output = {.json = cli->json, .lines = cli->lines};
     char *token = strdup("");
     cli_exit code = token == NULL ? cli_no_memory() : CLI_OK;
     memcpy(field_at(request, "page_size"), &size, sizeof size);
@@ -93,6 +101,9 @@ cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *re
         code = code == CLI_OK ? one_page(cli, list, request, &token, &output) : code;
     } while (code == CLI_OK && token[0] != '\0');
     free(token);
+    if (code == CLI_OK && output.lines) {
+        return code;
+    }
     if (code == CLI_OK && output.json) {
         end(&output);
     } else if (code == CLI_OK) {

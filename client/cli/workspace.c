@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -5,12 +6,13 @@
 #include <coffer/v1/workspace.pb-c.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/moment.h"
 #include "client/cli/page.h"
 #include "common/uuid.h"
 
 #define SERVICE "coffer.v1.WorkspaceService/"
 
-enum { NAMED = 1000, MASK_ROOM = 3, QUESTION_TEXT = 256 };
+enum { NAMED = 1000, MASK_ROOM = 4, QUESTION_TEXT = 256, SPAN_TEXT = 64 };
 
 static const char *state_name(Coffer__V1__WorkspaceState state)
 {
@@ -109,6 +111,12 @@ static void print_workspace(const Coffer__V1__Workspace *workspace)
     }
     cli_print_field("environments", workspace->strict_environments ? "only those that were created"
                                                                    : "made when something is written there");
+    const Google__Protobuf__Duration *lost = workspace->serve_when_database_lost;
+    char text[SPAN_TEXT];
+    if (lost != NULL && lost->seconds > 0) {
+        (void) snprintf(text, sizeof text, "answers are given for %" PRId64 " s", lost->seconds);
+        cli_print_field("database lost", text);
+    }
     cli_print_field("external id", workspace->external_id);
     cli_print_field("etag", workspace->etag);
 }
@@ -228,6 +236,8 @@ cli_exit cmd_workspace_update(struct cli *cli)
 {
     static char display_name[] = "display_name";
     static char strict[] = "strict_environments";
+    static char serve_lost[] = "serve_when_database_lost";
+    Google__Protobuf__Duration lost = GOOGLE__PROTOBUF__DURATION__INIT;
     struct update update;
     const cli_exit code = check_strict(cli);
     if (code != CLI_OK) {
@@ -241,6 +251,13 @@ cli_exit cmd_workspace_update(struct cli *cli)
     if (cli->strict || cli->no_strict) {
         update_field(&update, strict);
         update.request.strict_environments = cli->strict;
+    }
+    if (cli->serve_lost != NULL) {
+        if (!moment_span(cli->serve_lost, &lost.seconds)) {
+            return cli_usage(NULL, "--serve-when-database-lost is a time such as 90s or 5min");
+        }
+        update_field(&update, serve_lost);
+        update.request.serve_when_database_lost = &lost;
     }
     if (update.mask.n_paths == 0) {
         return cli_usage("coffer workspace update --display-name 'Acme Ltd'", "nothing is said of what changes");

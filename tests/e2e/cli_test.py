@@ -181,6 +181,51 @@ class Values(CliTest):
         code, out, err = self.run_cli("resolve", "dry.K")
         self.assertEqual((code, out, err), (OK, b"default\tdry.K\tRESOLVED\t-\n", ""))
 
+    def test_names_that_the_server_knows_are_completed(self):
+        def words(*line):
+            code, out, err = cli.run(cli.environment(self.dev), "__complete", *line)
+            self.assertEqual((code, err), (OK, ""))
+            return [each.split("\t")[0] for each in out.decode().splitlines()]
+        for environment in ("comp-a", "comp-b"):
+            for key in ("KEY_ONE", "KEY_TWO"):
+                self.succeed("set", f"completed.{key}=-", "-e", environment, stdin=b"v")
+        self.assertEqual(words("get", "x", "-e", "comp-"), ["comp-a", "comp-b"])
+        self.assertEqual(words("secret", "copy", "x", "--to-env", "comp-b"), ["comp-b"])
+        self.assertEqual(words("env", "delete", "comp-a"), ["comp-a"])
+        self.assertEqual(words("secret", "show", "-e", "comp-a", "comple"), ["completed"])
+        self.assertEqual(words("secret", "show", "-e", "elsewhere", "comple"), [])
+        self.assertEqual(words("get", "-e", "comp-b", "completed.KEY_T"), ["completed.KEY_TWO"])
+        self.assertEqual(words("integration", "show", "virust"), ["virustotal"])
+        self.assertEqual(words("token", "list", "adm"), ["admin"])
+        self.assertEqual(words("secret", "create", "comple"), [], "what is new has no name yet")
+        code, out, err = cli.run(cli.environment(self.dev, COFFER_ADDR="ipc:///nowhere", COFFER_TIMEOUT="1s"), "__complete",
+                                 "secret", "show", "a")
+        self.assertEqual((code, out, err), (OK, b"", ""), "a server that is not there is not told of")
+
+    def test_list_is_an_object_a_line_where_programs_read_lines(self):
+        for name in ("line-a", "line-b"):
+            self.succeed("set", f"{name}.K=-", "-e", "lines", stdin=b"v")
+        out = self.succeed("secret", "list", "-e", "lines", "-o", "jsonl")
+        self.assertEqual([json.loads(line)["name"] for line in out.splitlines()], ["line-a", "line-b"])
+        whole = json.loads(self.succeed("secret", "list", "-e", "lines", "-o", "json"))
+        self.assertEqual([json.loads(line) for line in out.splitlines()], whole["secrets"])
+        code, _, err = cli.run(cli.environment(self.dev), "status", "-o", "jsonl")
+        self.assertEqual((code, "prints no list" in err), (USAGE, True))
+
+    def test_status_says_for_programs_whether_the_server_is_ready(self):
+        told = json.loads(self.succeed("status", "--json"))
+        self.assertEqual((told["ready"], "version" in told, "limits" in told), (True, True, True))
+
+    def test_time_for_which_a_workspace_is_served_without_the_database_is_set(self):
+        self.succeed("workspace", "update", "--serve-when-database-lost", "5min")
+        shown = json.loads(self.succeed("workspace", "show", "--json"))["workspace"]
+        self.assertIn("300", str(shown["serveWhenDatabaseLost"]))
+        self.assertIn(b"300 s", self.succeed("workspace", "show"))
+        self.succeed("workspace", "update", "--serve-when-database-lost", "0s")
+        self.assertNotIn(b"300 s", self.succeed("workspace", "show"))
+        code, _, err = cli.run(cli.environment(self.dev), "workspace", "update", "--serve-when-database-lost", "soon")
+        self.assertEqual((code, "such as 90s or 5min" in err), (USAGE, True))
+
     def test_lists_of_more_than_one_page_are_whole(self):
         connection = self.dev.connect()
         for i in range(1003):

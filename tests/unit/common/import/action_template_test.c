@@ -29,37 +29,42 @@ static void end(struct reading *reading)
     cof_pool_free(reading->pool);
 }
 
-static void add(char *text, const char *format, struct cof_slice part)
+static void add(char *text, const char *before, struct cof_slice part, const char *behind)
 {
     const size_t length = strlen(text);
-    (void) snprintf(text + length, TEXT - length, format, (int) part.len, (const char *) part.data);
+    char copy[TEXT / 4] = "";
+    if (part.len > 0) {
+        memcpy(copy, part.data, part.len < sizeof copy ? part.len : sizeof copy - 1);
+    }
+    (void) snprintf(text + length, TEXT - length, "%s%s%s", before, copy, behind);
 }
 
-static void add_all(char *text, const char *format, const struct cof_action_texts *texts)
+static void add_all(char *text, const char *before, const struct cof_action_texts *texts, const char *behind)
 {
     for (size_t i = 0; i < texts->count; i++) {
-        add(text, format, texts->items[i]);
+        add(text, before, texts->items[i], behind);
     }
 }
 
-/* "tools.a|secret:KEY,OPTIONAL?;|step>|undeclared!" */
+/* "tools.a|secret=type:KEY,OPTIONAL?,(may be missing):|step>|undeclared!" */
 static void describe(const struct cof_action_template *template, char text[TEXT])
 {
     text[0] = '\0';
-    add(text, "%.*s|", template->name);
+    add(text, "", template->name, "|");
     for (size_t i = 0; i < template->secret_count; i++) {
         const struct cof_action_secret *secret = &template->secrets[i];
-        add(text, secret->optional ? "(%.*s)" : "%.*s", secret->name);
-        add(text, secret->type.len == 0 ? ":%.*s" : "=%.*s:", secret->type);
-        add_all(text, "%.*s,", &secret->keys);
-        add_all(text, "%.*s?,", &secret->optional_keys);
+        add(text, secret->optional ? "(" : "", secret->name, secret->optional ? ")" : "");
+        add(text, secret->type.len == 0 ? "" : "=", secret->type, ":");
+        add_all(text, "", &secret->keys, ",");
+        add_all(text, "", &secret->optional_keys, "?,");
     }
     for (size_t i = 0; i < template->oauth_count; i++) {
-        add(text, template->oauth[i].service ? "@%.*s service" : "@%.*s user", template->oauth[i].provider);
-        add(text, template->oauth[i].optional ? "?%.*s" : "%.*s", (struct cof_slice){NULL, 0});
+        const struct cof_action_oauth *oauth = &template->oauth[i];
+        add(text, "@", oauth->provider, oauth->service ? " service" : " user");
+        add(text, oauth->optional ? "?" : "", cof_slice_text(""), "");
     }
-    add_all(text, "|%.*s>", &template->steps);
-    add_all(text, "|%.*s!", &template->undeclared);
+    add_all(text, "|", &template->steps, ">");
+    add_all(text, "|", &template->undeclared, "!");
 }
 
 static void gives(const char *definition, const char *expected)

@@ -7,7 +7,7 @@
  * found of the last known state must be what was there at that revision.
  */
 
-enum { STEPS = 300000, WORKSPACES = 4, NAMES = 3, READS = 6, TELLS = 4, REVISIONS_MAX = 65536, EVERYTHING = 255 };
+enum { STEPS = 60000, WORKSPACES = 4, NAMES = 3, READS = 6, TELLS = 4, REVISIONS_MAX = 65536, EVERYTHING = 255 };
 
 static const char *const names[NAMES] = {"a", "b", "c"};
 

@@ -108,7 +108,7 @@ class Contract(context.ServerTest):
         call("ConnectionService/ListConnections", {"environments": [environment]})
         call("ConnectionService/RotateClientCredential", {**oauth, "credential": {"client_secret": b"next"}})
         connected = call("ConnectionService/SetConnectionTokens", {
-            "environment": environment, "provider": "github", "refresh_token": b"the refresh token"})
+            "environment": environment, "provider": "github", "refresh_token": b"refresh-token"})
         self.assertEqual(connected["connection"]["uid"], configured["connection"]["uid"])
         call("ConnectionService/DisconnectConnection", oauth)
         call("ConnectionService/DeleteConnection", oauth)

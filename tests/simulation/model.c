@@ -1,6 +1,6 @@
 #include "tests/simulation/world.h"
 
-enum { SECOND = 1000000 };
+#define SECOND INT64_C(1000000)
 
 /* --- The database --------------------------------------------------------------------------------------------- */
 
@@ -184,7 +184,7 @@ static struct refresh_answer granted(struct world *world, struct provider_model 
     exchange->ends = world->now + provider->life;
     return (struct refresh_answer){
         .verdict = TOKEN_GRANTED,
-        .life = provider->life + (world->lie == LIE_LONGER_LIFE ? 60 * (int64_t) SECOND : 0),
+        .life = provider->life + (world->lie == LIE_LONGER_LIFE ? 60 * SECOND : 0),
     };
 }
 
@@ -351,7 +351,7 @@ void model_check_end(struct world *world)
     }
     for (int i = 0; i < world->exchange_count; i++) {
         const fate end = world->exchanges[i].fate;
-        const bool long_ago = world->now - world->exchanges[i].sent > 60 * (int64_t) SECOND;
+        const bool long_ago = world->now - world->exchanges[i].sent > 60 * SECOND;
         if (long_ago && (end == FATE_ARRIVED || end == FATE_JOURNALED)) {
             world_fault(world, world->exchanges[i].connection, "a token that arrived was lost");
         }

@@ -2,7 +2,8 @@
 
 #include "tests/simulation/world.h"
 
-enum { SECOND = 1000000, MILLISECOND = 1000 };
+#define SECOND INT64_C(1000000)
+#define MILLISECOND INT64_C(1000)
 
 static int64_t moment(struct world *world, int64_t most)
 {
@@ -12,12 +13,12 @@ static int64_t moment(struct world *world, int64_t most)
 /* Monotonic clocks begin somewhere. */
 int64_t server_mono(const struct world *world, int server)
 {
-    return world->now - world->servers[server].started + 1000 * (int64_t) SECOND;
+    return world->now - world->servers[server].started + 1000 * SECOND;
 }
 
 static int64_t when_mono(const struct world *world, int server, int64_t mono)
 {
-    return mono + world->servers[server].started - 1000 * (int64_t) SECOND;
+    return mono + world->servers[server].started - 1000 * SECOND;
 }
 
 bool server_absent(struct world *world, const struct happening *happening)

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { SECOND = 1000000, MILLISECOND = 1000 };
+#define SECOND INT64_C(1000000)
+#define MILLISECOND INT64_C(1000)
 
 enum { WILD_S = 240, QUIET_S = 360, SCAN_S = 8, RESOLVE_S = 12, WAIT_S = 15, STUCK_S = 90 };
 
@@ -235,7 +236,7 @@ static void check_stuck(struct world *world)
 {
     for (int i = 0; i < WORLD_SERVERS * WORLD_CONNECTIONS; i++) {
         const struct slot *slot = &world->servers[i / WORLD_CONNECTIONS].slots[i % WORLD_CONNECTIONS];
-        if (slot->busy && world->now - slot->since > STUCK_S * (int64_t) SECOND) {
+        if (slot->busy && world->now - slot->since > STUCK_S * SECOND) {
             world_fault(world, i % WORLD_CONNECTIONS, "a refresh never ends");
         }
     }
@@ -262,15 +263,15 @@ static void resolve(struct world *world, const struct happening *happening)
         }
         return;
     }
-    again(world, happening, 1 + (int64_t) world_random(world, 2 * RESOLVE_S * (uint64_t) SECOND));
+    again(world, happening, 1 + (int64_t) world_random(world, (uint64_t) (2 * RESOLVE_S * SECOND)));
     if (awake(world, happening->server)) {
-        server_resolve(world, happening->server, happening->connection, world->now + WAIT_S * (int64_t) SECOND);
+        server_resolve(world, happening->server, happening->connection, world->now + WAIT_S * SECOND);
     }
 }
 
 static void scan(struct world *world, const struct happening *happening)
 {
-    again(world, happening, SCAN_S * (int64_t) SECOND);
+    again(world, happening, SCAN_S * SECOND);
     if (awake(world, happening->server)) {
         server_scan(world, happening->server);
     }
@@ -405,8 +406,8 @@ static void begin(struct world *world)
     for (uint64_t faults = world_random(world, 9); faults > 0; faults--) {
         plan_fault(world);
     }
-    (void) world_add(world, HAPPENS_QUIET, WILD_S * (int64_t) SECOND);
-    (void) world_add(world, HAPPENS_END, (WILD_S + QUIET_S) * (int64_t) SECOND);
+    (void) world_add(world, HAPPENS_QUIET, WILD_S * SECOND);
+    (void) world_add(world, HAPPENS_END, (WILD_S + QUIET_S) * SECOND);
 }
 
 void world_run(struct world *world, uint64_t seed, world_lie lie, FILE *trace)

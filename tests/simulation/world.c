@@ -263,7 +263,7 @@ static void resolve(struct world *world, const struct happening *happening)
         }
         return;
     }
-    again(world, happening, 1 + (int64_t) world_random(world, (uint64_t) (2 * RESOLVE_S * SECOND)));
+    again(world, happening, 1 + (int64_t) world_random(world, (uint64_t) (RESOLVE_S * SECOND * 2)));
     if (awake(world, happening->server)) {
         server_resolve(world, happening->server, happening->connection, world->now + WAIT_S * SECOND);
     }

@@ -129,7 +129,7 @@ static void one_of_many_servers_gets_a_lease_and_each_fence_is_new(void)
     pthread_t threads[SERVERS];
     begin();
     CHECK(pthread_barrier_init(&barrier, NULL, SERVERS) == 0);
-    for (uint8_t i = 0; i < SERVERS; i++) {
+    for (int i = 0; i < SERVERS; i++) {
         servers[i] = (struct server){.number = (uint8_t) (i + 10), .barrier = &barrier};
         CHECK(pthread_create(&threads[i], NULL, ask, &servers[i]) == 0);
     }

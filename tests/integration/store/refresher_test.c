@@ -67,12 +67,13 @@ static void answer_lost(struct refresher *refresher, uint64_t ticket)
 static void ask_provider(void *context, const struct refresher_request *request)
 {
     struct server *server = context;
-    int connection = -1;
-    int use = -1;
     char text[32] = "";
     memcpy(text, request->refresh_token.data,
            request->refresh_token.len < sizeof text - 1 ? request->refresh_token.len : sizeof text - 1);
-    const bool known = sscanf(text, "%d-%d", &connection, &use) == 2 && connection >= 0 && connection < CONNECTIONS;
+    char *dash = text;
+    const long connection = strtol(text, &dash, 10);
+    int use = *dash == '-' ? (int) strtol(dash + 1, NULL, 10) : -1;
+    const bool known = use >= 0 && connection >= 0 && connection < CONNECTIONS;
     (void) pthread_mutex_lock(&provider_model.lock);
     const bool loses = known && provider_model.loses > 0 && provider_model.loses-- > 0;
     if (known) {
@@ -85,7 +86,7 @@ static void ask_provider(void *context, const struct refresher_request *request)
     if (loses || !known) {
         answer_lost(server->refresher, request->ticket);
     } else {
-        answer_granted(server->refresher, request->ticket, connection, use);
+        answer_granted(server->refresher, request->ticket, (int) connection, use);
     }
 }
 

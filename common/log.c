@@ -1,7 +1,6 @@
 #include "common/log.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -61,8 +60,16 @@ static void put_end(struct line *line, const char *text)
 static void put_number(struct line *line, int64_t number)
 {
     char digits[24];
-    (void) snprintf(digits, sizeof digits, "%" PRId64, number);
-    put_text(line, digits);
+    char *at = digits + sizeof digits;
+    uint64_t left = number < 0 ? 0 - (uint64_t) number : (uint64_t) number;
+    do {
+        *--at = (char) ('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (number < 0) {
+        *--at = '-';
+    }
+    put(line, at, (size_t) (digits + sizeof digits - at));
 }
 
 /* The second is formatted once for all lines of a thread that fall into it. */
@@ -116,14 +123,18 @@ static void put_character(struct line *line, struct cof_slice text, size_t lengt
     }
 }
 
+static bool needs_no_escape(uint8_t byte)
+{
+    return byte >= ' ' && byte < 127 && byte != '"' && byte != '\\';
+}
+
 /* Nearly all text is ASCII without anything to escape: how much of it stands at the front and fits into the line. */
 static size_t plain_length(const struct line *line, struct cof_slice text)
 {
     const size_t room = line->used + END_SIZE < sizeof line->text ? sizeof line->text - END_SIZE - line->used : 0;
     const size_t most = text.len < room ? text.len : room;
     size_t length = 0;
-    while (length < most && text.data[length] >= ' ' && text.data[length] < 127 && text.data[length] != '"' &&
-           text.data[length] != '\\') {
+    while (length < most && needs_no_escape(text.data[length])) {
         length++;
     }
     return length;
@@ -155,7 +166,7 @@ static void put_quoted(struct line *line, struct cof_slice text)
 static bool is_plain(struct cof_slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] <= ' ' || text.data[i] >= 127 || strchr("\"=\\", text.data[i]) != NULL) {
+        if (!needs_no_escape(text.data[i]) || text.data[i] == ' ' || text.data[i] == '=') {
             return false;
         }
     }

@@ -64,14 +64,15 @@ static int class_of(uint8_t byte)
 /* The first wrong byte; the length if there is none. */
 static size_t first_wrong(const struct name_rule *rule, struct cof_slice name)
 {
-    for (size_t i = 0; i < name.len; i++) {
-        const int class = class_of(name.data[i]);
-        if ((class & rule->allowed) == 0 || (i == 0 && (class & rule->first) == 0) ||
-            (i + 1 == name.len && (class & rule->last) == 0)) {
-            return i;
-        }
+    size_t at = 0;
+    while (at < name.len && (class_of(name.data[at]) & rule->allowed) != 0) {
+        at++;
     }
-    return name.len;
+    if (name.len > 0 && at > 0 && (class_of(name.data[0]) & rule->first) == 0) {
+        return 0;
+    }
+    const bool ends_wrong = at > 0 && at == name.len && (class_of(name.data[at - 1]) & rule->last) == 0;
+    return ends_wrong ? at - 1 : at;
 }
 
 bool cof_name_valid(cof_name_kind kind, struct cof_slice name)

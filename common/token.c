@@ -4,7 +4,7 @@
 #include "common/encode.h"
 #include "common/secret.h"
 
-enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 16, BASE = 62, CHUNK_DIGITS = 5 /* as many as a word holds */ };
+enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 8, BASE = 62, CHUNK_DIGITS = 10 /* as many as a word holds */ };
 
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -30,26 +30,29 @@ static int digit_value(uint8_t digit)
     return digit >= 'a' && digit <= 'z' ? digit - 'a' + 36 : -1;
 }
 
+__extension__ typedef unsigned __int128 two_words;
+
 /* Divides the number by 62 in place and returns the remainder; words are big-endian. */
-static uint32_t divide(uint32_t words[PAYLOAD_WORDS])
+static uint32_t divide(uint64_t words[PAYLOAD_WORDS])
 {
     uint64_t rest = 0;
     for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
-        rest = rest << 32 | words[i];
-        words[i] = (uint32_t) (rest / BASE);
-        rest %= BASE;
+        const uint64_t high = rest << 32 | words[i] >> 32;
+        const uint64_t low = high % BASE << 32 | (words[i] & UINT32_MAX);
+        words[i] = high / BASE << 32 | low / BASE;
+        rest = low % BASE;
     }
     return (uint32_t) rest;
 }
 
 /* Multiplies and adds; false if the number outgrows its words. */
-static bool multiply(uint32_t words[PAYLOAD_WORDS], uint32_t factor, uint32_t more)
+static bool multiply(uint64_t words[PAYLOAD_WORDS], uint64_t factor, uint64_t more)
 {
     uint64_t carry = more;
     for (size_t i = PAYLOAD_WORDS; i-- > 0;) {
-        carry += (uint64_t) words[i] * factor;
-        words[i] = (uint32_t) carry;
-        carry >>= 32;
+        const two_words product = (two_words) words[i] * factor + carry;
+        words[i] = (uint64_t) product;
+        carry = (uint64_t) (product >> 64);
     }
     return carry == 0;
 }
@@ -57,12 +60,12 @@ static bool multiply(uint32_t words[PAYLOAD_WORDS], uint32_t factor, uint32_t mo
 static void encode_payload(const struct cof_token *token, char *to)
 {
     uint8_t bytes[PAYLOAD_BYTES];
-    uint32_t words[PAYLOAD_WORDS];
+    uint64_t words[PAYLOAD_WORDS];
     memcpy(bytes, token->workspace.bytes, 16);
     memcpy(bytes + 16, token->id.bytes, 16);
     memcpy(bytes + 32, token->secret, COF_TOKEN_SECRET);
     for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
-        words[i] = cof_get_u32(bytes + i * 4);
+        words[i] = cof_get_u64(bytes + i * 8);
     }
     for (size_t i = COF_TOKEN_PAYLOAD_TEXT; i-- > 0;) {
         to[i] = digits[divide(words)];
@@ -74,20 +77,20 @@ static void encode_payload(const struct cof_token *token, char *to)
 static bool decode_payload(const uint8_t *text, struct cof_token *token)
 {
     uint8_t bytes[PAYLOAD_BYTES];
-    uint32_t words[PAYLOAD_WORDS] = {0};
+    uint64_t words[PAYLOAD_WORDS] = {0};
     bool fits = true;
-    /* Several digits at a time: every call begins with this. */
+    /* Several digits at a time. */
     for (size_t i = 0; i < COF_TOKEN_PAYLOAD_TEXT && fits;) {
-        uint32_t factor = 1;
-        uint32_t chunk = 0;
+        uint64_t factor = 1;
+        uint64_t chunk = 0;
         for (size_t k = 0; k < CHUNK_DIGITS && i < COF_TOKEN_PAYLOAD_TEXT; k++, i++) {
             factor *= BASE;
-            chunk = chunk * BASE + (uint32_t) digit_value(text[i]);
+            chunk = chunk * BASE + (uint64_t) digit_value(text[i]);
         }
         fits = multiply(words, factor, chunk);
     }
     for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
-        cof_put_u32(bytes + i * 4, words[i]);
+        cof_put_u64(bytes + i * 8, words[i]);
     }
     memcpy(token->workspace.bytes, bytes, 16);
     memcpy(token->id.bytes, bytes + 16, 16);

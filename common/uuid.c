@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "common/attr.h"
 #include "common/encode.h"
 
 const struct cof_uuid cof_uuid_zero;
@@ -103,13 +104,17 @@ bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid)
     return cof_hex_decode(cof_slice_of(digits, count), ret_uuid->bytes, sizeof ret_uuid->bytes);
 }
 
+/* A call formats a dozen of them: for its answer, its record and its line in the log. */
 void cof_uuid_format(const struct cof_uuid *uuid, char text[COF_UUID_TEXT])
 {
-    char digits[33];
-    size_t from = 0;
-    cof_hex_encode(cof_slice_of(uuid->bytes, sizeof uuid->bytes), digits);
-    for (size_t i = 0; i < COF_UUID_TEXT - 1; i++) {
-        text[i] = dash_at(i) ? '-' : digits[from++];
+    static const uint8_t groups[] = {4, 2, 2, 2, 6};
+    const uint8_t *from = uuid->bytes;
+    char *to = text;
+    for (size_t i = 0; i < COF_COUNT(groups); i++) {
+        cof_hex_encode(cof_slice_of(from, groups[i]), to);
+        from += groups[i];
+        to += (size_t) groups[i] * 2;
+        *to++ = '-';
     }
     text[COF_UUID_TEXT - 1] = '\0';
 }

@@ -7,9 +7,12 @@
 static cof_code check_names(struct call *call, struct lookup *lookup, uint8_t needs)
 {
     struct cof_error problem;
-    if (cof_name_check(COF_NAME_SECRET, lookup->name, "name", &problem) == COF_OK &&
-        ((needs & NEED_SECRET_ONLY) != 0 || cof_name_check(COF_NAME_KEY, lookup->key, "key", &problem) == COF_OK)) {
+    const bool has_key = (needs & NEED_SECRET_ONLY) == 0;
+    if (cof_name_valid(COF_NAME_SECRET, lookup->name) && (!has_key || cof_name_valid(COF_NAME_KEY, lookup->key))) {
         return COF_OK;
+    }
+    if (cof_name_check(COF_NAME_SECRET, lookup->name, "name", &problem) == COF_OK) {
+        cof_ignore(cof_name_check(COF_NAME_KEY, lookup->key, "key", &problem));
     }
     lookup->outcome = OUTCOME(EXPRESSION_INVALID);
     lookup->problem = cof_arena_format(call->arena, "the reference cannot be resolved: %s", problem.message);

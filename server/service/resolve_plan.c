@@ -15,20 +15,24 @@ enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
 
 /* --- The request as a whole ----------------------------------------------------------------------------------- */
 
+static cof_code too_many_in_item(struct call *call, size_t index, const char *what, size_t count, uint32_t limit)
+{
+    char field[COF_ERROR_FIELD_SIZE];
+    (void) snprintf(field, sizeof field, "items[%zu].%s", index, what);
+    return asked_too_many(call, field, what, count, limit);
+}
+
 static cof_code check_item_counts(struct call *call, const Coffer__V1__ResolveItem *item, size_t index,
                                   uint64_t *pairs)
 {
     const struct service_limits *limits = &call->service->limits;
     const size_t references = asked_least(item);
     const size_t environments = item->n_environments == 0 ? 1 : item->n_environments;
-    char field[COF_ERROR_FIELD_SIZE];
-    (void) snprintf(field, sizeof field, "items[%zu].references", index);
     if (references > limits->references_per_item) {
-        return asked_too_many(call, field, "references", references, limits->references_per_item);
+        return too_many_in_item(call, index, "references", references, limits->references_per_item);
     }
-    (void) snprintf(field, sizeof field, "items[%zu].environments", index);
     if (environments > limits->environments_per_item) {
-        return asked_too_many(call, field, "environments", environments, limits->environments_per_item);
+        return too_many_in_item(call, index, "environments", environments, limits->environments_per_item);
     }
     *pairs += references * environments;
     return COF_OK;
@@ -164,8 +168,10 @@ cof_code plan_check_environments(struct call *call, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->environment_count; i++) {
         char field[COF_ERROR_FIELD_SIZE];
-        (void) snprintf(field, sizeof field, "environments[%zu]", i);
-        TRY(cof_name_check(COF_NAME_ENVIRONMENT, plan->environments[i], field, call->err));
+        if (!cof_name_valid(COF_NAME_ENVIRONMENT, plan->environments[i])) {
+            (void) snprintf(field, sizeof field, "environments[%zu]", i);
+            return cof_name_check(COF_NAME_ENVIRONMENT, plan->environments[i], field, call->err);
+        }
     }
     return COF_OK;
 }

@@ -10,7 +10,8 @@
  *
  * A set belongs to a thread and not to a call: making contexts costs as much as sealing a short value, and a list
  * of free ones would need a lock or a contended counter on the hot path. Nothing is lost by it, for between two
- * calls no context holds a key: whoever keys one forgets the key before returning.
+ * calls no context holds a key: whoever keys one forgets the key before returning. The one that stays keyed, for what
+ * is kept in memory, lies in the secure heap.
  */
 
 struct random_block;
@@ -26,6 +27,8 @@ struct crypto_contexts {
     EVP_CIPHER_CTX *block; /* AES-256, single blocks */
     EVP_CIPHER_CTX *gcm;   /* AES-256-GCM */
     EVP_MD_CTX *sha256;
+    EVP_CIPHER_CTX *kept;        /* AES-256-GCM, keyed; NULL until it is needed */
+    uint64_t kept_serial;        /* of the key that it has */
     struct random_block *random; /* NULL where the system cannot wipe memory in a forked child */
 };
 
@@ -35,6 +38,13 @@ EVP_KDF *crypto_algorithm_hkdf(void);
 
 /* The calling thread's contexts. */
 COF_CODE crypto_contexts_view(struct crypto_contexts **ret_contexts, struct cof_error *err);
+
+/* The thread's context for opening that has this key already (kept_key.h); NULL where it cannot lie in the secure heap. */
+EVP_CIPHER_CTX *crypto_contexts_kept(struct crypto_contexts *contexts, uint64_t serial,
+                                     const uint8_t key[CRYPTO_KEY]);
+
+/* From now on OpenSSL allocates by us, so that a context can lie in the secure heap. Before anything else of OpenSSL. */
+void crypto_memory_start(void);
 
 /* Frees the calling thread's contexts; those of other threads go when the threads end. */
 void crypto_contexts_free(void);

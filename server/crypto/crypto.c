@@ -49,6 +49,7 @@ COF_CODE crypto_start(size_t heap_bytes, int require_lock, struct cof_error *err
     if (crypto_algorithm_hkdf() != NULL) {
         return cof_fail_internal(err, COF_ORIGIN_OWN, "", "crypto_start is called twice");
     }
+    crypto_memory_start();
     if (CRYPTO_secure_malloc_initialized() == 0) {
         TRY(heap_new(heap_bytes, require_lock, err));
     } else if (!heap_locked && require_lock) {

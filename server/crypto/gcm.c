@@ -64,30 +64,48 @@ static COF_CODE not_authentic(struct cof_error *err)
                     "stored data does not open: it was changed or cut, or it belongs to something else");
 }
 
-static COF_CODE open_and_verify(const uint8_t *key, const uint8_t *nonce, struct cof_slice associated,
-                                struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+static bool may_be_sealed(struct cof_slice associated, struct cof_slice sealed)
 {
-    const struct cof_slice text = {sealed.data, sealed.len - CRYPTO_TAG};
-    struct crypto_contexts *contexts;
-    TRY(crypto_contexts_view(&contexts, err));
-    const bool opened = open_text(contexts->gcm, key, nonce, associated, text, to);
-    const bool authentic = opened && verify(contexts->gcm, sealed.data + text.len);
-    crypto_context_forget(contexts->gcm);
-    if (!opened) {
-        return crypto_fail(err, "opening with AES-256-GCM");
+    return sealed.len >= CRYPTO_TAG && sealed.len - CRYPTO_TAG <= XAES_TEXT_MAX && associated.len <= XAES_TEXT_MAX;
+}
+
+/* The tag is checked last, so what does not fit is wiped. */
+static COF_CODE judge(bool opened, bool authentic, struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+{
+    if (authentic) {
+        return COF_OK;
     }
-    return authentic ? COF_OK : not_authentic(err);
+    cof_wipe(to, sealed.len - CRYPTO_TAG);
+    return opened ? not_authentic(err) : crypto_fail(err, "opening with AES-256-GCM");
 }
 
 COF_CODE gcm_open(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
                   struct cof_slice sealed, uint8_t *to, struct cof_error *err)
 {
-    if (sealed.len < CRYPTO_TAG || sealed.len - CRYPTO_TAG > XAES_TEXT_MAX || associated.len > XAES_TEXT_MAX) {
+    struct crypto_contexts *contexts;
+    if (!may_be_sealed(associated, sealed)) {
         return not_authentic(err);
     }
-    const cof_code code = open_and_verify(key, nonce, associated, sealed, to, err);
+    const struct cof_slice text = {sealed.data, sealed.len - CRYPTO_TAG};
+    const cof_code code = crypto_contexts_view(&contexts, err);
     if (code != COF_OK) {
-        cof_wipe(to, sealed.len - CRYPTO_TAG);
+        cof_wipe(to, text.len);
+        return code;
     }
-    return code;
+    const bool opened = open_text(contexts->gcm, key, nonce, associated, text, to);
+    const bool authentic = opened && verify(contexts->gcm, sealed.data + text.len);
+    crypto_context_forget(contexts->gcm);
+    return judge(opened, authentic, sealed, to, err);
+}
+
+COF_CODE gcm_open_keyed(EVP_CIPHER_CTX *keyed, const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
+                        struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+{
+    if (!may_be_sealed(associated, sealed)) {
+        return not_authentic(err);
+    }
+    const struct cof_slice text = {sealed.data, sealed.len - CRYPTO_TAG};
+    const bool opened = open_text(keyed, NULL, nonce, associated, text, to);
+    const bool authentic = opened && verify(keyed, sealed.data + text.len);
+    return judge(opened, authentic, sealed, to, err);
 }

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <openssl/evp.h>
+
 #include "server/crypto/crypto.h"
 
 /*
  * AES-256-GCM in the calling thread's context, which forgets the key afterwards. Internal to server/crypto: outside of
- * this folder keys and nonces come together only in xaes.h and log_key.h. Texts and associated data have at most
+ * this folder keys and nonces come together only in xaes.h, log_key.h and keyring.h. Texts and associated data have at most
  * XAES_TEXT_MAX bytes.
  */
 
@@ -17,3 +19,7 @@ COF_CODE gcm_seal(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE],
 /* `sealed` ends with the tag; writes sealed.len - CRYPTO_TAG bytes. Fails with CORRUPTED and then wipes `to`. */
 COF_CODE gcm_open(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
                   struct cof_slice sealed, uint8_t *to, struct cof_error *err);
+
+/* The same in a context for decryption that has its key and keeps it. */
+COF_CODE gcm_open_keyed(EVP_CIPHER_CTX *keyed, const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
+                        struct cof_slice sealed, uint8_t *to, struct cof_error *err);

@@ -6,6 +6,7 @@
 #include "common/secret.h"
 #include "server/crypto/blob.h"
 #include "server/crypto/contexts.h"
+#include "server/crypto/kept_key.h"
 #include "server/crypto/key_table.h"
 #include "server/crypto/wrapping.h"
 #include "server/crypto/xaes.h"
@@ -29,6 +30,7 @@ struct keyring {
     size_t root_count;
     atomic_size_t wrapping; /* index of the root key that wraps */
     struct key_table *table;
+    struct kept_key *kept;
 };
 
 static void opened_key_release_auto(struct opened_key **key)
@@ -186,6 +188,7 @@ COF_CODE keyring_new(struct root_key **roots, size_t root_count, size_t capacity
     }
     memset(keyring, 0, sizeof *keyring);
     TRY(key_table_new(capacity, &keyring->table, err));
+    TRY(kept_key_new(&keyring->kept, err));
     memcpy(keyring->roots, roots, root_count * sizeof *roots);
     keyring->root_count = root_count;
     *ret_keyring = TAKE(keyring);
@@ -198,6 +201,7 @@ void keyring_free(struct keyring *keyring)
         return;
     }
     key_table_free(keyring->table);
+    kept_key_free(keyring->kept);
     for (size_t i = 0; i < keyring->root_count; i++) {
         root_key_free(keyring->roots[i]);
     }
@@ -423,4 +427,18 @@ COF_CODE keyring_row_mac(struct keyring *keyring, const struct cof_uuid *workspa
         return not_installed(workspace, generation, err);
     }
     return crypto_hmac(key->row, data, mac, err);
+}
+
+COF_CODE keyring_seal_kept(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                           uint8_t *to, struct cof_error *err)
+{
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    return kept_key_seal(keyring->kept, blob_associated(address, associated), plaintext, to, err);
+}
+
+COF_CODE keyring_open_kept(const struct keyring *keyring, const struct blob_address *address,
+                           struct cof_slice sealed, uint8_t *to, struct cof_error *err)
+{
+    uint8_t associated[BLOB_ASSOCIATED_MAX];
+    return kept_key_open(keyring->kept, blob_associated(address, associated), sealed, to, err);
 }

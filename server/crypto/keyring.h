@@ -28,6 +28,7 @@ enum {
     BLOB_FORMAT = 1,
     BLOB_HEADER = 1 + 4 + CRYPTO_NONCE,
     BLOB_OVERHEAD = BLOB_HEADER + CRYPTO_TAG,
+    KEYRING_KEPT_OVERHEAD = 12 + CRYPTO_TAG,
     WRAPPED_KEY_SIZE = 1 + ROOT_KEY_ID + CRYPTO_NONCE + CRYPTO_KEY + CRYPTO_TAG,
 };
 
@@ -76,8 +77,9 @@ enum {
     KEYRING_CAPACITY_MAX = 1 << 24,
     /*
      * Bytes of the secure heap for each key that is held: 64 for sealing, 32 for row MACs. A heap of
-     * KEYRING_HEAP_PER_KEY x capacity + 256 KiB, rounded up to a power of two, leaves room for the root keys, for
-     * keys that were evicted while in use, and for OpenSSL's own random generators (a few hundred bytes a thread).
+     * KEYRING_HEAP_PER_KEY x capacity + 1 MiB, rounded up to a power of two, leaves room for the root keys, for
+     * keys that were evicted while in use, for OpenSSL's own random generators (a few hundred bytes a thread) and for
+     * the contexts that stay keyed (two KiB a thread).
      */
     KEYRING_HEAP_PER_KEY = 96,
 };
@@ -158,3 +160,19 @@ COF_CODE keyring_open(struct keyring *keyring, const struct blob_address *addres
 /* HMAC over `data` under the row subkey of one generation, which must be installed. */
 COF_CODE keyring_row_mac(struct keyring *keyring, const struct cof_uuid *workspace, uint32_t generation,
                          struct cof_slice data, uint8_t mac[CRYPTO_DIGEST], struct cof_error *err);
+
+/* --- What is kept in memory ----------------------------------------------------------------------------------- */
+
+/*
+ * What was opened and is kept in this process only, sealed anew under a key that the keyring drew for itself, which is
+ * in the secure heap and never written. No key of a workspace has to be there, and opening takes a third of the time:
+ * nothing is derived, and the cipher is keyed already. The address is bound as in a blob.
+ */
+
+/* Writes plaintext.len + KEYRING_KEPT_OVERHEAD bytes. */
+COF_CODE keyring_seal_kept(struct keyring *keyring, const struct blob_address *address, struct cof_slice plaintext,
+                           uint8_t *to, struct cof_error *err);
+
+/* Writes sealed.len - KEYRING_KEPT_OVERHEAD bytes. CORRUPTED if anything does not fit; a failure wipes these bytes. */
+COF_CODE keyring_open_kept(const struct keyring *keyring, const struct blob_address *address,
+                           struct cof_slice sealed, uint8_t *to, struct cof_error *err);

@@ -304,8 +304,8 @@ static cof_code take_recalled(struct call *call, struct plan *plan)
     for (size_t i = 0; i < plan->recalled.count; i++) {
         const struct secret_kept *kept = secrets_recalled_at(&plan->recalled, i);
         if (kept->exists) {
-            plan->found[plan->found_count++] = (struct found){
-                .row = kept->row, .sealed = kept->sealed, .checked = true, .session_tags = kept->session_tags};
+            plan->found[plan->found_count++] =
+                (struct found){.row = kept->row, .kept = kept, .session_tags = kept->session_tags};
         }
     }
     plan->revision = plan->recalled.revision;
@@ -456,7 +456,14 @@ static bool expired(const struct call *call, const struct secret_row *row)
 
 static cof_code check_found(struct call *call, const struct found *found)
 {
-    return found->checked ? COF_OK : guard_check_row(call, &secret_row_type, &found->row.workspace_id, &found->row);
+    return found->kept != NULL ? COF_OK
+                               : guard_check_row(call, &secret_row_type, &found->row.workspace_id, &found->row);
+}
+
+static cof_code open_values(struct call *call, struct found *found)
+{
+    return found->kept != NULL ? values_open_kept(call, &found->row, found->kept->sealed, &found->values)
+                               : values_open(call, &found->row, &found->sealed, &found->values);
 }
 
 static cof_code open_found(struct call *call, const struct plan *plan, struct found *found)
@@ -468,7 +475,7 @@ static cof_code open_found(struct call *call, const struct plan *plan, struct fo
         return COF_OK;
     }
     if (code == COF_OK) {
-        code = values_open(call, &found->row, &found->sealed, &found->values);
+        code = open_values(call, found);
     }
     if (code != COF_OK && code != COF_DATA_LOSS) {
         return code;
@@ -476,7 +483,7 @@ static cof_code open_found(struct call *call, const struct plan *plan, struct fo
     found->state = code == COF_OK ? OUTCOME(RESOLVED) : OUTCOME(CORRUPTED);
     found->opened = true;
     if (code == COF_OK && plan->keeps) {
-        secret_keep(call->service, &plan->state, &found->row, &found->sealed);
+        secret_keep(call, &plan->state, &found->row, &found->values);
     }
     return code == COF_OK ? aws_open(call, found) : COF_OK;
 }

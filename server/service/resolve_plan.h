@@ -14,10 +14,10 @@ struct aws_secret;
 /* A secret that was found in one environment. */
 struct found {
     struct secret_row row;
-    struct sealed_version sealed;
-    bool checked;  /* the row's MAC was, before it was kept */
-    bool opened;   /* `values` or `state` are known */
-    outcome state; /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
+    struct sealed_version sealed;   /* as it was read; or */
+    const struct secret_kept *kept; /* as it was kept: the row's MAC was checked before */
+    bool opened;                    /* `values` or `state` are known */
+    outcome state;                  /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
     struct values values;
     struct aws_secret *aws; /* of an opened secret for AWS; see resolve_aws.h */
     bool session_tags;      /* its role's sessions have tags */

@@ -23,7 +23,7 @@ static bool recall_all(struct cache *cache, const struct cof_uuid *workspace,
             return false;
         }
         recalled->entries[recalled->count++] = entry;
-        *ret_bytes += ((const struct secret_kept *) cache_content(entry))->sealed.blob.len;
+        *ret_bytes += ((const struct secret_kept *) cache_content(entry))->sealed.len;
     }
     return true;
 }
@@ -97,8 +97,7 @@ static void flatten(struct secret_kept *kept, struct cof_flat *flat)
 {
     struct secret_kept *copy = cof_flat_items(flat, kept, sizeof *kept);
     row_flatten(&secret_row_type, &copy->row, flat);
-    cof_flat_slice(flat, &copy->sealed.keys);
-    cof_flat_slice(flat, &copy->sealed.blob);
+    cof_flat_slice(flat, &copy->sealed);
 }
 
 static void put(const struct service *service, const struct cache_state *state, const struct cache_key *key,
@@ -124,18 +123,21 @@ bool secret_has_session_tags(const struct secret_row *row)
     return false;
 }
 
-void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,
-                 const struct sealed_version *sealed)
+void secret_keep(struct call *call, const struct cache_state *state, const struct secret_row *row,
+                 const struct values *values)
 {
     static const struct cof_slice none = {NULL, 0};
     const struct cache_key key = secret_keep_key(&row->workspace_id, row->environment, row->name);
-    struct secret_kept kept = {
-        .exists = true, .row = *row, .sealed = *sealed, .session_tags = secret_has_session_tags(row)};
+    struct secret_kept kept = {.exists = true, .row = *row, .session_tags = secret_has_session_tags(row)};
+    struct cof_error err;
+    if (values_keep(call, row, values, &kept.sealed, &err) != COF_OK) {
+        return;
+    }
     kept.row.description = none;
     kept.row.tags = (struct row_texts){NULL, 0};
     kept.row.facts = none;
     kept.row.mac = none;
-    put(service, state, &key, &kept);
+    put(call->service, state, &key, &kept);
 }
 
 void secret_keep_absence(const struct service *service, const struct cache_state *state,

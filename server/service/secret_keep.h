@@ -4,15 +4,16 @@
 #include "server/service/values.h"
 
 /*
- * Secrets in the cache, by their addresses. What is kept of one is its row, whose MAC was checked, and its sealed
- * version; also that there is none. Nothing that was found damaged is kept.
+ * Secrets in the cache, by their addresses. What is kept of one is its row, whose MAC was checked, and its version, which
+ * was opened, compared, and sealed again for this process alone; also that there is none. Nothing that was found damaged
+ * is kept.
  */
 
 struct secret_kept {
     bool exists;
-    struct secret_row row; /* without what no Resolve needs: description, tags, facts, MAC */
-    struct sealed_version sealed;
-    bool session_tags; /* see secret_has_session_tags */
+    struct secret_row row;   /* without what no Resolve needs: description, tags, facts, MAC */
+    struct cof_slice sealed; /* of values_keep */
+    bool session_tags;       /* see secret_has_session_tags */
 };
 
 struct cache_key secret_keep_key(const struct cof_uuid *workspace, struct cof_slice environment,
@@ -47,8 +48,8 @@ void secrets_release(struct secrets_recalled *recalled);
 bool secret_has_session_tags(const struct secret_row *row);
 
 /* Keeps a secret that was read in this state, checked and opened. */
-void secret_keep(const struct service *service, const struct cache_state *state, const struct secret_row *row,
-                 const struct sealed_version *sealed);
+void secret_keep(struct call *call, const struct cache_state *state, const struct secret_row *row,
+                 const struct values *values);
 
 /* Keeps that there is none. */
 void secret_keep_absence(const struct service *service, const struct cache_state *state,

@@ -247,8 +247,7 @@ static bool take(struct cof_slice *rest, size_t len, struct cof_slice *ret_bytes
 static bool take_key(struct cof_slice *rest, struct cof_slice *ret_key)
 {
     struct cof_slice length;
-    return take(rest, 2, &length) && take(rest, cof_get_u16(length.data), ret_key) &&
-           cof_name_valid(COF_NAME_KEY, *ret_key);
+    return take(rest, 2, &length) && take(rest, cof_get_u16(length.data), ret_key);
 }
 
 static bool take_value(struct cof_slice *rest, struct value *value)
@@ -267,7 +266,7 @@ struct clear_key {
 static bool take_clear_key(struct cof_slice *rest, struct clear_key *key)
 {
     struct cof_slice tail;
-    if (!take_key(rest, &key->name) || !take(rest, 5, &tail)) {
+    if (!take_key(rest, &key->name) || !cof_name_valid(COF_NAME_KEY, key->name) || !take(rest, 5, &tail)) {
         return false;
     }
     key->size = cof_get_u32(tail.data);
@@ -295,7 +294,8 @@ static bool count_values(struct cof_slice bytes, size_t *ret_count)
     return true;
 }
 
-static cof_code decode_map(struct call *call, struct cof_slice bytes, struct values *ret_values)
+/* The names are checked where the map comes from outside of this process. */
+static cof_code decode_map(struct call *call, struct cof_slice bytes, bool kept, struct values *ret_values)
 {
     size_t count;
     if (!count_values(bytes, &count)) {
@@ -307,6 +307,9 @@ static cof_code decode_map(struct call *call, struct cof_slice bytes, struct val
     }
     for (size_t i = 0; i < count; i++) {
         (void) take_value(&bytes, &values.items[i]);
+        if (!kept && !cof_name_valid(COF_NAME_KEY, values.items[i].key)) {
+            return corrupted(call, "the opened map has a key that is no name");
+        }
     }
     *ret_values = values;
     return COF_OK;
@@ -377,14 +380,20 @@ cof_code values_list_keys(struct call *call, const struct values *values, struct
     return COF_OK;
 }
 
+static size_t map_size_of(const struct values *values)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < values->count; i++) {
+        size += 2 + values->items[i].key.len + 4 + values->items[i].bytes.len;
+    }
+    return size;
+}
+
 cof_code values_seal(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *secret,
                      uint64_t version, const struct values *values, struct sealed_version *ret_sealed)
 {
     const struct blob_address address = {BLOB_SECRET_VERSION, *workspace, *secret, version};
-    size_t map_size = 0;
-    for (size_t i = 0; i < values->count; i++) {
-        map_size += 2 + values->items[i].key.len + 4 + values->items[i].bytes.len;
-    }
+    const size_t map_size = map_size_of(values);
     TRY(values_list_keys(call, values, &ret_sealed->keys));
     uint8_t *map = cof_arena_alloc(call->arena, map_size);
     uint8_t *blob = cof_arena_alloc(call->arena, map_size + BLOB_OVERHEAD);
@@ -397,11 +406,16 @@ cof_code values_seal(struct call *call, const struct cof_uuid *workspace, const 
     return COF_OK;
 }
 
+static struct blob_address address_of(const struct secret_row *secret)
+{
+    return (struct blob_address){BLOB_SECRET_VERSION, secret->workspace_id, secret->secret_id,
+                                 (uint64_t) secret->version};
+}
+
 cof_code values_open(struct call *call, const struct secret_row *secret, const struct sealed_version *sealed,
                      struct values *ret_values)
 {
-    const struct blob_address address = {BLOB_SECRET_VERSION, secret->workspace_id, secret->secret_id,
-                                         (uint64_t) secret->version};
+    const struct blob_address address = address_of(secret);
     if (sealed->blob.len < BLOB_OVERHEAD) {
         return corrupted(call, "the version's blob is missing or cut");
     }
@@ -411,7 +425,36 @@ cof_code values_open(struct call *call, const struct secret_row *secret, const s
         return cof_arena_exhausted(call->err);
     }
     TRY(guard_open(call, &address, sealed->blob, map));
-    TRY(decode_map(call, cof_slice_of(map, size), ret_values));
+    TRY(decode_map(call, cof_slice_of(map, size), false, ret_values));
     return keys_fit(ret_values, sealed->keys) ? COF_OK
                                               : corrupted(call, "the list of keys does not fit the values");
+}
+
+cof_code values_keep(struct call *call, const struct secret_row *secret, const struct values *values,
+                     struct cof_slice *ret_kept, struct cof_error *err)
+{
+    const struct blob_address address = address_of(secret);
+    const size_t size = map_size_of(values);
+    uint8_t *map = cof_arena_alloc(call->arena, size);
+    uint8_t *kept = cof_arena_alloc(call->arena, size + KEYRING_KEPT_OVERHEAD);
+    if (map == NULL || kept == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    encode_map(values, map);
+    TRY(keyring_seal_kept(call->service->keyring, &address, cof_slice_of(map, size), kept, err));
+    *ret_kept = cof_slice_of(kept, size + KEYRING_KEPT_OVERHEAD);
+    return COF_OK;
+}
+
+cof_code values_open_kept(struct call *call, const struct secret_row *secret, struct cof_slice kept,
+                          struct values *ret_values)
+{
+    const struct blob_address address = address_of(secret);
+    const size_t size = kept.len - KEYRING_KEPT_OVERHEAD;
+    uint8_t *map = cof_arena_alloc(call->arena, size);
+    if (map == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(keyring_open_kept(call->service->keyring, &address, kept, map, call->err));
+    return decode_map(call, cof_slice_of(map, size), true, ret_values);
 }

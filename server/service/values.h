@@ -65,5 +65,12 @@ COF_CODE values_seal(struct call *call, const struct cof_uuid *workspace, const 
 COF_CODE values_open(struct call *call, const struct secret_row *secret, const struct sealed_version *sealed,
                      struct values *ret_values);
 
+/* What this process keeps of a version that was opened and compared: its map, sealed by the keyring for itself; in the
+ * arena. Errors go to `err`, for whoever cannot keep something goes on. */
+COF_CODE values_keep(struct call *call, const struct secret_row *secret, const struct values *values,
+                     struct cof_slice *ret_kept, struct cof_error *err);
+COF_CODE values_open_kept(struct call *call, const struct secret_row *secret, struct cof_slice kept,
+                          struct values *ret_values);
+
 /* Empty, or nothing but ASCII white space. */
 bool values_blank(struct cof_slice bytes);

@@ -259,6 +259,44 @@ static void write_text(const struct cof_log *log, struct line *line, cof_log_lev
     put_end(line, "\n");
 }
 
+/* --- Lines that gather ---------------------------------------------------------------------------------------- */
+
+enum { HELD_SIZE = 4096 }; /* PIPE_BUF */
+
+static _Thread_local struct {
+    bool holding;
+    int fd;
+    size_t used;
+    char text[HELD_SIZE];
+} held;
+
+_Static_assert((int) LINE_SIZE <= (int) HELD_SIZE, "a line can be held");
+
+/* A log that cannot be written has no place to say so. */
+static void write_out(int fd, const char *text, size_t length)
+{
+    const ssize_t written = TEMP_FAILURE_RETRY(write(fd, text, length));
+    (void) written;
+}
+
+static void write_held(void)
+{
+    if (held.used > 0) {
+        write_out(held.fd, held.text, held.used);
+        held.used = 0;
+    }
+}
+
+static void hold(int fd, const struct line *line)
+{
+    if (held.fd != fd || held.used + line->used > sizeof held.text) {
+        write_held();
+    }
+    held.fd = fd;
+    memcpy(held.text + held.used, line->text, line->used);
+    held.used += line->used;
+}
+
 void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_level level,
                   const struct cof_clock *clock)
 {
@@ -297,7 +335,20 @@ void cof_log_event(const struct cof_log *log, cof_log_level level, const char *e
     } else {
         write_text(log, &line, level, message, fields, count);
     }
-    /* A log that cannot be written has no place to say so. */
-    const ssize_t written = TEMP_FAILURE_RETRY(write(log->fd, line.text, line.used));
-    (void) written;
+    if (held.holding) {
+        hold(log->fd, &line);
+    } else {
+        write_out(log->fd, line.text, line.used);
+    }
+}
+
+void cof_log_hold(void)
+{
+    held.holding = true;
+}
+
+void cof_log_let_go(void)
+{
+    write_held();
+    held.holding = false;
 }

@@ -54,6 +54,14 @@ void cof_log_init(struct cof_log *log, int fd, cof_log_format format, cof_log_le
 /* May be called while others log. */
 void cof_log_set_level(struct cof_log *log, cof_log_level level);
 
+/*
+ * The calling thread's lines gather until it lets them go, at most 4,096 bytes of them, which also a pipe takes as one
+ * piece. For a thread that answers several calls before it sends what it has for them: one write(2) for all of their
+ * lines. Without effect on other threads.
+ */
+void cof_log_hold(void);
+void cof_log_let_go(void);
+
 /* `event` is a stable name for machines ("request", "listening"), `message` is for people. A line is cut after
  * about 3,800 bytes, at a field, and says so: "cut":true. */
 void cof_log_event(const struct cof_log *log, cof_log_level level, const char *event, const char *message,

@@ -219,10 +219,21 @@ static int by_bytes(const void *a, const void *b)
     return cof_slice_compare(*(const struct cof_slice *) a, *(const struct cof_slice *) b);
 }
 
+static bool in_order(const struct cof_slice *items, size_t count)
+{
+    size_t i = 1;
+    while (i < count && cof_slice_compare(items[i - 1], items[i]) <= 0) {
+        i++;
+    }
+    return i >= count;
+}
+
 static size_t sort_unique(struct cof_slice *items, size_t count)
 {
     size_t kept = 0;
-    qsort(items, count, sizeof *items, by_bytes);
+    if (!in_order(items, count)) {
+        qsort(items, count, sizeof *items, by_bytes);
+    }
     for (size_t i = 0; i < count; i++) {
         if (kept == 0 || !cof_slice_equal(items[kept - 1], items[i])) {
             items[kept++] = items[i];

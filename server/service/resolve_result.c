@@ -71,7 +71,11 @@ static size_t sort_values(const struct lookup *lookups, size_t count, const stru
             sorted[found++] = &lookups[i];
         }
     }
-    if (found > 1) {
+    size_t in_order = 1;
+    while (in_order < found && by_secret_and_key(&sorted[in_order - 1], &sorted[in_order]) <= 0) {
+        in_order++;
+    }
+    if (in_order < found) {
         qsort(sorted, found, sizeof *sorted, by_secret_and_key);
     }
     return found;

@@ -16,9 +16,10 @@
 
 enum {
     REVISION = 1,
-    OBJECTS_MAX = 12, /* in one record */
-    KEYS_MAX = 128,   /* of all objects of a record: a secret has at most 100 */
-    SMALL = 1024,     /* records up to this size need no memory of the call */
+    OBJECTS_MAX = 40,   /* in one record, so that it has at most 32 KiB */
+    OBJECTS_SMALL = 12, /* in one that needs no memory of the call */
+    KEYS_MAX = 128,     /* of all objects of a record: a secret has at most 100 */
+    SMALL = 1024,       /* records up to this size need no memory of the call */
     RUN_FIELD_MAX = 256,
     SECOND_US = 1000000,
 };
@@ -30,8 +31,11 @@ struct trail {
     uint64_t sequence;
     Coffer__Audit__V1__Record record;
     Google__Protobuf__Timestamp time;
-    Coffer__Audit__V1__Object *pointers[OBJECTS_MAX];
-    Coffer__Audit__V1__Object objects[OBJECTS_MAX];
+    size_t room; /* for objects */
+    Coffer__Audit__V1__Object **pointers;
+    Coffer__Audit__V1__Object *objects;
+    Coffer__Audit__V1__Object *small_pointers[OBJECTS_SMALL];
+    Coffer__Audit__V1__Object small_objects[OBJECTS_SMALL];
     char *keys[KEYS_MAX];
     size_t key_count;
     struct cof_error *err;
@@ -97,7 +101,7 @@ static cof_code emit(struct trail *trail)
 
 static cof_code add_object(struct trail *trail, const char *kind, Coffer__Audit__V1__Object **ret_object)
 {
-    if (trail->record.n_objects == OBJECTS_MAX) {
+    if (trail->record.n_objects == trail->room) {
         TRY(emit(trail));
     }
     Coffer__Audit__V1__Object *object = &trail->objects[trail->record.n_objects];
@@ -454,6 +458,20 @@ static void note_status(struct trail *trail, const Coffer__V1__ResolveResult *re
     }
 }
 
+/* Makes room for more objects in a record, if the call's memory has it. */
+static void make_room(struct trail *trail)
+{
+    struct cof_arena *arena = trail->event->call->arena;
+    Coffer__Audit__V1__Object **pointers = cof_arena_array(arena, OBJECTS_MAX, sizeof *pointers);
+    Coffer__Audit__V1__Object *objects = cof_arena_array(arena, OBJECTS_MAX, sizeof *objects);
+    if (pointers != NULL && objects != NULL) {
+        trail->room = OBJECTS_MAX;
+        trail->pointers = pointers;
+        trail->objects = objects;
+        trail->record.objects = pointers;
+    }
+}
+
 static cof_code write_resolve(struct trail *trail)
 {
     const Coffer__V1__ResolveRequest *request =
@@ -462,6 +480,9 @@ static cof_code write_resolve(struct trail *trail)
         (const Coffer__V1__ResolveResponse *) (const void *) trail->event->response;
     size_t at = 0;
     trail->record.validate_only = request->validate_only;
+    if (response->n_results > 0 && response->results[0]->n_secrets > OBJECTS_SMALL) {
+        make_room(trail);
+    }
     for (size_t i = 0; i < request->n_items; i++) {
         const size_t first = at;
         begin_item(trail, request->items[i], (uint32_t) i);
@@ -500,6 +521,9 @@ static void begin(struct trail *trail, struct trail_actor *actor, char workspace
         cof_uuid_format(&call->workspace, workspace);
         record->workspace = workspace;
     }
+    trail->room = OBJECTS_SMALL;
+    trail->pointers = trail->small_pointers;
+    trail->objects = trail->small_objects;
     record->objects = trail->pointers;
     record->code = (int32_t) event->code;
     record->reason = text(event->reason == COF_REASON_NONE ? "" : cof_reason_name(event->reason));

@@ -717,7 +717,10 @@ static void on_received(void *context)
         connection->taking = true;
         (void) pthread_mutex_unlock(&connection->lock);
         connection->now_us = cof_clock_monotonic(connection->all->options->clock);
+        /* The lines of all that is answered here are written before any of the answers is sent. */
+        cof_log_hold();
         result = take_all(connection, cof_stream_count(connection->stream, connection->receiver));
+        cof_log_let_go();
     }
     (void) pthread_mutex_lock(&connection->lock);
     struct request *over = go_on(connection, result);

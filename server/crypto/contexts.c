@@ -151,14 +151,15 @@ void crypto_memory_start(void)
 }
 
 /* The context's state lies in one or two pieces of memory that OpenSSL allocates. */
-static EVP_CIPHER_CTX *kept_new(const uint8_t key[CRYPTO_KEY])
+EVP_CIPHER_CTX *crypto_context_new_keyed(const uint8_t key[CRYPTO_KEY], int encrypts)
 {
     if (!memory_is_ours || CRYPTO_secure_malloc_initialized() == 0) {
         return NULL;
     }
     into_secure_heap = true;
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    const bool keyed = context != NULL && EVP_DecryptInit_ex2(context, algorithms.gcm, key, NULL, NULL) == 1;
+    const bool keyed =
+        context != NULL && EVP_CipherInit_ex2(context, algorithms.gcm, key, NULL, encrypts, NULL) == 1;
     into_secure_heap = false;
     if (!keyed) {
         EVP_CIPHER_CTX_free(context);
@@ -173,7 +174,7 @@ EVP_CIPHER_CTX *crypto_contexts_kept(struct crypto_contexts *contexts, uint64_t 
 {
     if (contexts->kept_serial != serial) {
         EVP_CIPHER_CTX_free(contexts->kept);
-        contexts->kept = kept_new(key);
+        contexts->kept = crypto_context_new_keyed(key, 0);
         contexts->kept_serial = serial;
     }
     return contexts->kept;

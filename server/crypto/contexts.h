@@ -39,7 +39,11 @@ EVP_KDF *crypto_algorithm_hkdf(void);
 /* The calling thread's contexts. */
 COF_CODE crypto_contexts_view(struct crypto_contexts **ret_contexts, struct cof_error *err);
 
-/* The thread's context for opening that has this key already (kept_key.h); NULL where it cannot lie in the secure heap. */
+/* A context of AES-256-GCM that has a key and keeps it, in the secure heap; NULL where it cannot lie there, and whoever
+ * wants it goes on without. Freed by EVP_CIPHER_CTX_free, which wipes it. */
+EVP_CIPHER_CTX *crypto_context_new_keyed(const uint8_t key[CRYPTO_KEY], int encrypts);
+
+/* The thread's context for opening that has this key already (kept_key.h); NULL as above. */
 EVP_CIPHER_CTX *crypto_contexts_kept(struct crypto_contexts *contexts, uint64_t serial,
                                      const uint8_t key[CRYPTO_KEY]);
 

@@ -38,6 +38,13 @@ COF_CODE gcm_seal(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE],
     return sealed ? COF_OK : crypto_fail(err, "sealing with AES-256-GCM");
 }
 
+COF_CODE gcm_seal_keyed(EVP_CIPHER_CTX *keyed, const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
+                        struct cof_slice text, uint8_t *to, struct cof_error *err)
+{
+    return seal_text(keyed, NULL, nonce, associated, text, to) ? COF_OK
+                                                               : crypto_fail(err, "sealing with AES-256-GCM");
+}
+
 /* Sets the key and takes in everything but the tag. */
 static bool open_text(EVP_CIPHER_CTX *gcm, const uint8_t *key, const uint8_t *nonce, struct cof_slice associated,
                       struct cof_slice text, uint8_t *to)

@@ -20,6 +20,8 @@ COF_CODE gcm_seal(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE],
 COF_CODE gcm_open(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
                   struct cof_slice sealed, uint8_t *to, struct cof_error *err);
 
-/* The same in a context for decryption that has its key and keeps it. */
+/* The same in contexts for one of the two that have their key and keep it (crypto_context_new_keyed). */
+COF_CODE gcm_seal_keyed(EVP_CIPHER_CTX *keyed, const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
+                        struct cof_slice text, uint8_t *to, struct cof_error *err);
 COF_CODE gcm_open_keyed(EVP_CIPHER_CTX *keyed, const uint8_t nonce[GCM_NONCE], struct cof_slice associated,
                         struct cof_slice sealed, uint8_t *to, struct cof_error *err);

@@ -9,8 +9,10 @@
 #include "server/crypto/wrapping.h"
 #include "server/crypto/xaes.h"
 
+/* In the secure heap. */
 struct log_key {
     uint8_t key[CRYPTO_KEY];
+    EVP_CIPHER_CTX *sealing; /* keyed; NULL: there was no room for it, or the key only opens */
 };
 
 static struct blob_address address_of(const struct cof_uuid *server, uint64_t segment)
@@ -34,6 +36,7 @@ COF_CODE log_key_new(const struct keyring *keyring, const struct cof_uuid *serve
     TRY(key_alloc(&key, err));
     TRY(crypto_random(key->key, CRYPTO_KEY, err));
     TRY(keyring_wrap(keyring, &address, key->key, wrapped, err));
+    key->sealing = crypto_context_new_keyed(key->key, 1);
     *ret_key = TAKE(key);
     return COF_OK;
 }
@@ -51,6 +54,9 @@ COF_CODE log_key_open(const struct keyring *keyring, const struct cof_uuid *serv
 
 void log_key_free(struct log_key *key)
 {
+    if (key != NULL) {
+        EVP_CIPHER_CTX_free(key->sealing);
+    }
     OPENSSL_secure_clear_free(key, sizeof *key);
 }
 
@@ -65,7 +71,8 @@ COF_CODE log_key_seal(const struct log_key *key, uint64_t number, struct cof_sli
 {
     uint8_t nonce[GCM_NONCE];
     nonce_of(number, nonce);
-    return gcm_seal(key->key, nonce, associated, text, to, err);
+    return key->sealing != NULL ? gcm_seal_keyed(key->sealing, nonce, associated, text, to, err)
+                                : gcm_seal(key->key, nonce, associated, text, to, err);
 }
 
 COF_CODE log_key_unseal(const struct log_key *key, uint64_t number, struct cof_slice associated,

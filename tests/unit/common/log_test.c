@@ -263,7 +263,47 @@ static void log_that_cannot_be_written_hurts_nobody(void)
     CHECK(log.json);
 }
 
-TEST_MAIN(TEST(json_line_has_its_keys_in_order), TEST(text_line_is_for_people),
+static void lines_that_are_held_are_written_at_once_when_they_are_let_go(void)
+{
+    struct capture capture;
+    capture_init(&capture, COF_LOG_JSON, COF_LOG_INFO);
+    cof_log_hold();
+    cof_log_event(&capture.log, COF_LOG_INFO, "one", "the first", NULL, 0);
+    cof_log_event(&capture.log, COF_LOG_INFO, "two", "the second", NULL, 0);
+    CHECK(next_line(&capture) == NULL);
+    cof_log_let_go();
+    const char *lines = next_line(&capture);
+    CHECK(lines != NULL && strstr(lines, "\"one\"") != NULL && strstr(lines, "}\n{") != NULL &&
+          strstr(lines, "\"two\"") != NULL);
+    cof_log_event(&capture.log, COF_LOG_INFO, "three", "the third", NULL, 0);
+    CHECK(next_line(&capture) != NULL);
+    capture_done(&capture);
+}
+
+static void held_lines_are_written_whole_before_they_are_more_than_a_pipe_takes_at_once(void)
+{
+    enum { LINES = 100 };
+    struct capture capture;
+    size_t told = 0;
+    capture_init(&capture, COF_LOG_JSON, COF_LOG_INFO);
+    cof_log_hold();
+    for (int i = 0; i < LINES; i++) {
+        COF_LOG(&capture.log, COF_LOG_INFO, "event", "message", cof_log_number("number", i));
+    }
+    cof_log_let_go();
+    for (const char *lines = next_line(&capture); lines != NULL; lines = next_line(&capture)) {
+        CHECK(capture.len + 1 <= 4096);
+        for (const char *at = lines; at != NULL; at = strchr(at + 1, '\n')) {
+            told++;
+        }
+    }
+    CHECK_INT(told, LINES);
+    capture_done(&capture);
+}
+
+TEST_MAIN(TEST(lines_that_are_held_are_written_at_once_when_they_are_let_go),
+          TEST(held_lines_are_written_whole_before_they_are_more_than_a_pipe_takes_at_once),
+          TEST(json_line_has_its_keys_in_order), TEST(text_line_is_for_people),
           TEST(colour_is_taken_back_at_the_end_of_the_line), TEST(journal_gets_the_priority_in_front),
           TEST(what_is_no_terminal_gets_json), TEST(lower_levels_are_left_out),
           TEST(empty_texts_are_left_out_and_zeroes_are_not),

@@ -1,3 +1,7 @@
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <openssl/crypto.h>
 
 #include "server/crypto/keyring.h"
@@ -489,6 +493,158 @@ static void full_secure_heap_fails_an_install_and_nothing_else(void)
     CHECK_OK(keyring_install(sample.keyring, &other, 1, cof_slice_of(wrapped, sizeof wrapped), &err), &err);
 }
 
+/* --- What is kept in memory ----------------------------------------------------------------------------------- */
+
+enum { KEPT = TEXT + KEYRING_KEPT_OVERHEAD };
+
+static COF_CODE open_kept(const struct sample *sample, const uint8_t kept[KEPT], size_t size, uint8_t opened[TEXT],
+                          struct cof_error *err)
+{
+    memset(opened, 0xAA, TEXT);
+    return keyring_open_kept(sample->keyring, &sample->address, cof_slice_of(kept, size), opened, err);
+}
+
+static void what_is_kept_opens_at_its_own_address_and_nowhere_else(void)
+{
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    uint8_t kept[KEPT];
+    uint8_t opened[TEXT];
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), kept, &err), &err);
+    CHECK_OK(open_kept(&sample, kept, KEPT, opened, &err), &err);
+    CHECK_BYTES(opened, text, TEXT);
+    for (size_t i = 0; i < 4; i++) {
+        struct sample moved = sample;
+        moved.address.kind = i == 0 ? BLOB_ANSWER : moved.address.kind;
+        moved.address.workspace = i == 1 ? numbered(9) : moved.address.workspace;
+        moved.address.object = i == 2 ? numbered(9) : moved.address.object;
+        moved.address.version += i == 3 ? 1 : 0;
+        CHECK_FAILS(open_kept(&moved, kept, KEPT, opened, &err), &err, CORRUPTED);
+    }
+    CHECK_OK(open_kept(&sample, kept, KEPT, opened, &err), &err);
+}
+
+static void every_flipped_bit_and_truncation_of_what_is_kept_is_detected_and_wiped(void)
+{
+    static const uint8_t zeros[TEXT];
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    uint8_t kept[KEPT];
+    uint8_t opened[TEXT];
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), kept, &err), &err);
+    for (size_t bit = 0; bit < 8 * (size_t) KEPT; bit++) {
+        kept[bit / 8] ^= (uint8_t) (1U << bit % 8);
+        CHECK_FAILS(open_kept(&sample, kept, KEPT, opened, &err), &err, CORRUPTED);
+        CHECK_BYTES(opened, zeros, TEXT);
+        kept[bit / 8] ^= (uint8_t) (1U << bit % 8);
+    }
+    for (size_t size = 0; size < KEPT; size++) {
+        CHECK_FAILS(open_kept(&sample, kept, size, opened, &err), &err, CORRUPTED);
+    }
+}
+
+static void what_one_keyring_keeps_no_other_one_opens(void)
+{
+    struct cof_error err;
+    AUTO(sample_done) struct sample one;
+    AUTO(sample_done) struct sample two;
+    CHECK_OK(sample_init(&one, &err), &err);
+    CHECK_OK(sample_init(&two, &err), &err);
+    uint8_t kept[KEPT];
+    uint8_t opened[TEXT];
+    CHECK_OK(keyring_seal_kept(one.keyring, &one.address, cof_slice_text(text), kept, &err), &err);
+    CHECK_OK(open_kept(&one, kept, KEPT, opened, &err), &err);
+    CHECK_FAILS(open_kept(&two, kept, KEPT, opened, &err), &err, CORRUPTED);
+    CHECK_OK(open_kept(&one, kept, KEPT, opened, &err), &err);
+}
+
+static void no_two_seals_of_what_is_kept_have_one_nonce_and_a_forked_child_seals_nothing(void)
+{
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    uint8_t first[KEPT];
+    uint8_t second[KEPT];
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), first, &err), &err);
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), second, &err), &err);
+    CHECK(memcmp(first, second, KEYRING_KEPT_OVERHEAD - CRYPTO_TAG) != 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), second, &err) == COF_INTERNAL
+                  ? 0
+                  : 1);
+    }
+    int status = -1;
+    CHECK_INT(waitpid(child, &status, 0), child);
+    CHECK_INT(status, 0);
+}
+
+/* Opens on a thread of its own, whose context is made for it. */
+struct opening {
+    const struct sample *sample;
+    const uint8_t *kept;
+    size_t used_before; /* bytes of the secure heap */
+    size_t used_after;
+    cof_code code;
+};
+
+static void *open_once(void *context)
+{
+    struct opening *opening = context;
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    opening->used_before = CRYPTO_secure_used();
+    opening->code = open_kept(opening->sample, opening->kept, KEPT, opened, &err);
+    opening->used_after = CRYPTO_secure_used();
+    return NULL;
+}
+
+static void open_on_a_thread(struct opening *opening)
+{
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, open_once, opening), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+static void context_that_stays_keyed_lies_in_the_secure_heap_and_goes_with_its_thread(void)
+{
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    uint8_t kept[KEPT];
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), kept, &err), &err);
+    const size_t before = CRYPTO_secure_used();
+    struct opening opening = {.sample = &sample, .kept = kept};
+    open_on_a_thread(&opening);
+    CHECK_INT(opening.code, COF_OK);
+    /* At least the round keys of AES-256 and the multiples of GHASH's key. */
+    CHECK(opening.used_after >= opening.used_before + 240 + 256);
+    CHECK_INT(CRYPTO_secure_used(), before);
+}
+
+static void what_is_kept_opens_without_a_context_where_the_secure_heap_is_full(void)
+{
+    static void *taken[65536];
+    struct cof_error err;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    uint8_t kept[KEPT];
+    size_t count = 0;
+    CHECK_OK(keyring_seal_kept(sample.keyring, &sample.address, cof_slice_text(text), kept, &err), &err);
+    while (count < COF_COUNT(taken) && (taken[count] = OPENSSL_secure_malloc(1)) != NULL) {
+        count++;
+    }
+    struct opening opening = {.sample = &sample, .kept = kept};
+    open_on_a_thread(&opening);
+    while (count > 0) {
+        OPENSSL_secure_free(taken[--count]);
+    }
+    CHECK_INT(opening.code, COF_OK);
+    CHECK_INT(opening.used_after, opening.used_before);
+}
+
 TEST_MAIN(TEST(every_kind_opens_at_its_own_address), TEST(nothing_can_be_sealed_and_opened),
           TEST(blob_opens_in_place), TEST(two_seals_of_the_same_text_differ),
           TEST(every_flipped_bit_of_a_blob_is_detected_and_the_output_wiped),
@@ -506,4 +662,10 @@ TEST_MAIN(TEST(every_kind_opens_at_its_own_address), TEST(nothing_can_be_sealed_
           TEST(highest_generation_seals_in_whatever_order_they_are_installed),
           TEST(installing_a_key_again_changes_nothing), TEST(row_mac_depends_on_workspace_generation_and_data),
           TEST(each_key_takes_the_documented_bytes_of_the_secure_heap),
-          TEST(full_secure_heap_fails_an_install_and_nothing_else))
+          TEST(full_secure_heap_fails_an_install_and_nothing_else),
+          TEST(what_is_kept_opens_at_its_own_address_and_nowhere_else),
+          TEST(every_flipped_bit_and_truncation_of_what_is_kept_is_detected_and_wiped),
+          TEST(what_one_keyring_keeps_no_other_one_opens),
+          TEST(no_two_seals_of_what_is_kept_have_one_nonce_and_a_forked_child_seals_nothing),
+          TEST(context_that_stays_keyed_lies_in_the_secure_heap_and_goes_with_its_thread),
+          TEST(what_is_kept_opens_without_a_context_where_the_secure_heap_is_full))

@@ -110,6 +110,7 @@ static void fill_service(struct server_core *core)
     core->service.limits.in_flight_per_token = settings->limits_in_flight_per_token;
     core->service.limits.secrets_per_import = settings->limits_import_secrets;
     core->service.limits.actions_per_workspace = settings->limits_actions;
+    core->service.limits.providers_per_workspace = settings->limits_providers;
     core->service.limits.versions_kept = settings->limits_versions_kept;
     core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
     core->service.limits.waiting_per_provider = settings->limits_waiting_per_provider;

@@ -25,6 +25,7 @@
     TABLE(change)            \
     TABLE(write_chain)       \
     TABLE(action)            \
+    TABLE(provider)          \
     TABLE(connection)        \
     TABLE(connection_token)
 

@@ -298,6 +298,16 @@ static cof_code check_action(struct verify *verify, const struct rows *rows, siz
     return COF_OK;
 }
 
+static cof_code check_provider(struct verify *verify, const struct rows *rows, size_t i, struct place *place)
+{
+    struct provider_row row;
+    TRY(row_read(&provider_row_type, rows, i, 0, &verify->arena, &row, verify->err));
+    TRY(keep_name(verify, row.provider, place));
+    about(verify, &row.provider_id);
+    return verify_judge(verify, VERIFY_provider,
+                        guard_check_row(&verify->call, &provider_row_type, &verify->workspace, &row), NULL);
+}
+
 /* --- Connections ---------------------------------------------------------------------------------------------- */
 
 static cof_code check_connection(struct verify *verify, const struct rows *rows, size_t i, struct place *place)
@@ -350,6 +360,7 @@ static const struct table_walk walks[] = {
     {VERIFY_token, STATEMENT_VERIFY_TOKENS, KEY_UUID, PAGE, check_token},
     {VERIFY_request, STATEMENT_VERIFY_REQUESTS, KEY_UUID_UUID, PAGE_SEALED, check_request},
     {VERIFY_action, STATEMENT_ACTION_LIST, KEY_NAME_PREFIX, PAGE, check_action},
+    {VERIFY_provider, STATEMENT_PROVIDER_LIST, KEY_NAME, PAGE, check_provider},
     {VERIFY_connection, STATEMENT_VERIFY_CONNECTIONS, KEY_UUID, PAGE_SEALED, check_connection},
     {VERIFY_connection_token, STATEMENT_VERIFY_CONNECTION_TOKENS, KEY_UUID, PAGE_SEALED, check_connection_token},
 };

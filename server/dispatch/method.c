@@ -11,6 +11,7 @@
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
+#include <coffer/v1/provider.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
@@ -22,6 +23,7 @@
 #include "server/service/connections.h"
 #include "server/service/environments.h"
 #include "server/service/integrations.h"
+#include "server/service/providers.h"
 #include "server/service/resolve.h"
 #include "server/service/secrets.h"
 #include "server/service/tokens.h"
@@ -64,6 +66,7 @@ static const ProtobufCServiceDescriptor *const services[] = {
     &coffer__v1__resolve_service__descriptor,
     &coffer__v1__integration_service__descriptor,
     &coffer__v1__aws_service__descriptor,
+    &coffer__v1__provider_service__descriptor,
     &coffer__v1__service_account_service__descriptor,
     &coffer__v1__token_service__descriptor,
 };

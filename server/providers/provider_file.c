@@ -1,5 +1,6 @@
 #include "server/providers/provider_file.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -131,6 +132,7 @@ static cof_code read_life(const struct reader *reader, const struct cof_yaml_nod
         return COF_OK;
     }
     TRY(read_text(reader, node, &text));
+    assert(text != NULL);
     errno = 0;
     const unsigned long amount = isdigit((unsigned char) text[0]) ? strtoul(text, &end, 10) : 0;
     for (size_t i = 0; i < COF_COUNT(units) && errno == 0 && amount > 0; i++) {

@@ -31,7 +31,8 @@ struct service_limits {
     uint32_t keys_per_secret;
     uint32_t secrets_per_import;
     uint32_t actions_per_workspace;
-    uint32_t versions_kept; /* of a secret, the current one among them */
+    uint32_t providers_per_workspace; /* of their own */
+    uint32_t versions_kept;           /* of a secret, the current one among them */
     uint32_t page_size_max;
     uint32_t page_size_default;
     uint32_t request_age_max_s;   /* 23 h */

@@ -20,6 +20,7 @@ typedef enum page_list {
     PAGE_ACTIONS = 10,
     PAGE_DEFINITIONS = 11,
     PAGE_CONNECTIONS = 12,
+    PAGE_PROVIDERS = 13,
 } page_list;
 
 enum { PAGE_PARTS = 3, PAGE_POSITION_MAX = 512 };

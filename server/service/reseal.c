@@ -169,6 +169,19 @@ static cof_code seal_action(const struct reseal_row *row)
     return queue(row, STATEMENT_RESEAL_ACTION, params, COF_COUNT(params));
 }
 
+static cof_code seal_provider(const struct reseal_row *row)
+{
+    struct call *call = row->call;
+    struct provider_row provider;
+    TRY(row_read(&provider_row_type, row->rows, row->index, 0, call->arena, &provider, call->err));
+    TRY(guard_check_row(call, &provider_row_type, &provider.workspace_id, &provider));
+    const struct cof_slice mac = provider.mac;
+    TRY(guard_seal_row(call, &provider_row_type, &provider.workspace_id, &provider));
+    const struct param params[] = {param_uuid(&provider.workspace_id), param_text(provider.provider),
+                                   param_i32(provider.mac_generation), param_text(provider.mac), param_text(mac)};
+    return queue(row, STATEMENT_RESEAL_PROVIDER, params, COF_COUNT(params));
+}
+
 /* What is sealed in a column that may be empty. */
 static cof_code seal_if_any(struct call *call, const struct blob_address *address, struct cof_slice *blob)
 {
@@ -254,6 +267,7 @@ static const struct reseal_table tables[] = {
     {STATEMENT_RESEAL_TOKENS, 1, seal_token},
     {STATEMENT_RESEAL_REQUESTS, 2, seal_request},
     {STATEMENT_RESEAL_ACTIONS, 1, seal_action},
+    {STATEMENT_RESEAL_PROVIDERS, 1, seal_provider},
     {STATEMENT_RESEAL_CONNECTIONS, 1, seal_connection},
     {STATEMENT_RESEAL_CONNECTION_TOKENS, 1, seal_connection_token},
     {STATEMENT_RESEAL_WORKSPACES, 0, seal_workspace},
@@ -265,7 +279,7 @@ static const struct reseal_table tables[] = {
 /* Where the UUID that a row has its place by stands. */
 static unsigned place_column(const struct reseal_table *table)
 {
-    if (table->seal == seal_action) {
+    if (table->seal == seal_action || table->seal == seal_provider) {
         return 2;
     }
     return table->seal == seal_version || table->seal == seal_request || table->seal == seal_state ? 0 : 1;

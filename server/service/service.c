@@ -19,6 +19,7 @@ const struct service_limits service_default_limits = {
     .keys_per_secret = 100,
     .secrets_per_import = 1000,
     .actions_per_workspace = 5000,
+    .providers_per_workspace = 200,
     .versions_kept = 50,
     .page_size_max = 1000,
     .page_size_default = 100,

@@ -6,6 +6,7 @@
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
+#include <coffer/v1/provider.pb-c.h>
 #include <coffer/v1/resolve.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
@@ -154,6 +155,8 @@ static const struct resource {
      offsetof(Coffer__V1__Action, name)},
     {&coffer__v1__connection__descriptor, "connection", offsetof(Coffer__V1__Connection, uid), 0,
      offsetof(Coffer__V1__Connection, provider)},
+    {&coffer__v1__provider__descriptor, "provider", offsetof(Coffer__V1__Provider, uid), 0,
+     offsetof(Coffer__V1__Provider, id)},
     {&coffer__v1__token__descriptor, "token", offsetof(Coffer__V1__Token, uid), 0,
      offsetof(Coffer__V1__Token, service_account)},
 };
@@ -309,6 +312,7 @@ static const struct asked {
     {"coffer.v1.ServiceAccountService/", "service_account", "name", COF_NAME_ACCOUNT},
     {"coffer.v1.IntegrationService/", "action", "name", COF_NAME_ACTION},
     {"coffer.v1.ConnectionService/", "connection", "provider", COF_NAME_SECRET},
+    {"coffer.v1.ProviderService/", "provider", "id", COF_NAME_SECRET},
     {"coffer.v1.TokenService/", "service_account", "service_account", COF_NAME_ACCOUNT},
 };
 

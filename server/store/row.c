@@ -14,6 +14,7 @@ static const struct column secret_columns[] = {SECRET_COLUMNS(COLUMN_ENTRY)};
 static const struct column principal_columns[] = {PRINCIPAL_COLUMNS(COLUMN_ENTRY)};
 static const struct column token_columns[] = {TOKEN_COLUMNS(COLUMN_ENTRY)};
 static const struct column action_columns[] = {ACTION_COLUMNS(COLUMN_ENTRY)};
+static const struct column provider_columns[] = {PROVIDER_COLUMNS(COLUMN_ENTRY)};
 static const struct column connection_columns[] = {CONNECTION_COLUMNS(COLUMN_ENTRY)};
 static const struct column connection_token_columns[] = {CONNECTION_TOKEN_COLUMNS(COLUMN_ENTRY)};
 static const struct column connection_lease_columns[] = {CONNECTION_LEASE_COLUMNS(COLUMN_ENTRY)};
@@ -26,6 +27,7 @@ const struct row_type secret_row_type = {"secret", secret_columns, COF_COUNT(sec
 const struct row_type principal_row_type = {"principal", principal_columns, COF_COUNT(principal_columns)};
 const struct row_type token_row_type = {"token", token_columns, COF_COUNT(token_columns)};
 const struct row_type action_row_type = {"action", action_columns, COF_COUNT(action_columns)};
+const struct row_type provider_row_type = {"provider", provider_columns, COF_COUNT(provider_columns)};
 const struct row_type connection_row_type = {"connection", connection_columns, COF_COUNT(connection_columns)};
 const struct row_type connection_token_row_type = {"connection_token", connection_token_columns,
                                                    COF_COUNT(connection_token_columns)};

@@ -121,6 +121,18 @@ struct row_texts {
     COLUMN(action, I32, mac_generation) \
     COLUMN(action, BYTES, mac)
 
+#define PROVIDER_COLUMNS(COLUMN)          \
+    COLUMN(provider, UUID, workspace_id)  \
+    COLUMN(provider, TEXT, provider)      \
+    COLUMN(provider, UUID, provider_id)   \
+    COLUMN(provider, TEXT, name)          \
+    COLUMN(provider, BYTES, definition)   \
+    COLUMN(provider, I64, generation)     \
+    COLUMN(provider, TIME, create_time)   \
+    COLUMN(provider, TIME, update_time)   \
+    COLUMN(provider, I32, mac_generation) \
+    COLUMN(provider, BYTES, mac)
+
 #define CONNECTION_COLUMNS(COLUMN)                 \
     COLUMN(connection, UUID, workspace_id)         \
     COLUMN(connection, UUID, connection_id)        \
@@ -210,6 +222,9 @@ struct token_row {
 struct action_row {
     ACTION_COLUMNS(ROW_FIELD)
 };
+struct provider_row {
+    PROVIDER_COLUMNS(ROW_FIELD)
+};
 struct connection_row {
     CONNECTION_COLUMNS(ROW_FIELD)
 };
@@ -268,6 +283,7 @@ extern const struct row_type secret_row_type;
 extern const struct row_type principal_row_type;
 extern const struct row_type token_row_type;
 extern const struct row_type action_row_type;
+extern const struct row_type provider_row_type;
 extern const struct row_type connection_row_type;
 extern const struct row_type connection_token_row_type;
 extern const struct row_type connection_lease_row_type;

@@ -90,6 +90,9 @@ def main():
     for serve_lost_ms in (0, 60000):
         emit_row("workspace_state", workspace_id=numbered("workspace", 16), state=1, disabled=False, name=b"acme",
                  change_time=MICROSECONDS, delete_time=None, serve_lost_ms=serve_lost_ms)
+    emit_row("provider", workspace_id=numbered("workspace", 16), provider=b"custom_acme", provider_id=numbered("provider", 16),
+             name="Acmé".encode(), definition=numbered("definition", 40), generation=2, create_time=MICROSECONDS,
+             update_time=MICROSECONDS + 1)
     emit_row("connection", workspace_id=numbered("workspace", 16), connection_id=numbered("connection", 16), environment=b"",
              provider=b"github", provider_generation=0, **{"class": 1}, grant_kind=3, client_authentication=2,
              client_id=b"client", scopes=[b"repo", b"read:org"], settings=b"", credentials=numbered("credentials", 60),

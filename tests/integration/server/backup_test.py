@@ -39,7 +39,7 @@ UNGUARDED = {
 KEYS = {
     "workspace": [], "workspace_state": [], "workspace_key": ["generation"], "secret": ["secret_id"],
     "secret_version": ["secret_id", "version"], "principal": ["principal_id"], "token": ["token_id"],
-    "request": ["principal_id", "request_id"], "action": ["name"],
+    "request": ["principal_id", "request_id"], "action": ["name"], "provider": ["provider"],
     "connection": ["connection_id"], "connection_token": ["connection_id"],
 }
 # Those whose rows can lie in another workspace without meeting one of its own.
@@ -51,7 +51,7 @@ SEALED = {("workspace_key", "wrapped"), ("secret", "blob"), ("secret_version", "
 COVERED = {
     "change": {"objects", "record"}, "write_chain": {"hash"}, "secret": {"facts", "mac", "keys"},
     "secret_version": {"keys"}, "principal": {"grants", "mac"}, "token": {"hash", "restrictions", "mac"},
-    "action": {"declarations", "digest", "mac"}, "workspace": {"mac"}, "workspace_state": {"mac"}, "request": {"payload_hash"},
+    "action": {"declarations", "digest", "mac"}, "provider": {"definition", "mac"}, "workspace": {"mac"}, "workspace_state": {"mac"}, "request": {"payload_hash"},
     "connection": {"settings", "mac"}, "connection_token": {"mac"},
     "instance": {"root_key_id", "root_key_check", "old_root_key_ids"}, "schema_history": {"sha256"},
 }
@@ -120,7 +120,7 @@ class BackupTest(context.AccessTest):
 
     TABLES = ["workspace", "workspace_state", "workspace_directory", "workspace_revision", "workspace_key", "environment",
               "secret", "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry",
-              "action", "connection", "connection_token", "connection_lease"]
+              "action", "provider", "connection", "connection_token", "connection_lease"]
 
     def settled(self):
         """Until every write is in a link of its chain: what is kept then and put back later is one state."""
@@ -170,7 +170,8 @@ class BackupTest(context.AccessTest):
                                   token=self.dev.system)["workspace"]["uid"]
             admin = self.token_for([{"permissions": [
                 "resolve", "secret:read", "secret:write", "account:read", "account:write", "token:read", "token:write",
-                "integration:write", "connection:write", "connection:read"]}], token=self.dev.system, workspace=workspace)
+                "integration:write", "connection:write", "connection:read",
+                "connection:manage_all"]}], token=self.dev.system, workspace=workspace)
             self.fill(admin, mark, count)
             for _ in range(count // 4):
                 self.token_for([{"permissions": ["resolve"], "names": [mark + "*"]}], token=admin)
@@ -181,6 +182,9 @@ class BackupTest(context.AccessTest):
             self.done(REGISTER, {"actions": [
                 {"name": f"tools.{mark}{i}", "declarations": {"secrets": [{"name": f"{mark}{i}", "keys": ["K"]}]}}
                 for i in range(count)]}, token=admin)
+            for i in range(count // 4):
+                self.done("coffer.v1.ProviderService/CreateProvider", {"name": f"{mark}{i}", "definition": context.DEFINITION},
+                          token=admin)
             for disabled in (True, False):
                 self.assertEqual(self.call(WORKSPACE + "UpdateWorkspace", {
                     "workspace": workspace, "update_mask": {"paths": ["disabled"]}, "disabled": disabled},
@@ -223,7 +227,8 @@ class BackupTest(context.AccessTest):
     def object_sql(self, table):
         """How `cofferd verify` names a row of the table."""
         return {"workspace": "''", "workspace_state": "''", "workspace_key": "'generation ' || generation",
-                "secret_version": "secret_id || ' version ' || version", "request": "request_id::text", "action": "action_id::text"}.get(
+                "secret_version": "secret_id || ' version ' || version", "request": "request_id::text", "action": "action_id::text",
+                "provider": "provider_id::text"}.get(
                     table, f"{KEYS[table][-1:] and KEYS[table][-1]}::text")
 
     def swap_sql(self, table, columns, pairs):

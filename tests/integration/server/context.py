@@ -25,6 +25,15 @@ SYSTEM = "00000000-0000-0000-0000-000000000000"
 # A USER connection that needs no browser.
 CONFIGURED = {"provider": "github", "grant": "CONNECTION_GRANT_REFRESH_TOKEN", "client_id": "client",
               "credential": {"client_secret": b"the client secret"}}
+# A provider of the least that one needs.
+DEFINITION = {"token_endpoint": "https://acme.example/token", "authorization_endpoint": "https://acme.example/authorize",
+              "user": {"scopes": ["read"]}, "service": {}}
+
+
+def connection_row(workspace, provider):
+    """SQL that puts a connection of a provider into a workspace, which no server would believe."""
+    return (f"insert into connection values ('{workspace}', gen_random_uuid(), '', '{provider}', 0, 1, 3, 1, 'client', '{{}}',"
+            f" '', '', 1, 1, 1, now(), now(), 1, '')")
 
 
 class ServerTest(unittest.TestCase):

@@ -112,6 +112,12 @@ class Contract(context.ServerTest):
         self.assertEqual(connected["connection"]["uid"], configured["connection"]["uid"])
         call("ConnectionService/DisconnectConnection", oauth)
         call("ConnectionService/DeleteConnection", oauth)
+        provider = call("ProviderService/CreateProvider", {"name": environment, "definition": context.DEFINITION})["provider"]
+        self.assertEqual(provider["id"], f"custom_{environment}".replace("-", "_"))
+        self.assertEqual(call("ProviderService/GetProvider", {"id": provider["id"]})["provider"], provider)
+        self.assertEqual(call("ProviderService/ListProviders", {"own_only": True})["providers"], [provider])
+        call("ProviderService/UpdateProvider", {"id": provider["id"], "name": "Renamed", "update_mask": {"paths": ["name"]}})
+        call("ProviderService/DeleteProvider", {"id": provider["id"]})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})

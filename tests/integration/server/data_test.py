@@ -191,6 +191,24 @@ class Data(context.AccessTest):
         self.assertEqual(self.probe_connection(environment), "OK", (table, column))
         return found
 
+    def probe_provider(self, name):
+        """What an update that would keep all of it says."""
+        answer = self.call("coffer.v1.ProviderService/UpdateProvider", {
+            "id": name, "name": "Victim", "update_mask": {"paths": ["name"]}})
+        return answer.reason or "OK"
+
+    def check_provider(self, column, kind):
+        made = self.call("coffer.v1.ProviderService/CreateProvider", {"name": f"Victim {column}", "definition": context.DEFINITION})
+        self.assertEqual(made.code, 0, made)
+        name = made.message["provider"]["id"]
+        _, restore = self.change("provider", f"provider = '{name}'", column, kind)
+        found = [self.probe_provider(name)]
+        if column == "provider":
+            found.append(self.probe_provider(name + "x"))
+        self.sql(restore)
+        self.assertEqual(self.probe_provider(name), "OK", column)
+        return found
+
     def test_every_changed_column_of_every_guarded_row_authorises_nothing(self):
         Data.everywhere = self.fleet([{"permissions": ["resolve"]}])
         checks = {
@@ -200,6 +218,7 @@ class Data(context.AccessTest):
             "action": self.check_action,
             "connection": lambda column, kind: self.check_connection("connection", column, kind),
             "connection_token": lambda column, kind: self.check_connection("connection_token", column, kind),
+            "provider": self.check_provider,
             "token": lambda column, kind: self.check_token_row("token", column, kind),
             "principal": lambda column, kind: self.check_token_row("principal", column, kind),
         }
@@ -207,9 +226,10 @@ class Data(context.AccessTest):
         moved = {("secret", "workspace_id"), ("secret", "environment"), ("secret", "name"), ("secret", "state"),
                  ("token", "workspace_id"), ("token", "token_id"), ("token", "principal_id"), ("token", "hash"),
                  ("principal", "workspace_id"), ("principal", "principal_id"), ("principal", "token_kind"),
-                 ("workspace", "workspace_id"), ("action", "workspace_id"), ("action", "name")}
+                 ("workspace", "workspace_id"), ("action", "workspace_id"), ("action", "name"),
+                 ("provider", "workspace_id"), ("provider", "provider")}
         moved |= {("connection", column) for column in ("workspace_id", "environment", "provider", "class")}
-        absent = {"CONNECTION_NOT_FOUND", "SECRET_NOT_FOUND", "ACTION_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
+        absent = {"CONNECTION_NOT_FOUND", "SECRET_NOT_FOUND", "ACTION_NOT_FOUND", "PROVIDER_NOT_FOUND", "TOKEN_INVALID", "WORKSPACE_NOT_FOUND", "PERMISSION_DENIED"}
         tables = self.guarded()
         self.assertEqual(set(tables), set(checks), "a guarded table has no check here")
         count = 0

@@ -72,7 +72,7 @@ class KeyTest(context.ServerTest):
         where = f"where workspace_id = '{workspace or self.dev.workspace}'"
         blob = "('x' || encode(substring({0} from 2 for 4), 'hex'))::bit(32)::int from {1} " + where
         selects = [f"select mac_generation from {table} {where}" for table in (
-            "secret", "principal", "token", "action", "connection", "connection_token", "workspace")]
+            "secret", "principal", "token", "action", "provider", "connection", "connection_token", "workspace")]
         selects += ["select " + blob.format(*pair) for pair in (
             ("blob", "secret"), ("blob", "secret_version"), ("narrowing_key", "token"), ("answer", "request"), ("credentials", "connection"),
             ("access_token", "connection_token"), ("refresh_token", "connection_token"))]
@@ -95,6 +95,8 @@ class WorkspaceKeys(KeyTest):
         request, request_id = {"environment": "prod", "name": "once", "values": values(K=b"v")}, uuid7()
         first = self.call(SECRET + "CreateSecret", request, request_id=request_id)
         narrow = self.call(TOKEN + "GetCaller")
+        provider = self.call("coffer.v1.ProviderService/CreateProvider", {"name": "Whole", "definition": context.DEFINITION})
+        self.assertEqual(provider.code, 0, provider)
         before = [self.get(f"whole-{i}") for i in range(70)]
         versions = self.call(SECRET + "ListSecretVersions", {"environment": "prod", "name": "whole-1"}).message
         generation = self.current()
@@ -104,6 +106,8 @@ class WorkspaceKeys(KeyTest):
         self.assertEqual([self.get(f"whole-{i}") for i in range(70)], before)
         self.assertEqual(self.call(SECRET + "ListSecretVersions", {"environment": "prod", "name": "whole-1"}).message,
                          versions)
+        shown = self.call("coffer.v1.ProviderService/GetProvider", {"id": "custom_whole"}).message["provider"]
+        self.assertEqual(shown, provider.message["provider"])
         self.assertEqual([self.read(f"whole-{i}") for i in (0, 1, 69)], [b"value 0", b"later 2", b"value 69"])
         rolled = self.call(SECRET + "RollBackSecret", {"environment": "prod", "name": "whole-1", "version": 2})
         self.assertEqual((rolled.code, self.read("whole-1")), (0, b"later 0"))

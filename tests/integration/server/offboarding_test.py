@@ -379,6 +379,8 @@ class Purged(OffboardingTest):
             {"key": "KEY", "value": b"the value"}]}}, token=admin).code, 0)
         self.assertEqual(self.call("coffer.v1.IntegrationService/RegisterActions", {"actions": [{"name": "tools.a"}]},
                                    token=admin).code, 0)
+        self.assertEqual(self.call("coffer.v1.ProviderService/CreateProvider", {"name": "Acme", "definition": context.DEFINITION},
+                                   token=admin).code, 0)
         uid = self.call(TOKEN + "GetCaller", token=admin).message["token"]["uid"]
         self.assertEqual(self.call(context.CONNECTION + "ConfigureConnection", context.CONFIGURED, token=admin).code, 0)
         self.sql(f"insert into token_use select workspace_id, token_id, now() from token where token_id = '{uid}'"

@@ -347,6 +347,12 @@ class Reasons(context.ServerTest):
     def action_not_found(self):
         return self.call(INTEGRATION + "GetAction", {"name": "tools.none"})
 
+    def provider_in_use(self):
+        made = self.call("coffer.v1.ProviderService/CreateProvider", {"name": "Used", "definition": context.DEFINITION})
+        provider = made.message["provider"]
+        self.dev.sql(context.connection_row(provider["workspace"], provider["id"]))
+        return self.call("coffer.v1.ProviderService/DeleteProvider", {"id": provider["id"]})
+
     def generation_mismatch(self):
         return self.call(INTEGRATION + "RegisterActions", {"actions": [{"name": "tools.a"}], "expected_generation": 99})
 

@@ -70,7 +70,7 @@ ACROSS = {
 }
 # A whole database is checked workspace by workspace: which ones there are is asked of every table that has any.
 EVERY_TENANT_TABLE = {"workspace", "workspace_state", "workspace_revision", "workspace_key", "environment", "secret",
-                      "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action", "connection",
+                      "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action", "provider", "connection",
                       "connection_token", "connection_lease"}
 ACROSS |= {
     "VERIFY_NEXT": (EVERY_TENANT_TABLE | {"workspace_directory"}, "the next workspace's UUID; no content of a row"),
@@ -90,7 +90,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
     ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
-    ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
+    ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_PROVIDERS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
     ("RESEAL_CONNECTION_TOKENS", 2): "2", ("CONNECTION_LIST", 4): "0",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",
     ("RESEAL_TOKENS", 2): "2", ("RESEAL_REQUESTS", 2): "2", ("RESEAL_WORKSPACES", 2): "2", ("RESEAL_COUNT", 2): "2",
@@ -179,7 +179,7 @@ class Tenancy(context.ServerTest):
     @classmethod
     def first_account(cls, workspace):
         rule = {"permissions": ["secret:write", "environment:write", "account:write", "token:write", "resolve",
-                                 "integration:write", "connection:write"]}
+                                 "integration:write", "connection:write", "connection:read", "connection:manage_all"]}
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"workspace": workspace, "name": "first", "grants": [rule]}, cls.dev.system)
         issued = cls.done("TokenService/IssueToken", {"workspace": workspace, "service_account": "first"}, cls.dev.system)
@@ -197,6 +197,9 @@ class Tenancy(context.ServerTest):
         cls.done("SecretService/DeleteSecret", {**at, "name": "gone"}, token)
         cls.done("IntegrationService/RegisterActions", {"actions": [
             {"name": "tools.shared", "declarations": {"secrets": [{"name": "s-" + mark.decode()[-1], "keys": ["K"]}]}}]}, token)
+        cls.done("ProviderService/CreateProvider", {"name": "shared", "definition": {
+            **context.DEFINITION, "token_endpoint": "https://acme.example/{x}", "parameters": [
+                {"name": "x", "form": "PROVIDER_PARAMETER_FORM_SEGMENT", "help": mark.decode()}]}}, token)
         cls.done("ServiceAccountService/CreateServiceAccount",
                  {"name": "account", "description": mark.decode(), "grants": [{"permissions": ["resolve"]}]}, token)
         issued = cls.done("TokenService/IssueToken", {"service_account": "account", "description": mark.decode()}, token)

@@ -189,8 +189,8 @@ static void set_cell(struct fixture *fixture, const struct column *column, char 
 static const struct row_type *row_type_named(const char *table)
 {
     static const struct row_type *const types[] = {
-        &workspace_row_type, &workspace_state_row_type, &secret_row_type,          &principal_row_type,
-        &token_row_type,     &connection_row_type,      &connection_token_row_type};
+        &workspace_row_type, &workspace_state_row_type, &secret_row_type,     &principal_row_type,
+        &token_row_type,     &provider_row_type,        &connection_row_type, &connection_token_row_type};
     for (size_t i = 0; i < COF_COUNT(types); i++) {
         if (strcmp(types[i]->table, table) == 0) {
             return types[i];

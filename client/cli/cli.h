@@ -85,6 +85,7 @@ struct cli {
     bool active;
     bool dry_run;
     bool force;
+    bool own;
     bool disable;
     bool enable;
     bool help;

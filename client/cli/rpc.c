@@ -1,3 +1,5 @@
+#include "client/cli/rpc.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +10,6 @@
 
 #include <coffer/rpc/v1/reflection.pb-c.h>
 
-#include "client/cli/cli.h"
 #include "client/cli/message.h"
 #include "client/reflect/message_pack.h"
 #include "client/reflect/message_print.h"
@@ -283,6 +284,41 @@ cli_exit cmd_rpc_call(struct cli *cli)
     }
     if (code == CLI_OK) {
         code = call(cli, &rpc, method, json);
+    }
+    rpc_done(&rpc);
+    return code;
+}
+
+/* --- Messages of other commands ------------------------------------------------------------------------------- */
+
+static cli_exit unpack_data(struct rpc *rpc, const struct schema_entry *entry, struct cof_slice json,
+                            const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret_message)
+{
+    struct cof_slice bytes = {NULL, 0};
+    struct cof_error err = {0};
+    if (message_pack(entry, json, REQUEST_MAX, &rpc->arena, &bytes, &err) != COF_OK) {
+        return fail(&err);
+    }
+    *ret_message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+    return *ret_message == NULL ? cli_no_memory() : CLI_OK;
+}
+
+cli_exit rpc_read_data(struct cli *cli, const ProtobufCMessageDescriptor *descriptor,
+                       ProtobufCMessage **ret_message)
+{
+    const schema_kind kind = SCHEMA_MESSAGE;
+    const struct schema_entry *entry = NULL;
+    struct cof_slice json = {NULL, 0};
+    struct rpc rpc = {0};
+    cli_exit code = rpc_init(cli, &rpc);
+    if (code == CLI_OK) {
+        code = find(&rpc, descriptor->name, &kind, &entry);
+    }
+    if (code == CLI_OK) {
+        code = read_data(cli, &rpc, &json);
+    }
+    if (code == CLI_OK) {
+        code = unpack_data(&rpc, entry, json, descriptor, ret_message);
     }
     rpc_done(&rpc);
     return code;

@@ -124,8 +124,9 @@ cli_exit cmd_aws_test(struct cli *cli)
 static const Coffer__V1__KeyValue *value_of(const Coffer__V1__ResolvedSecret *secret, const char *key)
 {
     for (size_t i = 0; i < secret->n_values; i++) {
-        if (strcmp(secret->values[i]->key, key) == 0 && secret->values[i]->value.len > 0) {
-            return secret->values[i];
+        const Coffer__V1__KeyValue *pair = secret->values[i];
+        if (strcmp(pair->key, key) == 0 && pair->value.len > 0) {
+            return pair;
         }
     }
     return NULL;

@@ -78,7 +78,7 @@ cof_code secret_check_aws(struct call *call, struct cof_slice name, const struct
     if (aws_kind_of(name) == AWS_KIND_NONE || values_find(values, key) == NULL) {
         return COF_OK;
     }
-    return cof_fail_field(call->err, COF_REASON_AWS_SESSION_NAME_REFUSED, "values.AWS_ROLE_SESSION_NAME", "%s; %s",
+    return cof_fail_field(call->err, COF_REASON_AWS_SESSION_NAME_REFUSED, "values", "%s; %s",
                           cof_reason_meaning(COF_REASON_AWS_SESSION_NAME_REFUSED),
                           cof_reason_next_step(COF_REASON_AWS_SESSION_NAME_REFUSED));
 }

@@ -32,7 +32,7 @@ NOT_GIVEN = {
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
     "ENVIRONMENT_VIEW_CONFLICT": "the environment view is not offered yet",
-    "INCOMPLETE_AWS_KEYS": "AWS is not offered yet",
+    "INCOMPLETE_AWS_KEYS": "an outcome, see integration/server/aws",
     **dict.fromkeys(("AWS_ROLE_REFUSED", "AWS_ROLE_ARN_INVALID", "AWS_REGION_INVALID", "AWS_IDENTITY_MISSING",
                      "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_ROLE_MISSING"),
                     "given where there is an STS, see integration/server/aws"),
@@ -75,10 +75,10 @@ class Reasons(context.ServerTest):
         cls.connection.call(SECRET + "CreateSecret", {"name": "there", "environment": "prod",
                                                       "values": values(KEY=PLANTED)}, token=cls.dev.admin)
 
-    def AWS_NOT_CONFIGURED(self):
+    def aws_not_configured(self):
         return self.call("coffer.v1.AwsService/GetAssumeRoleAccess")
 
-    def AWS_SESSION_NAME_REFUSED(self):
+    def aws_session_name_refused(self):
         return self.call(SECRET + "CreateSecret", {"name": "aws", "values": values(AWS_ROLE_SESSION_NAME=b"mine")})
 
     def raw(self, **fields):

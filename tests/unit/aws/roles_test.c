@@ -96,7 +96,19 @@ static void answer(size_t index, outbound_end end, int status, const char *body)
                                               .status = status,
                                               .body = cof_slice_text(body),
                                               .what = "a test"};
-    sent[index].done(sent[index].context, one);
+    void (*done)(void *context, struct outbound_answer *answer) = sent[index].done;
+    sent[index].done = NULL;
+    done(sent[index].context, one);
+}
+
+/* As outbound does when the server ends: everything that was begun is told that it is over. */
+static void end_all(void)
+{
+    for (size_t i = 0; i < sent_count; i++) {
+        if (sent[i].done != NULL) {
+            answer(i, OUTBOUND_STOPPED, 0, "");
+        }
+    }
 }
 
 /* --- A server's roles ------------------------------------------------------------------------------------------- */
@@ -128,7 +140,9 @@ static void begin(uint32_t capacity)
                          cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &pool, &err) != COF_OK)) {
         abort();
     }
+    end_all();
     roles_free(roles);
+    roles = NULL;
     if (arena.pool == NULL) {
         cof_arena_init(&arena, pool, ARENA);
     }
@@ -476,6 +490,20 @@ static void identity_that_sts_does_not_accept_is_fetched_anew(void)
     CHECK_TEXT(sent[7].access_key, "ASIAOWN");
 }
 
+static void end_of_the_server_lands_what_is_under_way(void)
+{
+    begin_with_instance();
+    fly(1);
+    fly(2);
+    CHECK_INT(landings, 0);
+    end_all();
+    CHECK_INT(landings, 2);
+    CHECK_INT(sent_count, 1);
+    CHECK_INT(found(1).found, SESSIONS_FAILURE);
+    roles_free(roles);
+    roles = NULL;
+}
+
 TEST_MAIN(TEST(role_is_assumed_with_the_external_id_at_its_regions_endpoint),
           TEST(session_is_handed_out_until_five_minutes_before_it_expires),
           TEST(session_with_a_short_life_is_handed_out_for_half_of_it),
@@ -486,4 +514,4 @@ TEST_MAIN(TEST(role_is_assumed_with_the_external_id_at_its_regions_endpoint),
           TEST(instance_is_asked_with_a_token_once_for_all_who_wait),
           TEST(identity_is_fetched_again_before_it_expires_while_the_old_one_serves),
           TEST(without_an_identity_the_use_of_a_role_says_so), TEST(container_is_asked_with_its_token),
-          TEST(identity_that_sts_does_not_accept_is_fetched_anew))
+          TEST(identity_that_sts_does_not_accept_is_fetched_anew), TEST(end_of_the_server_lands_what_is_under_way))

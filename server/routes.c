@@ -87,6 +87,23 @@ static void write_load(const struct routes *routes, struct http_text *to)
                         load.outside);
 }
 
+static void write_outbound(const struct routes *routes, struct http_text *to)
+{
+    const struct outbound_load load = outbound_load_now(routes->outbound);
+    metrics_write_value(to, "coffer_outbound_in_flight", "gauge", "Requests to the outside that are under way.",
+                        load.under_way);
+    metrics_write_value(to, "coffer_outbound_queued", "gauge", "Requests to the outside that wait for their turn.",
+                        load.queued);
+    metrics_write_value(to, "coffer_outbound_open_breakers", "gauge",
+                        "Providers that have failed so often that nothing is sent to them.", load.open_breakers);
+    metrics_write_head(to, "coffer_outbound_requests_total", "counter",
+                       "Requests to the outside, by how they ended.");
+    for (int end = 0; end <= OUTBOUND_STOPPED; end++) {
+        http_text_format(to, "coffer_outbound_requests_total{end=\"%s\"} %" PRIu64 "\n",
+                         outbound_end_name((outbound_end) end), load.ended[end]);
+    }
+}
+
 static void write_connections(const struct routes *routes, struct http_text *to)
 {
     struct transport_count counts[TRANSPORT_COUNTS];
@@ -194,6 +211,7 @@ static void answer_metrics(const struct http_request *request, struct http_respo
     write_build(&response->body);
     write_state(routes, &response->body);
     write_load(routes, &response->body);
+    write_outbound(routes, &response->body);
     write_connections(routes, &response->body);
     metrics_write(routes->metrics, &response->body);
     write_cache(routes, &response->body);

@@ -5,6 +5,7 @@
 #include "server/dispatch/dispatch.h"
 #include "server/http/site.h"
 #include "server/metrics/metrics.h"
+#include "server/outbound/http.h"
 #include "server/service/call.h"
 #include "server/settings.h"
 #include "server/transport/transport.h"
@@ -20,6 +21,7 @@ struct routes {
     const struct session_counts *queries; /* the same */
     /* There before the first request. */
     struct dispatch *dispatch;
+    struct outbound *outbound;
     struct transport *_Atomic transport;
     struct http_site site;
     pthread_rwlock_t lock; /* of what the site allows */

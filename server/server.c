@@ -308,6 +308,8 @@ struct server {
     struct aws_identity_config aws_identity;
     struct outbound *aws_outbound;
     struct roles *roles;
+    struct cof_pool *outbound_pool;
+    struct outbound *outbound;
     struct cache *cache; /* NULL: none */
     struct confirm *confirm;
     struct hint *hint; /* NULL: there are none */
@@ -562,6 +564,34 @@ static cof_code start_roles(struct server *server, struct cof_error *err)
     };
     TRY(roles_new(&options, &server->roles, err));
     server->core->service.roles = server->roles;
+    return COF_OK;
+}
+
+/* With memory of its own: what providers send must not take that of calls. */
+static cof_code start_outbound(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct settings *settings = core->settings;
+    const bool required = settings->memory_lock == 1;
+    TRY(cof_pool_new(settings->outbound_memory, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT,
+                     &server->outbound_pool, err));
+    const struct outbound_options options = {
+        .pool = server->outbound_pool,
+        .clock = &cof_system_clock,
+        .log = &core->log,
+        .allowed = settings->outbound_allow_private.items,
+        .allowed_count = settings->outbound_allow_private.count,
+        .proxy = settings->outbound_proxy,
+        .ca_file = settings->outbound_ca_file,
+        .concurrent = settings->outbound_concurrent,
+        .concurrent_per_group = settings->outbound_concurrent_per_provider,
+        .queue = settings->outbound_queue,
+        .connect_timeout_ms = settings->outbound_connect_timeout,
+        .timeout_ms = settings->outbound_timeout,
+        .answer_bytes = (uint32_t) settings->outbound_answer,
+    };
+    TRY(outbound_start(&options, &server->outbound, err));
+    server->routes.outbound = server->outbound;
     return COF_OK;
 }
 
@@ -866,7 +896,8 @@ static void take_down(struct server *server)
     /* Workers first, then the audit log: they answer what they still have, which transport must be there for. */
     dispatch_stop(server->dispatch);
     outbound_stop(server->aws_outbound);
-    hint_stop(server->hint); /* before those whom it wakes */
+    outbound_stop(server->outbound); /* what is under way ends, and the jobs hear of it */
+    hint_stop(server->hint);         /* before those whom it wakes */
     confirm_stop(server->confirm);
     chain_stop(server->chain);
     write_use_stop(server->write_use);
@@ -879,6 +910,8 @@ static void take_down(struct server *server)
     metrics_free(server->routes.metrics);
     outbound_free(server->aws_outbound);
     roles_free(server->roles);
+    outbound_free(server->outbound);
+    cof_pool_free(server->outbound_pool);
     flights_free(server->flights);
     cache_free(server->cache);
     key_loader_free(server->key_loader);
@@ -901,6 +934,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_flights(server, err));
     TRY(start_roles(server, err));
     TRY(start_metrics(server, err));
+    TRY(start_outbound(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));

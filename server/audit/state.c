@@ -17,6 +17,7 @@ struct state {
     int lock;
     struct cof_uuid server;
     char audit[FOLDER_SIZE];
+    char refresh[FOLDER_SIZE];
 };
 
 static void fd_cleanup(const int *fd)
@@ -122,8 +123,11 @@ static COF_CODE fill(struct state *state, const char *path, struct cof_error *er
     TRY(take_lock(state, path, err));
     TRY(read_id(state, path, err));
     (void) snprintf(state->audit, sizeof state->audit, "%s/audit", path);
+    (void) snprintf(state->refresh, sizeof state->refresh, "%s/refresh", path);
     AUTO(fd_cleanup) int audit = -1;
-    return open_folder(state->audit, &audit, err);
+    AUTO(fd_cleanup) int refresh = -1;
+    TRY(open_folder(state->audit, &audit, err));
+    return open_folder(state->refresh, &refresh, err);
 }
 
 COF_CODE state_open(const char *path, struct state **ret_state, struct cof_error *err)
@@ -157,4 +161,9 @@ const struct cof_uuid *state_server(const struct state *state)
 const char *state_audit_folder(const struct state *state)
 {
     return state->audit;
+}
+
+const char *state_refresh_folder(const struct state *state)
+{
+    return state->refresh;
 }

@@ -5,7 +5,7 @@
 
 /*
  * The server's own directory: what it keeps besides the database. Mode 0700, owned by the server's user, used by one
- * server at a time. It holds `server-id`, `lock` and the folder `audit`.
+ * server at a time. It holds `server-id`, `lock` and the folders `audit` and `refresh`.
  */
 
 struct state;
@@ -23,3 +23,6 @@ const struct cof_uuid *state_server(const struct state *state);
 
 /* Path of the folder of the audit log. */
 const char *state_audit_folder(const struct state *state);
+
+/* Path of the folder of the refresh journal. */
+const char *state_refresh_folder(const struct state *state);

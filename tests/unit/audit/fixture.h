@@ -78,7 +78,7 @@ static inline void place_done(struct place *place)
     uint64_t *numbers = NULL;
     size_t count = 0;
     struct cof_error err;
-    static const char *const names[] = {"audit", "lock", "server-id"};
+    static const char *const names[] = {"audit", "refresh", "lock", "server-id"};
     char path[PLACE_PATH + 16];
     place_close(place);
     if (segment_list(place->options.folder, &numbers, &count, &err) == COF_OK) {
@@ -92,7 +92,7 @@ static inline void place_done(struct place *place)
     (void) close(place->log.fd);
     for (size_t i = 0; i < COF_COUNT(names); i++) {
         (void) snprintf(path, sizeof path, "%s/%s", place->path, names[i]);
-        (void) (i == 0 ? rmdir(path) : unlink(path));
+        (void) (i <= 1 ? rmdir(path) : unlink(path));
     }
     (void) rmdir(place->path);
 }

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -948,6 +949,7 @@ cof_code server_run(const struct settings *settings, const struct server_hooks *
 {
     AUTO(server_core_cleanup) struct server_core *core = NULL;
     TRY(server_core_new(settings, &core, err));
+    assert(core != NULL);
     struct server server = {.core = core, .reload = {.started = core->settings, .log = &core->log}};
     routes_init(&server.routes, core->settings, &core->service);
     notify_init(&server.notify);

@@ -22,6 +22,7 @@ enum {
     STS_TIMEOUT_MS = 10000,
     ROLE_NAME_MAX = 256,
     OWN_DURATION_S = 3600,
+    TOKEN_FILE_MAX = 2 * AWS_HEADER_TOKEN_MAX,
 };
 
 #define INSTANCE_TOKEN "/latest/api/token"
@@ -272,11 +273,11 @@ static void ask_instance(struct identity *identity)
 /* Reads a small file into the fetch's arena; empty if it cannot be read. */
 static struct cof_slice read_file(struct identity *identity, const char *path)
 {
-    char *bytes = cof_arena_alloc(&identity->arena, AWS_HEADER_TOKEN_MAX * 2);
+    char *bytes = cof_arena_alloc(&identity->arena, TOKEN_FILE_MAX);
     const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     ssize_t length = 0;
     if (bytes != NULL && file >= 0) {
-        length = read(file, bytes, AWS_HEADER_TOKEN_MAX * 2);
+        length = read(file, bytes, TOKEN_FILE_MAX);
     }
     if (file >= 0) {
         (void) close(file);

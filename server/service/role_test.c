@@ -195,7 +195,7 @@ static cof_code make_order(struct call *call, const struct testing *testing, str
 /* One test for each request, whichever attempt of it begins it. */
 static cof_code make_key(struct call *call, struct testing *testing)
 {
-    uint8_t input[sizeof "aws-test" - 1 + 3 * UUID_BYTES];
+    uint8_t input[sizeof "aws-test" - 1 + 3 * (size_t) UUID_BYTES];
     uint8_t *at = input;
     memcpy(at, "aws-test", sizeof "aws-test" - 1);
     at += sizeof "aws-test" - 1;

@@ -74,26 +74,26 @@ static void errors_of_sts_have_a_verdict_each(void)
 {
     static const struct {
         int status;
-        const char *body;
         sts_verdict verdict;
+        const char *body;
         const char *code;
     } rows[] = {
-        {403, ERROR("AccessDenied", "not authorized to perform: sts:AssumeRole"), STS_REFUSED, "AccessDenied"},
-        {403, ERROR("ExpiredToken", ""), STS_IDENTITY, "ExpiredToken"},
-        {403, ERROR("InvalidClientTokenId", ""), STS_IDENTITY, "InvalidClientTokenId"},
-        {403, ERROR("SignatureDoesNotMatch", ""), STS_IDENTITY, "SignatureDoesNotMatch"},
-        {403, ERROR("RegionDisabledException", ""), STS_REGION, "RegionDisabledException"},
-        {400, ERROR("MalformedPolicyDocument", ""), STS_REQUEST, "MalformedPolicyDocument"},
-        {400, ERROR("ValidationError", "DurationSeconds"), STS_REQUEST, "ValidationError"},
-        {400, ERROR("Throttling", "Rate exceeded"), STS_THROTTLED, "Throttling"},
-        {503, ERROR("SlowDown", ""), STS_THROTTLED, "SlowDown"},
-        {429, ERROR("Something", ""), STS_THROTTLED, "Something"},
-        {500, ERROR("InternalFailure", ""), STS_UNAVAILABLE, "InternalFailure"},
-        {503, ERROR("Something", ""), STS_UNAVAILABLE, "Something"},
-        {403, ERROR("Something", ""), STS_REFUSED, "Something"},
-        {400, ERROR("Something", ""), STS_REQUEST, "Something"},
-        {400, ERROR("Some&lt;b&gt; thing\"'", ""), STS_REQUEST, "Somebthing"},
-        {403, ERROR("", ""), STS_REFUSED, ""},
+        {403, STS_REFUSED, ERROR("AccessDenied", "not authorized to perform: sts:AssumeRole"), "AccessDenied"},
+        {403, STS_IDENTITY, ERROR("ExpiredToken", ""), "ExpiredToken"},
+        {403, STS_IDENTITY, ERROR("InvalidClientTokenId", ""), "InvalidClientTokenId"},
+        {403, STS_IDENTITY, ERROR("SignatureDoesNotMatch", ""), "SignatureDoesNotMatch"},
+        {403, STS_REGION, ERROR("RegionDisabledException", ""), "RegionDisabledException"},
+        {400, STS_REQUEST, ERROR("MalformedPolicyDocument", ""), "MalformedPolicyDocument"},
+        {400, STS_REQUEST, ERROR("ValidationError", "DurationSeconds"), "ValidationError"},
+        {400, STS_THROTTLED, ERROR("Throttling", "Rate exceeded"), "Throttling"},
+        {503, STS_THROTTLED, ERROR("SlowDown", ""), "SlowDown"},
+        {429, STS_THROTTLED, ERROR("Something", ""), "Something"},
+        {500, STS_UNAVAILABLE, ERROR("InternalFailure", ""), "InternalFailure"},
+        {503, STS_UNAVAILABLE, ERROR("Something", ""), "Something"},
+        {403, STS_REFUSED, ERROR("Something", ""), "Something"},
+        {400, STS_REQUEST, ERROR("Something", ""), "Something"},
+        {400, STS_REQUEST, ERROR("Some&lt;b&gt; thing\"'", ""), "Somebthing"},
+        {403, STS_REFUSED, ERROR("", ""), ""},
     };
     for (size_t i = 0; i < COF_COUNT(rows); i++) {
         struct sts_found found;

@@ -509,8 +509,8 @@ static const char *variable(const char *name)
 static const struct aws_outside aws_outside = {outbound_send, outbound_answer_view, outbound_answer_free};
 
 /*
- * AWS has a client of its own: the addresses that the environment and the settings name for it may be private, for nobody
- * else. So an STS that hangs takes nothing from OAuth's providers either.
+ * AWS's regional endpoints are asked as all others are. For the addresses that the environment and the settings name for
+ * AWS there is a client of its own: they may be private, for nobody else, and are reached without a proxy.
  */
 static cof_code start_aws_outbound(struct server *server, struct cof_error *err)
 {
@@ -552,7 +552,7 @@ static cof_code start_roles(struct server *server, struct cof_error *err)
         .clock = &cof_system_clock,
         .log = &server->core->log,
         .outside = &aws_outside,
-        .outbound = server->aws_outbound,
+        .outbound = settings->aws_sts_endpoint[0] == '\0' ? server->outbound : server->aws_outbound,
         .local = server->aws_outbound,
         .pool = server->core->pool,
         .config = &server->aws_identity,
@@ -933,9 +933,9 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_cache(server, err));
     TRY(start_key_loader(server, err));
     TRY(start_flights(server, err));
-    TRY(start_roles(server, err));
     TRY(start_metrics(server, err));
     TRY(start_outbound(server, err));
+    TRY(start_roles(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));
     TRY(start_transport(server, err));

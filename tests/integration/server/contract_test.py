@@ -97,9 +97,9 @@ class Contract(context.ServerTest):
         self.assertEqual([d["name"] for d in call("IntegrationService/ListDefinitions", {"used_only": True})["definitions"]], ["s"])
         external_id = call("AwsService/GetAssumeRoleAccess")["external_id"]
         self.sts.trust["arn:aws:iam::210987654321:role/r"] = external_id
-        call("SecretService/CreateSecret", {"name": "aws", "environment": environment,
+        call("SecretService/CreateSecret", {"name": "aws", "environment": environment + "-aws",
                                             "values": values(AWS_ROLE_ARN=b"arn:aws:iam::210987654321:role/r")})
-        tested = call("AwsService/TestRole", {"name": "aws", "environment": environment})["secret"]["facts"]["aws_role_test"]
+        tested = call("AwsService/TestRole", {"name": "aws", "environment": environment + "-aws"})["secret"]["facts"]["aws_role_test"]
         self.assertEqual(tested["verdict"], "AWS_ROLE_VERDICT_REFUSES")
         call("IntegrationService/DeleteAction", {"name": f"tools.{environment}"})
         oauth = {"environment": environment, "provider": "github", "connection_class": "CONNECTION_CLASS_USER"}

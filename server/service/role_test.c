@@ -73,9 +73,11 @@ static const char *first_reason(const struct sessions_test *found)
 static cof_code pack(struct call *call, const struct sessions_test *found, struct secret_row *row)
 {
     ProtobufCMessage *unpacked = NULL;
-    Coffer__V1__SecretFacts fresh = COFFER__V1__SECRET_FACTS__INIT;
+    Coffer__V1__SecretFacts fresh;
     Coffer__V1__SecretFacts *facts = &fresh;
-    Coffer__V1__AwsRoleTest test = COFFER__V1__AWS_ROLE_TEST__INIT;
+    Coffer__V1__AwsRoleTest test;
+    coffer__v1__secret_facts__init(&fresh);
+    coffer__v1__aws_role_test__init(&test);
     if (row->facts.len > 0) {
         TRY(cof_wire_unpack(&coffer__v1__secret_facts__descriptor, row->facts, call->arena, &unpacked, call->err));
         facts = (Coffer__V1__SecretFacts *) (void *) unpacked;

@@ -465,12 +465,8 @@ cof_code connection_configure(struct call *call, const Coffer__V1__ConfigureConn
 {
     struct configuration configuration = {
         .change = {.expected_uid = request->expected_uid}, .request = request, .response = response};
-    const int token_class = class_of(request->grant);
-    if (token_class == 0) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "grant",
-                              "grant says how the connection comes to tokens; set it to one of ConnectionGrant");
-    }
-    const struct connection_name name = CONNECTION_NAME(request, token_class);
+    struct connection_name name = CONNECTION_NAME(request, class_of(request->grant));
+    name.class_field = "grant";
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &configuration.change.place));
     TRY(read_request(call, &configuration));
     connection_change_init(&configuration.change, decide_configure, &response->base);

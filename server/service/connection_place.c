@@ -13,8 +13,8 @@ static cof_code check_name(struct call *call, const struct connection_name *name
             "all_environments is false; name an environment, or leave the scope out for all of them");
     }
     if (name->token_class != CONNECTION_USER && name->token_class != CONNECTION_SERVICE) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, "connection_class",
-                              "connection_class says whose token it is; set it to USER or SERVICE");
+        return cof_fail_field(call->err, COF_REASON_FIELD_REQUIRED, name->class_field,
+                              "%s says whose token it is; give one that this server knows", name->class_field);
     }
     return COF_OK;
 }
@@ -23,8 +23,8 @@ cof_code connection_place_of(struct call *call, const struct connection_name *na
                              struct connection_place *ret_place)
 {
     const struct address *address;
-    TRY(check_name(call, name));
     TRY(authorize_connection(call, name->workspace, name->environment, name->provider, permission, &address));
+    TRY(check_name(call, name));
     *ret_place = (struct connection_place){
         .address = address,
         .environment = name->environment == NULL ? cof_slice_text("") : address_environment(address),

@@ -18,6 +18,7 @@ struct connection_name {
     bool all;
     const char *provider;
     int token_class;
+    const char *class_field; /* what says the class */
 };
 
 #define CONNECTION_NAME(request, of_class)                                                               \
@@ -29,6 +30,7 @@ struct connection_name {
         .all = (int) (request)->scope_case != CONNECTION_SCOPE_ALL || (request)->all_environments,       \
         .provider = (request)->provider,                                                                 \
         .token_class = (int) (of_class),                                                                 \
+        .class_field = "connection_class",                                                               \
     })
 
 /* An authorised connection, whether there is one or not. */

@@ -39,7 +39,7 @@ def request_for(method, workspace=None):
     """A request that is well-formed as far as names go."""
     fields = SCHEMA.messages[SCHEMA.method(method)[0]]
     known = {"name": "x", "service_account": "x", "environment": "x", "new_name": "y",
-             "token_uid": UNKNOWN, "values": values(K=b"v"), "replace": {"values": values(K=b"v")},
+             "provider": "github", "token_uid": UNKNOWN, "values": values(K=b"v"), "replace": {"values": values(K=b"v")},
              "secrets": [{"name": "x", "environment": "x", "values": values(K=b"v")}], "actions": [{"name": "x"}]}
     request = {name: known[name] for name in fields if name in known}
     if "workspace" in fields and workspace is not None:

@@ -17,6 +17,9 @@ void connection_change_init(struct connection_change *change, cof_code (*decide)
 cof_code connection_change_look(struct call *call, void *context)
 {
     const struct connection_change *change = context;
+    const struct param params[] = {param_uuid(address_workspace(change->place.address)),
+                                   param_text(change->place.provider)};
+    TRY(session_queue(call->session, STATEMENT_PROVIDER_SHARE, params, COF_COUNT(params), call->err));
     TRY(connection_queue(call, &change->place, STATEMENT_CONNECTION_LOCK));
     return connection_queue(call, &change->place, STATEMENT_CONNECTION_GET);
 }
@@ -28,9 +31,38 @@ static cof_code keep(struct call *call, struct connection *connection)
     return row_keep(&connection_lease_row_type, call->arena, &connection->lease, call->err);
 }
 
+/* Connections of one that is damaged can still be dropped. */
+static cof_code take_provider(struct call *call, struct connection_change *change)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(session_next(call->session, &rows, call->err));
+    const cof_code code = provider_take(call, &change->write.workspace, rows,
+                                        (const char *) change->place.provider.data, &change->provider);
+    change->provider_reason = code == COF_OK ? COF_REASON_NONE : call->err->reason;
+    if (code != COF_NOT_FOUND && code != COF_DATA_LOSS) {
+        return code;
+    }
+    cof_error_clear(call->err);
+    return COF_OK;
+}
+
+cof_code connection_change_provider(struct call *call, const struct connection_change *change)
+{
+    if (change->provider_reason == COF_REASON_NONE) {
+        return COF_OK;
+    }
+    return change->provider_reason == COF_REASON_PROVIDER_NOT_FOUND
+               ? connection_provider_not_found(call, &change->place)
+               : cof_fail_field(call->err, change->provider_reason, "provider",
+                                "the row of the provider \"%.*s\" failed its integrity check; %s",
+                                (int) change->place.provider.len, (const char *) change->place.provider.data,
+                                cof_reason_next_step(change->provider_reason));
+}
+
 cof_code connection_change_take(struct call *call, struct connection_change *change)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(take_provider(call, change));
     TRY(session_next(call->session, NULL, call->err));
     TRY(session_next(call->session, &rows, call->err));
     change->connection = (struct connection){0};
@@ -64,6 +96,18 @@ cof_code connection_change_take_whole(struct call *call, struct connection_chang
                         "configure it anew, or restore a backup");
     }
     return expected_uid_check(call, change->expected_uid, &change->connection.row.connection_id);
+}
+
+cof_code connection_change_take_current(struct call *call, struct connection_change *change)
+{
+    TRY(connection_change_take_whole(call, change));
+    TRY(connection_change_provider(call, change));
+    return (int64_t) change->provider.generation == change->connection.row.provider_generation
+               ? COF_OK
+               : cof_fail(
+                     call->err, COF_REASON_CONNECTION_NOT_FOUND,
+                     "the provider has changed since the connection was configured, which counts for nothing now; "
+                     "configure it anew, with the client's credential");
 }
 
 void connection_drop_tokens(struct connection_change *change)

@@ -20,8 +20,8 @@ struct configuration {
     struct connection_change change;
     const Coffer__V1__ConfigureConnectionRequest *request;
     Coffer__V1__ConfigureConnectionResponse *response;
-    const struct provider *provider;
-    struct connection_row wanted; /* as the request has it */
+    const struct provider *provider; /* of the change */
+    struct connection_row wanted;    /* as the request has it */
     Coffer__Stored__V1__Credential *credential;
 };
 
@@ -271,11 +271,16 @@ static cof_code read_settings(struct call *call, struct configuration *configura
     return cof_wire_pack(&settings->base, call->arena, &configuration->wanted.settings, call->err);
 }
 
+/* In the transaction: what makes sense depends on the provider, which cannot change there. */
 static cof_code read_request(struct call *call, struct configuration *configuration)
 {
     const Coffer__V1__ConfigureConnectionRequest *request = configuration->request;
     struct connection_row *wanted = &configuration->wanted;
-    TRY(connection_provider(call, request->provider, &configuration->provider, &wanted->provider_generation));
+    TRY(connection_change_provider(call, &configuration->change));
+    configuration->provider = &configuration->change.provider.provider;
+    *wanted = (struct connection_row){
+        .provider_generation = (int64_t) configuration->change.provider.generation,
+    };
     TRY(check_grant(call, configuration));
     wanted->class = class_of(request->grant);
     wanted->grant_kind = (int32_t) request->grant;
@@ -360,6 +365,8 @@ static void begin_row(struct call *call, struct configuration *configuration)
         .credentials = cof_slice_text(""),
         .create_time = call_now(call),
     };
+    configuration->change.connection.has_provider = true;
+    configuration->change.connection.provider_generation = configuration->wanted.provider_generation;
     configuration->response->created = true;
 }
 
@@ -439,6 +446,7 @@ static cof_code decide_configure(struct call *call, void *context)
         TRY(secret_place_take(call, change->place.address));
     }
     TRY(connection_change_take(call, change));
+    TRY(read_request(call, configuration));
     if (change->damaged) {
         return cof_fail(call->err, COF_REASON_CORRUPTED,
                         "a row of the connection failed its integrity check; delete it and "
@@ -468,7 +476,6 @@ cof_code connection_configure(struct call *call, const Coffer__V1__ConfigureConn
     struct connection_name name = CONNECTION_NAME(request, class_of(request->grant));
     name.class_field = "grant";
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &configuration.change.place));
-    TRY(read_request(call, &configuration));
     connection_change_init(&configuration.change, decide_configure, &response->base);
     configuration.change.write.look = configure_look;
     configuration.change.write.conflict = conflict_configure;
@@ -502,7 +509,7 @@ static cof_code decide_rotation(struct call *call, void *context)
     struct connection_row *row = &change->connection.row;
     Coffer__Stored__V1__Credential *credential;
     Coffer__Stored__V1__Credentials *credentials;
-    TRY(connection_change_take_whole(call, change));
+    TRY(connection_change_take_current(call, change));
     TRY(credential_read(call, rotation->request->credential, row->grant_kind, row->client_authentication,
                         &credential));
     TRY(credential_open(call, row, &credentials));

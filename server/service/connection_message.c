@@ -52,18 +52,15 @@ static cof_code scopes(struct call *call, const struct connection *connection, C
 }
 
 /* What is wrong with a connection, and what to do next. */
-static Coffer__V1__ConnectionStatus status_of(struct call *call, const struct connection *connection,
-                                              const char **ret_message)
+static Coffer__V1__ConnectionStatus status_of(const struct connection *connection, const char **ret_message)
 {
-    const struct provider *provider;
-    int64_t generation = 0;
     *ret_message = "";
-    if (connection_provider(call, (const char *) connection->row.provider.data, &provider, &generation) != COF_OK) {
-        cof_error_clear(call->err);
-        *ret_message = "its provider is not there any more; delete the connection";
+    if (!connection->has_provider) {
+        *ret_message =
+            "its provider is not there any more, or damaged; look at the provider, or delete the connection";
         return STATUS(NOT_CONFIGURED);
     }
-    if (generation != connection->row.provider_generation) {
+    if (connection->provider_generation != connection->row.provider_generation) {
         *ret_message = "its provider has changed since it was configured; configure it anew, with its credential";
         return STATUS(NOT_CONFIGURED);
     }
@@ -137,7 +134,7 @@ static cof_code failure(struct call *call, const struct connection_lease_row *le
 static cof_code fill(struct call *call, const struct connection *connection, Coffer__V1__Connection *message)
 {
     const char *words;
-    message->status = status_of(call, connection, &words);
+    message->status = status_of(connection, &words);
     message->status_message = text_of(call->arena, cof_slice_text(words));
     message->grant = (Coffer__V1__ConnectionGrant) connection->row.grant_kind;
     message->client_authentication = (Coffer__V1__ClientAuthentication) connection->row.client_authentication;

@@ -4,6 +4,7 @@
 #include "common/wire.h"
 #include "server/providers/provider_catalogue.h"
 #include "server/service/guard.h"
+#include "server/service/providers.h"
 
 static cof_code check_name(struct call *call, const struct connection_name *name)
 {
@@ -50,11 +51,34 @@ static cof_code corrupted(struct call *call, const char *what)
     return cof_fail(call->err, COF_REASON_CORRUPTED, "%s; %s", what, cof_reason_next_step(COF_REASON_CORRUPTED));
 }
 
+/* Its configuration's generation is all that a connection depends on. */
+static cof_code read_provider(struct call *call, const struct rows *rows, size_t index, size_t column,
+                              struct connection *connection)
+{
+    struct provider_row row;
+    const char *id = (const char *) connection->row.provider.data;
+    connection->provider_generation = 0;
+    connection->has_provider = provider_catalogue_find(call->service->providers, id) != NULL;
+    if (rows_null(rows, index, column)) {
+        return COF_OK;
+    }
+    TRY(row_read(&provider_row_type, rows, index, column, call->arena, &row, call->err));
+    const cof_code code = guard_check_row(call, &provider_row_type, &row.workspace_id, &row);
+    connection->has_provider = code == COF_OK;
+    connection->provider_generation = row.generation;
+    if (code == COF_DATA_LOSS) {
+        cof_error_clear(call->err);
+        return COF_OK;
+    }
+    return code;
+}
+
 cof_code connection_read(struct call *call, const struct rows *rows, size_t index,
                          struct connection *ret_connection)
 {
     const size_t token = connection_row_type.count;
     const size_t lease = token + connection_token_row_type.count;
+    const size_t provider = lease + connection_lease_row_type.count;
     struct connection *found = ret_connection;
     TRY(row_read(&connection_row_type, rows, index, 0, call->arena, &found->row, call->err));
     if (rows_null(rows, index, token) || rows_null(rows, index, lease)) {
@@ -64,6 +88,7 @@ cof_code connection_read(struct call *call, const struct rows *rows, size_t inde
     TRY(row_read(&connection_lease_row_type, rows, index, lease, call->arena, &found->lease, call->err));
     TRY(guard_check_row(call, &connection_row_type, &found->row.workspace_id, &found->row));
     TRY(guard_check_row(call, &connection_token_row_type, &found->row.workspace_id, &found->token));
+    TRY(read_provider(call, rows, index, provider, found));
     return found->token.config_generation == found->row.config_generation
                ? COF_OK
                : corrupted(call, "the stored tokens of a connection are of another configuration");
@@ -80,18 +105,11 @@ cof_code connection_not_found(struct call *call, const struct connection_place *
     return cof_error_fact(call->err, "environment", "%.*s", (int) where.len, (const char *) where.data);
 }
 
-cof_code connection_provider(struct call *call, const char *id, const struct provider **ret_provider,
-                             int64_t *ret_generation)
+cof_code connection_provider_not_found(struct call *call, const struct connection_place *place)
 {
-    const struct provider_catalogue *catalogue = call->service->providers;
-    *ret_provider = catalogue == NULL ? NULL : provider_catalogue_find(catalogue, id);
-    *ret_generation = 0;
-    if (*ret_provider != NULL) {
-        return COF_OK;
-    }
     return cof_fail_field(call->err, COF_REASON_PROVIDER_NOT_FOUND, "provider",
-                          "there is no OAuth provider \"%s\"; %s", id,
-                          cof_reason_next_step(COF_REASON_PROVIDER_NOT_FOUND));
+                          "there is no OAuth provider \"%.*s\"; %s", (int) place->provider.len,
+                          (const char *) place->provider.data, cof_reason_next_step(COF_REASON_PROVIDER_NOT_FOUND));
 }
 
 cof_code connection_settings(struct call *call, const struct connection_row *row,

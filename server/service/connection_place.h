@@ -2,7 +2,6 @@
 
 #include <coffer/v1/connection.pb-c.h>
 
-#include "server/providers/provider.h"
 #include "server/service/authorize.h"
 #include "server/store/row.h"
 
@@ -49,6 +48,8 @@ struct connection {
     struct connection_row row;
     struct connection_token_row token;
     struct connection_lease_row lease;
+    bool has_provider;           /* there is one that may be believed */
+    int64_t provider_generation; /* of its configuration as it is now; 0: a built-in one */
 };
 
 /* Queues a statement whose parameters are the place: CONNECTION_LOCK, CONNECTION_GET. */
@@ -61,10 +62,7 @@ COF_CODE connection_read(struct call *call, const struct rows *rows, size_t inde
 
 COF_CODE connection_not_found(struct call *call, const struct connection_place *place);
 
-/* The provider of a connection as it is configured now, and the generation of its configuration; 0 for one that every
- * workspace has. PROVIDER_NOT_FOUND. */
-COF_CODE connection_provider(struct call *call, const char *id, const struct provider **ret_provider,
-                             int64_t *ret_generation);
+COF_CODE connection_provider_not_found(struct call *call, const struct connection_place *place);
 
 /* What a row has. CORRUPTED if it cannot be read. */
 COF_CODE connection_settings(struct call *call, const struct connection_row *row,

@@ -110,14 +110,9 @@ static cof_code seal(struct call *call, const struct connection_token_row *row, 
 /* What the provider's entry says of a token without a time. */
 static int64_t life_of(struct call *call, const struct setting *setting)
 {
-    const struct provider *provider;
-    int64_t generation;
+    const struct provider *provider = &setting->change.provider.provider;
     if (setting->expire_time != ROW_NO_TIME || setting->access_token.len == 0) {
         return setting->expire_time;
-    }
-    if (connection_provider(call, setting->request->provider, &provider, &generation) != COF_OK) {
-        cof_error_clear(call->err);
-        provider = &provider_defaults;
     }
     return provider->token_never_expires ? ROW_NO_TIME : call_now(call) + (int64_t) provider->token_life_s * SECOND;
 }
@@ -127,7 +122,7 @@ static cof_code decide_tokens(struct call *call, void *context)
     struct setting *setting = context;
     struct connection_change *change = &setting->change;
     struct connection_token_row *row = &change->connection.token;
-    TRY(connection_change_take_whole(call, change));
+    TRY(connection_change_take_current(call, change));
     connection_drop_tokens(change);
     row->state = CONNECTION_CONNECTED;
     row->token_type = cof_slice_text("bearer");

@@ -7,6 +7,7 @@
 #include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/page.h"
+#include "server/service/providers.h"
 #include "server/service/secret_change.h"
 #include "server/service/text.h"
 
@@ -50,9 +51,8 @@ cof_code connection_get(struct call *call, const Coffer__V1__GetConnectionReques
                         Coffer__V1__GetConnectionResponse *response)
 {
     const struct connection_name name = CONNECTION_NAME(request, request->connection_class);
-    const struct provider *provider;
     struct connection_place place;
-    int64_t generation;
+    struct provider_found provider;
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_READ, &place));
     TRY(guard_load_keys(call, address_workspace(place.address)));
@@ -62,7 +62,11 @@ cof_code connection_get(struct call *call, const Coffer__V1__GetConnectionReques
     if (rows_count(rows) > 0) {
         return show(call, rows, 0, &response->connection);
     }
-    TRY(connection_provider(call, request->provider, &provider, &generation));
+    const cof_code code = provider_get(call, address_workspace(place.address), request->provider, &provider);
+    if (code == COF_NOT_FOUND) {
+        return connection_provider_not_found(call, &place);
+    }
+    TRY(code);
     return show_nothing(call, &place, &response->connection);
 }
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sp_client import uuid7
 
-CONNECTION, ENVIRONMENT = context.CONNECTION, context.ENVIRONMENT
+CONNECTION, ENVIRONMENT, PROVIDER = context.CONNECTION, context.ENVIRONMENT, "coffer.v1.ProviderService/"
 SECRET_TEXT, REFRESH, ACCESS = b"client-secret-7f3a", b"refresh-token-91bc", b"access-token-55de"
 PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
@@ -58,8 +58,8 @@ class Connections(context.AccessTest):
         return self.done("ListConnections", token=token, page_size=1000, **fields)["connections"]
 
     def tokens(self, **fields):
-        return self.done("SetConnectionTokens", provider="github", **{"refresh_token": REFRESH, "access_token": ACCESS,
-                                                                      **fields})["connection"]
+        return self.done("SetConnectionTokens", **{"provider": "github", "refresh_token": REFRESH, "access_token": ACCESS,
+                                                   **fields})["connection"]
 
     # --- What is configured
 
@@ -191,6 +191,134 @@ class Connections(context.AccessTest):
     @staticmethod
     def provider_with_tenant():
         return "microsoft_graph"
+
+    # --- Providers of the workspace
+
+    def custom(self, name, token=None, **definition):
+        given = {field: value for field, value in {**context.DEFINITION, **definition}.items() if value is not None}
+        answer = self.call(PROVIDER + "CreateProvider", {"name": name, "definition": given}, token=token)
+        self.assertEqual(answer.code, 0, answer)
+        return answer.message["provider"]["id"]
+
+    def redefine(self, provider, **definition):
+        answer = self.call(PROVIDER + "UpdateProvider", {"id": provider, "update_mask": {"paths": ["definition"]},
+                                                         "definition": {**context.DEFINITION, **definition}})
+        self.assertEqual(answer.code, 0, answer)
+
+    def put_back(self, table, where):
+        """What the table has now comes back by calling what is returned."""
+        row = self.sql(f"select row_to_json(t) from {table} t where {where}")
+        return lambda: self.sql(f"set session_replication_role = replica; delete from {table} where {where};"
+                                f" insert into {table} select * from json_populate_record(null::{table}, $x${row}$x$)")
+
+    def test_provider_of_the_workspace_is_connected_by_what_it_says(self):
+        provider = self.custom("Connected", client_authentications=["CLIENT_AUTHENTICATION_NONE"], service=None,
+                               tokens={"life": {"seconds": 77}}, token_endpoint="https://acme.example/{tenant}",
+                               parameters=[{"name": "tenant", "form": "PROVIDER_PARAMETER_FORM_SEGMENT"}])
+        fields = {"provider": provider, "environment": "prod", "credential": None}
+        self.assertEqual(status(self.get(provider=provider, environment="prod")), "NOT_CONFIGURED")
+        self.assertIn("tenant", self.github(**fields).text)
+        self.assertEqual(self.github(**fields, grant="CONNECTION_GRANT_DEVICE_CODE").fields, ["grant"])
+        fields["settings"] = {"parameters": [{"name": "tenant", "value": "a"}]}
+        self.assertEqual(self.github(**fields, client_authentication="CLIENT_AUTHENTICATION_SECRET_POST").fields,
+                         ["client_authentication"])
+        made = self.configured(**fields)["connection"]
+        self.assertEqual((made["client_authentication"], status(made)), ("CLIENT_AUTHENTICATION_NONE", "CONFIGURED"))
+        connected = self.tokens(provider=provider, environment="prod")
+        self.assertEqual(status(connected), "CONNECTED")
+        self.assertEqual(connected["expire_time"]["seconds"] - connected["obtain_time"]["seconds"], 77)
+        self.assertEqual((self.get(provider=provider, environment="prod"), self.listed()), (connected, [connected]))
+        self.assertEqual(self.call(PROVIDER + "DeleteProvider", {"id": provider}).reason, "PROVIDER_IN_USE")
+        self.done("DeleteConnection", provider=provider, environment="prod", connection_class="CONNECTION_CLASS_USER")
+        self.assertEqual(self.call(PROVIDER + "DeleteProvider", {"id": provider}).code, 0)
+        self.assertEqual(self.github(**fields).reason, "PROVIDER_NOT_FOUND")
+        _, other = self.new_workspace("without-providers")
+        foreign = self.custom("Foreign", token=other)
+        self.assertEqual(self.github(provider=foreign).reason, "PROVIDER_NOT_FOUND")
+
+    def test_change_of_the_workspaces_provider_drops_tokens_and_wants_the_credential_anew(self):
+        issuer = {"issuer": "https://as.example"}
+        tenant = {"parameters": [{"name": "tenant", "form": "PROVIDER_PARAMETER_FORM_SEGMENT", "value": "a"}],
+                  "token_endpoint": "https://acme.example/{tenant}"}
+        other = {**tenant, "parameters": [{**tenant["parameters"][0], "value": "b"}]}
+        provider = self.custom("Changed")
+        fields, place = {"provider": provider}, {"provider": provider, "connection_class": "CONNECTION_CLASS_USER"}
+        self.configured(**fields)
+        for change in ({"token_endpoint": "https://evil.example/token"}, {"revocation_endpoint": "https://acme.example/revoke"}, issuer,
+                       tenant, other, {**other, "client_authentications": ["CLIENT_AUTHENTICATION_SECRET_POST"]}):
+            connected = self.tokens(**fields)
+            self.redefine(provider, **change)
+            changed = self.get(provider=provider)
+            self.assertEqual((status(changed), [status(c) for c in self.listed()]), ("NOT_CONFIGURED", ["NOT_CONFIGURED"]), change)
+            self.assertIn("configure it anew", changed["status_message"])
+            refused = [self.ask("SetConnectionTokens", provider=provider, refresh_token=REFRESH),
+                       self.ask("RotateClientCredential", **place, credential={"client_secret": b"x"})]
+            self.assertEqual([answer.reason for answer in refused], ["CONNECTION_NOT_FOUND"] * 2, change)
+            answer = self.github(**fields, credential=None)
+            self.assertEqual((answer.reason, answer.fields), ("FIELD_REQUIRED", ["credential"]), change)
+            answer = self.configured(**fields)
+            self.assertEqual((answer["tokens_dropped"], status(answer["connection"])), (True, "CONFIGURED"), change)
+            self.assertGreater(answer["connection"]["token_generation"], connected["token_generation"], change)
+            self.assertEqual(self.sql("select length(access_token) + length(refresh_token) from connection_token"), "0")
+        connected = self.tokens(**fields)
+        self.redefine(provider, **change, user={"scopes": ["other"]}, documentation="https://docs.example/")
+        self.assertEqual(self.get(provider=provider), connected, "what goes nowhere else drops nothing")
+
+    def test_provider_that_was_tampered_with_gets_no_credential(self):
+        """By somebody with the database: changed, put back, moved from another workspace, gone."""
+        provider = self.custom("Tampered")
+        fields, row = {"provider": provider}, f"provider = '{provider}' and workspace_id = '{self.dev.workspace}'"
+        self.configured(**fields)
+        self.tokens(**fields)
+
+        def worthless(case, reason):
+            shown = self.get(provider=provider)
+            self.assertEqual((shown["corrupted"], status(shown)), (False, "NOT_CONFIGURED"), case)
+            self.assertEqual(self.ask("SetConnectionTokens", provider=provider, refresh_token=REFRESH).reason, reason, case)
+        whole = self.put_back("provider", row)
+        self.sql(f"update provider set generation = generation + 1 where {row}")
+        worthless("another generation", "CORRUPTED")
+        self.assertEqual(self.github(**fields).reason, "CORRUPTED")
+        whole()
+        self.sql(f"update provider set definition = definition || definition where {row}")
+        worthless("another definition", "CORRUPTED")
+        whole()
+        self.sql(f"delete from provider where {row}")
+        worthless("gone", "PROVIDER_NOT_FOUND")
+        other, token = self.new_workspace("with-the-same-provider")
+        self.assertEqual(self.custom("Tampered", token=token), provider)
+        self.sql(f"update provider set workspace_id = '{self.dev.workspace}' where workspace_id = '{other}'")
+        worthless("another workspace's", "CORRUPTED")
+        whole()
+        self.assertEqual(status(self.get(provider=provider)), "CONNECTED")
+        self.redefine(provider, token_endpoint="https://new.example/token")
+        self.configured(**fields)
+        whole()
+        worthless("the one of before", "CONNECTION_NOT_FOUND")
+        self.sql(f"update connection set provider_generation = 1 where {row}")
+        self.assertEqual(self.get(provider=provider)["corrupted"], True)
+        self.sql(f"update provider set definition = '' where {row}")
+        self.assertEqual(self.done("DeleteConnection", provider=provider, connection_class="CONNECTION_CLASS_USER")["uid"] != "", True)
+
+    def test_no_connection_outlives_a_provider_that_is_deleted_at_the_same_time(self):
+        for number in range(6):
+            provider, answers = self.custom(f"Race {number}"), {}
+            start = threading.Barrier(2)
+
+            def one(method, request):
+                with self.dev.connect() as connection:
+                    start.wait()
+                    answers[method] = connection.call(method, request, token=self.dev.admin)
+            threads = [threading.Thread(target=one, args=arguments) for arguments in (
+                (PROVIDER + "DeleteProvider", {"id": provider}),
+                (CONNECTION + "ConfigureConnection", {**context.CONFIGURED, "provider": provider}))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            reasons = (answers[PROVIDER + "DeleteProvider"].reason, answers[CONNECTION + "ConfigureConnection"].reason)
+            self.assertIn(reasons, {("PROVIDER_IN_USE", ""), ("", "PROVIDER_NOT_FOUND")})
+            self.assertEqual(len(self.listed(provider=provider)), int(reasons[1] == ""))
 
     # --- Credentials
 

@@ -21,6 +21,9 @@ static struct {
 
 static _Thread_local struct crypto_contexts *contexts_of_thread;
 
+/* OpenSSL was refused memory since this thread began what it does now; its own errors do not say so. */
+static _Thread_local bool memory_refused;
+
 /* Exists for its destructor alone, which runs when a thread ends. */
 static pthread_key_t thread_end;
 static pthread_once_t thread_end_once = PTHREAD_ONCE_INIT;
@@ -93,6 +96,7 @@ static COF_CODE contexts_new(struct crypto_contexts **ret_contexts, struct cof_e
 
 COF_CODE crypto_contexts_view(struct crypto_contexts **ret_contexts, struct cof_error *err)
 {
+    memory_refused = false;
     if (contexts_of_thread == NULL) {
         TRY(contexts_new(&contexts_of_thread, err));
     }
@@ -119,7 +123,12 @@ static _Thread_local bool into_secure_heap;
 
 static void *allocate(size_t size, const char *file, int line)
 {
-    return into_secure_heap ? CRYPTO_secure_malloc(size, file, line) : malloc(size);
+    if (into_secure_heap) {
+        return CRYPTO_secure_malloc(size, file, line);
+    }
+    void *memory = malloc(size);
+    memory_refused = memory_refused || memory == NULL;
+    return memory;
 }
 
 static void release(void *memory, const char *file, int line)
@@ -134,7 +143,9 @@ static void release(void *memory, const char *file, int line)
 static void *reallocate(void *memory, size_t size, const char *file, int line)
 {
     if (CRYPTO_secure_allocated(memory) == 0) {
-        return realloc(memory, size);
+        void *grown = realloc(memory, size);
+        memory_refused = memory_refused || grown == NULL;
+        return grown;
     }
     const size_t held = CRYPTO_secure_actual_size(memory);
     void *moved = CRYPTO_secure_malloc(size, file, line);
@@ -232,6 +243,9 @@ cof_code crypto_fail(struct cof_error *err, const char *what)
     const char *text = ERR_reason_error_string(code);
     (void) snprintf(native, sizeof native, "%08X", (unsigned) code);
     ERR_clear_error();
+    if (memory_refused) {
+        return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "there is no memory left for %s; repeat it later", what);
+    }
     return cof_fail_internal(err, COF_ORIGIN_OPENSSL, native, "%s: %s", what,
                              text == NULL ? "no reason given" : text);
 }

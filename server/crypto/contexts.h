@@ -59,7 +59,7 @@ void crypto_context_forget(EVP_CIPHER_CTX *context);
 struct random_block *random_block_new(void);
 void random_block_free(struct random_block *block);
 
-/* INTERNAL with the first error that OpenSSL queued; empties its queue. */
+/* INTERNAL with the first error that OpenSSL queued, or OUT_OF_MEMORY if it was refused some; empties its queue. */
 cof_code crypto_fail(struct cof_error *err, const char *what);
 
 /* Zeroed memory in the secure heap. Fails with OUT_OF_MEMORY. */

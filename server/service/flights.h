@@ -53,5 +53,8 @@ flight_start flights_begin(struct flights *flights, const struct flight_key *key
 /* It is over, well or not; exactly once for each that was begun. */
 void flights_land(struct flights *flights, const struct flight_key *key);
 
+/* The same for whoever does not know whether one is under way: if none is, nothing is done. */
+void flights_land_if_any(struct flights *flights, const struct flight_key *key);
+
 bool flights_under_way(struct flights *flights, const struct flight_key *key);
 uint32_t flights_count(struct flights *flights);

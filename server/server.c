@@ -29,6 +29,7 @@
 #include "server/notify.h"
 #include "server/outbound/http.h"
 #include "server/providers/provider_catalogue.h"
+#include "server/refreshing.h"
 #include "server/reload.h"
 #include "server/routes.h"
 #include "server/service/caller.h"
@@ -319,6 +320,7 @@ struct server {
     struct purge *purge;
     struct offboard *offboard;
     struct rotate *rotate;
+    struct refreshing *refreshing;
     struct key_loader *key_loader;
     struct routes routes;
     struct reload reload;
@@ -716,6 +718,23 @@ static cof_code start_rotate(struct server *server, struct cof_error *err)
     return rotate_start(&options, &server->rotate, err);
 }
 
+static cof_code start_refreshing(struct server *server, struct cof_error *err)
+{
+    struct server_core *core = server->core;
+    const struct refreshing_options options = {
+        .log = &core->log,
+        .session = session_options_of(core),
+        .service = &core->service,
+        .pool = server->outbound_pool,
+        .outbound = server->outbound,
+        .server = *state_server(server->state),
+        .folder = state_refresh_folder(server->state),
+    };
+    TRY(refreshing_start(&options, &server->refreshing, err));
+    core->service.tokens = refreshing_source(server->refreshing);
+    return COF_OK;
+}
+
 static cof_code start_jobs(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
@@ -743,6 +762,7 @@ static cof_code start_jobs(struct server *server, struct cof_error *err)
     TRY(start_purge(server, err));
     TRY(start_offboard(server, err));
     TRY(start_rotate(server, err));
+    TRY(start_refreshing(server, err));
     return start_write_use(server, err);
 }
 
@@ -842,7 +862,8 @@ static void tell_listening(struct server *server, const struct server_hooks *hoo
 
 static bool idle(const struct server *server)
 {
-    return dispatch_in_flight(server->dispatch) == 0 && transport_in_flight(server->transport) == 0;
+    return dispatch_in_flight(server->dispatch) == 0 && transport_in_flight(server->transport) == 0 &&
+           refreshing_settled(server->refreshing);
 }
 
 /* Whoever asks whether to send calls here has time to hear that he should not, before they are refused. */
@@ -905,6 +926,7 @@ static void take_down(struct server *server)
     purge_stop(server->purge);
     offboard_stop(server->offboard);
     rotate_stop(server->rotate);
+    refreshing_stop(server->refreshing);
     audit_stop(server->audit);
     transport_free(server->transport);
     dispatch_free(server->dispatch);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "server/service/fault.h"
+
 enum { ACTION_TIMEOUT_MS = 10000, ANSWER_LATE_US = 5000000 };
 
 /* --- Calls of the server's own -------------------------------------------------------------------------------- */
@@ -47,8 +49,11 @@ static refresh_event_kind claim(struct work_context *context, struct work *work)
     cof_arena_reset(&work->arena);
     struct call call = own_call(context, &work->arena, &err);
     work->claim = (struct refresh_claim){.asked = call.received_us};
-    const cof_code code = refresh_rows_claim(&call, &work->workspace, &work->connection, &context->options->server,
-                                             context->options->rules->lease_us, &lease, &work->rows);
+    cof_code code = refresh_rows_claim(&call, &work->workspace, &work->connection, &context->options->server,
+                                       context->options->rules->lease_us, &lease, &work->rows);
+    if (code == COF_OK) {
+        code = context->options->provider(&call, &work->rows, &work->provider);
+    }
     work->read = code == COF_OK;
     if (code != COF_OK) {
         const bool gone = code == COF_NOT_FOUND || code == COF_DATA_LOSS;
@@ -56,8 +61,7 @@ static refresh_event_kind claim(struct work_context *context, struct work *work)
         return gone ? REFRESH_OUTRUN : REFRESH_NO_STORE;
     }
     look_at_clock(context, work);
-    refresh_rows_facts(&work->rows, context->options->provider(context->options->context, &work->rows),
-                       &work->claim.facts);
+    refresh_rows_facts(&work->rows, work->provider, &work->claim.facts);
     work->claim.fence = lease.fence;
     work->claim.lapsed = lease.lapsed;
     return lease.taken ? REFRESH_CLAIMED : REFRESH_HELD;
@@ -104,6 +108,7 @@ static refresh_event_kind store(struct work_context *context, struct work *work,
     if (code != COF_OK) {
         return unanswered(context);
     }
+    FAULT_POINT("refresh.after_store");
     return stored ? REFRESH_STORED : REFRESH_OUTRUN;
 }
 
@@ -136,7 +141,9 @@ static refresh_event_kind in_database(struct work_context *context, struct work 
 static refresh_event_kind give_to_provider(struct work_context *context, struct work *work, struct call *call)
 {
     struct refresher_request request = {
+        .call = call,
         .rows = &work->rows,
+        .provider = work->provider,
         .not_after = work->action.not_after,
         .ticket = work->ticket,
     };
@@ -148,6 +155,7 @@ static refresh_event_kind give_to_provider(struct work_context *context, struct 
         work->state = WORK_READY;
         return REFRESH_ANSWERED;
     }
+    FAULT_POINT("refresh.before_send");
     context->options->send(context->options->context, &request);
     return REFRESH_ANSWERED;
 }
@@ -161,7 +169,10 @@ static refresh_event_kind keep(const struct work_context *context, const struct 
         .tokens = work->answer.tokens,
     };
     entry.store.kind = REFRESH_DO_STORE;
-    return context->options->journal_put(context->options->context, &entry) ? REFRESH_DONE : REFRESH_FAILED;
+    FAULT_POINT("refresh.before_journal");
+    const bool kept = context->options->journal_put(context->options->context, &entry);
+    FAULT_POINT("refresh.after_journal");
+    return kept ? REFRESH_DONE : REFRESH_FAILED;
 }
 
 /* False if there is no memory. */

@@ -26,6 +26,7 @@ struct work {
     struct cof_arena kept;   /* of the answer */
     bool read;               /* `rows` are there */
     struct refresh_rows rows;
+    const struct provider *provider; /* with the rows, once they were claimed */
     struct refresh_claim claim;
     struct refresher_answer answer;
 };

@@ -1,6 +1,7 @@
 #include "server/jobs/refresher.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "server/jobs/refresh_work.h"
@@ -27,6 +28,7 @@ struct refresher {
     int64_t next_look_us;
     uint64_t random;
     /* Of all threads. */
+    atomic_size_t awaited; /* answers */
     pthread_mutex_t lock;
     struct word *first;
     struct word *last;
@@ -67,7 +69,9 @@ static bool say(struct refresher *refresher, struct word *word, bool always)
         *(refresher->last == NULL ? &refresher->first : &refresher->last->next) = word;
         refresher->last = word;
         refresher->words++;
-        job_wake(refresher->job);
+        if (refresher->job != NULL) {
+            job_wake(refresher->job);
+        }
     }
     (void) pthread_mutex_unlock(&refresher->lock);
     return room;
@@ -252,10 +256,12 @@ static int64_t run_works(struct refresher *refresher, struct work_context *conte
 
 static void remove_finished(struct refresher *refresher)
 {
+    size_t awaited = 0;
     struct work **place = &refresher->works;
     while (*place != NULL) {
         struct work *work = *place;
         if (work->state != WORK_OVER) {
+            awaited += work->state == WORK_SENT;
             place = &work->next;
             continue;
         }
@@ -263,14 +269,22 @@ static void remove_finished(struct refresher *refresher)
         refresher->count--;
         free_work(work);
     }
+    atomic_store(&refresher->awaited, awaited);
+}
+
+size_t refresher_awaited(struct refresher *refresher)
+{
+    return atomic_load(&refresher->awaited);
 }
 
 /* --- What is due ---------------------------------------------------------------------------------------------- */
 
+/* A server that ends begins nothing. */
 static void begin_due(struct refresher *refresher, const struct rows *due)
 {
     const struct refresh_wish wish = {.want = REFRESH_WANT_DUE};
-    for (size_t i = 0; i < rows_count(due) && !rows_null(due, i, 1); i++) {
+    const bool leaving = atomic_load(&refresher->options.service->draining);
+    for (size_t i = 0; i < rows_count(due) && !rows_null(due, i, 1) && !leaving; i++) {
         const struct cof_uuid workspace = rows_uuid(due, i, 1);
         const struct cof_uuid connection = rows_uuid(due, i, 2);
         struct work *work = new_work(refresher, &workspace, &connection);
@@ -284,7 +298,8 @@ static void begin_due(struct refresher *refresher, const struct rows *due)
 static cof_code look(struct refresher *refresher, struct session *session, struct cof_error *err)
 {
     AUTO(rows_cleanup) struct rows *due = NULL;
-    const size_t room = refresher->options.at_once - refresher->count;
+    const size_t most = refresher->options.at_once;
+    const size_t room = refresher->count < most ? most - refresher->count : 0;
     const struct param limit = param_i64((int64_t) (room < DUE_AT_ONCE ? room : DUE_AT_ONCE));
     const int64_t asked = now_us(refresher);
     TRY(session_ready(session, err));
@@ -324,8 +339,9 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
         .clock = &refresher->clock,
         .random = refresher->random + (uint64_t) now_us(refresher),
     };
-    TRY(look_if_due(refresher, session, err));
+    /* What a journal has kept is there before anybody looks what is due. */
     hear(refresher, &work);
+    TRY(look_if_due(refresher, session, err));
     int64_t next_us = run_works(refresher, &work);
     remove_finished(refresher);
     refresher->random = work.random;
@@ -337,8 +353,8 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
-cof_code refresher_start(const struct refresher_options *options, struct refresher **ret_refresher,
-                         struct cof_error *err)
+cof_code refresher_new(const struct refresher_options *options, struct refresher **ret_refresher,
+                       struct cof_error *err)
 {
     struct refresher *refresher = calloc(1, sizeof *refresher);
     if (refresher == NULL) {
@@ -347,10 +363,16 @@ cof_code refresher_start(const struct refresher_options *options, struct refresh
     refresher->options = *options;
     refresher->most_words = (size_t) options->at_once * 4;
     (void) pthread_mutex_init(&refresher->lock, NULL);
+    *ret_refresher = refresher;
+    return COF_OK;
+}
+
+cof_code refresher_start(struct refresher *refresher, struct cof_error *err)
+{
     const struct job_options job = {
         .name = "refresh",
-        .log = options->log,
-        .session = options->session,
+        .log = refresher->options.log,
+        .session = refresher->options.session,
         .round_timeout_ms = ROUND_TIMEOUT_MS,
         .least_pause_ms = LEAST_PAUSE_MS,
         .round = run_round,
@@ -360,13 +382,7 @@ cof_code refresher_start(const struct refresher_options *options, struct refresh
     (void) pthread_mutex_lock(&refresher->lock);
     const cof_code code = job_start(&job, &refresher->job, err);
     (void) pthread_mutex_unlock(&refresher->lock);
-    if (code != COF_OK) {
-        (void) pthread_mutex_destroy(&refresher->lock);
-        free(refresher);
-        return code;
-    }
-    *ret_refresher = refresher;
-    return COF_OK;
+    return code;
 }
 
 void refresher_stop(struct refresher *refresher)

@@ -13,9 +13,11 @@
 
 struct refresher;
 
-/* A grant that is to be sent; the rows are borrowed until the function returns. */
+/* A grant that is to be sent; all of it is borrowed until the function returns. */
 struct refresher_request {
+    struct call *call; /* one of the server's own, with memory that is given back then */
     const struct refresh_rows *rows;
+    const struct provider *provider;
     struct cof_slice refresh_token; /* empty: the connection has credentials of its own */
     int64_t not_after;              /* monotonic: what would leave later does not */
     uint64_t ticket;                /* for refresher_answered */
@@ -47,7 +49,8 @@ struct refresher_options {
     uint32_t at_once;     /* connections that are refreshed at the same time */
     uint32_t memory;      /* bytes for each of them */
     /* All of these are called on the refresher's thread. */
-    const struct provider *(*provider)(void *context, const struct refresh_rows *rows);
+    /* NULL: it is not there, or not the one that the connection was configured for. The session is idle. */
+    cof_code (*provider)(struct call *call, const struct refresh_rows *rows, const struct provider **ret_provider);
     /* Does not block; refresher_answered is called for it once, also on this thread before it returns. */
     void (*send)(void *context, const struct refresher_request *request);
     bool (*journal_put)(void *context, const struct refresher_entry *entry);
@@ -57,8 +60,11 @@ struct refresher_options {
     void *context;
 };
 
-COF_CODE refresher_start(const struct refresher_options *options, struct refresher **ret_refresher,
-                         struct cof_error *err);
+COF_CODE refresher_new(const struct refresher_options *options, struct refresher **ret_refresher,
+                       struct cof_error *err);
+
+/* Once; nothing is done before. */
+COF_CODE refresher_start(struct refresher *refresher, struct cof_error *err);
 
 /* Somebody needs a token, and waits until then (monotonic). False if too many are under way: ask again later. Thread-safe,
  * does not block. */
@@ -68,8 +74,12 @@ bool refresher_want(struct refresher *refresher, const struct cof_uuid *workspac
 /* Thread-safe, does not block. */
 void refresher_answered(struct refresher *refresher, uint64_t ticket, const struct refresher_answer *answer);
 
-/* What a journal has kept, before anybody else wants that connection: it is stored if the rows are still where they were. */
+/* What a journal has kept, before the refresher is started: it is stored if the rows are still where they were, and before
+ * anybody else gets to that connection. False if there is no memory. */
 bool refresher_recover(struct refresher *refresher, const struct refresher_entry *entry);
+
+/* How many answers of providers are awaited. Thread-safe. */
+size_t refresher_awaited(struct refresher *refresher);
 
 /* What is under way ends where it is; what is in the journal is stored after the next start. No answer may come afterwards.
  * NULL is allowed. */

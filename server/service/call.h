@@ -61,6 +61,7 @@ struct catalogue;
 struct key_loader;
 struct provider_catalogue;
 struct roles;
+struct token_source;
 struct token_use;
 
 /* What all calls share. Constant while the server runs, but for what is atomic. */
@@ -75,6 +76,7 @@ struct service {
     struct flights *flights;                    /* NULL in commands, which ask nothing of the outside */
     const struct provider_catalogue *providers; /* the built-in ones and the operator's */
     struct roles *roles;                        /* of AWS; NULL: none are assumed */
+    const struct token_source *tokens;          /* of connections; NULL: none are refreshed */
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;

@@ -70,6 +70,38 @@ cof_code refresh_rows_read(struct call *call, const struct cof_uuid *workspace, 
     return next_read(call, workspace, ret_rows);
 }
 
+static cof_code take_whole(struct call *call, const struct rows *found, struct refresh_rows *rows)
+{
+    const size_t token = connection_row_type.count;
+    const size_t lease = token + connection_token_row_type.count;
+    if (rows_null(found, 0, token) || rows_null(found, 0, lease)) {
+        return cof_fail(call->err, COF_REASON_CORRUPTED, "a stored connection has lost a part; %s",
+                        cof_reason_next_step(COF_REASON_CORRUPTED));
+    }
+    TRY(take(call, found, rows));
+    TRY(guard_load_keys(call, &rows->row.workspace_id));
+    return check(call, rows);
+}
+
+cof_code refresh_rows_find(struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
+                           struct cof_slice provider, int32_t token_class, bool *ret_found,
+                           struct refresh_rows *ret_rows)
+{
+    AUTO(rows_cleanup) struct rows *found = NULL;
+    struct refresh_rows rows = {0};
+    const struct param params[] = {param_uuid(workspace), param_text(provider), param_text(environment),
+                                   param_i32(token_class)};
+    TRY(session_queue(call->session, STATEMENT_REFRESH_FIND, params, COF_COUNT(params), call->err));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &found, call->err));
+    *ret_found = rows_count(found) > 0;
+    if (*ret_found) {
+        TRY(take_whole(call, found, &rows));
+        *ret_rows = rows;
+    }
+    return COF_OK;
+}
+
 /* --- The lease ------------------------------------------------------------------------------------------------ */
 
 static cof_code queue_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,

@@ -31,6 +31,12 @@ struct refresh_lease {
 COF_CODE refresh_rows_read(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                            struct refresh_rows *ret_rows);
 
+/* The connection that holds in the environment: its own before that of all environments, whatever becomes of it. False if
+ * there is none; CORRUPTED as above. The workspace's keys are loaded. */
+COF_CODE refresh_rows_find(struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
+                           struct cof_slice provider, int32_t token_class, bool *ret_found,
+                           struct refresh_rows *ret_rows);
+
 /* Takes the lease if it is free, and reads the rows behind that in any case. */
 COF_CODE refresh_rows_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                             const struct cof_uuid *holder, int64_t lease_us, struct refresh_lease *ret_lease,

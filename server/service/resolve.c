@@ -235,7 +235,7 @@ static bool must_wait_for_flight(struct work *work)
         until_us = plan->waits && end > until_us ? end : until_us;
     }
     if (last != NULL) {
-        call_wait_for_flight(call, CALL_WAIT_ROLE, &last->workspace, &last->flight, until_us);
+        call_wait_for_flight(call, last->cause, &last->workspace, &last->flight, until_us);
     }
     return last != NULL;
 }

@@ -266,6 +266,7 @@ static cof_code pend(struct role *role, const struct flight *flight)
     role->secret->state = OUTCOME(PENDING);
     role->secret->retry_ms = PENDING_MS;
     plan->waits = plan->waits || !plan->item->allow_pending;
+    plan->cause = CALL_WAIT_ROLE;
     plan->flight = *flight;
     return COF_OK;
 }
@@ -516,11 +517,6 @@ static Coffer__V1__AwsMode mode_message(aws_mode mode)
     return COFFER__V1__AWS_MODE__AWS_MODE_ROLE;
 }
 
-static bool is_earlier(int64_t time_us, const Google__Protobuf__Timestamp *than)
-{
-    return than == NULL || time_us / 1000000 < than->seconds;
-}
-
 cof_code aws_describe(struct call *call, const struct found *found, Coffer__V1__ResolvedSecret *secret,
                       Coffer__V1__ResolveResult *result)
 {
@@ -533,14 +529,7 @@ cof_code aws_describe(struct call *call, const struct found *found, Coffer__V1__
     if (!aws->asked || aws->state != OUTCOME(RESOLVED)) {
         return COF_OK;
     }
-    secret->expire_time = time_of(call->arena, aws->expire_us);
-    if (secret->expire_time == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    if (is_earlier(aws->expire_us, result->expire_time)) {
-        result->expire_time = secret->expire_time;
-    }
-    return COF_OK;
+    return lookup_expires(call, aws->expire_us, secret, result);
 }
 
 /* --- Eviction ------------------------------------------------------------------------------------------------- */

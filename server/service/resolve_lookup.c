@@ -3,6 +3,8 @@
 #include "common/name.h"
 #include "server/service/resolve_aws.h"
 #include "server/service/resolve_need.h"
+#include "server/service/resolve_oauth.h"
+#include "server/service/text.h"
 
 static cof_code check_names(struct call *call, struct lookup *lookup, uint8_t needs)
 {
@@ -28,9 +30,7 @@ static cof_code find_value(struct call *call, struct plan *plan, struct cof_slic
         return COF_OK;
     }
     if (cof_name_reserved(lookup->name)) {
-        /* No connection can be made with this server, so one that is declared is not there. */
-        lookup->outcome = (needs & NEED_CONNECTION) != 0 ? OUTCOME(CONNECTION_NOT_FOUND) : OUTCOME(NOT_AVAILABLE);
-        return COF_OK;
+        return oauth_find(call, plan, environment, lookup);
     }
     TRY(plan_find(call, plan, environment, lookup->name, &lookup->found));
     if (lookup->found == NULL) {
@@ -112,4 +112,22 @@ static char *message_of_outcome(struct call *call, const struct lookup *lookup, 
 char *lookup_message(struct call *call, const struct lookup *lookup, struct cof_slice environment)
 {
     return lookup->problem != NULL ? lookup->problem : message_of_outcome(call, lookup, environment);
+}
+
+static bool is_earlier(int64_t time_us, const Google__Protobuf__Timestamp *than)
+{
+    return than == NULL || time_us / 1000000 < than->seconds;
+}
+
+cof_code lookup_expires(struct call *call, int64_t time_us, Coffer__V1__ResolvedSecret *secret,
+                        Coffer__V1__ResolveResult *result)
+{
+    secret->expire_time = time_of(call->arena, time_us);
+    if (secret->expire_time == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    if (is_earlier(time_us, result->expire_time)) {
+        result->expire_time = secret->expire_time;
+    }
+    return COF_OK;
 }

@@ -24,3 +24,7 @@ COF_CODE lookup_find(struct call *call, struct plan *plan, struct cof_slice envi
 
 /* What went wrong, where, and what to do next; NULL if the memory is exhausted. */
 char *lookup_message(struct call *call, const struct lookup *lookup, struct cof_slice environment) COF_MUST_USE;
+
+/* Says when what is handed out of a secret expires by itself: with it, and with the result if nothing does sooner. */
+COF_CODE lookup_expires(struct call *call, int64_t time_us, Coffer__V1__ResolvedSecret *secret,
+                        Coffer__V1__ResolveResult *result);

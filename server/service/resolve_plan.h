@@ -10,6 +10,7 @@
 /* What one item of a Resolve asks for, checked, and what the store has of it. */
 
 struct aws_secret;
+struct oauth_token;
 
 /* A secret that was found in one environment. */
 struct found {
@@ -19,8 +20,9 @@ struct found {
     bool opened;                    /* `values` or `state` are known */
     outcome state;                  /* RESOLVED: `values` hold; else CORRUPTED or SECRET_EXPIRED */
     struct values values;
-    struct aws_secret *aws; /* of an opened secret for AWS; see resolve_aws.h */
-    bool session_tags;      /* its role's sessions have tags */
+    struct aws_secret *aws;          /* of an opened secret for AWS; see resolve_aws.h */
+    bool session_tags;               /* its role's sessions have tags */
+    const struct oauth_token *oauth; /* what stands in the place of a secret is a connection; see resolve_oauth.h */
 };
 
 struct plan {
@@ -45,8 +47,10 @@ struct plan {
     uint64_t revision;
     int64_t older_us; /* monotonic: when that was the current state for sure; 0: it is fresh */
     bool waits;       /* the call must not be answered yet: this flight is to land first */
+    call_wait_cause cause;
     struct flight flight;
-    struct found *found; /* sorted by environment and name */
+    struct oauth_token *tokens; /* that were asked for already */
+    struct found *found;        /* sorted by environment and name */
     size_t found_count;
 };
 

@@ -7,6 +7,7 @@
 #include "server/service/resolve_expression.h"
 #include "server/service/resolve_near.h"
 #include "server/service/resolve_need.h"
+#include "server/service/resolve_oauth.h"
 #include "server/service/resolve_view.h"
 #include "server/service/text.h"
 
@@ -43,7 +44,8 @@ static cof_code add_secret(struct call *call, const struct lookup *lookup, Coffe
         return cof_arena_exhausted(call->err);
     }
     result->secrets[result->n_secrets++] = secret;
-    return aws_describe(call, lookup->found, secret, result);
+    TRY(aws_describe(call, lookup->found, secret, result));
+    return oauth_describe(call, lookup->found, secret, result);
 }
 
 static cof_code add_value(struct call *call, const struct lookup *lookup, Coffer__V1__ResolveResult *result)

@@ -196,9 +196,9 @@ class Declarations(context.AccessTest):
         texts = {f["message"].replace(f["reference"]["name"], "X") for f in result["faults"]}
         self.assertEqual((len(texts), {tuple(f["near_misses"]) for f in result["faults"]}), (1, {()}))
 
-    def test_names_of_connections_cannot_be_declared_as_secrets_yet(self):
+    def test_connection_that_is_declared_as_a_secret_is_not_there(self):
         result = self.declare(declared("github_oauth", "GITHUB_USER_TOKEN", optional=True))
-        self.assertEqual(result["status"]["outcome"], "OUTCOME_NOT_AVAILABLE")
+        self.assertEqual(result["status"]["outcome"], "OUTCOME_CONNECTION_NOT_FOUND")
 
     def test_preflight_says_what_is_declared_and_missing_without_a_value(self):
         environments = [f"pre{i}" for i in range(6)]

@@ -106,7 +106,7 @@ class Expressions(ExpressionTest):
                                                            "block_when_expired": True})
         self.store("prod", "damaged", K=b"damaged")
         self.sql("update secret set description = 'changed' where name = 'damaged'")
-        cases = {"locked.K": "SECRET_EXPIRED", "damaged.K": "CORRUPTED", "github_oauth.GITHUB_USER_TOKEN": "NOT_AVAILABLE"}
+        cases = {"locked.K": "SECRET_EXPIRED", "damaged.K": "CORRUPTED", "github_oauth.OTHER_TOKEN": "EXPRESSION_INVALID"}
         for reference, outcome in cases.items():
             result = self.evaluate("${{ SECRETS.none.K || SECRETS.%s || 'x' || SECRETS.a.K }}" % reference)
             self.assertEqual(short(result["outcomes"]), ["SECRET_NOT_FOUND", outcome, "NOT_NEEDED"])

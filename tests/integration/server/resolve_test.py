@@ -169,9 +169,9 @@ class Resolve(context.ServerTest):
                          (0, past["seconds"]))
         self.assertEqual(self.resolve("prod", "hard.KEY")["status"]["outcome"], "OUTCOME_SECRET_EXPIRED")
 
-    def test_oauth_references_say_that_this_server_has_none(self):
+    def test_oauth_reference_is_a_connection_that_is_not_there(self):
         result = self.resolve("prod", "github_oauth.GITHUB_USER_TOKEN")
-        self.assertEqual(result["status"]["outcome"], "OUTCOME_NOT_AVAILABLE")
+        self.assertEqual(result["status"]["outcome"], "OUTCOME_CONNECTION_NOT_FOUND")
 
     def test_item_that_names_no_environment_is_about_default(self):
         for environments in ([], [""], ["default"]):

@@ -34,11 +34,13 @@ static struct server {
 static const struct provider strict = {
     .id = "p", .refresh_rotates = true, .refresh_rotates_strictly = true, .token_life_s = 3600};
 
-static const struct provider *provider_of(void *context, const struct refresh_rows *rows)
+static cof_code provider_of(struct call *call, const struct refresh_rows *rows,
+                            const struct provider **ret_provider)
 {
-    (void) context;
+    (void) call;
     (void) rows;
-    return &strict;
+    *ret_provider = &strict;
+    return COF_OK;
 }
 
 static void answer_granted(struct refresher *refresher, uint64_t ticket, int connection, int use)
@@ -139,7 +141,8 @@ static cof_code start_server(size_t number)
         .landed = landed,
         .context = server,
     };
-    return refresher_start(&options, &server->refresher, &fixture.err);
+    TRY(refresher_new(&options, &server->refresher, &fixture.err));
+    return refresher_start(server->refresher, &fixture.err);
 }
 
 static void stop_server(size_t number)

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "common/log.h"
+#include "server/jobs/refresher.h"
+#include "server/refresh/journal.h"
+
+/*
+ * Answers of providers in this server's journal until they are in the database (docs/decisions/0022-refresh.md). Of one
+ * thread at a time, but for the count.
+ */
+
+struct refresh_keep;
+
+struct refresh_keep_options {
+    struct journal_options journal;
+    const struct cof_log *log;
+    struct cof_pool *pool; /* locked: tokens lie in it */
+    uint32_t memory;       /* bytes for one entry */
+};
+
+COF_CODE refresh_keep_open(const struct refresh_keep_options *options, struct refresh_keep **ret_keep,
+                           struct cof_error *err);
+/* NULL is allowed. */
+void refresh_keep_close(struct refresh_keep *keep);
+
+/* False if the entry is not on the disk. */
+bool refresh_keep_put(struct refresh_keep *keep, const struct refresher_entry *entry);
+void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection);
+
+/* Hands what was kept before to a refresher that has not started yet. */
+COF_CODE refresh_keep_recover(struct refresh_keep *keep, struct refresher *refresher, struct cof_error *err);
+
+/* Answers that are not in the database yet. Thread-safe; NULL is allowed. */
+uint32_t refresh_keep_count(struct refresh_keep *keep);

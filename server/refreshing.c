@@ -1,0 +1,159 @@
+#include "server/refreshing.h"
+
+#include <stdlib.h>
+
+#include "server/jobs/refresh_exchange.h"
+#include "server/jobs/refresh_keep.h"
+#include "server/service/connection_exchange.h"
+
+enum {
+    LOOK_MS = 1000, /* between two looks for what is due */
+    AT_ONCE = 512,
+    MEMORY = 512 * 1024, /* of one refresh, most of which it does not take */
+    JOURNAL_MEMORY = 2 * JOURNAL_ENTRY_MAX,
+    JOURNAL_ENTRIES = 65536,
+    JOURNAL_BYTES = 256 * 1024 * 1024,
+};
+
+struct refreshing {
+    struct refreshing_options options;
+    struct refresh_exchange_options exchange;
+    struct refresh_keep *keep;
+    struct refresher *refresher;
+    struct token_source source;
+};
+
+/* --- What the refresher asks for ------------------------------------------------------------------------------ */
+
+static void send_grant(void *context, const struct refresher_request *request)
+{
+    const struct refreshing *refreshing = context;
+    refresh_exchange_send(&refreshing->exchange, refreshing->refresher, request);
+}
+
+static bool put(void *context, const struct refresher_entry *entry)
+{
+    const struct refreshing *refreshing = context;
+    return refresh_keep_put(refreshing->keep, entry);
+}
+
+static void forget(void *context, const struct cof_uuid *connection)
+{
+    const struct refreshing *refreshing = context;
+    refresh_keep_forget(refreshing->keep, connection);
+}
+
+/* Many refreshes nobody waits for. */
+static void landed(void *context, const struct cof_uuid *connection, refresh_outcome outcome)
+{
+    const struct refreshing *refreshing = context;
+    struct flight_key key;
+    struct cof_error err;
+    (void) outcome;
+    if (token_flight_key(connection, &key, &err) == COF_OK) {
+        flights_land_if_any(refreshing->options.service->flights, &key);
+    }
+}
+
+/* --- What calls ask for --------------------------------------------------------------------------------------- */
+
+static bool want(void *context, const struct cof_uuid *workspace, const struct cof_uuid *connection,
+                 const struct refresh_wish *wish, int64_t until_us)
+{
+    const struct refreshing *refreshing = context;
+    return refresher_want(refreshing->refresher, workspace, connection, wish, until_us);
+}
+
+const struct token_source *refreshing_source(const struct refreshing *refreshing)
+{
+    return &refreshing->source;
+}
+
+/* --- Life ----------------------------------------------------------------------------------------------------- */
+
+static cof_code open_journal(struct refreshing *refreshing, struct cof_error *err)
+{
+    const struct refreshing_options *options = &refreshing->options;
+    const struct refresh_keep_options keep = {
+        .journal = {.folder = options->folder,
+                    .server = options->server,
+                    .keyring = options->service->keyring,
+                    .entries = JOURNAL_ENTRIES,
+                    .bytes = JOURNAL_BYTES},
+        .log = options->log,
+        .pool = options->pool,
+        .memory = JOURNAL_MEMORY,
+    };
+    return refresh_keep_open(&keep, &refreshing->keep, err);
+}
+
+static cof_code make_refresher(struct refreshing *refreshing, struct cof_error *err)
+{
+    const struct refreshing_options *options = &refreshing->options;
+    const struct refresher_options refresher = {
+        .log = options->log,
+        .session = options->session,
+        .service = options->service,
+        .pool = options->pool,
+        .server = options->server,
+        .rules = &refresh_default_rules,
+        .interval_ms = LOOK_MS,
+        .at_once = AT_ONCE,
+        .memory = MEMORY,
+        .provider = connection_exchange_provider,
+        .send = send_grant,
+        .journal_put = put,
+        .journal_forget = forget,
+        .landed = landed,
+        .context = refreshing,
+    };
+    return refresher_new(&refresher, &refreshing->refresher, err);
+}
+
+static cof_code start(struct refreshing *refreshing, struct cof_error *err)
+{
+    TRY(open_journal(refreshing, err));
+    TRY(make_refresher(refreshing, err));
+    TRY(refresh_keep_recover(refreshing->keep, refreshing->refresher, err));
+    return refresher_start(refreshing->refresher, err);
+}
+
+static void refreshing_cleanup(struct refreshing **refreshing)
+{
+    refreshing_stop(*refreshing);
+}
+
+cof_code refreshing_start(const struct refreshing_options *options, struct refreshing **ret_refreshing,
+                          struct cof_error *err)
+{
+    AUTO(refreshing_cleanup) struct refreshing *refreshing = calloc(1, sizeof *refreshing);
+    if (refreshing == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    refreshing->options = *options;
+    refreshing->exchange = (struct refresh_exchange_options){
+        .outbound = options->outbound,
+        .pool = options->pool,
+        .memory = MEMORY,
+        .timeout_ms = (uint32_t) (refresh_default_rules.call_us / 1000),
+    };
+    refreshing->source = (struct token_source){want, refreshing};
+    TRY(start(refreshing, err));
+    *ret_refreshing = TAKE(refreshing);
+    return COF_OK;
+}
+
+bool refreshing_settled(struct refreshing *refreshing)
+{
+    return refreshing == NULL ||
+           (refresher_awaited(refreshing->refresher) == 0 && refresh_keep_count(refreshing->keep) == 0);
+}
+
+void refreshing_stop(struct refreshing *refreshing)
+{
+    if (refreshing != NULL) {
+        refresher_stop(refreshing->refresher);
+        refresh_keep_close(refreshing->keep);
+        free(refreshing);
+    }
+}

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "server/outbound/token_answer.h"
+#include "server/outbound/token_request.h"
+#include "server/providers/provider.h"
+#include "server/service/refresh_rows.h"
+
+/*
+ * What a connection asks its provider's token endpoint for (docs/decisions/0022-refresh.md, 0023-connections.md): from the
+ * rows to the request. Nothing is sent here.
+ */
+
+struct connection_exchange {
+    const char *url;
+    const char *group; /* requests that are counted together: see connection_group */
+    struct token_request request;
+    struct token_question question; /* that the answer is read with */
+    int64_t life_us;                /* of a token whose life is not told; REFRESH_NEVER */
+};
+
+/*
+ * The provider as the connection was configured for it; NULL if it is not there any more, or has changed since, so that the
+ * connection has to be configured anew. No pipeline may be open; the texts are the call's or the catalogue's.
+ */
+COF_CODE connection_exchange_provider(struct call *call, const struct refresh_rows *rows,
+                                      const struct provider **ret_provider);
+
+/*
+ * Exchanges the connection's grant: its refresh token, or what it has of its own if that is empty. The texts, credentials
+ * among them, are the call's. CORRUPTED if the rows do not open; FIELD_REQUIRED or FIELD_INVALID if they make no request.
+ */
+COF_CODE connection_exchange_make(struct call *call, const struct refresh_rows *rows,
+                                  const struct provider *provider, struct cof_slice refresh_token,
+                                  struct connection_exchange *ret_exchange);
+
+/* The provider's name for limits: its ID, and for a workspace's own one something that no other workspace has. NULL if the
+ * memory is exhausted. */
+const char *connection_group(struct call *call, const struct cof_uuid *workspace, const struct provider *provider)
+    COF_MUST_USE;

@@ -1,0 +1,384 @@
+#!/usr/bin/env python3
+"""Tokens of OAuth connections: resolved, refreshed, once over all servers, and never lost."""
+
+import json
+import pathlib
+import ssl
+import sys
+import tempfile
+import threading
+import unittest
+import urllib.parse
+
+import context
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
+
+import certificates  # noqa: E402
+from cofferd import BUILD, PATIENCE, Relay, references, wait_for  # noqa: E402
+from rude_http import Rude, whole  # noqa: E402
+
+CONNECTION, RESOLVE = context.CONNECTION, context.RESOLVE
+CLIENT_SECRET = b"the client secret 5c1d"
+CALLERS = 50
+FAULTS = "COFFER_FAULTS:BOOL=ON" in (BUILD / "CMakeCache.txt").read_text()
+
+
+class TokenEndpoint:
+    """A provider that rotates refresh tokens: the one of use N is `ID-N`, and one that is used again is dead."""
+
+    def __init__(self, context):
+        self.server = Rude({"token": self._answer}, context=context)
+        self.lock = threading.Lock()
+        self.reset()
+
+    def reset(self):
+        self.uses, self.calls, self.forms = {}, 0, []
+        self.says = None  # what is answered instead
+        self.life, self.grace = 3600, 0
+        self.open = threading.Event()  # answers wait for it
+        self.open.set()
+
+    def _answer(self, connection, request):
+        form = dict(urllib.parse.parse_qsl(request.split(b"\r\n\r\n", 1)[1].decode()))
+        with self.lock:
+            self.calls += 1
+            self.forms.append(form)
+        self.open.wait(60)
+        connection.sendall(self.says or self._tokens(form))
+
+    def _tokens(self, form):
+        if form["grant_type"] == "client_credentials":
+            return self.whole({"access_token": f"own-{form['client_id']}-{self.calls}", "expires_in": self.life})
+        name, use = form["refresh_token"].rsplit("-", 1)
+        with self.lock:
+            last = self.uses.get(name, 0)
+            if int(use) < last - self.grace:
+                return self.whole({"error": "invalid_grant", "error_description": "used before"}, 400)
+            self.uses[name] = int(use) + 1
+        return self.whole({"access_token": f"access-{name}-{int(use) + 1}", "refresh_token": f"{name}-{int(use) + 1}",
+                           "expires_in": self.life, "scope": "read write"})
+
+    @staticmethod
+    def whole(body, status=200, *fields):
+        return whole(json.dumps(body).encode(), status, *fields)
+
+
+def outcome(result):
+    return result["status"]["outcome"].removeprefix("OUTCOME_")
+
+
+class Refresh(context.AccessTest):
+    count = 0
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="coffer-provider-", dir="/tmp")
+        folder = pathlib.Path(cls.folder.name)
+        authority = certificates.Authority(folder / "ca")
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*authority.issue("provider"))
+        cls.provider = TokenEndpoint(tls)
+        (folder / "providers.yaml").write_text(
+            "providers:\n" + "".join(
+                f"  - id: {name}\n    name: Acme\n    documentation: https://acme.example/docs\n"
+                f"    authorization_endpoint: https://localhost/authorize\n"
+                f"    token_endpoint: {cls.provider.server.url('token', host='localhost')}\n"
+                "    user: {scopes: [read]}\n    service: {scopes: [all]}\n"
+                "    client_authentication: [client_secret_post]\n    tokens: {refresh: rotates}\n"
+                for name in ("acme", "other")))
+        cls.settings = {
+            "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
+            "COFFERD_OUTBOUND__ALLOW_PRIVATE": f"localhost:{cls.provider.server.port}",
+            "COFFERD_OUTBOUND__CA_FILE": str(authority.certificate),
+        }
+        cls.SETTINGS = cls.settings
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.provider.server.close()
+        cls.folder.cleanup()
+
+    def setUp(self):
+        self.provider.reset()
+        Refresh.count += 1
+        self.environment = f"env{self.count}"
+        self.name = f"grant{self.count}"
+
+    def done(self, method, token=None, **fields):
+        answer = self.call(CONNECTION + method, fields, token=token)
+        self.assertEqual(answer.code, 0, answer)
+        return answer.message
+
+    def user(self, place=None, name=None, token=None, **tokens):
+        """A USER connection that has a refresh token and no access token yet."""
+        place = {"environment": self.environment} if place is None else place
+        self.done("ConfigureConnection", token=token, provider="acme", grant="CONNECTION_GRANT_REFRESH_TOKEN",
+                  client_id="client", credential={"client_secret": CLIENT_SECRET}, **place)
+        return self.done("SetConnectionTokens", token=token, provider="acme", **place, **{
+            "refresh_token": f"{name or self.name}-0".encode(), **tokens})["connection"]
+
+    def get(self, place=None, kind="USER"):
+        return self.done("GetConnection", provider="acme", connection_class="CONNECTION_CLASS_" + kind,
+                         **({"environment": self.environment} if place is None else place))["connection"]
+
+    def token(self, **fields):
+        return self.resolve(self.environment, "acme_oauth.ACME_USER_TOKEN", **fields)
+
+    def resolved(self, **fields):
+        result = self.token(**fields)
+        self.assertEqual(outcome(result), "RESOLVED", result)
+        return self.value(result, "acme_oauth", "ACME_USER_TOKEN").decode()
+
+    # --- What is resolved
+
+    def test_first_use_gets_a_token_and_the_next_one_the_same_without_the_provider(self):
+        self.user()
+        result = self.token()
+        self.assertEqual(self.value(result, "acme_oauth", "ACME_USER_TOKEN"), f"access-{self.name}-1".encode())
+        secret, = result["secrets"]
+        self.assertEqual((secret["uid"], result["expire_time"]), (self.get()["uid"], secret["expire_time"]))
+        left = secret["expire_time"]["seconds"] - self.now_ms() / 1000
+        self.assertTrue(3000 < left <= 3601, left)
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.assertEqual(self.provider.calls, 1)
+        form, = self.provider.forms
+        self.assertEqual(form, {"grant_type": "refresh_token", "refresh_token": f"{self.name}-0", "client_id": "client",
+                                "client_secret": CLIENT_SECRET.decode()})
+        shown = self.get()
+        self.assertEqual((shown["granted_scopes"], bool(shown["refresh_time"])), (["read", "write"], True))
+
+    def test_token_that_would_expire_too_soon_is_refreshed_with_the_rotated_grant(self):
+        self.provider.life = 20
+        self.user()
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        # Too little is left once 4 s are over; until then half of its life is the most that can be asked for.
+        self.assertEqual(self.resolved(min_remaining_validity={"seconds": 86400}), f"access-{self.name}-1")
+        self.assertEqual(self.provider.calls, 1)
+        self.done("SetConnectionTokens", environment=self.environment, provider="acme", access_token=b"soon-over",
+                  refresh_token=f"{self.name}-1".encode(), expire_time={"seconds": self.now_ms() // 1000 + 2})
+        self.assertIn(wait_for(lambda: self.resolved() != "soon-over" and self.resolved(), "the token is refreshed"),
+                      f"access-{self.name}-2")
+        self.assertEqual(self.provider.forms[-1]["refresh_token"], f"{self.name}-1")
+        self.assertEqual(self.get()["has_refresh_token"], True)
+
+    def test_service_token_is_asked_for_with_the_client_s_own_credentials(self):
+        self.done("ConfigureConnection", provider="acme", grant="CONNECTION_GRANT_CLIENT_CREDENTIALS", client_id="robot",
+                  credential={"client_secret": CLIENT_SECRET}, environment=self.environment)
+        result = self.resolve(self.environment, "acme_oauth.ACME_SERVICE_TOKEN")
+        self.assertEqual(self.value(result, "acme_oauth", "ACME_SERVICE_TOKEN"), b"own-robot-1")
+        self.assertEqual(self.provider.forms, [{"grant_type": "client_credentials", "scope": "all", "client_id": "robot",
+                                                "client_secret": CLIENT_SECRET.decode()}])
+        self.assertEqual(outcome(self.token()), "CONNECTION_NOT_FOUND")
+
+    def test_any_other_key_is_an_error_that_says_which_there_are(self):
+        self.user()
+        for key in ("TOKEN", "ACCESS_TOKEN", "acme_USER_TOKEN", "OTHER_USER_TOKEN", "ACME_USER_TOKEN_"):
+            result = self.resolve(self.environment, f"acme_oauth.{key}")
+            self.assertEqual(outcome(result), "EXPRESSION_INVALID", key)
+            self.assertIn("ACME_USER_TOKEN for a user or ACME_SERVICE_TOKEN", result["status"]["message"])
+        self.assertEqual(self.provider.calls, 0)
+
+    def test_connection_of_the_environment_wins_in_every_status(self):
+        everywhere = {"all_environments": True}
+        self.user(place=everywhere, name="everywhere")
+        self.addCleanup(self.done, "DeleteConnection", provider="acme", connection_class="CONNECTION_CLASS_USER", **everywhere)
+        self.assertEqual(self.resolved(), "access-everywhere-1")
+        self.done("ConfigureConnection", provider="acme", grant="CONNECTION_GRANT_REFRESH_TOKEN", client_id="client",
+                  credential={"client_secret": CLIENT_SECRET}, environment=self.environment)
+        result = self.token()
+        self.assertEqual(outcome(result), "REAUTH_REQUIRED")
+        self.assertIn("has no tokens yet", result["status"]["message"])
+        self.user()
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.sql(f"update connection_token set mac = '\\x00' where connection_id = '{self.get()['uid']}'")
+        self.assertEqual(outcome(self.token()), "CORRUPTED")
+
+    def test_rights_are_those_of_the_name_in_the_environment(self):
+        self.user()
+        rules = {"permissions": ["resolve"], "environments": [self.environment]}
+        for names, expected in (["acme_oauth"], "RESOLVED"), (["acme_*"], "RESOLVED"), (["acme"], "PERMISSION_DENIED"):
+            token = self.token_for([{**rules, "names": names}])
+            self.assertEqual(outcome(self.token(token=token)), expected, names)
+        elsewhere = self.token_for([{"permissions": ["resolve"], "environments": ["elsewhere"]}])
+        self.assertEqual(outcome(self.token(token=elsewhere)), "PERMISSION_DENIED")
+
+    def test_no_tenant_gets_the_token_of_another(self):
+        workspace, admin = self.new_workspace("tenant-of-tokens")
+        self.user()
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.assertEqual(outcome(self.token(token=admin)), "CONNECTION_NOT_FOUND")
+        self.user(token=admin, name="theirs")
+        self.assertEqual(self.resolved(token=admin), "access-theirs-1")
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.sql("update connection_token a set access_token = b.access_token from connection_token b "
+                 f"where a.workspace_id = '{workspace}' and b.connection_id = '{self.get()['uid']}'")
+        self.assertEqual(outcome(self.token(token=admin)), "CORRUPTED")
+
+    def test_check_asks_no_provider_and_shows_no_token(self):
+        self.user()
+        item = {"environments": [self.environment, "without"], "references": references("acme_oauth.ACME_USER_TOKEN")}
+        answer = self.call(RESOLVE, {"items": [item], "validate_only": True})
+        self.assertEqual(answer.message["counts"], {"resolved": 1, "failed": 1})
+        self.assertEqual([outcome(r) for r in answer.message["results"]], ["CONNECTION_NOT_FOUND"])
+        self.assertEqual(self.provider.calls, 0)
+
+    def test_declared_and_alternative_tokens_are_resolved_like_others(self):
+        self.user()
+        grant = {"provider": "acme", "grant": "OAUTH_GRANT_AUTHORIZATION_CODE"}
+        result = self.resolve(self.environment, oauth_declarations=[grant, {"provider": "other", "optional": True,
+                                                                            "grant": "OAUTH_GRANT_CLIENT_CREDENTIALS"}],
+                              expressions=["${{ SECRETS.acme_oauth.ACME_USER_TOKEN }}"])
+        self.assertEqual(result["status"]["code"], 0, result)
+        self.assertEqual(result["outcomes"], ["OUTCOME_RESOLVED", "OUTCOME_ABSENT", "OUTCOME_RESOLVED"])
+        self.assertEqual(self.value(result, "acme_oauth", "ACME_USER_TOKEN"), f"access-{self.name}-1".encode())
+        self.assertEqual(self.provider.calls, 1)
+
+    # --- What fails
+
+    def test_dead_grant_wants_a_person_and_is_not_tried_again(self):
+        self.user()
+        self.provider.says = TokenEndpoint.whole({"error": "invalid_grant", "error_description": "revoked by Ann"}, 400)
+        for _ in range(2):
+            result = self.token()
+            self.assertEqual(outcome(result), "REAUTH_REQUIRED")
+            self.assertIn("invalid_grant: revoked by Ann", result["status"]["message"])
+        self.assertEqual(self.provider.calls, 1)
+        shown = self.get()
+        self.assertEqual((shown["status"], shown["has_refresh_token"]), ("CONNECTION_STATUS_REAUTH_REQUIRED", True))
+
+    def test_failing_provider_is_not_asked_by_every_call_and_tried_again_later(self):
+        self.user()
+        self.provider.says = TokenEndpoint.whole({}, 500, "Retry-After: 1")
+        result = self.token()
+        self.assertEqual(outcome(result), "PROVIDER_UNAVAILABLE")
+        delay = result["status"]["retry_delay"]
+        self.assertTrue(0 < delay["seconds"] + delay["nanos"] / 1e9 <= 2, delay)
+        calls = self.provider.calls
+        self.assertEqual(outcome(self.token()), "PROVIDER_UNAVAILABLE")
+        self.assertLessEqual(self.provider.calls, calls + 1)
+        self.provider.says = None
+        wait_for(lambda: outcome(self.token()) == "RESOLVED", "the provider is tried again")
+
+    def test_wrong_client_is_the_configuration_s_fault_and_keeps_the_grant(self):
+        self.user()
+        self.provider.says = TokenEndpoint.whole({"error": "invalid_client"}, 401)
+        result = self.token()
+        self.assertEqual(outcome(result), "PROVIDER_UNAVAILABLE")
+        self.assertIn("refuses what the connection is configured with (invalid_client)", result["status"]["message"])
+        self.assertEqual((self.get()["status"], self.get()["has_refresh_token"]), ("CONNECTION_STATUS_ERROR", True))
+
+    def test_pending_is_for_items_that_allow_it(self):
+        self.user()
+        self.provider.open.clear()
+        result = self.token(allow_pending=True)
+        self.assertEqual((outcome(result), bool(result["status"]["retry_delay"])), ("PENDING", True))
+        result = self.token(timeout_ms=300)
+        self.assertIn(outcome(result), ("PROVIDER_UNAVAILABLE", "DEADLINE_EXCEEDED"))
+        self.provider.open.set()
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.assertEqual(self.provider.calls, 1)
+
+    # --- Once, and never lost
+
+    def test_fifty_callers_on_three_servers_cost_one_request(self):
+        self.user()
+        servers = [self.dev.ipc, *(self.dev.more(name, **self.settings).address for name in ("second", "third"))]
+        self.provider.open.clear()
+        start, answers = threading.Barrier(CALLERS + 1), []
+
+        def one(address):
+            with self.dev.connect(address) as connection:
+                start.wait()
+                answers.append(connection.call(RESOLVE, {"items": [{
+                    "environments": [self.environment], "references": references("acme_oauth.ACME_USER_TOKEN")}]},
+                    token=self.dev.admin, timeout_ms=60000))
+
+        threads = [threading.Thread(target=one, args=(servers[i % 3],)) for i in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        self.provider.server.await_requests(1)
+        self.provider.open.set()
+        for thread in threads:
+            thread.join()
+        results = [answer.message["results"][0] for answer in answers]
+        self.assertEqual({outcome(result) for result in results}, {"RESOLVED"})
+        self.assertEqual({self.value(result, "acme_oauth", "ACME_USER_TOKEN") for result in results},
+                         {f"access-{self.name}-1".encode()})
+        self.assertEqual(self.provider.calls, 1)
+        for server in self.dev.extra:
+            self.assertEqual(server.stop(), 0)
+        self.dev.extra.clear()
+
+    def test_token_that_arrives_while_the_database_is_away_is_stored_when_it_is_back(self):
+        before = self.user()["token_generation"]
+        with Relay(self.dev.directory) as relay:
+            server = self.dev.more("cut", **self.settings, COFFERD_DATABASE__CONNINFO=(
+                f"host={relay.directory} user=coffer dbname=postgres"))
+            self.provider.open.clear()
+            with self.dev.connect(server.address) as connection:
+                answer = connection.call(RESOLVE, {"items": [{
+                    "environments": [self.environment], "allow_pending": True,
+                    "references": references("acme_oauth.ACME_USER_TOKEN")}]}, token=self.dev.admin)
+                self.assertEqual(outcome(answer.message["results"][0]), "PENDING")
+            wait_for(lambda: self.provider.calls == 1, "the provider is asked")
+            relay.cut()
+            self.provider.open.set()
+            journal = self.dev.directory / "cut.state" / "refresh"
+            wait_for(lambda: sum(p.stat().st_size for p in journal.iterdir()) > 200, "the answer is in the journal")
+            relay.restore()
+            wait_for(lambda: self.get()["token_generation"] > before, "the token is stored")
+            self.assertEqual(self.resolved(), f"access-{self.name}-1")
+            self.assertEqual(server.stop(), 0)
+            self.dev.extra.remove(server)
+        self.assertEqual(self.provider.calls, 1)
+
+    @unittest.skipUnless(FAULTS, "the server was built without fault points")
+    def test_server_that_is_killed_after_the_journal_stores_the_token_when_it_starts_again(self):
+        before = self.user()["token_generation"]
+        broken = self.dev.more("killed", COFFER_FAULT="refresh.after_journal:exit", **self.settings)
+        with self.dev.connect(broken.address) as connection:
+            connection.call(RESOLVE, {"items": [{
+                "environments": [self.environment], "allow_pending": True,
+                "references": references("acme_oauth.ACME_USER_TOKEN")}]}, token=self.dev.admin)
+        broken.process.wait(60)
+        self.dev.extra.remove(broken)
+        broken.output.close()
+        self.assertEqual(self.get()["token_generation"], before)
+        again = self.dev.more("killed", **self.settings)
+        wait_for(lambda: self.get()["token_generation"] > before, "the token is stored")
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        self.assertEqual(self.provider.calls, 1)
+        self.assertEqual(again.stop(), 0)
+        self.dev.extra.remove(again)
+
+    def test_server_that_ends_waits_for_the_answer_and_stores_it(self):
+        before = self.user()["token_generation"]
+        server = self.dev.more("leaving", **self.settings)
+        self.provider.open.clear()
+        with self.dev.connect(server.address) as connection:
+            connection.call(RESOLVE, {"items": [{"environments": [self.environment], "allow_pending": True,
+                                                 "references": references("acme_oauth.ACME_USER_TOKEN")}]},
+                            token=self.dev.admin)
+        wait_for(lambda: self.provider.calls == 1, "the provider is asked")
+        server.process.terminate()
+        wait_for(lambda: "draining" in server.log.read_text(), "the server ends")
+        self.provider.open.set()
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assertEqual(server.stop(), 0)
+        self.dev.extra.remove(server)
+        self.assertEqual((self.get()["token_generation"], self.provider.calls), (before + 1, 1))
+
+    def test_no_log_has_a_token_or_a_credential(self):
+        self.user()
+        self.resolved()
+        log = (self.dev.directory / "log").read_bytes()
+        for secret in (CLIENT_SECRET, f"access-{self.name}".encode(), f"{self.name}-0".encode()):
+            self.assertNotIn(secret, log)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -139,7 +139,7 @@ static void log_failure(const struct refresh_keep *keep, const struct cof_error 
 static cof_code put(struct refresh_keep *keep, const struct refresher_entry *entry, struct cof_arena *arena,
                     struct cof_error *err)
 {
-    struct cof_slice packed;
+    struct cof_slice packed = {NULL, 0};
     uint64_t number = 0;
     struct place *place = calloc(1, sizeof *place);
     if (place == NULL) {

@@ -63,6 +63,7 @@ struct cli {
     char *secret;
     char *on_conflict;
     char *data;
+    char *client_id;
     char *action;
     bool json;
     bool lines;   /* -o jsonl, and then json as well */
@@ -103,6 +104,7 @@ struct cli {
     struct cli_list networks;
     struct cli_list permissions;
     struct cli_list workspaces;
+    struct cli_list scopes;
     char **arguments;
     size_t argument_count;
     struct {
@@ -210,6 +212,7 @@ struct cli_value {
     char *key;
     uint8_t *data;
     size_t length;
+    bool line; /* a newline at its end is no part of it */
 };
 
 /*
@@ -217,6 +220,9 @@ struct cli_value {
  * `place` counts the command's arguments from 1, for messages.
  */
 cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_value);
+
+/* The same for what is one line, or ends as lines do: a newline at its end is no part of it. */
+cli_exit cli_read_line_value(char *argument, size_t place, struct cli_value *ret_value);
 
 /* Reads KEY=PATH, or KEY=- for standard input: the form of --file. */
 cli_exit cli_read_file_value(char *argument, struct cli_value *ret_value);

@@ -276,12 +276,15 @@ static cli_exit wrong_count(const struct command *command, const struct cli *cli
                      command->verb, command->most, command->most == 1 ? "" : "s", cli->argument_count);
 }
 
-static cli_exit check_environments(const struct cli *cli)
+/* A connection may be one of all environments. */
+static cli_exit check_environments(const struct command *command, const struct cli *cli)
 {
     struct cof_error err = {0};
+    const bool all = strcmp(command->group, "oauth") == 0;
     for (size_t i = 0; i < cli->environments.count; i++) {
-        if (cof_name_check(COF_NAME_ENVIRONMENT, cof_slice_text(cli->environments.items[i]), "--env", &err) !=
-            COF_OK) {
+        const char *name = cli->environments.items[i];
+        if (!(all && strcmp(name, "*") == 0) &&
+            cof_name_check(COF_NAME_ENVIRONMENT, cof_slice_text(name), "--env", &err) != COF_OK) {
             return cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
         }
     }
@@ -311,7 +314,7 @@ cli_exit command_check(const struct command *command, const struct cli *cli, con
     if (cli->argument_count < command->least || cli->argument_count > command->most) {
         return wrong_count(command, cli);
     }
-    return check_environments(cli);
+    return check_environments(command, cli);
 }
 
 /* The group that looks like the word, or the verb of `group` that does. */

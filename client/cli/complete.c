@@ -118,14 +118,16 @@ static void offer_argument(const struct line *line, const struct option_row *row
     static const struct {
         const char *argument;
         const char *words;
-    } known[] = {{"TYPE", "custom,ssh_key,mtls,ca_cert,github_app"},
-                 {"FORMAT", "text,json,yaml,env,vault,infisical,coffer"},
-                 {"KIND", "fleet,system"},
-                 {"TIME", "30d,90d,1h,24h"},
-                 {"FORM", "json,jsonl,table,raw"}};
+        const char *connections; /* the same in the group of OAuth, if that is different */
+    } known[] = {{"TYPE", "custom,ssh_key,mtls,ca_cert,github_app", "user,service"},
+                 {"FORMAT", "text,json,yaml,env,vault,infisical,coffer", NULL},
+                 {"KIND", "fleet,system", NULL},
+                 {"TIME", "30d,90d,1h,24h", NULL},
+                 {"FORM", "json,jsonl,table,raw", NULL}};
+    const bool oauth = line->group != NULL && strcmp(line->group, "oauth") == 0;
     for (size_t i = 0; i < COF_COUNT(known); i++) {
         if (strcmp(row->argument, known[i].argument) == 0) {
-            offer_list(line, known[i].words);
+            offer_list(line, oauth && known[i].connections != NULL ? known[i].connections : known[i].words);
         }
     }
     if (strcmp(row->name, "permission") == 0 || strcmp(row->name, "grant") == 0) {
@@ -179,13 +181,14 @@ static void offer_names(const struct line *line, const struct command *command)
         const char *group; /* NULL: any */
         const char *arguments;
         complete_source source;
-    } known[] = {{NULL, "NAME.KEY", COMPLETE_REFERENCES},  {NULL, "[NAME.KEY]", COMPLETE_REFERENCES},
-                 {NULL, "ACTION", COMPLETE_ACTIONS},       {NULL, "ENVIRONMENT", COMPLETE_ENVIRONMENTS},
-                 {NULL, "UUID|NAME", COMPLETE_WORKSPACES}, {NULL, "[UUID|NAME]", COMPLETE_WORKSPACES},
-                 {NULL, "ACCOUNT", COMPLETE_ACCOUNTS},     {"integration", "", COMPLETE_INTEGRATIONS},
-                 {"env", "NAME", COMPLETE_ENVIRONMENTS},   {"sa", "NAME", COMPLETE_ACCOUNTS},
-                 {"sa", "[NAME]", COMPLETE_ACCOUNTS},      {"secret", "NAME", COMPLETE_SECRETS},
-                 {"export", "[NAME", COMPLETE_SECRETS}};
+    } known[] = {{NULL, "NAME.KEY", COMPLETE_REFERENCES},    {NULL, "[NAME.KEY]", COMPLETE_REFERENCES},
+                 {NULL, "ACTION", COMPLETE_ACTIONS},         {NULL, "ENVIRONMENT", COMPLETE_ENVIRONMENTS},
+                 {NULL, "UUID|NAME", COMPLETE_WORKSPACES},   {NULL, "[UUID|NAME]", COMPLETE_WORKSPACES},
+                 {NULL, "ACCOUNT", COMPLETE_ACCOUNTS},       {"integration", "", COMPLETE_INTEGRATIONS},
+                 {"env", "NAME", COMPLETE_ENVIRONMENTS},     {"sa", "NAME", COMPLETE_ACCOUNTS},
+                 {"sa", "[NAME]", COMPLETE_ACCOUNTS},        {"secret", "NAME", COMPLETE_SECRETS},
+                 {"export", "[NAME", COMPLETE_SECRETS},      {"oauth", "PROVIDER", COMPLETE_PROVIDERS},
+                 {"oauth", "[PROVIDER]", COMPLETE_PROVIDERS}};
     if (strcmp(command->verb, "create") == 0 || command->most == 0) {
         return;
     }

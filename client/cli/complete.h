@@ -12,6 +12,7 @@ typedef enum complete_source {
     COMPLETE_INTEGRATIONS,
     COMPLETE_WORKSPACES,
     COMPLETE_ACCOUNTS,
+    COMPLETE_PROVIDERS,
 } complete_source;
 
 /*

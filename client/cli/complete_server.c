@@ -6,6 +6,7 @@
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
+#include <coffer/v1/provider.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/v1/workspace.pb-c.h>
 
@@ -18,18 +19,19 @@ enum { NAMES_MAX = 1000, WORDS_MAX = 256, REFERENCE_TEXT = 512 };
 
 static char time_limit[] = "1s";
 
-/* Lists all have the fields `name_prefix`, where they can be cut, and `page_size`; what they list has a `name`. */
+/* Lists all have the fields `name_prefix`, where they can be cut, and `page_size`; what they list has a name. */
 struct list {
     const char *method;
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
     const char *items;
+    const char *name; /* the field that has it */
 };
 
 #define LIST(service, of, many, items)                                                          \
     {                                                                                           \
         "coffer.v1." service "Service/List" many, &coffer__v1__list_##of##_request__descriptor, \
-            &coffer__v1__list_##of##_response__descriptor, items                                \
+            &coffer__v1__list_##of##_response__descriptor, items, "name"                        \
     }
 
 static const struct list lists[] = {
@@ -40,6 +42,9 @@ static const struct list lists[] = {
     [COMPLETE_INTEGRATIONS] = LIST("Integration", definitions, "Definitions", "definitions"),
     [COMPLETE_WORKSPACES] = LIST("Workspace", workspaces, "Workspaces", "workspaces"),
     [COMPLETE_ACCOUNTS] = LIST("ServiceAccount", service_accounts, "ServiceAccounts", "service_accounts"),
+    [COMPLETE_PROVIDERS] = {"coffer.v1.ProviderService/ListProviders",
+                            &coffer__v1__list_providers_request__descriptor,
+                            &coffer__v1__list_providers_response__descriptor, "providers", "id"},
 };
 
 /* NULL if there is no such field. */
@@ -122,10 +127,10 @@ static void tell_references(const Coffer__V1__Secret *secret, void (*each)(const
 }
 
 /* A secret that is in several environments is told once: the list is sorted by them, not by names. */
-static bool told_before(const ProtobufCMessage *const *items, size_t index, const char *name)
+static bool told_before(const ProtobufCMessage *const *items, size_t index, const char *field, const char *name)
 {
     for (size_t i = 0; i < index; i++) {
-        const char *before = text_of(items[i], "name");
+        const char *before = text_of(items[i], field);
         if (before != NULL && strcmp(before, name) == 0) {
             return true;
         }
@@ -141,10 +146,10 @@ static void tell(complete_source source, const ProtobufCMessage *answer,
         answer, protobuf_c_message_descriptor_get_field_by_name(answer->descriptor, lists[source].items), &first);
     const ProtobufCMessage *const *items = first;
     for (size_t i = 0; i < count; i++) {
-        const char *name = text_of(items[i], "name");
+        const char *name = text_of(items[i], lists[source].name);
         if (source == COMPLETE_REFERENCES) {
             tell_references((const Coffer__V1__Secret *) (const void *) items[i], each, context);
-        } else if (name != NULL && !told_before(items, i, name)) {
+        } else if (name != NULL && !told_before(items, i, lists[source].name, name)) {
             each(name, context);
         }
     }

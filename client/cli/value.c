@@ -40,6 +40,10 @@ static cli_exit read_all(int fd, const char *from, struct cli_value *value)
     if (value->length > VALUE_MAX) {
         return cli_refuse(CLI_LIMIT, NULL, "%s holds more than 64 KiB, the most that a value may have", from);
     }
+    if (value->line && value->length > 0 && value->data[value->length - 1] == '\n') {
+        value->length--;
+        return CLI_OK;
+    }
     if (ends_by_accident(value)) {
         cli_note(
             "coffer: note: the value from %s ends with a newline, which is stored with it; printf '%%s' writes "
@@ -71,10 +75,10 @@ static cli_exit read_file(const char *path, struct cli_value *value)
     return code;
 }
 
-cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_value)
+static cli_exit read_value(char *argument, size_t place, bool line, struct cli_value *ret_value)
 {
     char *equals = strchr(argument, '=');
-    *ret_value = (struct cli_value){.key = argument, .data = malloc(VALUE_MAX + 1)};
+    *ret_value = (struct cli_value){.key = argument, .data = malloc(VALUE_MAX + 1), .line = line};
     if (ret_value->data == NULL) {
         return cli_no_memory();
     }
@@ -93,6 +97,16 @@ cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_valu
         "refusing the value on the command line in argument %zu: other users can see it in the process "
         "list",
         place);
+}
+
+cli_exit cli_read_value(char *argument, size_t place, struct cli_value *ret_value)
+{
+    return read_value(argument, place, false, ret_value);
+}
+
+cli_exit cli_read_line_value(char *argument, size_t place, struct cli_value *ret_value)
+{
+    return read_value(argument, place, true, ret_value);
 }
 
 cli_exit cli_read_file_value(char *argument, struct cli_value *ret_value)

@@ -1,0 +1,554 @@
+#include <stdio.h>
+#include <string.h>
+
+#include <coffer/v1/connection.pb-c.h>
+
+#include "client/cli/cli.h"
+#include "client/cli/moment.h"
+#include "client/cli/page.h"
+#include "client/cli/rpc.h"
+
+/* Commands about OAuth connections. */
+
+#define SERVICE "coffer.v1.ConnectionService/"
+#define CLASS(name) COFFER__V1__CONNECTION_CLASS__CONNECTION_CLASS_##name
+#define GRANT(name) COFFER__V1__CONNECTION_GRANT__CONNECTION_GRANT_##name
+#define CREDENTIAL(name) COFFER__V1__CLIENT_CREDENTIAL__CREDENTIAL_##name
+
+/* The server takes fewer parameters. */
+enum { TEXT = 400, PARAMETERS_MAX = 32 };
+
+static const char every_environment[] = "*";
+
+/* --- Which connection a command means --------------------------------------------------------------------------- */
+
+static cli_exit class_read(const char *text, Coffer__V1__ConnectionClass *ret_class)
+{
+    const bool service = text != NULL && strcmp(text, "service") == 0;
+    if (text != NULL && !service && strcmp(text, "user") != 0) {
+        return cli_usage("--type user or --type service", "a connection has no type %s", text);
+    }
+    *ret_class = service ? CLASS(SERVICE) : CLASS(USER);
+    return CLI_OK;
+}
+
+/* NULL: that of all environments. */
+static char *environment_of(const struct cli *cli)
+{
+    char *environment = cli_environment(cli);
+    return environment[0] == '\0' || strcmp(environment, every_environment) == 0 ? NULL : environment;
+}
+
+/* The fields that requests about one connection have in common. */
+#define NAME(request, REQUEST)                                                  \
+    do {                                                                        \
+        (request)->workspace = cli_workspace(cli);                              \
+        (request)->provider = cli->arguments[0];                                \
+        if (environment_of(cli) != NULL) {                                      \
+            (request)->environment = environment_of(cli);                       \
+            (request)->scope_case = COFFER__V1__##REQUEST##__SCOPE_ENVIRONMENT; \
+        } else if (cli->environments.count > 0) {                               \
+            (request)->scope_case = COFFER__V1__##REQUEST##__SCOPE__NOT_SET;    \
+        }                                                                       \
+    } while (0)
+
+/* --- Connections as text ---------------------------------------------------------------------------------------- */
+
+static const char *name_of(const ProtobufCEnumDescriptor *descriptor, int value, const char *prefix)
+{
+    const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(descriptor, value);
+    return known == NULL || value == 0 ? "" : known->name + strlen(prefix);
+}
+
+static const char *status_text(const Coffer__V1__Connection *connection)
+{
+    return connection->corrupted ? "corrupted"
+                                 : name_of(&coffer__v1__connection_status__descriptor, (int) connection->status,
+                                           "CONNECTION_STATUS_");
+}
+
+static const char *class_text(const Coffer__V1__Connection *connection)
+{
+    return connection->connection_class == CLASS(SERVICE) ? "service" : "user";
+}
+
+static const char *where(const Coffer__V1__Connection *connection)
+{
+    return connection->scope_case == COFFER__V1__CONNECTION__SCOPE_ENVIRONMENT ? connection->environment
+                                                                               : "all environments";
+}
+
+static void print_texts(const char *label, char *const *texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        cli_print_field(label, texts[i]);
+    }
+}
+
+static void print_text(const char *label, const char *text)
+{
+    if (text[0] != '\0') {
+        cli_print_field(label, text);
+    }
+}
+
+static void print_time(const char *label, const Google__Protobuf__Timestamp *time)
+{
+    if (time != NULL) {
+        cli_print_field(label, cli_time(time));
+    }
+}
+
+static void print_pairs(const char *label, Coffer__V1__ConnectionParameter *const *pairs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char text[TEXT];
+        (void) snprintf(text, sizeof text, "%s=%s", pairs[i]->name, pairs[i]->value);
+        cli_print_field(label, text);
+    }
+}
+
+static void print_settings(const Coffer__V1__ConnectionSettings *settings)
+{
+    if (settings == NULL) {
+        return;
+    }
+    print_pairs("parameter", settings->parameters, settings->n_parameters);
+    print_pairs("extra", settings->extra_parameters, settings->n_extra_parameters);
+    print_text("resource", settings->resource);
+    print_text("audience", settings->audience);
+    print_text("subject", settings->subject);
+}
+
+static void print_credentials(const Coffer__V1__Connection *connection)
+{
+    for (size_t i = 0; i < connection->n_credentials; i++) {
+        const Coffer__V1__CredentialFacts *facts = connection->credentials[i];
+        char text[TEXT];
+        (void) snprintf(text, sizeof text, "%s%s%s%s%s, stored %s%s%s",
+                        name_of(&coffer__v1__credential_kind__descriptor, (int) facts->kind, "CREDENTIAL_KIND_"),
+                        facts->key_id[0] == '\0' ? "" : " ", facts->key_id,
+                        facts->service_account[0] == '\0' ? "" : " of ", facts->service_account,
+                        cli_time(facts->create_time), facts->retire_time == NULL ? "" : ", used until ",
+                        facts->retire_time == NULL ? "" : cli_time(facts->retire_time));
+        cli_print_field("credential", text);
+    }
+}
+
+static void print_tokens(const Coffer__V1__Connection *connection)
+{
+    print_texts("granted", connection->granted_scopes, connection->n_granted_scopes);
+    print_texts("not granted", connection->missing_scopes, connection->n_missing_scopes);
+    print_time("obtained", connection->obtain_time);
+    print_time("expires", connection->expire_time);
+    if (connection->has_refresh_token) {
+        cli_print_field("refresh token", connection->refresh_expire_time == NULL
+                                             ? "yes"
+                                             : cli_time(connection->refresh_expire_time));
+    }
+    print_time("refreshed", connection->refresh_time);
+    print_time("failed", connection->error_time);
+    print_text("failure", connection->error_reason);
+    print_text("provider said", connection->error_text);
+}
+
+static void print_connection(const Coffer__V1__Connection *connection)
+{
+    cli_print_field("provider", connection->provider);
+    cli_print_field("type", class_text(connection));
+    cli_print_field("environment", where(connection));
+    cli_print_field("status", status_text(connection));
+    print_text("", connection->status_message);
+    if (connection->uid[0] == '\0' || connection->corrupted) {
+        return;
+    }
+    cli_print_field(
+        "grant", name_of(&coffer__v1__connection_grant__descriptor, (int) connection->grant, "CONNECTION_GRANT_"));
+    cli_print_field("client", connection->client_id);
+    cli_print_field("authenticates", name_of(&coffer__v1__client_authentication__descriptor,
+                                             (int) connection->client_authentication, "CLIENT_AUTHENTICATION_"));
+    print_credentials(connection);
+    print_texts("scope", connection->scopes, connection->n_scopes);
+    print_settings(connection->settings);
+    print_tokens(connection);
+    print_time("changed", connection->update_time);
+    cli_print_field("etag", connection->etag);
+}
+
+static void note(const char *what, const Coffer__V1__Connection *connection)
+{
+    cli_note("%s: %s for %s, %s", connection->provider, what, where(connection), status_text(connection));
+}
+
+/* --- list, show ------------------------------------------------------------------------------------------------- */
+
+static void connection_row(struct cli_table *table, const ProtobufCMessage *item)
+{
+    const Coffer__V1__Connection *connection = (const Coffer__V1__Connection *) (const void *) item;
+    const bool all = connection->scope_case != COFFER__V1__CONNECTION__SCOPE_ENVIRONMENT;
+    cli_table_add(table, connection->provider);
+    cli_table_add(table, class_text(connection));
+    cli_table_add(table, all ? every_environment : connection->environment);
+    cli_table_add(table, status_text(connection));
+    cli_table_add(table, connection->client_id);
+    cli_table_add(table, connection->expire_time == NULL ? "" : cli_time(connection->expire_time));
+}
+
+cli_exit cmd_oauth_list(struct cli *cli)
+{
+    static const char *const headers[] = {"PROVIDER", "TYPE", "ENVIRONMENT", "STATUS", "CLIENT", "EXPIRES"};
+    static const struct list list = {.method = SERVICE "ListConnections",
+                                     .response = &coffer__v1__list_connections_response__descriptor,
+                                     .items = "connections",
+                                     .headers = headers,
+                                     .columns = COF_COUNT(headers),
+                                     .row = connection_row};
+    Coffer__V1__ListConnectionsRequest request;
+    coffer__v1__list_connections_request__init(&request);
+    request.workspace = cli_workspace(cli);
+    request.provider = cli->argument_count > 0 ? cli->arguments[0] : request.provider;
+    request.environments = cli->environments.items;
+    request.n_environments = cli->environments.count;
+    return list_all(cli, &list, &request.base);
+}
+
+static void show_connection(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    (void) cli;
+    print_connection(((const Coffer__V1__GetConnectionResponse *) (const void *) answer)->connection);
+}
+
+cli_exit cmd_oauth_show(struct cli *cli)
+{
+    static const struct cli_method method = {SERVICE "GetConnection",
+                                             &coffer__v1__get_connection_response__descriptor, show_connection};
+    Coffer__V1__GetConnectionRequest request;
+    coffer__v1__get_connection_request__init(&request);
+    NAME(&request, GET_CONNECTION_REQUEST);
+    const cli_exit code = class_read(cli->type, &request.connection_class);
+    return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
+}
+
+/* --- The client's credential ------------------------------------------------------------------------------------ */
+
+/* The argument at `index` names the kind and says where the credential is; `credential` may have a key ID already. */
+static cli_exit credential_read(struct cli *cli, size_t index, struct cli_value *value,
+                                Coffer__V1__ClientCredential *credential)
+{
+    const cli_exit code = cli_read_line_value(cli->arguments[index], index + 1, value);
+    if (code != CLI_OK) {
+        return code;
+    }
+    const ProtobufCBinaryData bytes = {value->length, value->data};
+    if (strcmp(value->key, "CLIENT_SECRET") == 0) {
+        credential->credential_case = CREDENTIAL(CLIENT_SECRET);
+        credential->client_secret = bytes;
+    } else if (strcmp(value->key, "PRIVATE_KEY") == 0) {
+        credential->credential_case = CREDENTIAL(PRIVATE_KEY);
+        credential->private_key = bytes;
+    } else if (strcmp(value->key, "SERVICE_ACCOUNT") == 0) {
+        credential->credential_case = CREDENTIAL(SERVICE_ACCOUNT);
+        credential->service_account = bytes;
+    } else {
+        return cli_usage("CLIENT_SECRET, PRIVATE_KEY or SERVICE_ACCOUNT", "argument %zu names no credential",
+                         index + 1);
+    }
+    return CLI_OK;
+}
+
+/* --- configure -------------------------------------------------------------------------------------------------- */
+
+/* What the command line says in place of what --data does. */
+struct configuration {
+    Coffer__V1__ConfigureConnectionRequest request;
+    Coffer__V1__ConnectionSettings settings;
+    Coffer__V1__ClientCredential credential;
+    Coffer__V1__ConnectionParameter parameters[PARAMETERS_MAX];
+    Coffer__V1__ConnectionParameter *list[PARAMETERS_MAX];
+    struct cli_value value;
+};
+
+static cli_exit take_parameters(struct cli *cli, struct configuration *configuration)
+{
+    if (cli->variables.count > PARAMETERS_MAX) {
+        return cli_usage(NULL, "--set is given more than %d times", (int) PARAMETERS_MAX);
+    }
+    for (size_t i = 0; i < cli->variables.count; i++) {
+        char *equals = strchr(cli->variables.items[i], '=');
+        if (equals == NULL) {
+            return cli_usage("--set tenant=contoso.example", "--set takes PARAMETER=VALUE");
+        }
+        *equals = '\0';
+        coffer__v1__connection_parameter__init(&configuration->parameters[i]);
+        configuration->parameters[i].name = cli->variables.items[i];
+        configuration->parameters[i].value = equals + 1;
+        configuration->list[i] = &configuration->parameters[i];
+    }
+    if (cli->variables.count > 0) {
+        configuration->settings.parameters = configuration->list;
+        configuration->settings.n_parameters = cli->variables.count;
+        configuration->request.settings = &configuration->settings;
+    }
+    return CLI_OK;
+}
+
+/* The usual way to tokens of this type. */
+static void take_grant(Coffer__V1__ConnectionClass token_class, struct configuration *configuration)
+{
+    if (configuration->request.grant != GRANT(UNSPECIFIED)) {
+        return;
+    }
+    const bool account = configuration->credential.credential_case == CREDENTIAL(SERVICE_ACCOUNT);
+    configuration->request.grant = token_class == CLASS(USER) ? GRANT(AUTHORIZATION_CODE)
+                                   : account                  ? GRANT(JWT_BEARER)
+                                                              : GRANT(CLIENT_CREDENTIALS);
+}
+
+static cli_exit take_options(struct cli *cli, struct configuration *configuration)
+{
+    Coffer__V1__ConfigureConnectionRequest *request = &configuration->request;
+    Coffer__V1__ConnectionClass token_class;
+    cli_exit code = class_read(cli->type, &token_class);
+    if (code != CLI_OK) {
+        return code;
+    }
+    NAME(request, CONFIGURE_CONNECTION_REQUEST);
+    request->client_id = cli->client_id == NULL ? request->client_id : cli->client_id;
+    request->etag = cli->if_etag == NULL ? request->etag : cli->if_etag;
+    if (cli->scopes.count > 0) {
+        request->scopes = cli->scopes.items;
+        request->n_scopes = cli->scopes.count;
+    }
+    code = take_parameters(cli, configuration);
+    if (code == CLI_OK && cli->argument_count > 1) {
+        code = credential_read(cli, 1, &configuration->value, &configuration->credential);
+        request->credential = &configuration->credential;
+    }
+    take_grant(token_class, configuration);
+    return code;
+}
+
+static void show_configured(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const Coffer__V1__ConfigureConnectionResponse *configured =
+        (const Coffer__V1__ConfigureConnectionResponse *) (const void *) answer;
+    (void) cli;
+    print_connection(configured->connection);
+    note(configured->created ? "configured" : "changed", configured->connection);
+    if (configured->tokens_dropped) {
+        cli_note("its tokens were dropped: they belong to the configuration of before");
+    }
+}
+
+/* The messages of --data stay its own: what is changed are copies. */
+static cli_exit configure(struct cli *cli, const Coffer__V1__ConfigureConnectionRequest *data)
+{
+    static const struct cli_method method = {
+        SERVICE "ConfigureConnection", &coffer__v1__configure_connection_response__descriptor, show_configured};
+    struct configuration configuration = {.value = {.data = NULL}};
+    coffer__v1__configure_connection_request__init(&configuration.request);
+    coffer__v1__connection_settings__init(&configuration.settings);
+    coffer__v1__client_credential__init(&configuration.credential);
+    if (data != NULL) {
+        configuration.request = *data;
+    }
+    if (data != NULL && data->settings != NULL) {
+        configuration.settings = *data->settings;
+    }
+    if (data != NULL && data->credential != NULL) {
+        configuration.credential = *data->credential;
+    }
+    cli_exit code = take_options(cli, &configuration);
+    if (code == CLI_OK) {
+        code = cli_do(cli, &method, &configuration.request.base);
+    }
+    cli_value_done(&configuration.value);
+    return code;
+}
+
+cli_exit cmd_oauth_configure(struct cli *cli)
+{
+    ProtobufCMessage *data = NULL;
+    cli_exit code = CLI_OK;
+    if (cli->data != NULL) {
+        code = rpc_read_data(cli, &coffer__v1__configure_connection_request__descriptor, &data);
+    }
+    if (code == CLI_OK) {
+        code = configure(cli, (const Coffer__V1__ConfigureConnectionRequest *) (const void *) data);
+    }
+    cli_free_message(data);
+    return code;
+}
+
+/* --- rotate ----------------------------------------------------------------------------------------------------- */
+
+static void show_rotated(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const Coffer__V1__RotateClientCredentialResponse *rotated =
+        (const Coffer__V1__RotateClientCredentialResponse *) (const void *) answer;
+    (void) cli;
+    print_connection(rotated->connection);
+    note("has a new credential", rotated->connection);
+}
+
+static cli_exit rotate(struct cli *cli, Coffer__V1__RotateClientCredentialRequest *request,
+                       Coffer__V1__ClientCredential *credential)
+{
+    static const struct cli_method method = {
+        SERVICE "RotateClientCredential", &coffer__v1__rotate_client_credential_response__descriptor, show_rotated};
+    Google__Protobuf__Duration overlap;
+    struct cli_value value = {.data = NULL};
+    google__protobuf__duration__init(&overlap);
+    cli_exit code = class_read(cli->type, &request->connection_class);
+    if (code == CLI_OK && cli->overlap != NULL && !moment_span(cli->overlap, &overlap.seconds)) {
+        code = cli_usage("coffer oauth rotate github CLIENT_SECRET --overlap 24h", "--overlap %s is no time",
+                         cli->overlap);
+    }
+    if (code == CLI_OK) {
+        code = credential_read(cli, 1, &value, credential);
+    }
+    if (code == CLI_OK) {
+        request->overlap = cli->overlap == NULL ? NULL : &overlap;
+        request->credential = credential;
+        code = cli_do(cli, &method, &request->base);
+    }
+    cli_value_done(&value);
+    return code;
+}
+
+/* --data holds what is to be said of the credential. */
+cli_exit cmd_oauth_rotate(struct cli *cli)
+{
+    Coffer__V1__RotateClientCredentialRequest request;
+    Coffer__V1__ClientCredential credential;
+    ProtobufCMessage *data = NULL;
+    cli_exit code = CLI_OK;
+    coffer__v1__rotate_client_credential_request__init(&request);
+    coffer__v1__client_credential__init(&credential);
+    NAME(&request, ROTATE_CLIENT_CREDENTIAL_REQUEST);
+    if (cli->data != NULL) {
+        code = rpc_read_data(cli, &coffer__v1__client_credential__descriptor, &data);
+    }
+    if (data != NULL) {
+        credential = *(const Coffer__V1__ClientCredential *) (const void *) data;
+    }
+    if (code == CLI_OK) {
+        code = rotate(cli, &request, &credential);
+    }
+    cli_free_message(data);
+    return code;
+}
+
+/* --- set-tokens ------------------------------------------------------------------------------------------------- */
+
+struct tokens {
+    Coffer__V1__SetConnectionTokensRequest request;
+    Google__Protobuf__Timestamp expires;
+    struct cli_value values[2];
+};
+
+static cli_exit take_token(struct cli *cli, size_t index, struct tokens *tokens)
+{
+    struct cli_value *value = &tokens->values[index - 1];
+    const cli_exit code = cli_read_line_value(cli->arguments[index], index + 1, value);
+    if (code != CLI_OK) {
+        return code;
+    }
+    const ProtobufCBinaryData bytes = {value->length, value->data};
+    if (strcmp(value->key, "REFRESH_TOKEN") == 0) {
+        tokens->request.refresh_token = bytes;
+    } else if (strcmp(value->key, "ACCESS_TOKEN") == 0) {
+        tokens->request.access_token = bytes;
+    } else {
+        return cli_usage("REFRESH_TOKEN or ACCESS_TOKEN", "argument %zu names no token", index + 1);
+    }
+    return CLI_OK;
+}
+
+static cli_exit take_expiry(const struct cli *cli, struct tokens *tokens)
+{
+    bool never = false;
+    if (cli->expires == NULL) {
+        return CLI_OK;
+    }
+    const cli_exit code = moment_read("expires", cli->expires, &tokens->expires, &never);
+    if (code == CLI_OK && never) {
+        return cli_usage("without --expires it is as the provider's entry says", "--expires has to be a time here");
+    }
+    tokens->request.expire_time = &tokens->expires;
+    return code;
+}
+
+static void show_set(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const Coffer__V1__SetConnectionTokensResponse *set =
+        (const Coffer__V1__SetConnectionTokensResponse *) (const void *) answer;
+    (void) cli;
+    print_connection(set->connection);
+    note("has these tokens", set->connection);
+}
+
+cli_exit cmd_oauth_set_tokens(struct cli *cli)
+{
+    static const struct cli_method method = {SERVICE "SetConnectionTokens",
+                                             &coffer__v1__set_connection_tokens_response__descriptor, show_set};
+    struct tokens tokens = {.values = {{.data = NULL}}};
+    coffer__v1__set_connection_tokens_request__init(&tokens.request);
+    NAME(&tokens.request, SET_CONNECTION_TOKENS_REQUEST);
+    tokens.request.granted_scopes = cli->scopes.items;
+    tokens.request.n_granted_scopes = cli->scopes.count;
+    cli_exit code = take_expiry(cli, &tokens);
+    for (size_t i = 1; code == CLI_OK && i < cli->argument_count; i++) {
+        code = take_token(cli, i, &tokens);
+    }
+    if (code == CLI_OK) {
+        code = cli_do(cli, &method, &tokens.request.base);
+    }
+    for (size_t i = 0; i < COF_COUNT(tokens.values); i++) {
+        cli_value_done(&tokens.values[i]);
+    }
+    return code;
+}
+
+/* --- disconnect, delete ----------------------------------------------------------------------------------------- */
+
+static void show_disconnected(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    (void) cli;
+    note("disconnected", ((const Coffer__V1__DisconnectConnectionResponse *) (const void *) answer)->connection);
+}
+
+cli_exit cmd_oauth_disconnect(struct cli *cli)
+{
+    static const struct cli_method method = {
+        SERVICE "DisconnectConnection", &coffer__v1__disconnect_connection_response__descriptor, show_disconnected};
+    Coffer__V1__DisconnectConnectionRequest request;
+    coffer__v1__disconnect_connection_request__init(&request);
+    NAME(&request, DISCONNECT_CONNECTION_REQUEST);
+    cli_exit code = class_read(cli->type, &request.connection_class);
+    if (code == CLI_OK) {
+        code = cli_confirm(cli, "This drops the tokens of the connection", cli->arguments[0]);
+    }
+    return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
+}
+
+static void show_deleted(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const char *environment = environment_of(cli);
+    (void) answer;
+    cli_note("%s: deleted for %s", cli->arguments[0], environment == NULL ? "all environments" : environment);
+}
+
+cli_exit cmd_oauth_delete(struct cli *cli)
+{
+    static const struct cli_method method = {SERVICE "DeleteConnection",
+                                             &coffer__v1__delete_connection_response__descriptor, show_deleted};
+    Coffer__V1__DeleteConnectionRequest request;
+    coffer__v1__delete_connection_request__init(&request);
+    NAME(&request, DELETE_CONNECTION_REQUEST);
+    cli_exit code = class_read(cli->type, &request.connection_class);
+    if (code == CLI_OK) {
+        code = cli_confirm(cli, "This deletes the connection", cli->arguments[0]);
+    }
+    return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
+}

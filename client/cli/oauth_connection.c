@@ -307,7 +307,7 @@ static void take_grant(Coffer__V1__ConnectionClass token_class, struct configura
 static cli_exit take_options(struct cli *cli, struct configuration *configuration)
 {
     Coffer__V1__ConfigureConnectionRequest *request = &configuration->request;
-    Coffer__V1__ConnectionClass token_class;
+    Coffer__V1__ConnectionClass token_class = CLASS(USER);
     cli_exit code = class_read(cli->type, &token_class);
     if (code != CLI_OK) {
         return code;

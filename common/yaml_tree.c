@@ -1,6 +1,7 @@
 #include "common/yaml_tree.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -186,6 +187,28 @@ static cof_code read_events(struct reader *reader)
         yaml_event_delete(&event);
         TRY(code);
     }
+    return COF_OK;
+}
+
+cof_code cof_yaml_file_load(const char *setting, const char *path, size_t max, struct cof_arena *arena,
+                            struct cof_slice *ret_file, struct cof_error *err)
+{
+    uint8_t *text = cof_arena_alloc(arena, max + 1);
+    if (text == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: %.200s cannot be opened: %s", setting, path,
+                        strerrordesc_np(errno));
+    }
+    const size_t length = fread(text, 1, max + 1, file);
+    const bool failed = ferror(file) != 0;
+    (void) fclose(file);
+    if (failed) {
+        return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s: %.200s cannot be read", setting, path);
+    }
+    *ret_file = cof_slice_of(text, length);
     return COF_OK;
 }
 

@@ -27,6 +27,11 @@ struct cof_yaml_node {
     struct cof_yaml_node *above;
 };
 
+/* The bytes of a file that a setting names, and of one that is longer than `max` one more, for its reader to refuse.
+ * CONFIG_INVALID, which names setting and path, if it cannot be opened or read. */
+COF_CODE cof_yaml_file_load(const char *setting, const char *path, size_t max, struct cof_arena *arena,
+                            struct cof_slice *ret_file, struct cof_error *err);
+
 /* The document of a file; NULL if it has none. */
 COF_CODE cof_yaml_tree_read(struct cof_slice file, struct cof_arena *arena, const struct cof_yaml_node **ret_root,
                             struct cof_error *err);

@@ -1,11 +1,10 @@
 #include "server/providers/provider_catalogue.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/attr.h"
+#include "common/yaml_tree.h"
 #include "server/providers/provider_file.h"
 
 enum { MEMORY = 8 << 20, FILES_MAX = 64 };
@@ -26,33 +25,6 @@ static cof_code refuse(const char *file, const struct cof_error *problem, struct
     return problem->reason == COF_REASON_FILE_INVALID
                ? cof_fail(err, COF_REASON_CONFIG_INVALID, "%.200s: %s", file, problem->message)
                : cof_fail(err, problem->reason, "%.200s: %s", file, problem->message);
-}
-
-static void close_file(FILE **file)
-{
-    if (*file != NULL) {
-        (void) fclose(*file);
-    }
-}
-
-static cof_code read_file(const char *path, struct cof_arena *arena, struct cof_slice *ret_text,
-                          struct cof_error *err)
-{
-    AUTO(close_file) FILE *file = fopen(path, "re");
-    uint8_t *text = cof_arena_alloc(arena, PROVIDER_FILE_MAX + 1);
-    if (text == NULL) {
-        return cof_arena_exhausted(err);
-    }
-    if (file == NULL) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "providers.files: %.200s cannot be opened: %s", path,
-                        strerror(errno));
-    }
-    const size_t length = fread(text, 1, PROVIDER_FILE_MAX + 1, file);
-    if (ferror(file) != 0) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "providers.files: %.200s cannot be read", path);
-    }
-    *ret_text = cof_slice_of(text, length);
-    return COF_OK;
 }
 
 static size_t place_of(const struct provider_catalogue *catalogue, const char *id)
@@ -113,7 +85,7 @@ static cof_code read_all(struct provider_catalogue *catalogue, const char *const
     TRY(take_entries(catalogue, cof_slice_of(provider_builtin_file, provider_builtin_size), "providers.yaml", err));
     for (size_t i = 0; i < count; i++) {
         struct cof_slice text = {0};
-        TRY(read_file(files[i], &catalogue->arena, &text, err));
+        TRY(cof_yaml_file_load("providers.files", files[i], PROVIDER_FILE_MAX, &catalogue->arena, &text, err));
         TRY(take_entries(catalogue, text, files[i], err));
     }
     return COF_OK;

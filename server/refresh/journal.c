@@ -612,7 +612,7 @@ static cof_code walk(struct journal *journal, uint8_t *buffer,
                                       struct cof_error *err),
                      void *context, struct cof_error *err)
 {
-    const struct live *live;
+    const struct live *live = NULL;
     TAILQ_FOREACH(live, &journal->lives, siblings)
     {
         struct cof_slice text;

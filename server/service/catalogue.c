@@ -1,11 +1,10 @@
 #include "server/service/catalogue.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/attr.h"
+#include "common/yaml_tree.h"
 
 enum { MEMORY = 8 << 20, FILES_MAX = 64 };
 
@@ -25,33 +24,6 @@ static cof_code refuse(const char *file, const struct cof_error *problem, struct
     return problem->reason == COF_REASON_FILE_INVALID
                ? cof_fail(err, COF_REASON_CONFIG_INVALID, "%.200s: %s", file, problem->message)
                : cof_fail(err, problem->reason, "%.200s: %s", file, problem->message);
-}
-
-static void close_file(FILE **file)
-{
-    if (*file != NULL) {
-        (void) fclose(*file);
-    }
-}
-
-static cof_code read_file(const char *path, struct cof_arena *arena, struct cof_slice *ret_text,
-                          struct cof_error *err)
-{
-    AUTO(close_file) FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "integrations.files: %.200s cannot be opened: %s", path,
-                        strerror(errno));
-    }
-    uint8_t *text = cof_arena_alloc(arena, CATALOGUE_FILE_MAX + 1);
-    if (text == NULL) {
-        return cof_arena_exhausted(err);
-    }
-    const size_t length = fread(text, 1, CATALOGUE_FILE_MAX + 1, file);
-    if (ferror(file) != 0) {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "integrations.files: %.200s cannot be read", path);
-    }
-    *ret_text = cof_slice_of(text, length);
-    return COF_OK;
 }
 
 /* --- Definitions ---------------------------------------------------------------------------------------------- */
@@ -112,7 +84,7 @@ static cof_code read_all(struct catalogue *catalogue, const char *const *files, 
     TRY(take(catalogue, cof_slice_of(catalogue_builtin_file, catalogue_builtin_size), "integrations.yaml", err));
     for (size_t i = 0; i < count; i++) {
         struct cof_slice text = {0};
-        TRY(read_file(files[i], &catalogue->arena, &text, err));
+        TRY(cof_yaml_file_load("integrations.files", files[i], CATALOGUE_FILE_MAX, &catalogue->arena, &text, err));
         TRY(take(catalogue, text, files[i], err));
     }
     return COF_OK;

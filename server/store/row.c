@@ -289,7 +289,7 @@ void row_flatten(const struct row_type *type, void *row, struct cof_flat *flat)
 cof_code row_queue(const struct row_type *type, const void *row, const struct row_more *more,
                    struct session *session, statement id, struct cof_arena *arena, struct cof_error *err)
 {
-    struct param params[ROW_COLUMNS_MAX + COF_COUNT(more->params)];
+    struct param params[ROW_COLUMNS_MAX + ROW_MORE_MAX];
     const size_t more_count = more == NULL ? 0 : more->count;
     for (size_t i = 0; i < type->count; i++) {
         TRY(bind_cell(&type->columns[i], field_of(row, &type->columns[i]), arena, &params[i], err));

@@ -301,8 +301,10 @@ COF_CODE row_keep(const struct row_type *type, struct cof_arena *arena, void *ro
 void row_flatten(const struct row_type *type, void *row, struct cof_flat *flat);
 
 /* Parameters behind those of a row's columns. */
+enum { ROW_MORE_MAX = 4 };
+
 struct row_more {
-    struct param params[4];
+    struct param params[ROW_MORE_MAX];
     size_t count;
 };
 

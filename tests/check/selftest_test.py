@@ -371,7 +371,11 @@ class Run(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         (self.folder / "tests").mkdir()
         (self.folder / "bin").mkdir()
+        (self.folder / ".ci").mkdir()
         shutil.copy2(ROOT / "tests" / "run.sh", self.folder / "tests")
+        tidy = self.folder / ".ci" / "tidy"
+        tidy.write_text('#!/bin/bash\n[[ tidy != "$FAIL" ]]\n')
+        tidy.chmod(0o755)
         self.calls = self.folder / "calls"
         for tool in ("cmake", "ctest"):
             path = self.folder / "bin" / tool
@@ -392,8 +396,10 @@ class Run(unittest.TestCase):
             self.assertTrue(any(call.startswith(f"cmake --build --preset {preset}") for call in calls), preset)
             self.assertTrue(any(f"ctest --preset {preset}" in call for call in calls), preset)
         # Between them they leave nothing out: the last run has what the others have not, slow checks among it.
-        self.assertRegex(calls[-1], r"^ctest --preset debug .* -L check\|memcheck ")
-        self.assertNotRegex(calls[-1], r" -(LE|R|E)\b")
+        # clang-tidy has been a stage of its own.
+        self.assertRegex(calls[-1], r"^ctest --preset debug .* -L check\|memcheck -E \^check/tidy\$ ")
+        self.assertNotRegex(calls[-1], r" -(LE|R)\b")
+        self.assertIn("clang-tidy       ok", result.stdout)
         for preset in ("asan", "release"):
             call, = (call for call in calls if call.startswith(f"ctest --preset {preset}"))
             self.assertRegex(call, r" -LE check(\|sanitized)? ")
@@ -406,6 +412,12 @@ class Run(unittest.TestCase):
         self.assertIn("cmake says --build --preset asan", result.stdout)
         self.assertIn('the stage "asan build" failed', result.stdout)
         self.assertTrue(calls[-1].startswith("cmake --build --preset asan"))
+
+    def test_findings_of_clang_tidy_end_the_run_and_are_shown(self):
+        result, calls = self.run_all(fail="tidy")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn('the stage "clang-tidy" failed', result.stdout)
+        self.assertFalse(any("memcheck" in call for call in calls))
 
     def test_failure_of_the_last_run_is_that_of_the_whole(self):
         result, _ = self.run_all(fail="ctest --preset debug*")

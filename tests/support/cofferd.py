@@ -72,7 +72,8 @@ class Server:
 
 def template():
     """A development directory that has been served once, made once for each build of cofferd: what every test but those
-    of the first start begin with. Its PostgreSQL does not wait for the disk, since no test outlives the kernel."""
+    of the first start begin with. Its PostgreSQL does not wait for the disk, since no test outlives the kernel, and has
+    sessions for more servers than one."""
     built = COFFERD.stat()
     path = BUILD / "tests" / "dev" / f"{built.st_mtime_ns}-{built.st_size}"
     with contextlib.suppress(FileExistsError):
@@ -86,7 +87,7 @@ def template():
             dev = Dev(fresh=True)
             dev.server.stop()
             with open(dev.directory / "postgresql" / "postgresql.auto.conf", "a") as settings:
-                settings.write("fsync = off\n")
+                settings.write("fsync = off\nmax_connections = 300\n")
             for name in ("log", "ready"):
                 (dev.directory / name).unlink(missing_ok=True)
             subprocess.run(["cp", "-a", dev.directory, f"{path}.new"], check=True)

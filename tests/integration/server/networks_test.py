@@ -5,6 +5,7 @@ import os
 import unittest
 
 import context
+from cofferd import wait_for
 from context import ACCOUNT, SYSTEM, TOKEN
 
 READ = [{"permissions": ["secret:read"]}]
@@ -55,8 +56,9 @@ class Networks(NetworksTest):
     def test_ipv6_peers_are_compared_as_ipv6_and_mapped_ones_as_ipv4(self):
         path = self.dev.directory / "six.sock"
         server = self.dev.more("six", COFFERD_TRANSPORT__LISTEN=f"ipc://{path},tcp://[::1]:0")
-        address = next(word.split('"')[-2] if '"' in word else word for word in
-                       server.log.read_text().replace(",", " ").replace("=", " ").split() if "tcp://[::1]" in word)
+        address = wait_for(lambda: next((word.split('"')[-2] if '"' in word else word for word in
+                                         server.log.read_text().replace(",", " ").replace("=", " ").split()
+                                         if "tcp://[::1]" in word), None), "the address is logged")
         with self.dev.connect(address) as connection:
             for networks, expected in ((["::1"], "OK"), (["::/0"], "OK"), (["::2/127"], "NETWORK_DENIED"),
                                        (["0.0.0.0/0"], "NETWORK_DENIED"), (["127.0.0.1"], "NETWORK_DENIED")):

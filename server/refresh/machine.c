@@ -365,6 +365,7 @@ static struct refresh_action on_claimed(struct refresh *machine, const struct re
         return gives_up(machine, need, event->time);
     }
     if (claim->lapsed && claim->facts.tries > 0 && can_be_spent(&machine->facts)) {
+        machine->settles = true;
         return waits(machine, SETTLING, event->mono + machine->rules->settle_us);
     }
     return records(machine, event, tries_of(machine));
@@ -555,8 +556,13 @@ static struct refresh_action after_record(struct refresh *machine, const struct 
     switch (event->kind) {
     case REFRESH_DONE:
         machine->lease_end = machine->doing.not_after;
+        if (machine->unsettled) {
+            machine->unsettled = false;
+            return waits(machine, SETTLING, event->mono + machine->rules->settle_us);
+        }
         return sends(machine, event);
     case REFRESH_NO_STORE:
+        machine->unsettled = machine->settles;
         return event->mono < machine->lease_end
                    ? waits(machine, RECORDING_LATER, event->mono + machine->rules->again_us)
                    : finishes(machine, REFRESH_UNKNOWN);

@@ -132,7 +132,7 @@ struct refresh_claim {
     struct refresh_facts facts;
     int64_t fence;
     int64_t asked; /* mono: before the statement was sent; the lease counts from there */
-    bool lapsed;   /* the lease of a holder before had run out; it had not given it back */
+    bool lapsed;   /* a holder before had not given the lease back: it ran out, or was this server's own */
 };
 
 struct refresh_answer {
@@ -207,6 +207,8 @@ struct refresh {
     int64_t held_for;
     int32_t tries_before; /* what `tries` was before this try was recorded */
     bool held;            /* `facts` are those of a lease that another server had first */
+    bool settles;         /* the holder before may still have an answer */
+    bool unsettled;       /* and the database was away, so he could not store it */
     bool journaled;
 };
 

@@ -46,7 +46,7 @@ static refresh_event_kind claim(struct world *world, const struct happening *hap
         ret_claim->facts = model_facts(world, happening->connection);
         return REFRESH_HELD;
     }
-    ret_claim->lapsed = world->lie != LIE_NO_SETTLING && row->leased && row->holder != happening->server;
+    ret_claim->lapsed = world->lie != LIE_NO_SETTLING && row->leased;
     row->fence++;
     row->holder = happening->server;
     row->leased = true;
@@ -54,6 +54,15 @@ static refresh_event_kind claim(struct world *world, const struct happening *hap
     ret_claim->fence = row->fence;
     ret_claim->facts = model_facts(world, happening->connection);
     return REFRESH_CLAIMED;
+}
+
+/* A person says that it may be tried again: what was lost before counts no more, from the record on, whatever becomes of
+ * the server that wrote it. */
+static void forgive(struct world *world, int connection)
+{
+    for (int i = 0; i < world->exchange_count; i++) {
+        world->exchanges[i].forgiven = world->exchanges[i].forgiven || world->exchanges[i].connection == connection;
+    }
 }
 
 static refresh_event_kind record(struct world *world, const struct happening *happening)
@@ -67,6 +76,9 @@ static refresh_event_kind record(struct world *world, const struct happening *ha
     row->tries = action->tries;
     row->lease_until = world_database_time(world) + refresh_default_rules.lease_us;
     row->forced = action->forced ? world_database_time(world) : row->forced;
+    if (happening->by_person) {
+        forgive(world, happening->connection);
+    }
     return REFRESH_DONE;
 }
 
@@ -268,20 +280,10 @@ static bool is_there(const struct world *world, int connection, int64_t generati
     return false;
 }
 
-static void forgive(struct world *world, int connection)
-{
-    for (int i = 0; i < world->exchange_count; i++) {
-        world->exchanges[i].forgiven = world->exchanges[i].forgiven || world->exchanges[i].connection == connection;
-    }
-}
-
-void model_check_send(struct world *world, int server, int connection, const struct refresh_action *action)
+void model_check_send(struct world *world, int connection, const struct refresh_action *action)
 {
     const struct connection_model *model = &world->connections[connection];
     bool under_way;
-    if (world->servers[server].slots[connection].machine.wish.want == REFRESH_WANT_NOW) {
-        forgive(world, connection);
-    }
     const int unanswered = count_earlier(world, connection, action->generation, &under_way);
     if (under_way && !world->jumped) {
         world_fault(world, connection, "two requests with one grant are under way");

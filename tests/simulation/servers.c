@@ -164,6 +164,8 @@ static void ask_database(struct world *world, const struct happening *happening)
     struct happening *commit =
         world_follow(world, happening, HAPPENS_COMMIT, world->now + moment(world, 20 * MILLISECOND));
     commit->asked = server_mono(world, happening->server);
+    commit->by_person =
+        world->servers[happening->server].slots[happening->connection].machine.wish.want == REFRESH_WANT_NOW;
 }
 
 static void send(struct world *world, const struct happening *happening)
@@ -177,7 +179,7 @@ static void send(struct world *world, const struct happening *happening)
             (struct refresh_answer){.verdict = TOKEN_UNAVAILABLE};
         return;
     }
-    model_check_send(world, happening->server, happening->connection, &happening->action);
+    model_check_send(world, happening->connection, &happening->action);
     slot->exchange = world->exchange_count;
     world->exchanges[world->exchange_count++] = (struct exchange){
         .connection = happening->connection,

@@ -168,6 +168,7 @@ struct happening {
     int exchange;
     int refresh;
     struct refresh_action action;
+    bool by_person; /* the machine that asks the database was told to refresh now */
     refresh_event_kind result;
     struct refresh_claim claim;
     struct refresh_answer answer;
@@ -222,7 +223,7 @@ refresh_event_kind model_commit(struct world *world, const struct happening *hap
                                 struct refresh_claim *ret_claim);
 void model_answer(struct world *world, struct exchange *exchange, struct refresh_answer *ret_answer,
                   bool *ret_lost);
-void model_check_send(struct world *world, int server, int connection, const struct refresh_action *action);
+void model_check_send(struct world *world, int connection, const struct refresh_action *action);
 void model_reconnect(struct world *world, int connection);
 bool model_holds(const struct world *world, int server, int connection);
 void model_check_end(struct world *world);

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,6 +188,7 @@ static cli_exit ask_definitions(struct cli *cli, Coffer__V1__ListDefinitionsRequ
                         &coffer__v1__list_definitions_response__descriptor, &answer);
         code = code == CLI_OK ? keep_page(collected, answer) : code;
         if (code == CLI_OK) {
+            assert(collected->pages != NULL);
             request->page_token = collected->pages[collected->page_count - 1]->next_page_token;
         }
     } while (code == CLI_OK && request->page_token[0] != '\0');

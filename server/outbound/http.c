@@ -118,7 +118,7 @@ static bool is_forgettable(const struct group *group, int64_t now_us)
 static void forget(struct outbound *outbound, struct group **link)
 {
     struct group *group = *link;
-    assert(!group->in_turns);
+    assert(group != NULL && !group->in_turns);
     *link = group->chain;
     outbound->group_count--;
     free(group);

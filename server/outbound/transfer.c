@@ -339,7 +339,8 @@ static curl_socket_t on_socket(void *context, curlsocktype purpose, struct curl_
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-/* Connected, TLS done, nothing sent yet. */
+/* Connected, TLS done, nothing sent yet. The type is libcurl's. */
+/* NOLINTNEXTLINE(readability-non-const-parameter) */
 static int on_ready(void *context, char *to_address, char *from_address, int to_port, int from_port)
 {
     struct outbound_answer *answer = context;

@@ -23,9 +23,7 @@ struct outbound_answer {
     void (*done)(void *context, struct outbound_answer *answer);
     void *context;
     /* The request, copied. */
-    char group_name[OUTBOUND_GROUP_MAX + 1];
     struct group *group; /* once outbound's thread has it */
-    breaker_word word;
     const char *method;
     struct cof_slice body;
     struct curl_slist *headers;
@@ -34,29 +32,31 @@ struct outbound_answer {
     const char *sigv4; /* NULL: not signed */
     const char *access_key;
     const char *secret_key;
-    uint32_t connect_timeout_ms;
-    uint32_t timeout_ms;
     size_t answer_bytes;
     int64_t send_until_us;
     CURLU *url;
+    CURL *curl; /* while it is under way */
+    uint32_t connect_timeout_ms;
+    uint32_t timeout_ms;
+    breaker_word word;
+    char group_name[OUTBOUND_GROUP_MAX + 1];
     bool allowed; /* host and port may be private and without TLS */
-    CURL *curl;   /* while it is under way */
     /* What happens. */
     bool address_refused;
     bool too_late;
     bool too_large;
     bool sent;
     bool head_whole; /* of the final answer */
-    size_t head_bytes;
     int status;
+    size_t head_bytes;
     uint8_t *received;
     size_t received_len;
     size_t received_room;
     struct cof_slice values[OUTBOUND_HEADERS_MAX]; /* of the headers that are wanted */
     /* How it ended. */
     outbound_end end;
-    const char *what;
     uint32_t retry_after_ms;
+    const char *what;
     int64_t received_us;
 };
 

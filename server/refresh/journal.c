@@ -415,7 +415,7 @@ static cof_code open_key(struct journal *journal, const uint8_t head[FILE_HEAD],
 
 static cof_code read_file(struct journal *journal, struct journal_found *found, struct cof_error *err)
 {
-    uint8_t head[FILE_HEAD];
+    uint8_t head[FILE_HEAD] = {0}; /* a file may end within it */
     struct stat status;
     size_t got = 0;
     if (fstat(journal->fd, &status) != 0) {

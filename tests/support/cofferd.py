@@ -70,30 +70,36 @@ class Server:
         return self.process.returncode
 
 
-def template():
-    """A development directory that has been served once, made once for each build of cofferd: what every test but those
-    of the first start begin with. Its PostgreSQL does not wait for the disk, since no test outlives the kernel, and has
-    sessions for more servers than one."""
+def copy_template(directory):
+    """Fills a directory with a development directory that has been served once, made once for each build of cofferd: what
+    every test but those of the first start begin with. Its PostgreSQL does not wait for the disk, since no test outlives
+    the kernel, and has sessions for more servers than one."""
     built = COFFERD.stat()
     path = BUILD / "tests" / "dev" / f"{built.st_mtime_ns}-{built.st_size}"
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         if not path.exists():
-            for old in path.parent.iterdir():
-                if old.is_dir():
-                    shutil.rmtree(old)
-            dev = Dev(fresh=True)
-            dev.server.stop()
-            with open(dev.directory / "postgresql" / "postgresql.auto.conf", "a") as settings:
-                settings.write("fsync = off\nmax_connections = 300\n")
-            for name in ("log", "ready"):
-                (dev.directory / name).unlink(missing_ok=True)
-            subprocess.run(["cp", "-a", dev.directory, f"{path}.new"], check=True)
-            os.rename(f"{path}.new", path)
-            shutil.rmtree(dev.directory)
-    return path
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            make_template(path)
+        subprocess.run(["cp", "-a", f"{path}/.", directory], check=True)
+
+
+def make_template(path):
+    if path.exists():
+        return
+    for old in path.parent.iterdir():
+        if old.is_dir():
+            shutil.rmtree(old)
+    dev = Dev(fresh=True)
+    dev.server.stop()
+    with open(dev.directory / "postgresql" / "postgresql.auto.conf", "a") as settings:
+        settings.write("fsync = off\nmax_connections = 300\n")
+    for name in ("log", "ready"):
+        (dev.directory / name).unlink(missing_ok=True)
+    subprocess.run(["cp", "-a", dev.directory, f"{path}.new"], check=True)
+    os.rename(f"{path}.new", path)
+    shutil.rmtree(dev.directory)
 
 
 class Dev:
@@ -103,7 +109,7 @@ class Dev:
     def __init__(self, fresh=False, **environment):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="coffer-test-", dir="/tmp"))
         if not fresh:
-            subprocess.run(["cp", "-a", f"{template()}/.", self.directory], check=True)
+            copy_template(self.directory)
         self.environment = environment
         self.extra = []
         self.server = None

@@ -102,11 +102,11 @@ typedef enum member_kind { MEMBER_TEXT, MEMBER_BOOL, MEMBER_LIST } member_kind;
 /* A member of the answer that is looked for. */
 struct member {
     const char *name;
+    const char *text; /* "" */
+    struct provider_texts list;
     member_kind kind;
     bool seen;
-    const char *text; /* "" */
     bool flag;
-    struct provider_texts list;
 };
 
 struct reader {
@@ -284,15 +284,17 @@ cof_code metadata_server_read(struct cof_slice answer, const char *issuer, struc
                               struct metadata_server *ret_server, struct cof_error *err)
 {
     struct member members[SERVER_MEMBERS] = {
-        [ISSUER] = {"issuer", MEMBER_TEXT, .text = ""},
-        [AUTHORIZATION] = {"authorization_endpoint", MEMBER_TEXT, .text = ""},
-        [TOKEN] = {"token_endpoint", MEMBER_TEXT, .text = ""},
-        [REVOCATION] = {"revocation_endpoint", MEMBER_TEXT, .text = ""},
-        [DEVICE] = {"device_authorization_endpoint", MEMBER_TEXT, .text = ""},
-        [REGISTRATION] = {"registration_endpoint", MEMBER_TEXT, .text = ""},
-        [SENDS_ISSUER] = {"authorization_response_iss_parameter_supported", MEMBER_BOOL, .text = ""},
-        [PKCE] = {"code_challenge_methods_supported", MEMBER_LIST, .text = ""},
-        [AUTHS] = {"token_endpoint_auth_methods_supported", MEMBER_LIST, .text = ""},
+        [ISSUER] = {.name = "issuer", .kind = MEMBER_TEXT, .text = ""},
+        [AUTHORIZATION] = {.name = "authorization_endpoint", .kind = MEMBER_TEXT, .text = ""},
+        [TOKEN] = {.name = "token_endpoint", .kind = MEMBER_TEXT, .text = ""},
+        [REVOCATION] = {.name = "revocation_endpoint", .kind = MEMBER_TEXT, .text = ""},
+        [DEVICE] = {.name = "device_authorization_endpoint", .kind = MEMBER_TEXT, .text = ""},
+        [REGISTRATION] = {.name = "registration_endpoint", .kind = MEMBER_TEXT, .text = ""},
+        [SENDS_ISSUER] = {.name = "authorization_response_iss_parameter_supported",
+                          .kind = MEMBER_BOOL,
+                          .text = ""},
+        [PKCE] = {.name = "code_challenge_methods_supported", .kind = MEMBER_LIST, .text = ""},
+        [AUTHS] = {.name = "token_endpoint_auth_methods_supported", .kind = MEMBER_LIST, .text = ""},
     };
     TRY(read_members(answer, members, SERVER_MEMBERS, arena, err));
     if (strcmp(members[ISSUER].text, issuer) != 0) {
@@ -324,9 +326,9 @@ cof_code metadata_resource_read(struct cof_slice answer, const char *resource, s
                                 struct metadata_resource *ret_resource, struct cof_error *err)
 {
     struct member members[RESOURCE_MEMBERS] = {
-        [RESOURCE] = {"resource", MEMBER_TEXT, .text = ""},
-        [SERVERS] = {"authorization_servers", MEMBER_LIST, .text = ""},
-        [SCOPES] = {"scopes_supported", MEMBER_LIST, .text = ""},
+        [RESOURCE] = {.name = "resource", .kind = MEMBER_TEXT, .text = ""},
+        [SERVERS] = {.name = "authorization_servers", .kind = MEMBER_LIST, .text = ""},
+        [SCOPES] = {.name = "scopes_supported", .kind = MEMBER_LIST, .text = ""},
     };
     TRY(read_members(answer, members, RESOURCE_MEMBERS, arena, err));
     if (strcmp(members[RESOURCE].text, resource) != 0) {

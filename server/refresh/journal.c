@@ -185,7 +185,7 @@ static cof_code open_record(int fd, const struct log_key *key, uint64_t offset, 
 {
     size_t got = 0;
     TRY(read_at(fd, offset, buffer, len, &got, err));
-    if (got != len) {
+    if (got != len || len < RECORD_HEAD + CRYPTO_TAG) {
         return cof_fail(err, COF_REASON_CORRUPTED, "a record of the refresh journal is cut off");
     }
     const struct cof_slice sealed = cof_slice_of(buffer + RECORD_HEAD, len - RECORD_HEAD);

@@ -123,7 +123,7 @@ static void take_scalar(struct json_reader *json, const struct cof_json_event *e
     }
 }
 
-/* Scopes in an array: one text with spaces. */
+/* Scopes in an array: one text with spaces. What can be no scope is left out. */
 static void take_in_array(struct json_reader *json, const struct cof_json_event *event)
 {
     struct reader *reader = json->reader;
@@ -132,6 +132,9 @@ static void take_in_array(struct json_reader *json, const struct cof_json_event 
         return;
     }
     const struct cof_slice one = decoded(reader, event->raw);
+    if (!is_token(one) || scope->len + 1 + one.len > TOKEN_TEXT_MAX) {
+        return;
+    }
     uint8_t *joined = cof_arena_alloc(reader->arena, scope->len + 1 + one.len);
     if (joined == NULL) {
         reader->exhausted = true;
@@ -143,9 +146,7 @@ static void take_in_array(struct json_reader *json, const struct cof_json_event 
         length = scope->len;
         joined[length++] = ' ';
     }
-    if (one.len > 0) {
-        memcpy(joined + length, one.data, one.len);
-    }
+    memcpy(joined + length, one.data, one.len);
     *scope = cof_slice_of(joined, length + one.len);
 }
 

@@ -1,5 +1,7 @@
 #include "server/service/resolve_check.h"
 
+#include <assert.h>
+
 #include "common/encode.h"
 #include "server/service/page.h"
 #include "server/service/resolve_sweep.h"
@@ -79,6 +81,7 @@ static void note(struct choosing *choosing, const struct chosen *result, bool fa
         choosing->counts->failed += fails;
     }
     if (fails && result->position >= choosing->first && !is_full(choosing)) {
+        assert(choosing->chosen != NULL);
         choosing->chosen[choosing->count++] = *result;
     }
 }

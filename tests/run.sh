@@ -4,7 +4,7 @@
 #   tests/run.sh            clang with sanitizers for addresses and undefined behaviour, gcc with the one for threads,
 #                           gcc hardened as released: all tests in the first, in the second those with threads, and in the
 #                           third those of what only that build has; gcc for debugging: unit tests under valgrind, the
-#                           checks, and that each can fail; about 35 minutes
+#                           checks, and that each can fail; about 40 minutes
 #   tests/run.sh --quick    the build for debugging, its tests, and the checks that take seconds
 #
 # Every stage writes build/logs/<stage>.log. The first stage that fails ends the run; its log is shown.

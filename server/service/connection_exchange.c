@@ -52,12 +52,14 @@ cof_code connection_exchange_provider(struct call *call, const struct refresh_ro
     return COF_OK;
 }
 
-/* IDs may be longer than names of groups; what they begin with is enough for a limit. */
+/* Where a workspace has a say in the host, through a provider of its own or a parameter, it has limits and a breaker of its
+ * own, too: a host of its choice that fails must not keep others from theirs. IDs may be longer than names of groups; what
+ * they begin with is enough for a limit. */
 const char *connection_group(struct call *call, const struct cof_uuid *workspace, const struct provider *provider)
 {
     char hex[2 * sizeof workspace->bytes + 1];
     const int room = OUTBOUND_GROUP_MAX - 1;
-    if (!provider->custom) {
+    if (!provider->custom && provider->parameter_count == 0) {
         return cof_arena_format(call->arena, "%.*s", room, provider->id);
     }
     cof_hex_encode(cof_slice_of(workspace->bytes, sizeof workspace->bytes), hex);

@@ -145,8 +145,8 @@ static nng_stream *connection_of(nng_aio *aio)
 static void serve(const struct arguments *arguments, int tell)
 {
     static struct peer peer;
-    nng_stream_listener *listener;
-    nng_aio *aio;
+    nng_stream_listener *listener = NULL;
+    nng_aio *aio = NULL;
     int port = 0;
     (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (nng_stream_listener_alloc(&listener, "tcp://127.0.0.1:0") != 0 ||
@@ -182,8 +182,8 @@ static void ask(const struct arguments *arguments, int port)
 {
     static struct peer peer;
     char address[64];
-    nng_stream_dialer *dialer;
-    nng_aio *aio;
+    nng_stream_dialer *dialer = NULL;
+    nng_aio *aio = NULL;
     (void) snprintf(address, sizeof address, "tcp://127.0.0.1:%d", port);
     if (nng_stream_dialer_alloc(&dialer, address) != 0 || nng_aio_alloc(&aio, NULL, NULL) != 0) {
         fail("cannot connect");
@@ -203,7 +203,7 @@ static void ask(const struct arguments *arguments, int port)
 int main(int argc, char **argv)
 {
     int ends[2];
-    int port;
+    int port = 0;
     if (argc != 8) {
         fail("usage: coffer_tls_echo CERTIFICATE KEY CA REQUEST REPLY IN_FLIGHT MILLISECONDS");
     }

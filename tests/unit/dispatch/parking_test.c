@@ -322,7 +322,7 @@ static void provider_that_hangs_takes_no_more_calls_than_it_may_and_others_have_
     AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
     AUTO(parking_cleanup) struct parking *parking = parking_with(flights);
     struct exchange exchange = {0};
-    for (uint8_t i = 0; i < PER_PROVIDER; i++) {
+    for (uint8_t i = 0; i < (uint8_t) PER_PROVIDER; i++) {
         const struct flight_key key = key_of(i);
         CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
         CHECK_INT(board(parking, &exchange, CALL_WAIT_PROVIDER, i, i, 1), PARKING_DONE);
@@ -364,7 +364,7 @@ static void workspace_where_calls_wait_for_flights_is_asked_for_once_somebody_fo
 static void flights_are_as_many_as_they_may_be(void)
 {
     AUTO(flights_cleanup) struct flights *flights = flights_new(FLIGHTS);
-    for (uint8_t i = 0; i < FLIGHTS; i++) {
+    for (uint8_t i = 0; i < (uint8_t) FLIGHTS; i++) {
         const struct flight_key key = key_of(i);
         CHECK_INT(flights_begin(flights, &key), FLIGHT_BEGUN);
     }

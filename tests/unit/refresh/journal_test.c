@@ -291,7 +291,7 @@ static void byte_that_changed_costs_at_most_what_it_is_in_and_is_noticed(void)
     place_init(&place);
     const size_t len = make_file(&place, bytes);
     CHECK(len > 0);
-    const size_t head = len - 3 * (4 + 1 + 8 + 7 + CRYPTO_TAG);
+    const size_t head = len - 3 * (size_t) (4 + 1 + 8 + 7 + CRYPTO_TAG);
     for (size_t at = 0; at < len; at++) {
         bytes[at] ^= (uint8_t) (1U << (at % 8));
         CHECK(write_all(place.path, bytes, len));

@@ -56,3 +56,12 @@ double histogram_quantile(const struct histogram *histogram, double share)
     }
     return (double) histogram->largest;
 }
+
+uint64_t histogram_upto(const struct histogram *histogram, uint64_t value)
+{
+    uint64_t seen = 0;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS && top_of(i) <= value; i++) {
+        seen += histogram->buckets[i];
+    }
+    return seen;
+}

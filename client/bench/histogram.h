@@ -23,3 +23,6 @@ void histogram_merge(struct histogram *histogram, const struct histogram *from);
 
 /* The value that a share of all (0 to 1) does not exceed; 0 if nothing was counted. */
 double histogram_quantile(const struct histogram *histogram, double share);
+
+/* How many are not larger than `value`; exact where that is one less than a power of two from 256 on, and below. */
+uint64_t histogram_upto(const struct histogram *histogram, uint64_t value);

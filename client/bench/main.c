@@ -4,10 +4,12 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "client/bench/compare.h"
 #include "client/bench/options.h"
 #include "client/bench/report.h"
+#include "client/bench/svg.h"
 
-enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_VOID = 3 };
+enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_VOID = 3, EXIT_WORSE = 4 };
 
 enum { ADMIN_IN_FLIGHT = 16, ADMIN_TIMEOUT_MS = 30000 };
 
@@ -28,14 +30,13 @@ static void catch_signals(void)
 
 static bool is_ipc(const struct options *options)
 {
-    const char *address = options->address != NULL ? options->address : getenv("COFFER_ADDR");
-    return address == NULL || strncmp(address, "ipc:", 4) == 0;
+    return options->address == NULL || strncmp(options->address, "ipc:", 4) == 0;
 }
 
 static bool prepare_mixes(struct measure *measure)
 {
     for (size_t i = 0; i < measure->subject_count; i++) {
-        if (!mix_prepare(&measure->subjects[i].mix, &measure->data, measure->client)) {
+        if (!mix_prepare(&measure->subjects[i].mix, &measure->data, measure->clients[0])) {
             return false;
         }
     }
@@ -67,14 +68,31 @@ static bool measure_with_data(struct measure *measure, const struct options *opt
     return done;
 }
 
+/* A client for each address, so that all of them have the same load; libcoffer itself stays with one that answers. */
+static bool open_clients(struct measure *measure, const struct options *options)
+{
+    char *addresses = options->address == NULL ? NULL : strdup(options->address);
+    char *next = addresses;
+    bool good = options->address == NULL || addresses != NULL;
+    do {
+        const char *address = next == NULL ? NULL : strsep(&next, ",");
+        coffer_client *client = good ? remote_open(address, options->token_file, options->timeout_ms) : NULL;
+        good = client != NULL;
+        if (good) {
+            measure->clients[measure->client_count++] = client;
+        }
+    } while (good && next != NULL && measure->client_count < CLIENTS_MAX);
+    free(addresses);
+    return good;
+}
+
 static bool run(struct measure *measure, const struct options *options, const struct echo_server *server)
 {
     if (!data_init(&measure->data, &options->workspaces, options->secrets, options->value_size)) {
         (void) fputs("coffer-bench: there is no memory left\n", stderr);
         return false;
     }
-    measure->client = remote_open(options->address, options->token_file, options->timeout_ms);
-    if (measure->client == NULL) {
+    if (!open_clients(measure, options)) {
         return false;
     }
     measure->echo = echo_client_open(server->address);
@@ -92,6 +110,9 @@ static enum exit_code report(const struct measure *measure, const struct options
         (void) fputs("coffer-bench: the report cannot be written\n", stderr);
         return EXIT_FAILED;
     }
+    if (options->svg != NULL && !svg_write(measure, options->svg)) {
+        return EXIT_FAILED;
+    }
     return measure_spoiled(measure) ? EXIT_VOID : EXIT_DONE;
 }
 
@@ -105,9 +126,20 @@ static enum exit_code bench(struct measure *measure, const struct options *optio
         code = report(measure, options);
     }
     echo_client_close(measure->echo);
-    coffer_client_close(measure->client);
+    for (size_t i = 0; i < measure->client_count; i++) {
+        coffer_client_close(measure->clients[i]);
+    }
     echo_server_stop(&server);
     return code;
+}
+
+static enum exit_code compare(const struct options *options)
+{
+    bool worse = false;
+    if (!compare_files(&options->compare, &worse)) {
+        return EXIT_FAILED;
+    }
+    return worse ? EXIT_WORSE : EXIT_DONE;
 }
 
 /* Short, because people copy it. */
@@ -117,28 +149,42 @@ static uint32_t random_seed(void)
     return getrandom(&seed, sizeof seed, 0) == (ssize_t) sizeof seed ? seed : 1;
 }
 
+static enum exit_code run_options(struct measure *measure, const struct options *options)
+{
+    if (options->help) {
+        options_help();
+        return EXIT_DONE;
+    }
+    if (options->version) {
+        printf("coffer-bench %s\n", coffer_version());
+        return EXIT_DONE;
+    }
+    if (options->compare.before != NULL) {
+        return compare(options);
+    }
+    catch_signals();
+    return bench(measure, options);
+}
+
 int main(int argc, char **argv)
 {
     static struct measure measure = {
-        .in_flight = 64,
         .rounds = 9,
         .warm_up_us = 200000,
         .duration_us = 1000000,
         .deviation = 25,
     };
-    struct options options = {.secrets = 1000, .value_size = 256, .timeout_ms = 30000};
+    struct options options = {
+        .address = getenv("COFFER_ADDR"),
+        .secrets = 1000,
+        .value_size = 256,
+        .timeout_ms = 30000,
+        .compare = {.tolerance = 5},
+    };
     enum exit_code code = EXIT_USAGE;
     measure.seed = random_seed();
     if (options_read(argc, argv, &options, &measure)) {
-        code = EXIT_DONE;
-        if (options.help) {
-            options_help();
-        } else if (options.version) {
-            printf("coffer-bench %s\n", coffer_version());
-        } else {
-            catch_signals();
-            code = bench(&measure, &options);
-        }
+        code = run_options(&measure, &options);
     }
     measure_done(&measure);
     options_done(&options);

@@ -1,7 +1,9 @@
 #include "client/bench/measure.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "client/bench/anchor.h"
 
@@ -21,7 +23,7 @@ static void begin_call(struct load_slot *slot, void *context)
         .payload = operation_payload(operation, &target->measure->data, slot),
         .least = operation->least,
     };
-    remote_begin(target->measure->client, &call, slot);
+    remote_begin(target->measure->clients[slot->index % target->measure->client_count], &call, slot);
 }
 
 static void begin_echo(struct load_slot *slot, void *context)
@@ -35,8 +37,10 @@ static bool run_load(struct measure *measure, struct subject *subject, struct se
     struct target target = {measure, subject};
     struct load_result *result = &series->results[round];
     const struct load_options options = {
-        .in_flight = measure->in_flight,
-        .rate = measure->rate,
+        .in_flight = subject->in_flight,
+        .rate = subject->rate,
+        .think_us = measure->think_us,
+        .ramp_us = measure->ramp_us,
         .warm_up_us = measure->warm_up_us,
         .duration_us = measure->duration_us,
         .calls = measure->calls,
@@ -55,6 +59,22 @@ static bool run_load(struct measure *measure, struct subject *subject, struct se
 
 /* --- Rounds --------------------------------------------------------------------------------------------------- */
 
+/* Over the line before, and away again with an empty text. */
+static void tell(const char *format, ...) COF_PRINTF(1, 2);
+
+static void tell(const char *format, ...)
+{
+    va_list arguments;
+    if (isatty(STDERR_FILENO) == 0) {
+        return;
+    }
+    (void) fputs("\r\033[K", stderr);
+    va_start(arguments, format);
+    (void) vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    (void) fflush(stderr);
+}
+
 /* The mixes, their controls and the anchors, numbered one after the other. */
 static bool run_one(struct measure *measure, size_t number, uint32_t round)
 {
@@ -63,6 +83,8 @@ static bool run_one(struct measure *measure, size_t number, uint32_t round)
         if (number % 2 == 1 && measure->no_echo) {
             return true;
         }
+        tell("round %u of %u: %s%s", round + 1, measure->rounds, subject->label,
+             number % 2 == 0 ? "" : ", its echo");
         return run_load(measure, subject, number % 2 == 0 ? &subject->own : &subject->control, round);
     }
     struct anchor *anchor = &measure->anchors[number - 2 * measure->subject_count];
@@ -112,6 +134,7 @@ bool measure_run(struct measure *measure, const volatile int *stop)
             return false;
         }
     }
+    tell("%s", "");
     measure->rounds = round;
     for (size_t i = 0; i < measure->subject_count; i++) {
         struct subject *subject = &measure->subjects[i];
@@ -159,6 +182,7 @@ struct load_result *measure_total(const struct measure *measure, const struct su
         }
         histogram_merge(&total->latency, &result->latency);
         total->seconds += result->seconds;
+        total->late += result->late;
         for (size_t k = 0; k < LOAD_REASONS && result->reasons[k].name != NULL; k++) {
             load_add_reason(total, result->reasons[k].name, result->reasons[k].count);
         }

@@ -9,7 +9,7 @@
  * own median says nothing about the mix and is void for it.
  */
 
-enum { SUBJECTS_MAX = 16, ANCHORS_MAX = 8, ANCHOR_NAME = 40 };
+enum { SUBJECTS_MAX = 64, ANCHORS_MAX = 8, ANCHOR_NAME = 40, CLIENTS_MAX = 16, SUBJECT_LABEL = MIX_NAME + 20 };
 
 /* One thing that runs in each round, and what it reached there. */
 struct series {
@@ -18,8 +18,12 @@ struct series {
     double p50_us[ROUNDS_MAX];
 };
 
+/* A mix under one load. */
 struct subject {
     struct mix mix;
+    char label[SUBJECT_LABEL]; /* with the load: "resolve x64", or "resolve @5000/s" */
+    uint32_t in_flight;        /* in an open loop: at most */
+    uint32_t rate;             /* calls that begin in a second; 0: a closed loop */
     struct series own;
     struct series control;
     bool marks[ROUNDS_MAX]; /* void rounds */
@@ -32,10 +36,10 @@ struct anchor {
 };
 
 struct measure {
-    uint32_t in_flight;
-    uint32_t rate; /* calls that begin in a second; 0: a closed loop */
-    bool no_echo;  /* no controls, and so no ratios to them, and no void rounds */
+    bool no_echo; /* no controls, and so no ratios to them, and no void rounds */
     uint32_t rounds;
+    uint64_t think_us; /* in closed loops */
+    uint64_t ramp_us;
     uint64_t warm_up_us;
     uint64_t duration_us;
     uint64_t calls; /* of each run, if there is no duration */
@@ -46,11 +50,12 @@ struct measure {
     struct anchor anchors[ANCHORS_MAX];
     size_t anchor_count;
     struct data data;
-    coffer_client *client;
+    coffer_client *clients[CLIENTS_MAX]; /* one for each address, used by turns */
+    size_t client_count;
     struct echo_client *echo;
 };
 
-/* Runs the rounds and marks the void ones. `stop` ends it after a round; says what is wrong. */
+/* Runs the rounds, tells a terminal which one, and marks the void ones. `stop` ends it after a round; says what is wrong. */
 bool measure_run(struct measure *measure, const volatile int *stop);
 void measure_done(struct measure *measure);
 

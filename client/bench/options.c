@@ -24,6 +24,11 @@ enum {
     OPT_RATE,
     OPT_TIMEOUT,
     OPT_NO_ECHO,
+    OPT_THINK,
+    OPT_RAMP,
+    OPT_MIXES,
+    OPT_SVG,
+    OPT_TOLERANCE,
 };
 
 static const struct option long_options[] = {
@@ -33,6 +38,11 @@ static const struct option long_options[] = {
     {"workspace", required_argument, NULL, 'w'},
     {"in-flight", required_argument, NULL, 'n'},
     {"rate", required_argument, NULL, OPT_RATE},
+    {"think", required_argument, NULL, OPT_THINK},
+    {"ramp", required_argument, NULL, OPT_RAMP},
+    {"mixes", required_argument, NULL, OPT_MIXES},
+    {"svg", required_argument, NULL, OPT_SVG},
+    {"tolerance", required_argument, NULL, OPT_TOLERANCE},
     {"no-echo", no_argument, NULL, OPT_NO_ECHO},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"rounds", required_argument, NULL, OPT_ROUNDS},
@@ -52,25 +62,31 @@ static const struct option long_options[] = {
 
 void options_help(void)
 {
-    puts("coffer-bench: how fast a Coffer server is, as a ratio to bare nng\n\n"
-         "  coffer-bench [OPTIONS] MIX...\n\n"
-         "A mix is one of the calls below, or several with weights: resolve=9,write=1. In each round every mix "
-         "runs\n"
-         "once, and for each a bare nng echo of the same sizes, in a random order; the ratio is the median of the\n"
-         "rounds' ratios. A round in which the echo is far from its own median is void for its mix.\n");
+    puts(
+        "coffer-bench: how fast a Coffer server is, as a ratio to bare nng\n\n"
+        "  coffer-bench [OPTIONS] MIX...\n"
+        "  coffer-bench compare BEFORE AFTER [--tolerance PERCENT] [--output text|json]\n\n"
+        "A mix is one of the calls below, or several with weights: resolve=9,write=1. In each round every mix\n"
+        "runs once, and for each a bare nng echo of the same sizes, in a random order; the ratio is the median of\n"
+        "the rounds' ratios. A round in which the echo is far from its own median is void for its mix.\n"
+        "compare reads what --output json wrote of two runs, and says what has become better or worse.\n");
     for (size_t i = 0; i < operation_kind_count(); i++) {
         printf("  %-10s %s\n", operation_kind_at(i)->name, operation_kind_at(i)->help);
     }
     puts(
         "\nOptions:\n"
-        "  --addr ADDRESS            tcp://HOST:PORT or ipc://PATH                 (COFFER_ADDR)\n"
-        "  --token-file FILE         file with the token of the calls              (COFFER_TOKEN_FILE, "
-        "COFFER_TOKEN)\n"
+        "  --addr ADDRESS[,...]      tcp://HOST:PORT or ipc://PATH; several get the same load each (COFFER_ADDR)\n"
+        "  --token-file FILE         file with the token of the calls        (COFFER_TOKEN_FILE, COFFER_TOKEN)\n"
         "  --admin-token-file FILE   file with the token that makes and removes the secrets; default: the same\n"
         "  -w, --workspace UUID      needed with fleet tokens; @FILE names a file with one UUID on each line\n"
-        "  -n, --in-flight N         calls in flight; default 64\n"
-        "  --rate N                  an open loop: N calls begin in each second, whatever became of those before,\n"
-        "                            and a call's time counts from when it was due; --in-flight is the most then\n"
+        "  --mixes FILE              mixes, one on a line; a line that begins with # is none\n"
+        "  -n, --in-flight N[,N...]  calls in flight; default 64. Each mix runs with each number\n"
+        "  --rate N[,N...]           an open loop: N calls begin in each second, whatever became of those before,\n"
+        "                            and a call's time counts from when it was due; --in-flight is the most then.\n"
+        "                            Each mix runs at each rate\n"
+        "  --think MS                in a closed loop: milliseconds from the end of a call to the next one's "
+        "begin\n"
+        "  --ramp MS                 milliseconds in which the load grows to its full size, before the warm-up\n"
         "  --no-echo                 no echo beside the mixes, so no ratio to it either\n"
         "  --timeout MS              milliseconds for each call; default 30000\n"
         "  --rounds N                default 9, at most 100\n"
@@ -82,11 +98,14 @@ void options_help(void)
         "  --seed N                  of the order and the choice of secrets; default: random, and printed\n"
         "  --deviation PERCENT       how far an echo may be off its median; default 25\n"
         "  --anchor NAME=PROGRAM     one more thing to compare with: a program that prints calls per second\n"
-        "  --output text|json        default text\n\n"
-        "The secrets lie in the environment bench and are removed at the end; so is the environment, unless it "
-        "holds\n"
-        "others. Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 more than half of the rounds of a mix are "
-        "void.");
+        "  --output text|json        default text\n"
+        "  --svg FILE                draw latency against load\n"
+        "  --tolerance PERCENT       by how much a figure may change before compare calls it better or worse; "
+        "default 5\n\n"
+        "The secrets lie in the environment bench and are removed at the end; so is the environment, unless it\n"
+        "holds others. Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 more than half of the rounds of a mix "
+        "are\n"
+        "void, 4 compare found something that has become worse.");
 }
 
 /* --- Values --------------------------------------------------------------------------------------------------- */
@@ -182,6 +201,79 @@ static bool add_mix(struct measure *measure, const char *text)
     return true;
 }
 
+/* The mixes of a file. */
+static bool add_mixes(struct measure *measure, const char *path)
+{
+    char *line = NULL;
+    size_t room = 0;
+    bool good = true;
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        (void) fprintf(stderr, "coffer-bench: --mixes: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    while (good && getline(&line, &room, file) > 0) {
+        line[strcspn(line, " \t\r\n")] = '\0';
+        good = line[0] == '\0' || line[0] == '#' || add_mix(measure, line);
+    }
+    free(line);
+    (void) fclose(file);
+    return good;
+}
+
+static bool read_loads(const char *option, const char *text, uint32_t most, struct loads *ret_loads)
+{
+    struct loads loads = {.count = 0};
+    char *copy = strdup(text);
+    char *next = copy;
+    bool good = copy != NULL;
+    while (good && next != NULL) {
+        const char *number = strsep(&next, ",");
+        good = loads.count < LOADS_MAX ? read_small(option, number, 1, most, &loads.of[loads.count++])
+                                       : wrong(option, text, "a list of at most 32 numbers");
+    }
+    free(copy);
+    *ret_loads = loads;
+    return good;
+}
+
+/* --- Loads ---------------------------------------------------------------------------------------------------- */
+
+static void set_load(struct subject *subject, uint32_t in_flight, uint32_t rate)
+{
+    subject->in_flight = in_flight;
+    subject->rate = rate;
+    if (rate > 0) {
+        (void) snprintf(subject->label, sizeof subject->label, "%s @%u/s", subject->mix.name, rate);
+    } else {
+        (void) snprintf(subject->label, sizeof subject->label, "%s x%u", subject->mix.name, in_flight);
+    }
+}
+
+/* Each mix once under each load: the rates of an open loop, or the calls in flight of a closed one. */
+static bool spread_loads(struct measure *measure, const struct options *options)
+{
+    const bool open = options->rates.count > 0;
+    const struct loads *loads = open ? &options->rates : &options->in_flight;
+    const size_t mixes = measure->subject_count;
+    if (mixes * loads->count > SUBJECTS_MAX || (open && options->in_flight.count > 1)) {
+        (void) fputs(open && options->in_flight.count > 1
+                         ? "coffer-bench: --rate wants one --in-flight, which is the most\n"
+                         : "coffer-bench: there are too many mixes and loads\n",
+                     stderr);
+        return false;
+    }
+    for (size_t i = 0; i < mixes * loads->count; i++) {
+        struct subject *subject = &measure->subjects[i];
+        if (i >= mixes && !mix_read(measure->subjects[i % mixes].mix.name, &subject->mix)) {
+            return false;
+        }
+        set_load(subject, open ? options->in_flight.of[0] : loads->of[i / mixes], open ? loads->of[i / mixes] : 0);
+    }
+    measure->subject_count = mixes * loads->count;
+    return true;
+}
+
 /* --- Options -------------------------------------------------------------------------------------------------- */
 
 static bool read_milliseconds(const char *option, const char *text, uint64_t least, uint64_t *ret_us)
@@ -198,13 +290,15 @@ static bool take_measure(struct measure *measure, int option)
 {
     uint64_t number = 0;
     switch (option) {
-    case 'n':
-        return read_small("in-flight", optarg, 1, LOAD_SLOTS_MAX, &measure->in_flight);
     case OPT_NO_ECHO:
         measure->no_echo = true;
         return true;
-    case OPT_RATE:
-        return read_small("rate", optarg, 1, 10000000, &measure->rate);
+    case OPT_THINK:
+        return read_milliseconds("think", optarg, 0, &measure->think_us);
+    case OPT_RAMP:
+        return read_milliseconds("ramp", optarg, 0, &measure->ramp_us);
+    case OPT_MIXES:
+        return add_mixes(measure, optarg);
     case OPT_ROUNDS:
         return read_small("rounds", optarg, 1, ROUNDS_MAX, &measure->rounds);
     case OPT_DURATION:
@@ -225,6 +319,21 @@ static bool take_measure(struct measure *measure, int option)
         measure->deviation = (double) number;
         return true;
     }
+}
+
+static bool take_output(struct options *options)
+{
+    options->json = strcmp(optarg, "json") == 0;
+    options->compare.json = options->json;
+    return options->json || strcmp(optarg, "text") == 0 || wrong("output", optarg, "text or json");
+}
+
+static bool take_tolerance(struct options *options)
+{
+    uint64_t number = 0;
+    const bool good = read_number("tolerance", optarg, 0, 1000, &number);
+    options->compare.tolerance = (double) number;
+    return good;
 }
 
 static bool take_option(struct options *options, struct measure *measure, int option)
@@ -248,8 +357,16 @@ static bool take_option(struct options *options, struct measure *measure, int op
     case OPT_TIMEOUT:
         return read_small("timeout", optarg, 1, 600000, &options->timeout_ms);
     case OPT_OUTPUT:
-        options->json = strcmp(optarg, "json") == 0;
-        return options->json || strcmp(optarg, "text") == 0 || wrong("output", optarg, "text or json");
+        return take_output(options);
+    case 'n':
+        return read_loads("in-flight", optarg, LOAD_SLOTS_MAX, &options->in_flight);
+    case OPT_RATE:
+        return read_loads("rate", optarg, 10000000, &options->rates);
+    case OPT_SVG:
+        options->svg = optarg;
+        return true;
+    case OPT_TOLERANCE:
+        return take_tolerance(options);
     case OPT_VERSION:
         options->version = true;
         return true;
@@ -279,16 +396,22 @@ static bool default_workspace(struct options *options)
     return options->workspaces.uuids != NULL;
 }
 
-bool options_read(int argc, char **argv, struct options *options, struct measure *measure)
+static bool take_compare(char **words, int count, struct options *options)
 {
-    int option;
-    while ((option = getopt_long(argc, argv, "w:n:h", long_options, NULL)) != -1) {
-        if (!take_option(options, measure, option)) {
-            return false;
-        }
+    if (count != 2) {
+        (void) fputs("coffer-bench: compare wants two reports\n  hint: coffer-bench compare BEFORE AFTER\n",
+                     stderr);
+        return false;
     }
-    for (int i = optind; i < argc; i++) {
-        if (!add_mix(measure, argv[i])) {
+    options->compare.before = words[0];
+    options->compare.after = words[1];
+    return true;
+}
+
+static bool take_mixes(char **words, int count, struct options *options, struct measure *measure)
+{
+    for (int i = 0; i < count; i++) {
+        if (!add_mix(measure, words[i])) {
             return false;
         }
     }
@@ -296,7 +419,26 @@ bool options_read(int argc, char **argv, struct options *options, struct measure
         (void) fputs("coffer-bench: name a call to measure\n  hint: coffer-bench --help\n", stderr);
         return false;
     }
-    return default_workspace(options);
+    if (options->rates.count > 0 && measure->think_us > 0) {
+        (void) fputs("coffer-bench: --think is for closed loops, and --rate makes an open one\n", stderr);
+        return false;
+    }
+    return spread_loads(measure, options) && default_workspace(options);
+}
+
+bool options_read(int argc, char **argv, struct options *options, struct measure *measure)
+{
+    int option;
+    options->in_flight = (struct loads){.of = {64}, .count = 1};
+    while ((option = getopt_long(argc, argv, "w:n:h", long_options, NULL)) != -1) {
+        if (!take_option(options, measure, option)) {
+            return false;
+        }
+    }
+    if (optind < argc && strcmp(argv[optind], "compare") == 0) {
+        return take_compare(argv + optind + 1, argc - optind - 1, options);
+    }
+    return take_mixes(argv + optind, argc - optind, options, measure);
 }
 
 void options_done(struct options *options)

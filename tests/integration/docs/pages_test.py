@@ -3,6 +3,7 @@
 
   pages_test.py             fails with a diff if a page shows something else than what is printed
   pages_test.py --update    writes what is printed into the pages
+  pages_test.py PAGE...     only these pages
 
 An example is a block of the kind `console`: a line that begins with "$ " is a command for bash (a backslash at its end
 continues it), the lines below it are what it prints. The commands of one page share one shell. It stands in a folder
@@ -205,7 +206,8 @@ def check(reader, name, text, update):
 
 def main():
     update = "--update" in sys.argv[1:]
-    names = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+    chosen = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    names = chosen or ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
     pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
     pages = {name: text for name, text in pages.items() if BLOCK.search(text)}
     wrong = []

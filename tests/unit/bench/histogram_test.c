@@ -85,6 +85,19 @@ static void merged_histograms_count_as_one(void)
     CHECK(histogram_quantile(&first, 1) == 100);
 }
 
+static void counts_up_to_one_less_than_a_power_of_two_are_exact(void)
+{
+    clear();
+    for (uint64_t i = 1; i <= 5000; i++) {
+        histogram_add(&first, i);
+    }
+    CHECK_INT(histogram_upto(&first, 0), 0);
+    CHECK_INT(histogram_upto(&first, 255), 255);
+    CHECK_INT(histogram_upto(&first, 1023), 1023);
+    CHECK_INT(histogram_upto(&first, 4095), 4095);
+    CHECK_INT(histogram_upto(&first, UINT64_MAX), 5000);
+}
+
 TEST_MAIN(TEST(nothing_counted_gives_zero), TEST(small_values_are_exact), TEST(smallest_and_largest_numbers_fit),
           TEST(quantiles_are_never_below_the_sorted_ones_and_less_than_a_hundredth_above),
-          TEST(merged_histograms_count_as_one))
+          TEST(merged_histograms_count_as_one), TEST(counts_up_to_one_less_than_a_power_of_two_are_exact))

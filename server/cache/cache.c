@@ -167,6 +167,11 @@ struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, 
     return entries_get(cache->entries, key, state);
 }
 
+struct cache_entry *cache_get_any(struct cache *cache, const struct cache_key *key)
+{
+    return entries_get_any(cache->entries, key);
+}
+
 struct cache_entry *cache_entry_new(struct cache *cache, const struct cache_key *key,
                                     const struct cache_state *state, size_t size)
 {

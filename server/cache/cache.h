@@ -163,6 +163,9 @@ struct cache_entry;
 /* The entry of this state, to be released; NULL if there is none. */
 struct cache_entry *cache_get(struct cache *cache, const struct cache_key *key, const struct cache_state *state);
 
+/* The entry of whatever state, perhaps one that is long over: for what authorises nothing. It is no use of it. */
+struct cache_entry *cache_get_any(struct cache *cache, const struct cache_key *key);
+
 /* A new entry with room for so many bytes of content, to be filled and put; NULL if there is no memory, or it would not
  * be kept. */
 struct cache_entry *cache_entry_new(struct cache *cache, const struct cache_key *key,

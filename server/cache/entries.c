@@ -182,10 +182,26 @@ struct cache_entry *entries_get(struct entries *entries, const struct cache_key 
     }
     if (entry != NULL) {
         entry->used = true;
-        atomic_fetch_add_explicit(&entry->owners, 1, memory_order_relaxed);
+        entry_hold(entry);
     }
     shard->use.hits += entry != NULL;
     shard->use.misses += entry == NULL;
+    (void) pthread_mutex_unlock(&shard->lock);
+    return entry;
+}
+
+struct cache_entry *entries_get_any(struct entries *entries, const struct cache_key *key)
+{
+    struct packed_key packed;
+    if (!pack(entries, key, &packed)) {
+        return NULL;
+    }
+    struct shard *shard = shard_of(entries, packed.hash);
+    (void) pthread_mutex_lock(&shard->lock);
+    struct cache_entry *entry = *find(entries, shard, cof_slice_of(packed.bytes, packed.length), packed.hash);
+    if (entry != NULL) {
+        entry_hold(entry);
+    }
     (void) pthread_mutex_unlock(&shard->lock);
     return entry;
 }

@@ -13,6 +13,7 @@ void entries_free(struct entries *entries);
 
 struct cache_entry *entries_get(struct entries *entries, const struct cache_key *key,
                                 const struct cache_state *state);
+struct cache_entry *entries_get_any(struct entries *entries, const struct cache_key *key);
 struct cache_entry *entries_make(struct entries *entries, const struct cache_key *key,
                                  const struct cache_state *state, size_t size);
 void entries_put(struct entries *entries, struct cache_entry *entry);

@@ -117,6 +117,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->has_token = false;
     ticket->counted = false;
     ticket->malformed = false;
+    ticket->queued_us = -1;
     ticket->request = NULL;
     ticket->token_failed = false;
     ticket->token_from = NULL;
@@ -571,7 +572,8 @@ static void resume_batch(struct dispatch *dispatch, const struct batch *batch)
             resume(dispatch, ticket);
             ticket_set_state(ticket, TICKET_RUNNING);
         } else {
-            metrics_count_queued(dispatch->options.metrics, now_us - ticket->exchange->received_us);
+            ticket->queued_us = now_us - ticket->exchange->received_us;
+            metrics_count_queued(dispatch->options.metrics, ticket->queued_us);
         }
     }
 }

@@ -39,17 +39,11 @@ static struct cof_slice named_workspace(const ProtobufCMessageDescriptor *type, 
     return workspace == NULL ? cof_slice_of(NULL, 0) : find_bytes(message, workspace->id);
 }
 
-/* Without a cache nobody is known. */
+/* Without a cache nobody is known. A write ends the use of all that is kept of its workspace, and makes no strangers. */
 static bool is_stranger(const struct dispatch *dispatch, const struct ticket *ticket)
 {
     const struct service *service = dispatch_options_of(dispatch)->service;
-    struct caller_source source;
-    if (service->cache == NULL || !ticket->has_token) {
-        return false;
-    }
-    const bool known = caller_recall(service, &ticket->token, &source);
-    caller_source_done(&source);
-    return !known;
+    return service->cache != NULL && ticket->has_token && !caller_was_known(service, &ticket->token);
 }
 
 struct fair_key fair_key_of(const struct dispatch *dispatch, const struct ticket *ticket)
@@ -67,7 +61,9 @@ struct fair_key fair_key_of(const struct dispatch *dispatch, const struct ticket
     return key;
 }
 
+/* A write has a worker for itself, where of other calls a batch has one. */
 uint32_t fair_cost(const struct ticket *ticket)
 {
-    return 1 + (uint32_t) (ticket->frame.payload.len / COST_BYTES);
+    const uint32_t alone = ticket->method->class == METHOD_WRITE ? FAIR_BATCH : 1;
+    return alone + (uint32_t) (ticket->frame.payload.len / COST_BYTES);
 }

@@ -96,6 +96,9 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     add(&line, ticket->method == NULL ? cof_log_text("method", "") : cof_log_text("method", ticket->method->name));
     add(&line, cof_log_text("code", cof_code_name(code)));
     add(&line, cof_log_number("dur_us", now - ticket->exchange->received_us));
+    if (ticket->queued_us >= 0) {
+        add(&line, cof_log_number("queued_us", ticket->queued_us));
+    }
     if (ticket->call.caller != NULL) {
         cof_uuid_format(&ticket->caller.principal, principal);
         add(&line, cof_log_text("principal", principal));

@@ -37,6 +37,7 @@ struct ticket {
     bool has_token;
     bool counted; /* against the token's limit */
     bool malformed;
+    int64_t queued_us; /* for how long it waited for a worker; -1: it needed none, or was parked since */
     struct cof_arena arena;
     struct cof_error err;
     struct call call;

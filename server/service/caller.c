@@ -184,6 +184,22 @@ bool caller_recall(const struct service *service, const struct cof_token *token,
     return ret_source->kept != NULL;
 }
 
+bool caller_was_known(const struct service *service, const struct cof_token *token)
+{
+    const struct cache_key key = key_of(token);
+    struct caller_source source = {0};
+    struct cof_error err;
+    if (service->cache != NULL) {
+        source.kept = cache_get_any(service->cache, &key);
+    }
+    bool known = source.kept != NULL;
+    if (known && token->narrowed.len == 0) {
+        known = hash_fits(service, token, &source, &known, &err) == COF_OK && known;
+    }
+    caller_source_done(&source);
+    return known;
+}
+
 bool caller_recall_older(const struct service *service, const struct cof_token *token,
                          struct caller_source *ret_source, int64_t *ret_older_us)
 {

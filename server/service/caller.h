@@ -42,6 +42,12 @@ void caller_source_done(struct caller_source *source);
  */
 bool caller_recall(const struct service *service, const struct cof_token *token, struct caller_source *ret_source);
 
+/*
+ * Whether the token was a good one when it was last read. What the caller may do now has to be read if his workspace has
+ * changed since; for the queue it is enough that he was not invented.
+ */
+bool caller_was_known(const struct service *service, const struct cof_token *token);
+
 /* The same while the database is lost, whatever the age of what is kept; `ret_older_us` says when that was known to be
  * right. How old it may be is for the workspace to say in which it is used (secrets_recall). */
 bool caller_recall_older(const struct service *service, const struct cof_token *token,

@@ -49,7 +49,7 @@ VOLATILE = [
     (r"\b[0-9a-f]{16,}\b", "HEX"),
     (r"\b\d+:HEX\b|^records +\d+$|\"sequence\":\d+", "COUNT"),
     (r"\b(process|pid) \d+\b", "PROCESS"),
-    (r'"dur_us":\d+', "TIME_TAKEN"),
+    (r'"dur_us":\d+(,"queued_us":\d+)?', "TIME_TAKEN"),
     (r"\b127\.0\.0\.1:\d+", "ADDRESS"),
     (r"[ \t]+", " "),
     (r" $", ""),

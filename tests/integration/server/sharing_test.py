@@ -8,9 +8,10 @@ five million runs.
 import contextlib
 import subprocess
 import unittest
+import uuid
 
 import context
-from cofferd import wait_for
+import token_text
 
 CALLER = "coffer.v1.TokenService/GetCaller"
 LONG = 60000  # ms; calls that wait for a lock may take a while
@@ -114,6 +115,26 @@ class Sharing(context.AccessTest):
         self.assertGreaterEqual(codes.count(0), 2 * APART, codes)
         # Of the flood gave way who had to: what the worker had taken by then left room for others.
         self.assertLessEqual([connection.receive(number).code for number in flood].count(8), codes.count(0))
+
+    def codes_beside_strangers(self, connection, token, count):
+        """Of calls that find the queue full of callers who were invented."""
+        stranger = uuid.uuid4()
+        with self.locked("token"):
+            before = self.send(connection, self.quiet[-1])
+            self.wait_until_blocked()
+            for _ in range(64):
+                before += self.send(connection, token_text.make(b"ws", stranger, uuid.uuid4(), bytes(32)))
+            calls = self.send(connection, token, count)
+            connection.arrivals(count)  # one is refused for each, whoever it is
+        return [connection.receive(number).code for number in before + calls][-count:]
+
+    def test_tenant_that_has_just_written_is_no_stranger(self):
+        connection = self.serve("written", limits__workers=1, limits__queue=64)
+        written = connection.call(context.SECRET + "CreateSecret", {"name": "w", "values": context.values(A=b"z")},
+                                  token=self.quiet[0])
+        self.assertEqual(written.code, 0, written)
+        # Three quarters of the queue are 48; among strangers two would have half of it each.
+        self.assertEqual(self.codes_beside_strangers(connection, self.quiet[0], 44), [0] * 44)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ static void write_ends_the_use_of_what_was_kept_of_its_workspace_and_of_no_other
     CHECK_INT(fresh(&world, 2), 5);
     const struct cache_state after = {.epoch = states[1].epoch, .revision = 6};
     CHECK_INT(get(&world, 1, "name", &after), 0);
+    CHECK(get_any(&world, 1, "name"));
+    CHECK(!get_any(&world, 1, "other"));
     CHECK_INT(get(&world, 2, "name", &states[2]), 200);
     CHECK(put(&world, 1, "name", &after, 101));
     CHECK_INT(get(&world, 1, "name", &after), 101);

@@ -112,3 +112,12 @@ static inline uint64_t get(struct world *world, uint32_t workspace, const char *
     cache_release(entry);
     return content;
 }
+
+/* Whether anything is kept of it, of whatever state. */
+static inline bool get_any(struct world *world, uint32_t workspace, const char *name)
+{
+    const struct cache_key key = key_of(workspace, name);
+    struct cache_entry *entry = cache_get_any(world->cache, &key);
+    cache_release(entry);
+    return entry != NULL;
+}

@@ -10,12 +10,11 @@
 #include "server/audit/json.h"
 #include "server/audit/walk.h"
 #include "server/backup/writes_check.h"
+#include "server/command.h"
 #include "server/hardening.h"
-#include "server/keys.h"
-#include "server/server.h"
 #include "server/service/instance.h"
 
-enum { EXIT_USAGE = 2, KEYRING = 16, PATH_SIZE = 1100 };
+enum { PATH_SIZE = 1100 };
 
 struct request {
     bool export;
@@ -26,11 +25,6 @@ struct request {
 };
 
 /* --- Arguments ------------------------------------------------------------------------------------------------ */
-
-static cof_code usage(struct cof_error *err, const char *what)
-{
-    return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s; see cofferd help", what);
-}
 
 static cof_code read_options(int argc, char **argv, struct request *request, struct cof_error *err)
 {
@@ -47,7 +41,7 @@ static cof_code read_options(int argc, char **argv, struct request *request, str
         } else if (option == 'w') {
             request->writes = true;
         } else {
-            return usage(err, "there is no such option");
+            return command_usage(err, "there is no such option");
         }
     }
     return COF_OK;
@@ -59,10 +53,10 @@ static cof_code read_arguments(int argc, char **argv, struct request *request, s
     const char *action = optind < argc ? argv[optind++] : "";
     request->export = strcmp(action, "export") == 0;
     if (!request->export && strcmp(action, "verify") != 0) {
-        return usage(err, "audit takes one of verify, export");
+        return command_usage(err, "audit takes one of verify, export");
     }
     request->directory = optind < argc ? argv[optind++] : NULL;
-    return optind < argc ? usage(err, "too many arguments") : COF_OK;
+    return optind < argc ? command_usage(err, "too many arguments") : COF_OK;
 }
 
 static cof_code read_head(const char *text, struct audit_walk *walk, struct cof_error *err)
@@ -76,7 +70,7 @@ static cof_code read_head(const char *text, struct audit_walk *walk, struct cof_
     walk->head = strtoull(text, &end, 10);
     if (errno != 0 || end == text || *end != ':' || strlen(end + 1) != 2 * (size_t) CRYPTO_DIGEST ||
         !cof_hex_decode(cof_slice_text(end + 1), walk->head_chain, CRYPTO_DIGEST)) {
-        return usage(err, "--head takes NUMBER:HASH as it stands in the server's log");
+        return command_usage(err, "--head takes NUMBER:HASH as it stands in the server's log");
     }
     return COF_OK;
 }
@@ -106,40 +100,21 @@ static void tell(bool damage, const char *text, void *context)
 
 /* What is open while a command runs. */
 struct opened {
-    struct keyring *keyring;
-    struct session *session;
+    struct command_access access;
     struct chain_ends *ends;
 };
 
 static void opened_cleanup(struct opened *opened)
 {
     chain_ends_free(opened->ends);
-    session_free(opened->session);
-    keyring_free(opened->keyring);
+    command_access_cleanup(&opened->access);
 }
 
-static cof_code open_keyring(const struct settings *settings, struct opened *opened, struct cof_error *err)
-{
-    TRY(server_start(settings, err));
-    return keys_open(settings, KEYRING, &opened->keyring, err);
-}
-
-static cof_code open_database(const struct settings *settings, struct opened *opened, struct cof_error *err)
+static cof_code open_database(const struct settings *settings, struct command_access *access, struct cof_error *err)
 {
     bool exists = false;
-    if (settings->database_conninfo[0] == '\0') {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID,
-                        "database.conninfo is empty, and the records of writes are in the database; set it");
-    }
-    const struct session_options options = {
-        .conninfo = settings->database_conninfo,
-        .clock = &cof_system_clock,
-        .connect_timeout_ms = settings->database_connect_timeout,
-        .backoff_max_ms = settings->database_backoff_max,
-    };
-    TRY(session_new(&options, &opened->session, err));
-    TRY(session_ready(opened->session, err));
-    return instance_check_keys(opened->session, opened->keyring, &exists, err);
+    TRY(command_open_session(settings, "the records of writes are in the database", access, err));
+    return instance_check_keys(access->session, access->keyring, &exists, err);
 }
 
 static void tell_writes(const struct writes_damage *damage, void *context)
@@ -181,14 +156,14 @@ static cof_code walk_log(const struct request *request, const struct settings *s
     char folder[PATH_SIZE];
     struct audit_walk walk = {
         .folder = folder,
-        .keyring = opened->keyring,
+        .keyring = opened->access.keyring,
         .from_first = settings->audit_keep_segments == 0 && settings->audit_keep_days == 0,
         .tell = tell,
         .context = opened->ends,
     };
     const char *directory = request->directory != NULL ? request->directory : settings->server_state_dir;
     if (snprintf(folder, sizeof folder, "%s/audit", directory) >= (int) sizeof folder) {
-        return usage(err, "the directory's path is too long");
+        return command_usage(err, "the directory's path is too long");
     }
     if (request->writes) {
         walk.record = take_ends;
@@ -205,10 +180,10 @@ static cof_code check_writes(const struct request *request, const struct setting
     if (!request->writes) {
         return COF_OK;
     }
-    TRY(open_database(settings, opened, err));
+    TRY(open_database(settings, &opened->access, err));
     const struct writes_check check = {
-        .session = opened->session,
-        .keyring = opened->keyring,
+        .session = opened->access.session,
+        .keyring = opened->access.keyring,
         .ends = opened->ends,
         .ends_from = "the server's log",
         .export = request->export ? stdout : NULL,
@@ -220,10 +195,10 @@ static cof_code check_writes(const struct request *request, const struct setting
 static cof_code walk_all(const struct request *request, const struct settings *settings, uint64_t *ret_damages,
                          struct cof_error *err)
 {
-    AUTO(opened_cleanup) struct opened opened = {.keyring = NULL};
-    struct audit_summary log;
+    AUTO(opened_cleanup) struct opened opened = {.ends = NULL};
+    struct audit_summary log = {0};
     struct writes_summary writes = {0};
-    TRY(open_keyring(settings, &opened, err));
+    TRY(command_open_keyring(settings, &opened.access, err));
     TRY(chain_ends_new(&opened.ends, err));
     TRY(walk_log(request, settings, &opened, &log, err));
     TRY(check_writes(request, settings, &opened, &writes, err));
@@ -257,11 +232,7 @@ int audit_command(int argc, char **argv)
     uint64_t damages = 0;
     struct cof_error err;
     if (run(argc, argv, &damages, &err) != COF_OK) {
-        fprintf(stderr, "cofferd: %s\n", err.message);
-        if (err.trail[0] != '\0') {
-            fprintf(stderr, "  cause: %s %s\n", err.trail, err.native);
-        }
-        return err.reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
+        return command_failed(&err);
     }
     return damages == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,17 +4,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "server/backup/backup.h"
+#include "server/command.h"
 #include "server/crypto/root_key.h"
 #include "server/hardening.h"
-#include "server/keys.h"
-#include "server/server.h"
 #include "server/service/instance.h"
 #include "server/store/migrate.h"
 
-enum { EXIT_USAGE = 2, EXIT_FAULTS = 3, KEYRING = 16, LOCK_TIMEOUT_MS = 30000, PROGRESS_US = 200000 };
+enum { LOCK_TIMEOUT_MS = 30000 };
 
 typedef enum command_kind {
     VERIFY,
@@ -34,11 +32,6 @@ struct request {
 };
 
 /* --- Arguments ------------------------------------------------------------------------------------------------ */
-
-static cof_code usage(struct cof_error *err, const char *what)
-{
-    return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s; see cofferd help", what);
-}
 
 static bool take_option(int option, struct request *request)
 {
@@ -78,15 +71,15 @@ static cof_code read_arguments(int argc, char **argv, struct request *request, s
     int option;
     while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) { /* NOLINT(concurrency-mt-unsafe) */
         if (!take_option(option, request)) {
-            return usage(err, "there is no such option here");
+            return command_usage(err, "there is no such option here");
         }
     }
     request->path = optind < argc ? argv[optind++] : NULL;
     if (optind < argc || (request->kind == VERIFY && request->path != NULL)) {
-        return usage(err, "too many arguments");
+        return command_usage(err, "too many arguments");
     }
     if (request->kind != VERIFY && request->path == NULL) {
-        return usage(err, "the backup's directory is missing");
+        return command_usage(err, "the backup's directory is missing");
     }
     return COF_OK;
 }
@@ -95,18 +88,8 @@ static cof_code read_arguments(int argc, char **argv, struct request *request, s
 
 struct teller {
     bool json;
-    bool terminal;
-    bool line; /* a line of progress stands there */
-    int64_t told_us;
+    struct command_progress progress;
 };
-
-static void end_line(struct teller *teller)
-{
-    if (teller->line) {
-        fprintf(stderr, "\r\033[K");
-        teller->line = false;
-    }
-}
 
 /* Nothing in a fault needs an escape but what PostgreSQL's identifiers and our own sentences cannot hold. */
 static void tell_fault(const struct verify_fault *fault, void *context)
@@ -114,7 +97,7 @@ static void tell_fault(const struct verify_fault *fault, void *context)
     struct teller *teller = context;
     char workspace[COF_UUID_TEXT];
     cof_uuid_format(fault->workspace, workspace);
-    end_line(teller);
+    command_progress_end(&teller->progress);
     if (teller->json) {
         printf("{\"table\":\"%s\",\"workspace\":\"%s\",\"object\":\"%s\",\"fault\":\"%s\"}\n", fault->table,
                workspace, fault->object, fault->what);
@@ -124,29 +107,20 @@ static void tell_fault(const struct verify_fault *fault, void *context)
     }
 }
 
-static bool due(struct teller *teller)
-{
-    const int64_t now = cof_clock_monotonic(&cof_system_clock);
-    if (!teller->terminal || now - teller->told_us < PROGRESS_US) {
-        return false;
-    }
-    teller->told_us = now;
-    teller->line = true;
-    return true;
-}
-
 static void tell_rows(const struct verify_summary *summary, void *context)
 {
-    if (due(context)) {
-        fprintf(stderr, "\rchecked %" PRIu64 " workspaces, %" PRIu64 " rows, %" PRIu64 " faults",
-                summary->workspaces, verify_rows(summary), summary->faults);
+    struct teller *teller = context;
+    if (command_progress_due(&teller->progress)) {
+        fprintf(stderr, "checked %" PRIu64 " workspaces, %" PRIu64 " rows, %" PRIu64 " faults", summary->workspaces,
+                verify_rows(summary), summary->faults);
     }
 }
 
 static void tell_bytes(const char *what, uint64_t bytes, void *context)
 {
-    if (due(context)) {
-        fprintf(stderr, "\r%s %" PRIu64 " MB\033[K", what, bytes >> 20);
+    struct teller *teller = context;
+    if (command_progress_due(&teller->progress)) {
+        fprintf(stderr, "%s %" PRIu64 " MB", what, bytes >> 20);
     }
 }
 
@@ -176,8 +150,7 @@ static void print_summary(const struct verify_summary *summary)
 struct opened {
     struct root_key *roots[KEYRING_ROOTS_MAX]; /* the keyring's; files are made with the first one */
     size_t root_count;
-    struct keyring *keyring;
-    struct session *session;
+    struct command_access access;
     struct anchor anchor;
     struct anchor made;
 };
@@ -186,35 +159,18 @@ static void opened_cleanup(struct opened *opened)
 {
     anchor_done(&opened->anchor);
     anchor_done(&opened->made);
-    session_free(opened->session);
-    keyring_free(opened->keyring);
+    command_access_cleanup(&opened->access);
 }
 
-static cof_code open_keyring(const struct settings *settings, struct opened *opened, struct cof_error *err)
+static cof_code open_all(const struct settings *settings, struct opened *opened, struct cof_error *err)
 {
-    TRY(server_start(settings, err));
-    TRY(keys_open(settings, KEYRING, &opened->keyring, err));
-    opened->root_count = keyring_root_count(opened->keyring);
+    TRY(command_open_keyring(settings, &opened->access, err));
+    opened->root_count = keyring_root_count(opened->access.keyring);
     for (size_t i = 0; i < opened->root_count; i++) {
-        const struct root_key *root = keyring_root(opened->keyring, i);
+        const struct root_key *root = keyring_root(opened->access.keyring, i);
         opened->roots[i] = (struct root_key *) (uintptr_t) root;
     }
-    return COF_OK;
-}
-
-static cof_code open_session(const struct settings *settings, struct opened *opened, struct cof_error *err)
-{
-    if (settings->database_conninfo[0] == '\0') {
-        return cof_fail(err, COF_REASON_CONFIG_INVALID, "database.conninfo is empty; set it");
-    }
-    const struct session_options options = {
-        .conninfo = settings->database_conninfo,
-        .clock = &cof_system_clock,
-        .connect_timeout_ms = settings->database_connect_timeout,
-        .backoff_max_ms = settings->database_backoff_max,
-    };
-    TRY(session_new(&options, &opened->session, err));
-    return session_ready(opened->session, err);
+    return command_open_session(settings, "it is what this command works on", &opened->access, err);
 }
 
 /* A database that is checked or backed up has this binary's schema and an instance of this root key. */
@@ -229,7 +185,7 @@ static cof_code check_database(const struct settings *settings, struct opened *o
         .lock_timeout_ms = LOCK_TIMEOUT_MS,
     };
     TRY(migrate_check(&migration, err));
-    TRY(instance_check_keys(opened->session, opened->keyring, &exists, err));
+    TRY(instance_check_keys(opened->access.session, opened->access.keyring, &exists, err));
     return exists
                ? COF_OK
                : cof_fail(
@@ -269,8 +225,8 @@ static cof_code run_opened(const struct request *request, const struct settings 
         .pg_folder = request->pg_folder,
         .roots = opened->roots,
         .root_count = opened->root_count,
-        .verify = {.session = opened->session,
-                   .keyring = opened->keyring,
+        .verify = {.session = opened->access.session,
+                   .keyring = opened->access.keyring,
                    .clock = &cof_system_clock,
                    .fault = tell_fault,
                    .progress = tell_rows,
@@ -289,13 +245,10 @@ static cof_code run_settled(const struct request *request, const struct settings
                             struct verify_summary *summary, struct cof_error *err)
 {
     AUTO(opened_cleanup) struct opened opened = {.root_count = 0};
-    struct teller teller = {.json = request->json,
-                            .terminal = isatty(STDERR_FILENO) == 1,
-                            .told_us = cof_clock_monotonic(&cof_system_clock)};
-    TRY(open_keyring(settings, &opened, err));
-    TRY(open_session(settings, &opened, err));
+    struct teller teller = {.json = request->json, .progress = command_progress_begin()};
+    TRY(open_all(settings, &opened, err));
     const cof_code code = run_opened(request, settings, &opened, &teller, summary, err);
-    end_line(&teller);
+    command_progress_end(&teller.progress);
     if (code != COF_OK) {
         return code;
     }
@@ -326,16 +279,10 @@ static int command(command_kind kind, int argc, char **argv)
     struct cof_error err;
     const cof_code code = run(argc, argv, &request, &summary, &err);
     if (code == COF_OK) {
-        return summary.faults == 0 ? EXIT_SUCCESS : EXIT_FAULTS;
+        return summary.faults == 0 ? EXIT_SUCCESS : COMMAND_FAULTS;
     }
-    fprintf(stderr, "cofferd: %s\n", err.message);
-    if (err.trail[0] != '\0') {
-        fprintf(stderr, "  cause: %s %s\n", err.trail, err.native);
-    }
-    if (summary.faults > 0) {
-        return EXIT_FAULTS;
-    }
-    return err.reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
+    const int status = command_failed(&err);
+    return summary.faults > 0 ? COMMAND_FAULTS : status;
 }
 
 int verify_command(int argc, char **argv)

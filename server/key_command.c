@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/encode.h"
+#include "server/command.h"
 #include "server/hardening.h"
 #include "server/server.h"
 #include "server/service/instance.h"
@@ -14,7 +14,7 @@
 #include "server/service/reseal.h"
 #include "server/service/root_rotation.h"
 
-enum { EXIT_USAGE = 2, PAGE = 100, STEP_TIME_US = 60 * 1000000, SHOW_US = 1000000, FIRST_US = 3 * SHOW_US };
+enum { PAGE = 100, STEP_TIME_US = 60 * 1000000 };
 
 typedef enum key_action { KEY_STATUS, KEY_ROTATE_ROOT, KEY_ROTATE_WORKSPACE } key_action;
 
@@ -33,11 +33,6 @@ struct request {
 
 /* --- Arguments ------------------------------------------------------------------------------------------------ */
 
-static cof_code usage(struct cof_error *err, const char *what)
-{
-    return cof_fail(err, COF_REASON_CONFIG_INVALID, "%s; see cofferd help", what);
-}
-
 static cof_code read_options(int argc, char **argv, struct request *request, struct cof_error *err)
 {
     static const struct option options[] = {
@@ -49,7 +44,7 @@ static cof_code read_options(int argc, char **argv, struct request *request, str
         } else if (option == 'a') {
             request->all = true;
         } else {
-            return usage(err, "there is no such option");
+            return command_usage(err, "there is no such option");
         }
     }
     return COF_OK;
@@ -64,55 +59,18 @@ static cof_code read_arguments(int argc, char **argv, struct request *request, s
         i++;
     }
     if (i == COF_COUNT(actions)) {
-        return usage(err, "key takes one of status, rotate-root, rotate-workspace");
+        return command_usage(err, "key takes one of status, rotate-root, rotate-workspace");
     }
     request->action = (key_action) i;
     request->workspace = optind < argc ? argv[optind++] : NULL;
     const bool names = request->workspace != NULL;
     if (request->action == KEY_ROTATE_WORKSPACE && names == request->all) {
-        return usage(err, "rotate-workspace takes the name or UUID of a workspace, or --all");
+        return command_usage(err, "rotate-workspace takes the name or UUID of a workspace, or --all");
     }
     if (optind < argc || (request->action != KEY_ROTATE_WORKSPACE && (names || request->all))) {
-        return usage(err, "too many arguments");
+        return command_usage(err, "too many arguments");
     }
     return COF_OK;
-}
-
-/* --- Progress ------------------------------------------------------------------------------------------------- */
-
-/* On a terminal a line that is written again and again, of what takes longer than moments; else nothing until the end. */
-struct progress {
-    bool terminal;
-    bool shown;
-    int64_t shown_us;
-    const char *what;
-};
-
-static struct progress progress_of(const char *what)
-{
-    return (struct progress){
-        .terminal = isatty(STDERR_FILENO) == 1, .what = what, .shown_us = cof_clock_monotonic(&cof_system_clock)};
-}
-
-static bool progress_due(struct progress *progress)
-{
-    const int64_t now = cof_clock_monotonic(&cof_system_clock);
-    const bool due = progress->terminal && now - progress->shown_us >= (progress->shown ? SHOW_US : FIRST_US);
-    progress->shown_us = due ? now : progress->shown_us;
-    progress->shown = progress->shown || due;
-    return due;
-}
-
-static void progress_show(const struct progress *progress, uint64_t done, uint64_t all)
-{
-    fprintf(stderr, "\r%s: %" PRIu64 " of %" PRIu64 " ", progress->what, done, all);
-}
-
-static void progress_end(const struct progress *progress)
-{
-    if (progress->shown) {
-        fprintf(stderr, "\r\033[K");
-    }
 }
 
 /* --- Calls of the command's own ------------------------------------------------------------------------------- */
@@ -158,19 +116,19 @@ static cof_code rotate_root(struct server_core *core, struct cof_error *err)
 {
     struct keyring *keyring = server_core_service(core)->keyring;
     struct root_rotation walk = {.generation = 0};
-    struct progress progress = progress_of("keys wrapped by the root key");
+    struct command_progress progress = command_progress_begin();
     bool done = false;
     uint64_t under = 0;
     uint64_t all = 0;
     TRY(instance_set_root(server_core_session(core), keyring, err));
     while (!done) {
         TRY(root_rotation_some(server_core_session(core), keyring, &walk, &done, err));
-        if (progress_due(&progress)) {
+        if (command_progress_due(&progress)) {
             TRY(count_root(core, 0, &under, &all, err));
-            progress_show(&progress, under, all);
+            fprintf(stderr, "keys wrapped by the root key: %" PRIu64 " of %" PRIu64, under, all);
         }
     }
-    progress_end(&progress);
+    command_progress_end(&progress);
     TRY(count_root(core, 0, &under, &all, err));
     printf("%" PRIu64 " keys wrapped anew, %" PRIu64 " of %" PRIu64
            " are under the root key of keys.root_key_file.\n",
@@ -319,17 +277,17 @@ static cof_code rotate_one(struct server_core *core, const struct cof_uuid *work
     uint64_t counts[2];
     bool done = false;
     cof_uuid_format(workspace, text);
-    struct progress progress = progress_of(text);
+    struct command_progress progress = command_progress_begin();
     TRY(begin_rotation(core, workspace, &generation, err));
     struct reseal walk = reseal_from_start(workspace, generation);
     while (!done) {
-        const bool due = progress_due(&progress);
+        const bool due = command_progress_due(&progress);
         TRY(walk_step(core, &walk, due, counts, &done, err));
         if (due && !done) {
-            progress_show(&progress, counts[0] - counts[1], counts[0]);
+            fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " rows", text, counts[0] - counts[1], counts[0]);
         }
     }
-    progress_end(&progress);
+    command_progress_end(&progress);
     printf("%s  generation %" PRIu32 "  %" PRIu64 " rows sealed anew", text, generation, walk.resealed);
     printf(walk.damaged == 0 ? "\n" : ", %" PRIu64 " damaged ones left alone\n", walk.damaged);
     return COF_OK;
@@ -432,12 +390,5 @@ static cof_code run(int argc, char **argv, struct cof_error *err)
 int key_command(int argc, char **argv)
 {
     struct cof_error err;
-    if (run(argc, argv, &err) == COF_OK) {
-        return EXIT_SUCCESS;
-    }
-    fprintf(stderr, "cofferd: %s\n", err.message);
-    if (err.trail[0] != '\0') {
-        fprintf(stderr, "  cause: %s %s\n", err.trail, err.native);
-    }
-    return err.reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
+    return run(argc, argv, &err) == COF_OK ? EXIT_SUCCESS : command_failed(&err);
 }

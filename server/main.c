@@ -8,6 +8,7 @@
 #include "server/audit_command.h"
 #include "server/backup_command.h"
 #include "server/bootstrap.h"
+#include "server/command.h"
 #include "server/dev.h"
 #include "server/hardening.h"
 #include "server/key_command.h"
@@ -15,7 +16,7 @@
 #include "server/settings.h"
 #include "server/store/migrate.h"
 
-enum { EXIT_USAGE = 2, LOCK_TIMEOUT_MS = 30000 };
+enum { LOCK_TIMEOUT_MS = 30000 };
 
 struct command {
     const char *name;
@@ -26,19 +27,10 @@ struct command {
 
 /* --- Shared --------------------------------------------------------------------------------------------------- */
 
-static int fail(const struct cof_error *err)
-{
-    fprintf(stderr, "cofferd: %s\n", err->message);
-    if (err->trail[0] != '\0') {
-        fprintf(stderr, "  cause: %s%s%s\n", err->trail, err->native[0] == '\0' ? "" : " ", err->native);
-    }
-    return err->reason == COF_REASON_CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILURE;
-}
-
 static int usage_error(const char *text)
 {
     fprintf(stderr, "cofferd: %s\n  hint: cofferd help\n", text);
-    return EXIT_USAGE;
+    return COMMAND_WRONG_USE;
 }
 
 static const struct option config_options[] = {
@@ -125,7 +117,7 @@ static int serve_dev(const struct arguments *arguments)
     if (arguments->config != NULL) {
         return usage_error("--dev needs no configuration file; leave --config out");
     }
-    return dev_run(&arguments->dev_options, &err) == COF_OK ? EXIT_SUCCESS : fail(&err);
+    return dev_run(&arguments->dev_options, &err) == COF_OK ? EXIT_SUCCESS : command_failed(&err);
 }
 
 static cof_code reread(struct settings *ret_settings, void *context, struct cof_error *err)
@@ -141,24 +133,24 @@ static int serve(int argc, char **argv)
     struct cof_error err;
     const struct server_hooks hooks = {.reread = reread, .context = &arguments};
     if (!read_arguments(argc, argv, &arguments)) {
-        return EXIT_USAGE;
+        return COMMAND_WRONG_USE;
     }
     if (hardening_start(&err) != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     server_block_signals();
     if (arguments.dev) {
         return serve_dev(&arguments);
     }
     if (settings_read(arguments.config, &settings, &err) != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     cof_code code = server_start(&settings, &err);
     if (code == COF_OK) {
         code = server_run(&settings, &hooks, &err);
     }
     settings_done(&settings);
-    return code == COF_OK ? EXIT_SUCCESS : fail(&err);
+    return code == COF_OK ? EXIT_SUCCESS : command_failed(&err);
 }
 
 static cof_code make_instance(const struct settings *settings, const char *token_file, struct cof_error *err)
@@ -186,18 +178,18 @@ static int init(int argc, char **argv)
     struct settings settings;
     struct cof_error err;
     if (!read_arguments(argc, argv, &arguments)) {
-        return EXIT_USAGE;
+        return COMMAND_WRONG_USE;
     }
     if (arguments.token_file == NULL) {
         return usage_error("init needs --token-file FILE: the first token is written there and shown nowhere else");
     }
     if (hardening_start(&err) != COF_OK || settings_read(arguments.config, &settings, &err) != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     const cof_code code = make_instance(&settings, arguments.token_file, &err);
     settings_done(&settings);
     if (code != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     printf("Instance made. The administrator's token is in %s.\nNext: cofferd serve\n", arguments.token_file);
     return EXIT_SUCCESS;
@@ -240,18 +232,18 @@ static int migrate(int argc, char **argv)
     struct settings settings;
     struct cof_error err;
     if (!read_arguments(argc, argv, &arguments)) {
-        return EXIT_USAGE;
+        return COMMAND_WRONG_USE;
     }
     if (arguments.rest == NULL) {
         return usage_error("migrate takes one of status, plan, up");
     }
     if (settings_read(arguments.config, &settings, &err) != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     const struct migrate_options options = migration_of(&settings);
     const cof_code code = migrate_action(&options, arguments.rest, &err);
     settings_done(&settings);
-    return code == COF_OK ? EXIT_SUCCESS : fail(&err);
+    return code == COF_OK ? EXIT_SUCCESS : command_failed(&err);
 }
 
 static int check_config(int argc, char **argv)
@@ -260,10 +252,10 @@ static int check_config(int argc, char **argv)
     struct settings settings;
     struct cof_error err;
     if (!read_arguments(argc, argv, &arguments)) {
-        return EXIT_USAGE;
+        return COMMAND_WRONG_USE;
     }
     if (settings_read(arguments.rest != NULL ? arguments.rest : arguments.config, &settings, &err) != COF_OK) {
-        return fail(&err);
+        return command_failed(&err);
     }
     settings_done(&settings);
     printf("the settings are valid\n");
@@ -329,7 +321,7 @@ int main(int argc, char **argv)
 {
     if (argc < 2) {
         (void) help(argc, argv);
-        return EXIT_USAGE;
+        return COMMAND_WRONG_USE;
     }
     for (size_t i = 0; i < COF_COUNT(commands); i++) {
         if (commands[i].run != NULL && strcmp(argv[1], commands[i].name) == 0) {
@@ -340,5 +332,5 @@ int main(int argc, char **argv)
         return argv[1][2] == 'h' ? help(argc, argv) : version(argc, argv);
     }
     fprintf(stderr, "cofferd: there is no command \"%s\"\n  hint: cofferd help\n", argv[1]);
-    return EXIT_USAGE;
+    return COMMAND_WRONG_USE;
 }

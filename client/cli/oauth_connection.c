@@ -4,6 +4,8 @@
 #include <coffer/v1/connection.pb-c.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/command.h"
+#include "client/cli/message.h"
 #include "client/cli/moment.h"
 #include "client/cli/page.h"
 #include "client/cli/rpc.h"
@@ -13,6 +15,7 @@
 #define SERVICE "coffer.v1.ConnectionService/"
 #define CLASS(name) COFFER__V1__CONNECTION_CLASS__CONNECTION_CLASS_##name
 #define GRANT(name) COFFER__V1__CONNECTION_GRANT__CONNECTION_GRANT_##name
+#define RESULT(name) COFFER__V1__REFRESH_RESULT__REFRESH_RESULT_##name
 #define CREDENTIAL(name) COFFER__V1__CLIENT_CREDENTIAL__CREDENTIAL_##name
 
 /* The server takes fewer parameters. */
@@ -508,6 +511,100 @@ cli_exit cmd_oauth_set_tokens(struct cli *cli)
         cli_value_done(&tokens.values[i]);
     }
     return code;
+}
+
+/* --- refresh, test ---------------------------------------------------------------------------------------------- */
+
+/* What came of it, as words and as an exit code. */
+static cli_exit result_told(Coffer__V1__RefreshResult result, const char *message,
+                            const Coffer__V1__Connection *connection)
+{
+    const bool works = result == RESULT(REFRESHED) || result == RESULT(CURRENT);
+    if (works) {
+        cli_note("%s: %s", connection->provider, message);
+        return CLI_OK;
+    }
+    return cli_refuse(result == RESULT(PROVIDER_UNAVAILABLE) ? CLI_UNAVAILABLE : CLI_CONFLICT, NULL,
+                      "%s for %s: %s", connection->provider, where(connection), message);
+}
+
+static cli_exit result_shown(const struct cli *cli, const ProtobufCMessage *answer,
+                             Coffer__V1__RefreshResult result, const char *message,
+                             const Coffer__V1__Connection *connection)
+{
+    if (cli->json) {
+        cli_json_message(stdout, answer);
+    } else {
+        cli_print_field("result",
+                        name_of(&coffer__v1__refresh_result__descriptor, (int) result, "REFRESH_RESULT_"));
+        print_connection(connection);
+    }
+    return result_told(result, message, connection);
+}
+
+cli_exit cmd_oauth_refresh(struct cli *cli)
+{
+    Coffer__V1__RefreshConnectionRequest request;
+    ProtobufCMessage *answer = NULL;
+    coffer__v1__refresh_connection_request__init(&request);
+    NAME(&request, REFRESH_CONNECTION_REQUEST);
+    cli_exit code = class_read(cli->type, &request.connection_class);
+    if (code == CLI_OK) {
+        code = cli_call(cli, SERVICE "RefreshConnection", &request.base,
+                        &coffer__v1__refresh_connection_response__descriptor, &answer);
+    }
+    if (code == CLI_OK) {
+        const Coffer__V1__RefreshConnectionResponse *told =
+            (const Coffer__V1__RefreshConnectionResponse *) (const void *) answer;
+        code = result_shown(cli, answer, told->result, told->message, told->connection);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
+cli_exit cmd_oauth_test(struct cli *cli)
+{
+    Coffer__V1__TestConnectionRequest request;
+    ProtobufCMessage *answer = NULL;
+    coffer__v1__test_connection_request__init(&request);
+    NAME(&request, TEST_CONNECTION_REQUEST);
+    cli_exit code = class_read(cli->type, &request.connection_class);
+    if (code == CLI_OK) {
+        code = cli_call(cli, SERVICE "TestConnection", &request.base,
+                        &coffer__v1__test_connection_response__descriptor, &answer);
+    }
+    if (code == CLI_OK) {
+        const Coffer__V1__TestConnectionResponse *told =
+            (const Coffer__V1__TestConnectionResponse *) (const void *) answer;
+        code = result_shown(cli, answer, told->result, told->message, told->connection);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
+/* --- token ------------------------------------------------------------------------------------------------------ */
+
+/* The same as `get` with the name that workflows use. */
+cli_exit cmd_oauth_token(struct cli *cli)
+{
+    char text[TEXT];
+    char upper[TEXT / 4];
+    Coffer__V1__ConnectionClass class = CLASS(USER);
+    const char *provider = cli->arguments[0];
+    size_t length = strlen(provider);
+    const cli_exit code = class_read(cli->type, &class);
+    if (code != CLI_OK) {
+        return code;
+    }
+    length = length < sizeof upper ? length : sizeof upper - 1;
+    for (size_t i = 0; i < length; i++) {
+        upper[i] = (char) (provider[i] >= 'a' && provider[i] <= 'z' ? provider[i] - 'a' + 'A' : provider[i]);
+    }
+    upper[length] = '\0';
+    (void) snprintf(text, sizeof text, "%.*s_oauth.%s_%s_TOKEN", (int) length, provider, upper,
+                    class == CLASS(SERVICE) ? "SERVICE" : "USER");
+    cli->arguments[0] = text;
+    return cmd_get(cli);
 }
 
 /* --- disconnect, delete ----------------------------------------------------------------------------------------- */

@@ -150,6 +150,11 @@ static bool can_be_spent(const struct refresh_facts *facts)
     return !facts->own_grant && facts->rotation != REFRESH_ROTATES_NEVER;
 }
 
+bool refresh_harmless(const struct refresh_facts *facts, int64_t time)
+{
+    return !refresh_alive(facts, time) || (!can_be_spent(facts) && !facts->ends_old_access);
+}
+
 /* Whether using a spent grant once more would end a token that works. */
 static bool at_risk(const struct refresh_facts *facts, int64_t time)
 {

@@ -82,6 +82,10 @@ refresh_need refresh_need_of(const struct refresh_facts *facts, const struct ref
 /* Whether the access token may be handed out: it is there, and expires in a while that covers the difference of clocks. */
 bool refresh_alive(const struct refresh_facts *facts, int64_t time);
 
+/* Whether asking for another token cannot end this one: there is none, or the grant is not used up by being sent and a new
+ * token leaves the old one as it is. */
+bool refresh_harmless(const struct refresh_facts *facts, int64_t time);
+
 /* For how long the token must be good so that it is not refreshed: `asked`, at most half of its life; 0: the smaller of
  * five minutes and a fifth of its life. */
 int64_t refresh_validity(const struct refresh_facts *facts, int64_t asked);

@@ -20,3 +20,7 @@ COF_CODE connection_set_tokens(struct call *call, const Coffer__V1__SetConnectio
                                Coffer__V1__SetConnectionTokensResponse *response);
 COF_CODE connection_disconnect(struct call *call, const Coffer__V1__DisconnectConnectionRequest *request,
                                Coffer__V1__DisconnectConnectionResponse *response);
+COF_CODE connection_refresh(struct call *call, const Coffer__V1__RefreshConnectionRequest *request,
+                            Coffer__V1__RefreshConnectionResponse *response);
+COF_CODE connection_test(struct call *call, const Coffer__V1__TestConnectionRequest *request,
+                         Coffer__V1__TestConnectionResponse *response);

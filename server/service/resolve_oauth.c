@@ -169,17 +169,17 @@ cof_code token_flight_key(const struct cof_uuid *connection, struct flight_key *
     return crypto_sha256(cof_slice_of(text, sizeof text), ret_key->bytes, err);
 }
 
-static cof_code flight_of(const struct asking *asking, struct flight *ret_flight)
+cof_code token_flight(struct call *call, const struct refresh_rows *rows, const struct provider *provider,
+                      struct flight *ret_flight)
 {
-    struct call *call = asking->call;
     uint8_t digest[CRYPTO_DIGEST];
-    const char *group = connection_group(call, &asking->plan->workspace, asking->provider);
+    const char *group = connection_group(call, &rows->row.workspace_id, provider);
     if (group == NULL) {
         return cof_arena_exhausted(call->err);
     }
     TRY(crypto_sha256(cof_slice_text(group), digest, call->err));
     memcpy(ret_flight->group.bytes, digest, sizeof ret_flight->group.bytes);
-    return token_flight_key(&asking->rows.row.connection_id, &ret_flight->key, call->err);
+    return token_flight_key(&rows->row.connection_id, &ret_flight->key, call->err);
 }
 
 /* Whoever joins says what he wants as well: it may be more. */
@@ -194,7 +194,7 @@ static cof_code fetch(struct asking *asking)
     if (source == NULL) {
         return unavailable(asking, LATER_MS, "this server refreshes no tokens");
     }
-    TRY(flight_of(asking, &flight));
+    TRY(token_flight(call, &asking->rows, asking->provider, &flight));
     const flight_start start = flights_begin(call->service->flights, &flight.key);
     if (start == FLIGHT_FULL) {
         return unavailable(asking, LATER_MS, "this server waits for too many things");

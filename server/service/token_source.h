@@ -4,6 +4,7 @@
 #include "common/uuid.h"
 #include "server/refresh/machine.h"
 #include "server/service/flights.h"
+#include "server/service/refresh_rows.h"
 
 /*
  * Who gets new tokens for connections (docs/decisions/0022-refresh.md). A handler begins or joins the connection's flight,
@@ -19,3 +20,7 @@ struct token_source {
 
 /* The flight that brings a connection's token. */
 COF_CODE token_flight_key(const struct cof_uuid *connection, struct flight_key *ret_key, struct cof_error *err);
+
+/* The same, counted with those of the same provider. */
+COF_CODE token_flight(struct call *call, const struct refresh_rows *rows, const struct provider *provider,
+                      struct flight *ret_flight);

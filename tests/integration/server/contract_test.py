@@ -107,6 +107,8 @@ class Contract(context.ServerTest):
         call("ConnectionService/GetConnection", oauth)
         call("ConnectionService/ListConnections", {"environments": [environment]})
         call("ConnectionService/RotateClientCredential", {**oauth, "credential": {"client_secret": b"next"}})
+        self.assertEqual(call("ConnectionService/TestConnection", oauth)["result"], "REFRESH_RESULT_NOT_CONNECTED")
+        self.assertEqual(call("ConnectionService/RefreshConnection", oauth)["result"], "REFRESH_RESULT_NOT_CONNECTED")
         connected = call("ConnectionService/SetConnectionTokens", {
             "environment": environment, "provider": "github", "refresh_token": b"refresh-token"})
         self.assertEqual(connected["connection"]["uid"], configured["connection"]["uid"])

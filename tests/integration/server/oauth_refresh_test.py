@@ -17,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 import certificates  # noqa: E402
 from cofferd import BUILD, PATIENCE, Relay, references, wait_for  # noqa: E402
 from rude_http import Rude, whole  # noqa: E402
+from sp_client import uuid7  # noqa: E402
 
 CONNECTION, RESOLVE = context.CONNECTION, context.RESOLVE
 CLIENT_SECRET = b"the client secret 5c1d"
@@ -94,6 +95,7 @@ class Refresh(context.AccessTest):
         }
         cls.SETTINGS = cls.settings
         super().setUpClass()
+        cls.others = [cls.dev.more(name, **cls.settings).address for name in ("second", "third")]
 
     @classmethod
     def tearDownClass(cls):
@@ -281,11 +283,131 @@ class Refresh(context.AccessTest):
         self.assertEqual(self.resolved(), f"access-{self.name}-1")
         self.assertEqual(self.provider.calls, 1)
 
+    # --- Because somebody says so
+
+    def service(self, **more):
+        self.done("ConfigureConnection", provider="acme", grant="CONNECTION_GRANT_CLIENT_CREDENTIALS", client_id="robot",
+                  credential={"client_secret": CLIENT_SECRET}, environment=self.environment, **more)
+
+    def said(self, method, kind="USER", **more):
+        """What came of a refresh or a test."""
+        answer = self.done(method, environment=self.environment, provider="acme", connection_class="CONNECTION_CLASS_" + kind,
+                           **more)
+        return answer["result"].removeprefix("REFRESH_RESULT_"), answer["message"], answer["connection"]
+
+    def test_refresh_now_gets_a_new_token_whatever_the_old_one_is_worth(self):
+        self.user()
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+        result, _, shown = self.said("RefreshConnection")
+        self.assertEqual((result, shown["status"]), ("REFRESHED", "CONNECTION_STATUS_CONNECTED"))
+        self.assertEqual(self.resolved(), f"access-{self.name}-2")
+        self.assertEqual((self.said("RefreshConnection")[0], self.provider.calls), ("REFRESHED", 2))
+        record = self.sql("select count(*) from change c join workspace_revision r using (workspace_id) "
+                          f"where c.revision = r.revision and r.workspace_id = '{self.dev.workspace}'")
+        self.assertEqual(record, "1")
+
+    def test_refresh_that_is_repeated_has_one_effect_and_one_answer(self):
+        self.user()
+        request = {"environment": self.environment, "provider": "acme", "connection_class": "CONNECTION_CLASS_USER"}
+        request_id = uuid7()
+        answers = [self.call(CONNECTION + "RefreshConnection", request, request_id=request_id) for _ in range(2)]
+        self.assertEqual([answer.code for answer in answers], [0, 0], answers)
+        self.assertEqual(answers[0].message, answers[1].message)
+        self.assertEqual(self.provider.calls, 1)
+
+    def test_repeat_of_a_refresh_that_is_under_way_waits_for_it(self):
+        self.user()
+        self.provider.open.clear()
+        request = {"environment": self.environment, "provider": "acme", "connection_class": "CONNECTION_CLASS_USER"}
+        request_id = uuid7()
+        with self.dev.connect(self.others[0]) as elsewhere:
+            for connection in (self.connection, elsewhere):
+                answer = connection.call(CONNECTION + "RefreshConnection", request, token=self.dev.admin,
+                                         request_id=request_id, timeout_ms=2000)
+                self.assertEqual((answer.code, answer.reason), (14, "IN_PROGRESS"), answer)
+            self.provider.open.set()
+            answer = elsewhere.call(CONNECTION + "RefreshConnection", request, token=self.dev.admin, request_id=request_id,
+                                    timeout_ms=60000)
+        self.assertEqual((answer.code, answer.message["result"]), (0, "REFRESH_RESULT_REFRESHED"), answer)
+        self.assertEqual(self.provider.calls, 1)
+
+    def test_refreshes_of_many_people_at_once_cost_one_request(self):
+        self.user()
+        self.provider.open.clear()
+        answers = []
+
+        def one(address):
+            with self.dev.connect(address) as connection:
+                answers.append(connection.call(CONNECTION + "RefreshConnection", {
+                    "environment": self.environment, "provider": "acme", "connection_class": "CONNECTION_CLASS_USER"},
+                    token=self.dev.admin, timeout_ms=60000))
+
+        threads = [threading.Thread(target=one, args=(address,)) for address in (self.dev.ipc, *self.others) * 3]
+        for thread in threads:
+            thread.start()
+        self.provider.server.await_requests(1)
+        self.provider.open.set()
+        for thread in threads:
+            thread.join()
+        self.assertEqual({(a.code, a.message["result"]) for a in answers}, {(0, "REFRESH_RESULT_REFRESHED")}, answers)
+        self.assertEqual(self.provider.calls, 1)
+
+    def test_test_tells_what_the_provider_says(self):
+        self.user()
+        self.assertEqual(self.said("TestConnection")[0], "REFRESHED")
+        self.service()
+        self.assertEqual(self.said("TestConnection", "SERVICE")[0], "REFRESHED")
+        self.assertEqual(self.resolve(self.environment, "acme_oauth.ACME_SERVICE_TOKEN")["status"]["code"], 0)
+        calls = self.provider.calls
+        self.environment, self.name = self.environment + "-b", self.name + "-b"
+        self.service()
+        self.provider.says = TokenEndpoint.whole({"error": "invalid_client", "error_description": "no such robot"}, 401)
+        result, message, shown = self.said("TestConnection", "SERVICE")
+        self.assertEqual((result, shown["status"]), ("CONFIGURATION_REFUSED", "CONNECTION_STATUS_ERROR"))
+        self.assertIn("invalid_client: no such robot", message)
+        self.user()
+        self.provider.says = TokenEndpoint.whole({"error": "invalid_grant"}, 400)
+        self.assertEqual(self.said("TestConnection")[0], "REAUTH_REQUIRED")
+        self.assertEqual(self.provider.calls, calls + 2)
+        self.environment, self.name = self.environment + "-c", self.name + "-c"
+        self.user()
+        self.provider.says = TokenEndpoint.whole({}, 503)
+        result, message, shown = self.said("TestConnection")
+        self.assertEqual((result, shown["has_refresh_token"]), ("PROVIDER_UNAVAILABLE", True))
+
+    def test_test_never_asks_for_what_could_end_a_token_that_is_good(self):
+        self.user()
+        token = self.resolved()
+        for _ in range(2):
+            self.assertEqual(self.said("TestConnection")[0], "CURRENT")
+        self.assertEqual((self.resolved(), self.provider.calls), (token, 1))
+
+    def test_refresh_and_test_without_anything_to_ask_with_say_so(self):
+        self.done("ConfigureConnection", environment=self.environment, provider="acme", grant="CONNECTION_GRANT_REFRESH_TOKEN",
+                  client_id="client", credential={"client_secret": CLIENT_SECRET})
+        for method in ("RefreshConnection", "TestConnection"):
+            self.assertEqual(self.said(method)[0], "NOT_CONNECTED")
+            refused = self.call(CONNECTION + method, {"environment": "none", "provider": "acme",
+                                                      "connection_class": "CONNECTION_CLASS_USER"})
+            self.assertEqual(refused.reason, "CONNECTION_NOT_FOUND")
+            refused = self.call(CONNECTION + method, {"environment": self.environment, "provider": "acme", "expected_uid":
+                                                      self.dev.workspace, "connection_class": "CONNECTION_CLASS_USER"})
+            self.assertEqual(refused.reason, "UID_MISMATCH")
+        self.assertEqual(self.provider.calls, 0)
+
+    def test_refresh_now_mends_a_connection_whose_grant_was_refused(self):
+        self.user()
+        self.provider.says = TokenEndpoint.whole({"error": "invalid_grant"}, 400)
+        self.assertEqual(outcome(self.token()), "REAUTH_REQUIRED")
+        self.provider.says = None
+        self.assertEqual(self.said("RefreshConnection")[0], "REFRESHED")
+        self.assertEqual(self.resolved(), f"access-{self.name}-1")
+
     # --- Once, and never lost
 
     def test_fifty_callers_on_three_servers_cost_one_request(self):
         self.user()
-        servers = [self.dev.ipc, *(self.dev.more(name, **self.settings).address for name in ("second", "third"))]
+        servers = [self.dev.ipc, *self.others]
         self.provider.open.clear()
         start, answers = threading.Barrier(CALLERS + 1), []
 
@@ -309,9 +431,6 @@ class Refresh(context.AccessTest):
         self.assertEqual({self.value(result, "acme_oauth", "ACME_USER_TOKEN") for result in results},
                          {f"access-{self.name}-1".encode()})
         self.assertEqual(self.provider.calls, 1)
-        for server in self.dev.extra:
-            self.assertEqual(server.stop(), 0)
-        self.dev.extra.clear()
 
     def test_token_that_arrives_while_the_database_is_away_is_stored_when_it_is_back(self):
         before = self.user()["token_generation"]

@@ -27,7 +27,7 @@ FRAME = "coffer.rpc.v1.RequestFrame"
 
 # Reasons of the table that this server does not give, and why. One that is given all the same fails the test of it.
 NOT_GIVEN = {
-    "IN_PROGRESS": "only methods with an effect outside of the database wait for their first attempt; there are none yet",
+    "IN_PROGRESS": "given where a provider does not answer in time, see integration/server/oauth_refresh",
     "AUDIT_UNAVAILABLE": "provoked by integration/server/audit, where nothing can be written",
     "KEY_EMPTY": "declarations are not offered yet",
     "DECLARATION_NOT_SATISFIED": "declarations are not offered yet",
@@ -37,8 +37,8 @@ NOT_GIVEN = {
                      "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_ROLE_MISSING"),
                     "given where there is an STS, see integration/server/aws"),
     "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
-    "REAUTH_REQUIRED": "OAuth is not offered yet",
-    "PROVIDER_UNAVAILABLE": "OAuth is not offered yet",
+    "REAUTH_REQUIRED": "an outcome, see integration/server/oauth_refresh",
+    "PROVIDER_UNAVAILABLE": "an outcome, see integration/server/oauth_refresh",
     "NOT_CONNECTED": "the client library's own",
     "REPLY_INVALID": "the client library's own",
     "CLIENT_CLOSED": "the client library's own",

@@ -1,6 +1,6 @@
 // A provider for the tests of OAuth connections: oidc-provider with everything on that Coffer speaks to. It is told what to
 // be on its standard input, one line of JSON, and tells on its standard output, a line of JSON each, where it listens and
-// happens at it, never with a token. It ends with its standard input. tests/support/real_provider.py starts it, and names
+// what happens at it, never with a token. It ends with its standard input. tests/support/real_provider.py starts it, and names
 // the folder that oidc-provider is installed in.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -32,6 +32,7 @@
 #include "server/refreshing.h"
 #include "server/reload.h"
 #include "server/routes.h"
+#include "server/service/asks.h"
 #include "server/service/caller.h"
 #include "server/service/catalogue.h"
 #include "server/service/flights.h"
@@ -58,7 +59,9 @@ enum {
     AWS_CONNECT_MS = 3000,
     AWS_TIMEOUT_MS = 10000,
     AWS_ANSWER = 65536,
-    WATCHDOG_PART = 3, /* of its time, after which it is told that the server is alive */
+    ASKS = 128,          /* answers of providers that handlers wait for or read */
+    ASKS_WORKSPACE = 16, /* of one workspace */
+    WATCHDOG_PART = 3,   /* of its time, after which it is told that the server is alive */
 };
 
 struct server_core {
@@ -312,6 +315,7 @@ struct server {
     struct roles *roles;
     struct cof_pool *outbound_pool;
     struct outbound *outbound;
+    struct asks *asks;
     struct cache *cache; /* NULL: none */
     struct confirm *confirm;
     struct hint *hint; /* NULL: there are none */
@@ -596,6 +600,20 @@ static cof_code start_outbound(struct server *server, struct cof_error *err)
     TRY(outbound_start(&options, &server->outbound, err));
     server->routes.outbound = server->outbound;
     return COF_OK;
+}
+
+static cof_code start_asks(struct server *server, struct cof_error *err)
+{
+    const struct asks_options options = {
+        .outbound = server->outbound,
+        .flights = server->flights,
+        .clock = &cof_system_clock,
+        .most = ASKS,
+        .most_per_workspace = ASKS_WORKSPACE,
+    };
+    server->asks = asks_new(&options);
+    server->core->service.asks = server->asks;
+    return server->asks == NULL ? cof_arena_exhausted(err) : COF_OK;
 }
 
 static const char *method_name(size_t index)
@@ -933,6 +951,7 @@ static void take_down(struct server *server)
     metrics_free(server->routes.metrics);
     outbound_free(server->aws_outbound);
     roles_free(server->roles);
+    asks_free(server->asks);
     outbound_free(server->outbound);
     cof_pool_free(server->outbound_pool);
     flights_free(server->flights);
@@ -957,6 +976,7 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     TRY(start_flights(server, err));
     TRY(start_metrics(server, err));
     TRY(start_outbound(server, err));
+    TRY(start_asks(server, err));
     TRY(start_roles(server, err));
     TRY(start_dispatch(server, err));
     TRY(start_jobs(server, err));

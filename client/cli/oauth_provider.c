@@ -66,6 +66,7 @@ static void print_definition(const Coffer__V1__ProviderDefinition *definition)
     print_url("token", definition->token_endpoint);
     print_url("device", definition->device_endpoint);
     print_url("revocation", definition->revocation_endpoint);
+    print_url("registration", definition->registration_endpoint);
     print_url("issuer", definition->issuer);
     print_url("mcp server", definition->mcp_server);
     print_parameters(definition);
@@ -232,18 +233,53 @@ static cli_exit delete (struct cli *cli)
     return cli_do(cli, &method, &request.base);
 }
 
+static void show_discovered(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const Coffer__V1__DiscoverProviderResponse *response =
+        (const Coffer__V1__DiscoverProviderResponse *) (const void *) answer;
+    const Coffer__V1__Discovery *found = response->discovery;
+    print_provider(response->provider);
+    if (found != NULL) {
+        print_names("authorization servers", found->authorization_servers, found->n_authorization_servers);
+        print_url("found at", found->metadata_url);
+    }
+    if (response->moved) {
+        cli_note("%s: its connections have to be configured anew, with the client's credential",
+                 response->provider->id);
+    }
+    cli_note("%s: %s%s", response->provider->id, cli->dry_run ? "would be " : "",
+             response->created ? "created" : "changed");
+}
+
+/* A provider that is there is named by its ID, which is no URL. */
+static cli_exit discover(struct cli *cli)
+{
+    static const struct cli_method method = {SERVICE "DiscoverProvider",
+                                             &coffer__v1__discover_provider_response__descriptor, show_discovered};
+    const bool url = strstr(cli->arguments[1], "://") != NULL;
+    Coffer__V1__DiscoverProviderRequest request;
+    coffer__v1__discover_provider_request__init(&request);
+    request.workspace = cli_workspace(cli);
+    request.url = url ? cli->arguments[1] : request.url;
+    request.id = url ? request.id : cli->arguments[1];
+    request.name = cli->to_name == NULL ? request.name : cli->to_name;
+    request.validate_only = cli->dry_run;
+    return cli_do(cli, &method, &request.base);
+}
+
 cli_exit cmd_oauth_provider(struct cli *cli)
 {
     static const struct {
         const char *verb;
         cli_command *run;
-    } verbs[] = {{"show", show}, {"create", create}, {"update", update}, {"delete", delete}};
+    } verbs[] = {
+        {"show", show}, {"create", create}, {"update", update}, {"delete", delete}, {"discover", discover}};
     for (size_t i = 0; i < COF_COUNT(verbs); i++) {
         if (strcmp(cli->arguments[0], verbs[i].verb) == 0) {
             return verbs[i].run(cli);
         }
     }
     return cli_usage("coffer help oauth provider",
-                     "a provider can be shown, created, updated or deleted: write show ID, "
-                     "create NAME, update ID or delete ID");
+                     "a provider can be shown, created, updated, deleted or discovered: write show ID, "
+                     "create NAME, update ID, delete ID or discover URL");
 }

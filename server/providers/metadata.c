@@ -277,6 +277,7 @@ enum server_member {
     SENDS_ISSUER,
     PKCE,
     AUTHS,
+    GRANTS,
     SERVER_MEMBERS,
 };
 
@@ -295,6 +296,7 @@ cof_code metadata_server_read(struct cof_slice answer, const char *issuer, struc
                           .text = ""},
         [PKCE] = {.name = "code_challenge_methods_supported", .kind = MEMBER_LIST, .text = ""},
         [AUTHS] = {.name = "token_endpoint_auth_methods_supported", .kind = MEMBER_LIST, .text = ""},
+        [GRANTS] = {.name = "grant_types_supported", .kind = MEMBER_LIST, .text = ""},
     };
     TRY(read_members(answer, members, SERVER_MEMBERS, arena, err));
     if (strcmp(members[ISSUER].text, issuer) != 0) {
@@ -313,6 +315,7 @@ cof_code metadata_server_read(struct cof_slice answer, const char *issuer, struc
         .registration_endpoint = members[REGISTRATION].text,
         .sends_issuer = members[SENDS_ISSUER].flag,
         .pkce_s256 = !members[PKCE].seen || is_among(members[PKCE].list, "S256"),
+        .client_credentials = is_among(members[GRANTS].list, "client_credentials"),
         .client_auths = known_auths(&members[AUTHS]),
     };
     return COF_OK;

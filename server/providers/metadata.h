@@ -33,9 +33,10 @@ struct metadata_server {
     const char *revocation_endpoint;
     const char *device_endpoint;
     const char *registration_endpoint;
-    bool sends_issuer;     /* authorization_response_iss_parameter_supported */
-    bool pkce_s256;        /* code_challenge_methods_supported has it, or is not told */
-    unsigned client_auths; /* those that are known here; BASIC where nothing is told */
+    bool sends_issuer;       /* authorization_response_iss_parameter_supported */
+    bool pkce_s256;          /* code_challenge_methods_supported has it, or is not told */
+    bool client_credentials; /* grant_types_supported has it */
+    unsigned client_auths;   /* those that are known here; BASIC where nothing is told */
 };
 
 /*

@@ -56,6 +56,7 @@ struct service_limits {
 
 extern const struct service_limits service_default_limits;
 
+struct asks;
 struct audit;
 struct catalogue;
 struct key_loader;
@@ -76,6 +77,7 @@ struct service {
     struct flights *flights;                    /* NULL in commands, which ask nothing of the outside */
     const struct provider_catalogue *providers; /* the built-in ones and the operator's */
     struct roles *roles;                        /* of AWS; NULL: none are assumed */
+    struct asks *asks;                          /* of providers, by handlers; NULL: nothing is asked */
     const struct token_source *tokens;          /* of connections; NULL: none are refreshed */
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */

@@ -13,6 +13,7 @@
 #include "server/service/guard.h"
 #include "server/service/page.h"
 #include "server/service/provider_row.h"
+#include "server/service/provider_write.h"
 #include "server/service/registry_write.h"
 #include "server/service/secret_change.h"
 #include "server/service/text.h"
@@ -24,7 +25,7 @@ static cof_code not_found(struct call *call, const char *id)
 }
 
 /* Any ID could be looked for, but none of another form can be there. */
-static cof_code check_id(struct call *call, const char *id)
+cof_code provider_check_id(struct call *call, const char *id)
 {
     static const char bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
     if (id[0] == '\0') {
@@ -36,14 +37,14 @@ static cof_code check_id(struct call *call, const char *id)
                                 "id must be 1 to %d of a-z, 0-9 and \"_\"", PROVIDER_ID_MAX);
 }
 
-static cof_code queue_by_id(struct call *call, const struct cof_uuid *workspace, const char *id, statement number)
+cof_code provider_queue(struct call *call, const struct cof_uuid *workspace, const char *id, statement number)
 {
     const struct param params[] = {param_uuid(workspace), param_text(cof_slice_text(id))};
     return session_queue(call->session, number, params, COF_COUNT(params), call->err);
 }
 
-static cof_code record(struct call *call, struct write *write, const struct provider_row *row,
-                       Coffer__Audit__V1__Effect effect)
+cof_code provider_record(struct call *call, struct write *write, const struct provider_row *row,
+                         Coffer__Audit__V1__Effect effect)
 {
     const struct cof_slice none = {NULL, 0};
     Coffer__Audit__V1__Object *object = NULL;
@@ -103,7 +104,7 @@ cof_code provider_get(struct call *call, const struct cof_uuid *workspace, const
                       struct provider_found *ret_found)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
-    TRY(queue_by_id(call, workspace, id, STATEMENT_PROVIDER_GET));
+    TRY(provider_queue(call, workspace, id, STATEMENT_PROVIDER_GET));
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     return provider_take(call, workspace, rows, id, ret_found);
@@ -132,9 +133,9 @@ cof_code provider_show(struct call *call, const Coffer__V1__GetProviderRequest *
     const struct address *address = NULL;
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_CONNECTION_READ, &address));
-    TRY(check_id(call, request->id));
+    TRY(provider_check_id(call, request->id));
     TRY(guard_load_keys(call, address_workspace(address)));
-    TRY(queue_by_id(call, address_workspace(address), request->id, STATEMENT_PROVIDER_GET));
+    TRY(provider_queue(call, address_workspace(address), request->id, STATEMENT_PROVIDER_GET));
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) == 1) {
@@ -259,36 +260,56 @@ static bool is_taken(const char *id, const void *context)
     return false;
 }
 
-static cof_code make_row(struct call *call, struct creation *creation, const struct rows *rows)
+cof_code provider_new_id(struct call *call, const struct rows *ids, const char *name, const char **ret_id)
 {
-    struct provider_row *row = &creation->row;
-    TRY(provider_id_make(creation->request->name, is_taken, rows, call->arena, &creation->provider.id, call->err));
-    row->workspace_id = creation->write.workspace;
-    row->provider = cof_slice_text(creation->provider.id);
-    row->provider_id = cof_uuid_random();
-    row->name = cof_slice_text(creation->request->name);
-    row->generation = 1;
-    row->create_time = call_now(call);
-    row->update_time = row->create_time;
+    return provider_id_make(name, is_taken, ids, call->arena, ret_id, call->err);
+}
+
+cof_code provider_new_row(struct call *call, const struct cof_uuid *workspace, const struct rows *ids,
+                          const struct provider *provider, struct provider_row *ret_row)
+{
+    const uint32_t limit = call->service->limits.providers_per_workspace;
+    if (rows_count(ids) >= limit) {
+        return cof_fail_field(
+            call->err, COF_REASON_LIMIT_EXCEEDED, "name",
+            "the workspace has %u providers of its own, and more are not allowed; delete others first", limit);
+    }
+    struct provider_row row = {
+        .workspace_id = *workspace,
+        .provider = cof_slice_text(provider->id),
+        .provider_id = cof_uuid_random(),
+        .name = cof_slice_text(provider->name),
+        .generation = 1,
+        .create_time = call_now(call),
+        .update_time = call_now(call),
+    };
+    TRY(provider_pack(call, provider, &row.definition));
+    TRY(guard_seal_row(call, &provider_row_type, workspace, &row));
+    *ret_row = row;
+    return COF_OK;
+}
+
+cof_code provider_change_row(struct call *call, const struct provider *before, const struct provider *after,
+                             struct provider_row *row)
+{
+    row->name = cof_slice_text(after->name);
+    row->generation += provider_moves(before, after) ? 1 : 0;
+    row->update_time = call_now(call);
+    TRY(provider_pack(call, after, &row->definition));
     return guard_seal_row(call, &provider_row_type, &row->workspace_id, row);
 }
 
 static cof_code decide_create(struct call *call, void *context)
 {
     struct creation *creation = context;
-    const uint32_t limit = call->service->limits.providers_per_workspace;
     AUTO(rows_cleanup) struct rows *rows = NULL;
     uint64_t generation = 0;
     TRY(registry_take(call, 0, &generation));
     TRY(session_next(call->session, &rows, call->err));
-    if (rows_count(rows) >= limit) {
-        return cof_fail_field(
-            call->err, COF_REASON_LIMIT_EXCEEDED, "name",
-            "the workspace has %u providers of its own, and more are not allowed; delete others first", limit);
-    }
-    TRY(make_row(call, creation, rows));
+    TRY(provider_new_id(call, rows, creation->request->name, &creation->provider.id));
+    TRY(provider_new_row(call, &creation->write.workspace, rows, &creation->provider, &creation->row));
     TRY(provider_message(call, &creation->provider, &creation->row, &creation->response->provider));
-    return record(call, &creation->write, &creation->row, EFFECT(CREATED));
+    return provider_record(call, &creation->write, &creation->row, EFFECT(CREATED));
 }
 
 static cof_code apply_create(struct call *call, void *context)
@@ -304,7 +325,6 @@ cof_code provider_create(struct call *call, const Coffer__V1__CreateProviderRequ
     const struct address *address = NULL;
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_CONNECTION_MANAGE_ALL, &address));
     TRY(provider_read(call, "custom_new", request->name, request->definition, &creation.provider));
-    TRY(provider_pack(call, &creation.provider, &creation.row.definition));
     creation.write.workspace = *address_workspace(address);
     creation.write.look = look_create;
     creation.write.decide = decide_create;
@@ -334,8 +354,8 @@ struct change {
 static cof_code look_change(struct call *call, void *context)
 {
     const struct change *change = context;
-    TRY(queue_by_id(call, &change->write.workspace, change->id, STATEMENT_PROVIDER_LOCK));
-    return queue_by_id(call, &change->write.workspace, change->id, STATEMENT_PROVIDER_CONNECTIONS);
+    TRY(provider_queue(call, &change->write.workspace, change->id, STATEMENT_PROVIDER_LOCK));
+    return provider_queue(call, &change->write.workspace, change->id, STATEMENT_PROVIDER_CONNECTIONS);
 }
 
 /* Built-in ones are there and cannot be changed. */
@@ -389,13 +409,9 @@ static cof_code decide_update(struct call *call, void *context)
     TRY(guard_check_row(call, &provider_row_type, &row->workspace_id, row));
     TRY(provider_of_row(call, row, &before));
     TRY(new_provider(call, change, &before, &change->provider));
-    row->name = cof_slice_text(change->provider.name);
-    row->generation += provider_moves(&before, &change->provider) ? 1 : 0;
-    row->update_time = call_now(call);
-    TRY(provider_pack(call, &change->provider, &row->definition));
-    TRY(guard_seal_row(call, &provider_row_type, &row->workspace_id, row));
+    TRY(provider_change_row(call, &before, &change->provider, row));
     TRY(provider_message(call, &change->provider, row, &change->response->provider));
-    return record(call, &change->write, row, EFFECT(METADATA_CHANGED));
+    return provider_record(call, &change->write, row, EFFECT(METADATA_CHANGED));
 }
 
 static cof_code apply_update(struct call *call, void *context)
@@ -410,7 +426,7 @@ cof_code provider_update(struct call *call, const Coffer__V1__UpdateProviderRequ
     struct change change = {.update = request, .id = request->id, .response = response};
     const struct address *address = NULL;
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_CONNECTION_MANAGE_ALL, &address));
-    TRY(check_id(call, request->id));
+    TRY(provider_check_id(call, request->id));
     TRY(mask_read(call, request->update_mask, fields, COF_COUNT(fields), "name, definition", &change.mask));
     change.write.workspace = *address_workspace(address);
     change.write.look = look_change;
@@ -432,7 +448,7 @@ static cof_code decide_delete(struct call *call, void *context)
         return cof_fail(call->err, COF_REASON_PROVIDER_IN_USE, "the provider \"%s\" has connections; %s",
                         change->id, cof_reason_next_step(COF_REASON_PROVIDER_IN_USE));
     }
-    return record(call, &change->write, &change->row, EFFECT(DELETED));
+    return provider_record(call, &change->write, &change->row, EFFECT(DELETED));
 }
 
 static cof_code apply_delete(struct call *call, void *context)
@@ -448,7 +464,7 @@ cof_code provider_delete(struct call *call, const Coffer__V1__DeleteProviderRequ
     struct change change = {.removal = request, .id = request->id};
     const struct address *address = NULL;
     TRY(authorize_whole(call, request->workspace, COF_PERMISSION_CONNECTION_MANAGE_ALL, &address));
-    TRY(check_id(call, request->id));
+    TRY(provider_check_id(call, request->id));
     change.write.workspace = *address_workspace(address);
     change.write.look = look_change;
     change.write.decide = decide_delete;

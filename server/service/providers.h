@@ -33,3 +33,5 @@ COF_CODE provider_update(struct call *call, const Coffer__V1__UpdateProviderRequ
                          Coffer__V1__UpdateProviderResponse *response);
 COF_CODE provider_delete(struct call *call, const Coffer__V1__DeleteProviderRequest *request,
                          Coffer__V1__DeleteProviderResponse *response);
+COF_CODE provider_discover(struct call *call, const Coffer__V1__DiscoverProviderRequest *request,
+                           Coffer__V1__DiscoverProviderResponse *response);

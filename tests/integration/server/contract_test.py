@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """A client that knows only the contract, in plain Python, does everything that there is, over TCP and over IPC."""
 
+import pathlib
 import re
+import tempfile
 import unittest
 
 import context
 from cofferd import ROOT, values
+from oauth_host import SERVER, Host
 from sp_client import SCHEMA, encode, uuid7, wire_fields
 from sts import Sts
 
@@ -31,13 +34,19 @@ class Contract(context.ServerTest):
     @classmethod
     def setUpClass(cls):
         cls.sts = Sts()
-        cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings()}
+        cls.folder = tempfile.TemporaryDirectory(prefix="coffer-contract-", dir="/tmp")
+        cls.host = Host(pathlib.Path(cls.folder.name))
+        cls.host.site.json(SERVER, cls.host.server(cls.host.origin))
+        cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings(),
+                        **cls.host.settings}
         super().setUpClass()
 
     @classmethod
     def tearDownClass(cls):
         super().tearDownClass()
         cls.sts.close()
+        cls.host.rude.close()
+        cls.folder.cleanup()
 
     def all_methods(self):
         rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
@@ -120,6 +129,8 @@ class Contract(context.ServerTest):
         self.assertEqual(call("ProviderService/ListProviders", {"own_only": True})["providers"], [provider])
         call("ProviderService/UpdateProvider", {"id": provider["id"], "name": "Renamed", "update_mask": {"paths": ["name"]}})
         call("ProviderService/DeleteProvider", {"id": provider["id"]})
+        discovered = call("ProviderService/DiscoverProvider", {"url": self.host.origin, "validate_only": True})
+        self.assertEqual(discovered["discovery"]["issuer"], self.host.origin)
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})

@@ -37,6 +37,7 @@ NOT_GIVEN = {
                      "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_ROLE_MISSING"),
                     "given where there is an STS, see integration/server/aws"),
     "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
+    "DISCOVERY_FAILED": "given where there is an issuer, see integration/server/oauth_discovery",
     "REAUTH_REQUIRED": "an outcome, see integration/server/oauth_refresh",
     "PROVIDER_UNAVAILABLE": "an outcome, see integration/server/oauth_refresh",
     "NOT_CONNECTED": "the client library's own",
@@ -352,6 +353,9 @@ class Reasons(context.ServerTest):
         provider = made.message["provider"]
         self.dev.sql(context.connection_row(provider["workspace"], provider["id"]))
         return self.call("coffer.v1.ProviderService/DeleteProvider", {"id": provider["id"]})
+
+    def address_refused(self):
+        return self.call("coffer.v1.ProviderService/DiscoverProvider", {"url": "https://127.0.0.1/mcp"})
 
     def generation_mismatch(self):
         return self.call(INTEGRATION + "RegisterActions", {"actions": [{"name": "tools.a"}], "expected_generation": 99})

@@ -919,6 +919,9 @@ static void drain(struct server *server)
             cof_log_number("in_flight", dispatch_in_flight(server->dispatch)));
     dispatch_drain(server->dispatch);
     transport_drain(server->transport);
+    /* What still waits for its turn would keep the server; another one sends it, when it is due there. */
+    outbound_drain(server->outbound);
+    outbound_drain(server->aws_outbound);
     while (!idle(server) && cof_clock_monotonic(&cof_system_clock) < until) {
         pause_or_leave();
     }

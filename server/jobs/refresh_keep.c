@@ -18,6 +18,7 @@ struct refresh_keep {
     struct refresh_keep_options options;
     struct journal *journal;
     struct place *places;
+    uint32_t unread; /* entries that this version cannot read; they stay in the journal */
 };
 
 /* --- Entries -------------------------------------------------------------------------------------------------- */
@@ -178,6 +179,22 @@ struct recovery {
     struct cof_arena arena;
 };
 
+/* It opened, so it was written as it is; most likely by a newer version, which can still store it. */
+static cof_code set_aside(struct refresh_keep *keep, uint64_t number, struct cof_error *err)
+{
+    if (err->reason == COF_REASON_OUT_OF_MEMORY) {
+        return err->code;
+    }
+    COF_LOG(keep->options.log, COF_LOG_ERROR, "journal_entry_unread",
+            "a token that came before the server ended cannot be read by this version, and stays in the journal; "
+            "start the "
+            "version that wrote it with this state directory, which stores it, or connect anew what asks for it",
+            cof_log_number("entry", (int64_t) number), cof_log_text("reason", err->message));
+    cof_error_clear(err);
+    keep->unread++;
+    return COF_OK;
+}
+
 /* An entry stays where it is until it is stored, or found to be of no use any more. */
 static cof_code recover(void *context, uint64_t number, struct cof_slice packed, struct cof_error *err)
 {
@@ -190,7 +207,8 @@ static cof_code recover(void *context, uint64_t number, struct cof_slice packed,
     const cof_code code = read_entry(packed, &recovery->arena, &entry, err);
     if (code != COF_OK) {
         free(place);
-        return code;
+        cof_arena_reset(&recovery->arena);
+        return set_aside(recovery->keep, number, err);
     }
     remember(recovery->keep, place, &entry.connection, number);
     const bool taken = refresher_recover(recovery->refresher, &entry);
@@ -248,5 +266,5 @@ void refresh_keep_close(struct refresh_keep *keep)
 
 uint32_t refresh_keep_count(struct refresh_keep *keep)
 {
-    return keep == NULL ? 0 : journal_count(keep->journal);
+    return keep == NULL ? 0 : journal_count(keep->journal) - keep->unread;
 }

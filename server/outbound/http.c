@@ -537,6 +537,9 @@ cof_code outbound_start(const struct outbound_options *options, struct outbound 
 
 void outbound_drain(struct outbound *outbound)
 {
+    if (outbound == NULL || !outbound->started) {
+        return;
+    }
     (void) pthread_mutex_lock(&outbound->lock);
     outbound->draining = true;
     (void) pthread_mutex_unlock(&outbound->lock);

@@ -135,7 +135,7 @@ static inline void outbound_answer_cleanup(struct outbound_answer **answer)
 COF_CODE outbound_start(const struct outbound_options *options, struct outbound **ret_outbound,
                         struct cof_error *err);
 
-/* Later requests are STOPPED, and so are those that wait for their turn; those under way may end. */
+/* Later requests are STOPPED, and so are those that wait for their turn; those under way may end. NULL is allowed. */
 void outbound_drain(struct outbound *outbound);
 
 /* The same; those under way are ended at once, and told so: every `done` has been called when this returns. NULL is

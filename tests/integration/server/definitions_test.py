@@ -13,6 +13,9 @@ from cofferd import COFFERD, references, seed, values
 from registry_test import action, declared
 
 INTEGRATION, RESOLVE, SECRET = "coffer.v1.IntegrationService/", context.RESOLVE, context.SECRET
+AWS = ("aws", "amazon_s3", "amazon_bedrock")
+AWS_MODES = ("AWS_ROLE_ARN", "AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK")  # with them an access key is not looked at alone
+AWS_PAIR = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 OWN = """
 integrations:
   - {name: house, keys: [HOUSE_KEY]}
@@ -108,6 +111,83 @@ class Definitions(context.AccessTest):
                     self.assertNotEqual(done.returncode, 0)
                     self.assertIn(str(file), done.stdout + done.stderr)
                     self.assertIn(problem, done.stdout + done.stderr)
+
+    # --- Rule 4 of Resolve, over the whole catalogue
+
+    def structured(self):
+        """Keys and values of the types that have a form."""
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/ssh"], check=True)
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                            "/CN=test", "-keyout", f"{folder}/key", "-out", f"{folder}/cert"], check=True, capture_output=True)
+            ssh, key, cert = (pathlib.Path(folder, name).read_bytes() for name in ("ssh", "key", "cert"))
+        return {"SECRET_TYPE_SSH_KEY": {"PRIVATE_KEY": ssh}, "SECRET_TYPE_CA_CERT": {"CA_CERTIFICATE": cert},
+                "SECRET_TYPE_MTLS": {"TLS_CERTIFICATE": cert, "TLS_PRIVATE_KEY": key}}
+
+    @staticmethod
+    def table(definition, forms):
+        """What may be stored under a definition's name, {case: (type, values)}, and the outcomes of its keys then."""
+        kind, keys, may = definition["type"], definition["keys"], definition["optional_keys"]
+        form, both = forms.get(kind), keys + may
+        none = "ABSENT" if definition["optional"] else "SECRET_NOT_FOUND"
+        cases = {"absent": (None, [none] * len(both))}
+        if form is not None:
+            cases["full"] = ((kind, form), ["RESOLVED"] * len(both))
+            cases["type"] = (("SECRET_TYPE_CUSTOM", dict.fromkeys(form, b"v")), ["DECLARATION_NOT_SATISFIED"] * len(both))
+            return cases
+        need_one = not keys and not definition["optional"]
+
+        def case(*lacking, text=b"v"):
+            """Without these keys, and of AWS's without those that would choose another mode."""
+            lacking = {*lacking, *(AWS_MODES if definition["name"] in AWS else ())}
+            held = dict.fromkeys((key for key in both if key not in lacking), text)
+            filled = "RESOLVED" if text.strip() else "KEY_EMPTY"
+            told = [("KEY_NOT_FOUND" if key in lacking else filled) for key in keys] + [
+                "ABSENT" if key in lacking else "RESOLVED" for key in may]
+            if need_one and not (held and text.strip()):
+                told = ["DECLARATION_NOT_SATISFIED"] * len(may)
+            return (kind, {**held, "UNDECLARED": b"v"}), told
+
+        one = keys or (["AWS_REGION"] if "AWS_REGION" in may else may[:1])
+        cases.update({"full": case(), "least": case(*(key for key in may if key not in one)), "other": case(*both),
+                      "blank": case(text=b" \n"), **{f"without-{key}": case(key) for key in keys}})
+        if definition["name"] in AWS:
+            secret, told = case("AWS_SECRET_ACCESS_KEY")
+            told = ["INCOMPLETE_AWS_KEYS" if key in AWS_PAIR else outcome for key, outcome in zip(both, told)]
+            cases["half"] = (secret, told)
+        return cases
+
+    def test_every_definition_of_the_catalogue_is_answered_as_rule_four_says(self):
+        """Required, optional, incomplete, absent, blank and of the wrong type, each definition as an action may declare it."""
+        forms = self.structured()
+        definitions = [d for d in self.pages() if d["in_catalogue"]]
+        self.assertEqual(len(definitions), 88)
+        stored, items, expected = [], [], []
+        for definition in definitions:
+            for case, (secret, outcomes) in self.table(definition, forms).items():
+                if secret is not None:
+                    stored.append({"name": definition["name"], "environment": f"four.{case}", "type": secret[0],
+                                   "values": values(**secret[1])})
+                declaration = {field: definition[field] for field in ("name", "keys", "optional_keys", "optional", "type")}
+                items.append({"id": f"{definition['name']} {case}", "environments": [f"four.{case}"], "declarations": [declaration]})
+                expected.append(outcomes)
+        answer = self.call(SECRET + "ImportSecrets", {"secrets": stored}, timeout_ms=60000)
+        self.assertTrue(answer.message and answer.message["written"], answer)
+        results = []
+        for first in range(0, len(items), 100):
+            answer = self.call(RESOLVE, {"items": items[first:first + 100]})
+            self.assertEqual(answer.code, 0, answer)
+            results += answer.message["results"]
+        self.assertEqual(len(results), len(items))
+        for item, outcomes, result in zip(items, expected, results):
+            with self.subTest(item["id"]):
+                self.assertEqual([o.removeprefix("OUTCOME_") for o in result["outcomes"]], outcomes)
+                right = set(outcomes) <= {"RESOLVED", "ABSENT"}
+                self.assertEqual(result["status"]["code"] == 0, right, result["status"])
+                declaration, = item["declarations"]
+                keys = declaration["keys"] + declaration["optional_keys"]
+                found = [pair["key"] for secret in result["secrets"] for pair in secret["values"]]
+                self.assertEqual(sorted(found), sorted(k for k, o in zip(keys, outcomes) if right and o == "RESOLVED"))
 
     # --- Together with actions
 

@@ -514,6 +514,14 @@ static const char *variable(const char *name)
 
 static const struct aws_outside aws_outside = {outbound_send, outbound_answer_view, outbound_answer_free};
 
+/* Whether STS is asked as providers are. An address of the settings is so only where there is a proxy to a server that
+ * speaks TLS: who may send nothing but through the proxy reaches STS by it as well. */
+static bool sts_is_asked_like_others(const struct settings *settings)
+{
+    return settings->aws_sts_endpoint[0] == '\0' ||
+           (settings->outbound_proxy[0] != '\0' && strncmp(settings->aws_sts_endpoint, "https://", 8) == 0);
+}
+
 /*
  * AWS's regional endpoints are asked as all others are. For the addresses that the environment and the settings name for
  * AWS there is a client of its own: they may be private, for nobody else, and are reached without a proxy.
@@ -536,8 +544,8 @@ static cof_code start_aws_outbound(struct server *server, struct cof_error *err)
         .log = &server->core->log,
         .allowed = allowed,
         .allowed_count = count,
-        .proxy = "",
-        .ca_file = "",
+        .proxy = "", /* it asks no other addresses than those */
+        .ca_file = server->core->settings->outbound_ca_file,
         .concurrent = AWS_CONCURRENT,
         .concurrent_per_group = AWS_CONCURRENT_GROUP,
         .queue = AWS_QUEUE,
@@ -558,7 +566,7 @@ static cof_code start_roles(struct server *server, struct cof_error *err)
         .clock = &cof_system_clock,
         .log = &server->core->log,
         .outside = &aws_outside,
-        .outbound = settings->aws_sts_endpoint[0] == '\0' ? server->outbound : server->aws_outbound,
+        .outbound = sts_is_asked_like_others(settings) ? server->outbound : server->aws_outbound,
         .local = server->aws_outbound,
         .pool = server->core->pool,
         .config = &server->aws_identity,

@@ -3,9 +3,13 @@
 It counts calls, and throttles, hangs and answers garbage when it is told to.
 """
 
+import contextlib
 import datetime
 import http.server
 import re
+import socket
+import socketserver
+import ssl
 import threading
 import urllib.parse
 from xml.sax.saxutils import escape
@@ -25,9 +29,10 @@ def error(status, code, message=""):
 
 
 class Sts:
-    """A server on loopback. `trust` is {ARN of a role: the External ID that it demands, None: none}."""
+    """A server on loopback, with TLS if it has a certificate and its key. `trust` is {ARN of a role: the External ID that it
+    demands, None: none}."""
 
-    def __init__(self, access_key="AKIASERVER", secret_key="server-secret-key", life_s=3600):
+    def __init__(self, access_key="AKIASERVER", secret_key="server-secret-key", life_s=3600, certificate=None):
         self.keys = {access_key: secret_key}
         self.trust = {}
         self.life_s = life_s
@@ -62,6 +67,11 @@ class Sts:
                 pass
 
         self.server = Server(("127.0.0.1", 0), Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*certificate)
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
@@ -70,7 +80,7 @@ class Sts:
 
     @property
     def url(self):
-        return f"http://{self.host}"
+        return f"{self.scheme}://{self.host}"
 
     def settings(self):
         """The environment of a server that acts as its principal here."""
@@ -147,3 +157,39 @@ class Sts:
                      f"<Credentials><AccessKeyId>ASIA{number:016d}</AccessKeyId><SecretAccessKey>secret+/{number}</SecretAccessKey>"
                      f"<SessionToken>token//{number}==</SessionToken><Expiration>{ends.strftime('%Y-%m-%dT%H:%M:%SZ')}</Expiration>"
                      f"</Credentials></AssumeRoleResult></AssumeRoleResponse>")
+
+
+class Tunnel:
+    """An HTTP proxy on loopback that leads to one server, whatever name is asked for. `asked` are those."""
+
+    def __init__(self, port):
+        self.asked = []
+        tunnel = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                tunnel.asked.append(self.rfile.readline().decode().split()[1])
+                while self.rfile.readline().strip():
+                    pass
+                with socket.create_connection(("127.0.0.1", port)) as far:
+                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=tunnel.copy, args=(far, self.connection), daemon=True)
+                    back.start()
+                    tunnel.copy(self.connection, far)
+                    back.join()
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def copy(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()

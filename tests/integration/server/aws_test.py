@@ -5,13 +5,15 @@ import json
 import os
 import random
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
 
 import context
+from certificates import Authority
 from cofferd import BUILD, Dev, references, seed, values, wait_for
-from sts import Sts
+from sts import Sts, Tunnel
 
 RESOLVE, SECRET = context.RESOLVE, context.SECRET
 ACCESS = "coffer.v1.AwsService/GetAssumeRoleAccess"
@@ -460,6 +462,33 @@ class Sessions(AwsTest):
             if result["status"]["code"] == 0:
                 complete = bool({*keys, *optional_keys} & {*DIRECT, "AWS_ROLE_ARN"})
                 self.assertEqual({key for _, key in given(result)}, set(DIRECT) if complete else set())
+
+
+class Settings(AwsTest):
+    def ask_server(self, name, environment, **settings):
+        """The outcome of a role at one more server."""
+        server = self.dev.more(name, **settings)
+        with self.dev.connect(server.address) as connection:
+            item = {"environments": [environment], "references": references("aws.AWS_ACCESS_KEY_ID"), "run": {"run_id": name}}
+            answer = connection.call(RESOLVE, {"items": [item]}, token=self.dev.admin)
+        self.assertEqual(answer.code, 0, answer)
+        return short(answer.message["results"][0]["outcomes"])
+
+    def test_sts_has_the_proxy_and_the_authorities_of_other_calls_to_the_outside(self):
+        environment, arn = self.role()
+        with tempfile.TemporaryDirectory() as folder:
+            authority = Authority(f"{folder}/ca")
+            sts = Sts(certificate=authority.issue("sts", names="DNS:sts.example,IP:127.0.0.1"))
+            self.addCleanup(sts.close)
+            tunnel = Tunnel(sts.server.server_address[1])
+            self.addCleanup(tunnel.close)
+            sts.trust[arn] = self.external_id
+            own = {**sts.settings(), "COFFERD_OUTBOUND__CA_FILE": str(authority.certificate)}
+            self.assertEqual(self.ask_server("direct", environment, **own), ["RESOLVED"])
+            own = {**own, "COFFERD_OUTBOUND__PROXY": tunnel.url, "COFFERD_AWS__STS_ENDPOINT": "https://sts.example"}
+            self.assertEqual(self.ask_server("proxied", environment, **own), ["RESOLVED"])
+            self.assertEqual(tunnel.asked, ["sts.example:443"])
+            self.assertEqual(sts.count(), 2)
 
 
 class Test(AwsTest):

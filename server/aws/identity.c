@@ -125,12 +125,18 @@ static void succeed(struct identity *identity, const struct aws_credentials *cre
     }
 }
 
-static void fail(struct identity *identity, cof_reason reason, const char *what)
+static struct sessions_failure failure_of(cof_reason reason, const char *what)
 {
     struct sessions_failure failure = {.reason = reason,
                                        .retry_ms = reason == COF_REASON_AWS_UNAVAILABLE ? FAILED_MS : 0};
     (void) snprintf(failure.message, sizeof failure.message, "%s: %s; %s", cof_reason_meaning(reason), what,
                     cof_reason_next_step(reason));
+    return failure;
+}
+
+static void fail(struct identity *identity, cof_reason reason, const char *what)
+{
+    const struct sessions_failure failure = failure_of(reason, what);
     (void) pthread_mutex_lock(&identity->lock);
     identity->failure = failure;
     identity->failure_until_us = cof_clock_wall(identity->options.clock) + (int64_t) FAILED_MS * 1000;
@@ -414,12 +420,16 @@ struct known {
     struct sessions_failure failure;
 };
 
-/* With the lock held. */
+/* With the lock held. Whoever gets no copy for lack of memory is told so: nothing may come that he could wait for. */
 static struct known look(struct identity *identity, struct identity_wait *wait, struct cof_arena *arena)
 {
+    const bool has = lasts(identity, LATE_S, 4);
     struct known known = {.failure = identity->failure};
-    known.usable = lasts(identity, LATE_S, 4) && copy(arena, &identity->credentials, &known.credentials);
-    known.failed = !known.usable && failed_lately(identity) && !identity->fetching;
+    known.usable = has && copy(arena, &identity->credentials, &known.credentials);
+    known.failed = !known.usable && (has || (failed_lately(identity) && !identity->fetching));
+    if (has && !known.usable) {
+        known.failure = failure_of(COF_REASON_AWS_UNAVAILABLE, "there is no memory for a copy of them");
+    }
     known.fetch = !identity->fetching && !known.failed && !lasts(identity, EARLY_S, 2) && !failed_lately(identity);
     identity->fetching = identity->fetching || known.fetch;
     if (!known.usable && !known.failed) {

@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 
 #include <coffer/rpc/v1/server.pb-c.h>
+#include <coffer/v1/aws.pb-c.h>
 #include <coffer/v1/environment.pb-c.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/integration.pb-c.h>
@@ -24,9 +25,11 @@
 #include "common/token.h"
 #include "server/audit/audit.h"
 #include "server/audit/state.h"
+#include "server/aws/roles.h"
 #include "server/bootstrap.h"
 #include "server/dispatch/dispatch.h"
 #include "server/routes.h"
+#include "server/service/flights.h"
 #include "server/service/instance.h"
 #include "server/service/watch_position.h"
 #include "server/transport/transport.h"
@@ -45,6 +48,8 @@ enum {
     PAYLOAD_MAX = 4096,
     PATH_SIZE = 512,
     CALL_MEMORY = 1 << 20,
+    ROLES_MEMORY = 4 << 20,
+    SESSION_S = 3600,
     ROUNDS_MAX = 2000,
     EACH_ROUNDS = 300,
     STARTS_MAX = 100000,
@@ -230,6 +235,93 @@ static cof_code start_audit(struct cof_error *err)
     return COF_OK;
 }
 
+/* --- AWS, which grants every session at once -------------------------------------------------------------------- */
+
+struct outbound_answer {
+    struct outbound_answer_view view;
+};
+
+static struct flights *flights;
+static struct roles *roles;
+static struct cof_pool *roles_pool;
+static char granted[PAYLOAD_MAX];
+
+static void grant(struct outbound *outbound, const struct outbound_request *request)
+{
+    static struct outbound_answer answer;
+    (void) outbound;
+    answer.view = (struct outbound_answer_view){
+        .end = OUTBOUND_ANSWERED, .sent = true, .status = 200, .body = cof_slice_text(granted), .what = ""};
+    request->done(request->context, &answer);
+}
+
+static struct outbound_answer_view view_of(const struct outbound_answer *answer)
+{
+    return answer->view;
+}
+
+static void keep_answer(struct outbound_answer *answer)
+{
+    (void) answer;
+}
+
+static const struct aws_outside outside = {grant, view_of, keep_answer};
+static const struct aws_identity_config identity = {
+    .source = AWS_SOURCE_ENVIRONMENT,
+    .credentials = {{(const uint8_t *) "AKIAOWN", 7}, {(const uint8_t *) "secret", 6}, {NULL, 0}, AWS_NEVER}};
+
+static void flight_landed(void *context, const struct flight_key *key)
+{
+    (void) context;
+    dispatch_landed(dispatch, key);
+}
+
+static void role_landed(void *context, const uint8_t key[SESSIONS_KEY])
+{
+    struct flight_key landed;
+    (void) context;
+    memcpy(landed.bytes, key, sizeof landed.bytes);
+    flights_land(flights, &landed);
+}
+
+static void write_grant(void)
+{
+    char until[32];
+    struct tm parts;
+    const time_t end = time(NULL) + SESSION_S;
+    (void) strftime(until, sizeof until, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&end, &parts));
+    (void) snprintf(granted, sizeof granted,
+                    "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIASESSION</AccessKeyId>"
+                    "<SecretAccessKey>session</SecretAccessKey><SessionToken>token</SessionToken><Expiration>%s"
+                    "</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>",
+                    until);
+}
+
+static cof_code start_roles(struct cof_error *err)
+{
+    write_grant();
+    flights = flights_new(16);
+    if (flights == NULL) {
+        return cof_arena_exhausted(err);
+    }
+    flights_on_landing(flights, flight_landed, NULL);
+    TRY(cof_pool_new(ROLES_MEMORY, COF_LOCK_BEST_EFFORT, &roles_pool, err));
+    const struct roles_options options = {.clock = &cof_system_clock,
+                                          .log = &log_sink,
+                                          .outside = &outside,
+                                          .pool = roles_pool,
+                                          .config = &identity,
+                                          .sts_endpoint = "",
+                                          .principal_arn = "arn:aws:iam::123456789012:role/coffer",
+                                          .duration_s = SESSION_S,
+                                          .sessions = 8,
+                                          .landed = role_landed};
+    TRY(roles_new(&options, &roles, err));
+    server_core_service(core)->flights = flights;
+    server_core_service(core)->roles = roles;
+    return COF_OK;
+}
+
 static void start(void)
 {
     static char root_key[PATH_SIZE];
@@ -250,6 +342,7 @@ static void start(void)
     code = code == COF_OK ? bootstrap_instance(core, token, &err) : code;
     code = code == COF_OK ? bootstrap_development(core, directory, workspace, &err) : code;
     code = code == COF_OK ? start_audit(&err) : code;
+    code = code == COF_OK ? start_roles(&err) : code;
     const struct dispatch_options options = dispatch_settings();
     code = code == COF_OK ? dispatch_start(&options, &dispatch, &err) : code;
     if (code != COF_OK) {
@@ -265,6 +358,9 @@ static void stop(void)
     audit_stop(audit);
     audit_free(audit);
     dispatch_free(dispatch);
+    roles_free(roles);
+    flights_free(flights);
+    cof_pool_free(roles_pool);
     state_close(state);
     server_core_free(core);
     settings_done(&settings);
@@ -961,14 +1057,75 @@ BUILD(register_action, Coffer__V1__RegisterActionsRequest, coffer__v1__register_
     Coffer__V1__NewAction action;
     Coffer__V1__NewAction *actions[] = {&action};
     coffer__v1__new_action__init(&action);
+    char secret[] = "n0";
+    char *keys[] = {key_text};
+    Coffer__V1__SecretDeclaration declaration = declaration_of(secret, keys, NULL);
+    Coffer__V1__SecretDeclaration *all[] = {&declaration};
+    Coffer__V1__ActionDeclarations declarations;
+    coffer__v1__action_declarations__init(&declarations);
+    declarations.secrets = all;
+    declarations.n_secrets = 1;
     action.name = name;
+    action.declarations = &declarations;
     request.actions = actions;
     request.n_actions = 1;
     request.replace_all = true;
     return pack(&request.base, to);
+    return pack(&request.base, to);
 })
 BUILD(get_action, Coffer__V1__GetActionRequest, coffer__v1__get_action_request, { request.name = name; })
 BUILD(delete_action, Coffer__V1__DeleteActionRequest, coffer__v1__delete_action_request, { request.name = name; })
+BUILD(list_definitions, Coffer__V1__ListDefinitionsRequest, coffer__v1__list_definitions_request, {
+    request.environments = environments_texts;
+    request.n_environments = 2;
+    request.page_size = 5;
+    (void) name;
+})
+
+static char role_name[] = "aws";
+static char role_key[] = "AWS_ROLE_ARN";
+
+BUILD(create_role, Coffer__V1__CreateSecretRequest, coffer__v1__create_secret_request, {
+    static uint8_t arn[] = "arn:aws:iam::123456789012:role/reader";
+    Coffer__V1__KeyValue pair = pair_of(role_key);
+    Coffer__V1__KeyValue *values[] = {&pair};
+    pair.value = (ProtobufCBinaryData){sizeof arn - 1, arn};
+    request.environment = environment_text;
+    request.name = role_name;
+    request.values = values;
+    request.n_values = 1;
+    (void) name;
+    return pack(&request.base, to);
+})
+/* Of a run of its own in each round, so that there is no session yet. */
+BUILD(resolve_role, Coffer__V1__ResolveRequest, coffer__v1__resolve_request, {
+    char *keys[] = {role_key};
+    Coffer__V1__SecretDeclaration declaration = declaration_of(role_name, keys, NULL);
+    Coffer__V1__SecretDeclaration *declarations[] = {&declaration};
+    Coffer__V1__RunContext run;
+    Coffer__V1__ResolveItem item;
+    Coffer__V1__ResolveItem *items[] = {&item};
+    coffer__v1__run_context__init(&run);
+    coffer__v1__resolve_item__init(&item);
+    run.run_id = name;
+    item.run = &run;
+    item.environments = environments_texts;
+    item.n_environments = 1;
+    item.declarations = declarations;
+    item.n_declarations = 1;
+    item.environment_view = true;
+    request.items = items;
+    request.n_items = 1;
+    return pack(&request.base, to);
+})
+BUILD(test_role, Coffer__V1__TestRoleRequest, coffer__v1__test_role_request, {
+    request.environment = environment_text;
+    request.name = role_name;
+    (void) name;
+})
+BUILD(get_role_access, Coffer__V1__GetAssumeRoleAccessRequest, coffer__v1__get_assume_role_access_request,
+      (void) name;)
+
 BUILD(list_actions, Coffer__V1__ListActionsRequest, coffer__v1__list_actions_request, {
     request.page_size = 2;
     (void) name;
@@ -980,6 +1137,7 @@ BUILD(list_actions, Coffer__V1__ListActionsRequest, coffer__v1__list_actions_req
 #define ACCOUNT "coffer.v1.ServiceAccountService/"
 #define TOKEN "coffer.v1.TokenService/"
 #define WORKSPACE "coffer.v1.WorkspaceService/"
+#define AWS "coffer.v1.AwsService/"
 #define RESOLVE "coffer.v1.ResolveService/Resolve"
 
 static const struct step caller_step = {TOKEN "GetCaller", no_fields, false};
@@ -1009,7 +1167,7 @@ static void check_nothing_left(const struct step *step, unsigned round)
 static void check_answer(const struct step *step, unsigned round, const struct answer *answer)
 {
     const bool clear = answer->dropped || answer->code == COF_OK || answer->reason == COF_REASON_OUT_OF_MEMORY ||
-                       answer->reason == COF_REASON_OUTCOME_UNKNOWN;
+                       answer->reason == COF_REASON_OUTCOME_UNKNOWN || answer->reason == COF_REASON_AWS_UNAVAILABLE;
     if (!clear) {
         fprintf(stderr, "%s in round %u: %s: %s\n", step->method, round, cof_reason_name(answer->reason),
                 answer->message);
@@ -1082,6 +1240,7 @@ SCENARIO(registering_an_action_without_memory, NULL, true, {REGISTRY "RegisterAc
 SCENARIO(reading_an_action_without_memory, &make_action, false, {REGISTRY "GetAction", get_action, false})
 SCENARIO(listing_actions_without_memory, NULL, false, {REGISTRY "ListActions", list_actions, false})
 SCENARIO(deleting_an_action_without_memory, &make_action, true, {REGISTRY "DeleteAction", delete_action, false})
+SCENARIO(listing_definitions_without_memory, NULL, false, {REGISTRY "ListDefinitions", list_definitions, false})
 SCENARIO(creating_a_secret_without_memory, NULL, true, {SECRET "CreateSecret", create_secret, false})
 SCENARIO(reading_a_secret_without_memory, &make_secret, false, {SECRET "GetSecret", get_secret, false})
 SCENARIO(listing_secrets_without_memory, NULL, false, {SECRET "ListSecrets", list_secrets, false})
@@ -1177,6 +1336,27 @@ SCENARIO(restoring_a_workspace_without_memory, &deleted_tenant, true,
 SCENARIO(creating_a_workspace_without_memory, NULL, true, {WORKSPACE "CreateWorkspace", create_workspace, true})
 SCENARIO(reading_a_workspace_without_memory, NULL, false, {WORKSPACE "GetWorkspace", get_workspace, false})
 SCENARIO(listing_workspaces_without_memory, NULL, false, {WORKSPACE "ListWorkspaces", list_workspaces, true})
+
+/* --- Roles of AWS ------------------------------------------------------------------------------------------------- */
+
+static const struct step make_role = {SECRET "CreateSecret", create_role, false};
+
+SCENARIO(reading_what_a_role_has_to_trust_without_memory, NULL, false,
+         {AWS "GetAssumeRoleAccess", get_role_access, false})
+
+static void session_of_a_role_without_memory(void)
+{
+    static const struct step step = {RESOLVE, resolve_role, false};
+    (void) call(&make_role, 0, 0);
+    sweep(NULL, &step, false);
+}
+
+static void test_of_a_role_without_memory(void)
+{
+    static const struct step step = {AWS "TestRole", test_role, false};
+    (void) call(&make_role, 0, 0);
+    sweep(NULL, &step, false);
+}
 
 /* --- The cache -------------------------------------------------------------------------------------------------- */
 
@@ -1493,6 +1673,10 @@ static const struct test_case cases[] = {
     TEST(reading_an_action_without_memory),
     TEST(listing_actions_without_memory),
     TEST(deleting_an_action_without_memory),
+    TEST(listing_definitions_without_memory),
+    TEST(reading_what_a_role_has_to_trust_without_memory),
+    TEST(session_of_a_role_without_memory),
+    TEST(test_of_a_role_without_memory),
     TEST(core_that_starts_without_memory_says_so),
     TEST(dispatch_that_starts_without_memory_says_so),
     TEST(cache_that_starts_without_memory_says_so),

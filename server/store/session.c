@@ -688,7 +688,8 @@ static unsigned connects(const struct session *session)
 static cof_code connect_session(struct session *session, struct cof_error *err)
 {
     const uint32_t remaining_ms = backoff_remaining_ms(&session->backoff, now_us(session));
-    if (remaining_ms > 0 && connects(session) == session->connects) {
+    const unsigned connects_before = connects(session); /* another's success while this one fails counts, too */
+    if (remaining_ms > 0 && connects_before == session->connects) {
         cof_ignore(fail_unavailable(err, NULL));
         cof_ignore(cof_note(err, "waiting before the next connect; the last: %s", session->connect_error));
         return cof_error_retry_after(err, remaining_ms);
@@ -699,7 +700,7 @@ static cof_code connect_session(struct session *session, struct cof_error *err)
         return code; /* the caller had too little time, which says nothing of the database */
     }
     if (code != COF_OK) {
-        session->connects = connects(session);
+        session->connects = connects_before;
         return cof_error_retry_after(err, backoff_failed(&session->backoff, now_us(session), chance()));
     }
     backoff_succeeded(&session->backoff);

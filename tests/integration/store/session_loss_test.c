@@ -279,6 +279,36 @@ static void session_that_waits_to_connect_tries_at_once_when_another_one_has_con
     CHECK(!waits_to_connect(session, &err));
 }
 
+/* Fails as a server does that is not ready yet, while another session finds it ready. */
+static cof_code fail_while_another_connects(struct session *session, void *context, struct cof_error *err)
+{
+    (void) session;
+    TRY(session_ready(context, err));
+    return cof_fail(err, COF_REASON_DATABASE_UNAVAILABLE, "not ready yet");
+}
+
+static void session_tries_at_once_when_another_one_connected_while_it_failed(void)
+{
+    struct cof_error err;
+    atomic_uint connects = 0;
+    struct session_options options = fixture_options();
+    options.connects = &connects;
+    options.backoff_max_ms = 60000;
+    AUTO(session_cleanup) struct session *other = fixture_session_with(&options);
+    options.on_connect = fail_while_another_connects;
+    options.context = other;
+    AUTO(session_cleanup) struct session *session = fixture_session_with(&options);
+    CHECK_FAILS(session_ready(session, &err), &err, DATABASE_UNAVAILABLE);
+    CHECK_INT(atomic_load(&connects), 1);
+    CHECK(!waits_to_connect(session,
+                            &err)); /* fails again, and the other one, which has its connection, counts no more */
+    bool waits = false;
+    for (int i = 0; i < 100 && !waits; i++) {
+        waits = waits_to_connect(session, &err);
+    }
+    CHECK(waits);
+}
+
 /* Accepts connections into its queue and never answers. */
 static int silent_server(char *port, size_t size)
 {
@@ -396,6 +426,7 @@ int main(int argc, char **argv)
         TEST(failing_hook_is_the_failure_to_connect),
         TEST(wrong_password_and_connection_string_are_not_shown),
         TEST(session_that_waits_to_connect_tries_at_once_when_another_one_has_connected),
+        TEST(session_tries_at_once_when_another_one_connected_while_it_failed),
         TEST(silent_server_ends_in_the_connect_timeout),
         TEST(silent_host_does_not_keep_the_session_from_the_next_host),
         TEST(stopped_server_fails_fast_and_is_found_again_after_its_restart),

@@ -2,11 +2,12 @@
 """OAuth providers: the built-in ones, and those of workspaces."""
 
 import os
+import re
 import subprocess
 import unittest
 
 import context
-from cofferd import COFFERD
+from cofferd import COFFERD, ROOT
 from context import DEFINITION
 from sp_client import uuid7
 
@@ -63,6 +64,16 @@ class Providers(context.AccessTest):
         graph = self.get("microsoft_graph").message["provider"]["definition"]
         self.assertEqual([parameter["name"] for parameter in graph["parameters"]], ["tenant"])
         self.assertEqual(self.get("nobody").reason, "PROVIDER_NOT_FOUND")
+
+    def test_every_built_in_provider_says_where_it_is_told_of_and_the_page_says_what_it_was_compared_with(self):
+        listed = [p for p in self.listed() if not p["workspace"]]
+        self.assertGreaterEqual(len(listed), 70)
+        page = (ROOT / "docs" / "reference" / "providers.md").read_text().split("## What the built-in entries")[1]
+        table = [line for line in page.splitlines() if line.startswith("| ")][1:]
+        told = [name for line in table for name in re.findall("`([a-z0-9_]+)`", line)]
+        self.assertEqual(sorted(told), sorted(p["id"] for p in listed))
+        for provider in listed:
+            self.assertRegex(provider["definition"]["documentation"], "^https://[^ ]+$", provider["id"])
 
     def test_built_in_provider_cannot_be_changed_or_deleted(self):
         for answer in (self.update("github", name="Mine"), self.delete("github")):

@@ -100,15 +100,24 @@ static const char *server_address(void)
     return address;
 }
 
+static bool is_canary(const uint8_t *bytes)
+{
+    size_t k = 0;
+    while (k < CANARY && (bytes[k] ^ MASK) == masked[k]) {
+        k++;
+    }
+    return k == CANARY;
+}
+
+/* The first byte may stand here as it is. */
 static size_t count_in(const uint8_t *bytes, size_t len)
 {
+    const uint8_t *end = bytes + len;
     size_t found = 0;
-    for (size_t i = 0; i + CANARY <= len; i++) {
-        size_t k = 0;
-        while (k < CANARY && (bytes[i + k] ^ MASK) == masked[k]) {
-            k++;
-        }
-        found += k == CANARY;
+    const uint8_t *at = bytes;
+    while (at + CANARY <= end && (at = memchr(at, masked[0] ^ MASK, (size_t) (end - at) - CANARY + 1)) != NULL) {
+        found += is_canary(at);
+        at++;
     }
     return found;
 }

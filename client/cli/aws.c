@@ -162,6 +162,16 @@ static void print_process(const Coffer__V1__ResolvedSecret *secret)
     puts("}");
 }
 
+static cli_exit print_variables(const Coffer__V1__ResolvedSecret *secret)
+{
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < secret->n_values; i++) {
+        const Coffer__V1__KeyValue *pair = secret->values[i];
+        code = cli_print_variable(pair->key, (coffer_bytes){pair->value.data, pair->value.len});
+    }
+    return code;
+}
+
 static const char *mode_name(Coffer__V1__AwsMode mode)
 {
     if (mode == COFFER__V1__AWS_MODE__AWS_MODE_ROLE) {
@@ -203,6 +213,9 @@ static cli_exit show_result(const struct cli *cli, const Coffer__V1__ResolveResp
     }
     if (result->status == NULL || result->status->code != 0 || result->n_secrets != 1) {
         return fail_result(result);
+    }
+    if (cli->shell) {
+        return print_variables(result->secrets[0]);
     }
     if (cli->process) {
         print_process(result->secrets[0]);

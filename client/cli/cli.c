@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 
 #define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
 
@@ -112,7 +113,10 @@ static cli_exit call_packed(struct cli *cli, const struct method *method, const 
 {
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
-    if (coffer_call(cli->client, method->name, packed, length, NULL, &reply, &error) != COFFER_OK) {
+    progress_begin("waiting for the server");
+    const coffer_status status = coffer_call(cli->client, method->name, packed, length, NULL, &reply, &error);
+    progress_end();
+    if (status != COFFER_OK) {
         const bool expected =
             method->expected != COFFER_REASON_NONE && coffer_error_reason(error) == method->expected;
         const cli_exit code = expected ? CLI_OK : cli_fail(error);

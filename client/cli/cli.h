@@ -39,6 +39,7 @@ struct cli {
     char *out;
     char *overlap;
     char *output;
+    char *fields;
     char *display_name;
     char *serve_lost;
     char *cacert;
@@ -67,8 +68,11 @@ struct cli {
     char *action;
     bool json;
     bool lines;   /* -o jsonl, and then json as well */
+    bool aligned; /* -o table */
     bool raw;     /* -o raw */
+    bool shell;   /* -o env */
     bool process; /* -o credential_process */
+    bool no_input;
     bool quiet;
     bool no_newline;
     bool yes;
@@ -98,6 +102,7 @@ struct cli {
     struct cli_list removed;
     struct cli_list references;
     struct cli_list variables;
+    struct cli_list env_files;
     struct cli_list templates;
     struct cli_list renamed;
     struct cli_list names;
@@ -183,6 +188,9 @@ struct cli_caught {
 
 const struct cli_caught *cli_caught(void);
 
+/* What to do where a provider wants a connection to be connected again. */
+extern const char cli_hint_reauth[];
+
 /* Prints a failure of a call and returns its exit code. */
 cli_exit cli_fail(const coffer_error *error);
 
@@ -238,6 +246,12 @@ cli_exit cli_print_value(const struct cli *cli, coffer_bytes value);
 /* Whether the text is one reference and nothing else, of either form that cli_split_reference takes. */
 bool cli_is_reference(const char *text);
 
+/* For -o env: the value as an assignment that a shell reads, NAME='value'. Refuses what no variable can hold. */
+cli_exit cli_print_variable(const char *name, coffer_bytes value);
+
+/* Whether the text may name a variable. */
+bool cli_is_variable(const char *text);
+
 /* Splits "name.KEY" at its last dot, in place. Also takes "${{ SECRETS.name.KEY }}". */
 bool cli_split_reference(char *text, char **ret_name, char **ret_key);
 
@@ -249,6 +263,9 @@ cli_exit cli_prompt_hidden(const char *prompt, uint8_t *line, size_t *ret_length
 
 /* A positive whole number; `what` names it. */
 cli_exit cli_read_number(const char *what, const char *text, uint64_t *ret_number);
+
+/* From now on nobody is asked, as if there were no terminal. */
+void cli_never_ask(void);
 
 /* Asks for `name` to be typed, unless --yes was given. CLI_USAGE if it was not, or if nobody can be asked. */
 cli_exit cli_confirm(const struct cli *cli, const char *question, const char *name);
@@ -264,6 +281,9 @@ struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers, size_t columns);
 void cli_table_add(struct cli_table *table, const char *text); /* the next cell; copies */
 void cli_table_print(struct cli_table *table);                 /* and frees */
+
+/* Leaves these columns, in this order. */
+void cli_table_choose(struct cli_table *table, const size_t *columns, size_t count);
 
 /*
  * Rows that end with two long cells, of which the last may be empty, as lists for people: these two are not cut but broken, and

@@ -9,29 +9,30 @@
 
 #include "common/name.h"
 
-/* Option numbers. Those before ENV belong to every command, the others are bits in the masks of commands.def. */
+/* Option numbers. Those before ENV belong to every command; behind the last one stand the forms. */
 enum option_id {
 #define OPTION(id, letter, name, argument, kind, field, help) ID_##id,
 #include "client/cli/options.def"
 #undef OPTION
-    ID_COUNT
+    ID_COUNT,
+    ID_END = (int) ID_COUNT + (int) FORM_COUNT,
 };
 
-#define OPTION_BIT(number) \
-    ((int) (number) < (int) ID_ENV ? UINT64_C(0) : UINT64_C(1) << (((int) (number) + 64 - (int) ID_ENV) % 64))
+/*
+ * What a command takes is written in commands.def as names joined by "|". A name stands for a bit, and they are more than any
+ * integer has; so the table is read once for each word, in which the names of the other words are 0.
+ */
+enum { WORD_BITS = 64, WORD_COUNT = 2 };
 
-/* They are more than an int has bits, which ISO C allows from C23 on. */
-__extension__ enum {
-#define OPTION(id, letter, name, argument, kind, field, help) id = OPTION_BIT(ID_##id),
-#include "client/cli/options.def"
-#undef OPTION
-    SEVERAL = OPTION_SEVERAL,
-    PROCESS = OPTION_PROCESS,
-    RAW = OPTION_RAW,
-};
+static_assert((int) ID_END - (int) ID_ENV <= WORD_COUNT * WORD_BITS && (int) ID_COUNT <= (int) OPTION_ROOM,
+              "what a command may take has a bit in one of the words");
 
-static_assert((int) ID_COUNT - (int) ID_ENV <= 61 && (int) ID_COUNT <= (int) OPTION_ROOM,
-              "an option is a bit beside SEVERAL, RAW and PROCESS");
+#define BIT_IN(word, number)                                                                      \
+    ((int) (number) < (int) ID_ENV || ((int) (number) - (int) ID_ENV) / (int) WORD_BITS != (word) \
+         ? UINT64_C(0)                                                                            \
+         : UINT64_C(1) << (((int) (number) - (int) ID_ENV + (int) WORD_BITS) % (int) WORD_BITS))
+
+#define FORM_IN(word, form) BIT_IN(word, (int) ID_COUNT + (int) (form))
 
 enum {
     KEYS_MAX = CLI_KEYS_MAX,
@@ -53,16 +54,71 @@ const size_t option_count = COF_COUNT(option_rows);
 
 const struct command commands[] = {
 #define COMMAND(group, verb, arguments, least, most, options, help, example, run) \
-    {group, verb, arguments, least, most, options, help, example, run},
+    {group, verb, arguments, least, most, help, example, run},
 #include "client/cli/commands.def"
 #undef COMMAND
 };
 
 const size_t command_count = COF_COUNT(commands);
 
+/* --- What a command takes ------------------------------------------------------------------------------------- */
+
+static uint64_t first_word(size_t command)
+{
+    /* They are more than an int has bits, which ISO C allows from C23 on. */
+    __extension__ enum {
+#define OPTION(id, letter, name, argument, kind, field, help) id = BIT_IN(0, ID_##id),
+#include "client/cli/options.def"
+#undef OPTION
+        SEVERAL = FORM_IN(0, FORM_SEVERAL),
+        RAW = FORM_IN(0, FORM_RAW),
+        PROCESS = FORM_IN(0, FORM_PROCESS),
+        SHELL = FORM_IN(0, FORM_SHELL),
+    };
+    static const uint64_t words[] = {
+#define COMMAND(group, verb, arguments, least, most, options, help, example, run) options,
+#include "client/cli/commands.def"
+#undef COMMAND
+    };
+    return words[command];
+}
+
+static uint64_t second_word(size_t command)
+{
+    /* They are more than an int has bits, which ISO C allows from C23 on. */
+    __extension__ enum {
+#define OPTION(id, letter, name, argument, kind, field, help) id = BIT_IN(1, ID_##id),
+#include "client/cli/options.def"
+#undef OPTION
+        SEVERAL = FORM_IN(1, FORM_SEVERAL),
+        RAW = FORM_IN(1, FORM_RAW),
+        PROCESS = FORM_IN(1, FORM_PROCESS),
+        SHELL = FORM_IN(1, FORM_SHELL),
+    };
+    static const uint64_t words[] = {
+#define COMMAND(group, verb, arguments, least, most, options, help, example, run) options,
+#include "client/cli/commands.def"
+#undef COMMAND
+    };
+    return words[command];
+}
+
+static bool has_bit(const struct command *command, size_t number)
+{
+    static uint64_t (*const words[WORD_COUNT])(size_t) = {first_word, second_word};
+    const size_t bit = number - (size_t) ID_ENV;
+    const uint64_t word = words[bit / WORD_BITS]((size_t) (command - commands));
+    return (word >> (bit % WORD_BITS) & 1) != 0;
+}
+
 bool command_takes(const struct command *command, size_t option)
 {
-    return option < (size_t) ID_ENV || (command->options & OPTION_BIT(option)) != 0;
+    return option < (size_t) ID_ENV || (command != NULL && has_bit(command, option));
+}
+
+bool command_allows(const struct command *command, command_form form)
+{
+    return has_bit(command, (size_t) ID_COUNT + (size_t) form);
 }
 
 bool command_is_local(const struct command *command)
@@ -205,31 +261,84 @@ cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_giv
     return CLI_OK;
 }
 
-cli_exit output_apply(struct cli *cli)
+/* --- Forms of output ------------------------------------------------------------------------------------------ */
+
+static bool has_list(const struct command *command)
 {
-    static const char hint[] = "-o json, -o table, -o jsonl for lists, or -o raw where values are printed";
+    return command != NULL && (strcmp(command->verb, "list") == 0 || strcmp(command->verb, "versions") == 0);
+}
+
+static bool takes_json(const struct command *command)
+{
+    (void) command;
+    return true;
+}
+
+static bool takes_raw(const struct command *command)
+{
+    return command != NULL && command_allows(command, FORM_RAW);
+}
+
+static bool takes_shell(const struct command *command)
+{
+    return command != NULL && command_allows(command, FORM_SHELL);
+}
+
+static bool takes_process(const struct command *command)
+{
+    return command != NULL && command_allows(command, FORM_PROCESS);
+}
+
+static const struct form {
+    const char *name;
+    bool (*takes)(const struct command *command);
+    const char *otherwise; /* of a command that does not take it */
+    size_t field;          /* in struct cli */
+} forms[] = {
+    {"json", takes_json, NULL, offsetof(struct cli, json)},
+    {"table", takes_json, NULL, offsetof(struct cli, aligned)},
+    {"jsonl", has_list, "prints no list; --output is json or table", offsetof(struct cli, lines)},
+    {"raw", takes_raw, "prints no value; --output is json or table", offsetof(struct cli, raw)},
+    {"env", takes_shell, "prints no values as variables; --output is json or table", offsetof(struct cli, shell)},
+    {"credential_process", takes_process, "has no credentials for a credential_process",
+     offsetof(struct cli, process)},
+};
+
+static const struct form *find_form(const char *name)
+{
+    for (size_t i = 0; i < COF_COUNT(forms); i++) {
+        if (strcmp(forms[i].name, name) == 0) {
+            return &forms[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *space(const struct command *command);
+
+cli_exit output_apply(const struct command *command, struct cli *cli)
+{
+    static const char hint[] = "-o json, -o table, -o jsonl for lists, or -o raw or env where values are printed";
     const char *variable = getenv("COFFER_OUTPUT");
     const bool given = cli->output != NULL || cli->json;
-    const char *form = given || variable == NULL ? cli->output : variable;
-    if (form == NULL || form[0] == '\0') {
+    const char *name = given || variable == NULL ? cli->output : variable;
+    if (name == NULL || name[0] == '\0') {
         return CLI_OK;
     }
-    if (cli->json && strcmp(form, "json") != 0 && strcmp(form, "jsonl") != 0) {
-        return cli_usage(hint, "--json and --output %s contradict each other", form);
-    }
-    if (strcmp(form, "json") == 0) {
-        cli->json = true;
-    } else if (given && strcmp(form, "jsonl") == 0) {
-        cli->json = true;
-        cli->lines = true;
-    } else if (strcmp(form, "table") == 0) {
-        cli_table_always();
-    } else if (given && strcmp(form, "raw") == 0) {
-        cli->raw = true;
-    } else if (given && strcmp(form, "credential_process") == 0) {
-        cli->process = true;
-    } else {
+    const struct form *form = find_form(name);
+    if (form == NULL) {
         return cli_usage(hint, "%s names no form of output that there is", given ? "--output" : "COFFER_OUTPUT");
+    }
+    if (cli->json && strcmp(name, "json") != 0 && strcmp(name, "jsonl") != 0) {
+        return cli_usage(hint, "--json and --output %s contradict each other", name);
+    }
+    /* Failures are told as JSON, too. */
+    cli->json = cli->json || strncmp(name, "json", 4) == 0;
+    if (form->takes(command)) {
+        *(bool *) ((char *) cli + form->field) = true;
+    } else if (given && command != NULL) {
+        return cli_usage(command->example, "%s%s%s %s", command->group, space(command), command->verb,
+                         form->otherwise);
     }
     return CLI_OK;
 }
@@ -256,10 +365,6 @@ static bool has_verbs(const char *group)
 
 static cli_exit wrong_count(const struct command *command, const struct cli *cli)
 {
-    if (cli->process && (command->options & PROCESS) == 0) {
-        return cli_usage(command->example, "%s%s%s has no credentials for a credential_process", command->group,
-                         space(command), command->verb);
-    }
     if (cli->argument_count < command->least) {
         return cli_usage(command->example, "%s%s%s needs %s", command->group, space(command), command->verb,
                          command->arguments);
@@ -299,17 +404,9 @@ cli_exit command_check(const struct command *command, const struct cli *cli, con
                              command->verb, option_rows[i].name);
         }
     }
-    if (cli->environments.count > 1 && (command->options & SEVERAL) == 0) {
+    if (cli->environments.count > 1 && !command_allows(command, FORM_SEVERAL)) {
         return cli_usage(command->example, "%s%s%s takes one environment, not %zu", command->group, space(command),
                          command->verb, cli->environments.count);
-    }
-    if (cli->raw && (command->options & RAW) == 0) {
-        return cli_usage(command->example, "%s%s%s prints no value; --output is json or table", command->group,
-                         space(command), command->verb);
-    }
-    if (cli->lines && strcmp(command->verb, "list") != 0 && strcmp(command->verb, "versions") != 0) {
-        return cli_usage(command->example, "%s%s%s prints no list; --output is json or table", command->group,
-                         space(command), command->verb);
     }
     if (cli->argument_count < command->least || cli->argument_count > command->most) {
         return wrong_count(command, cli);

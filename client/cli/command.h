@@ -22,11 +22,14 @@ struct option_row {
 extern const struct option_row option_rows[];
 extern const size_t option_count;
 
-/* What a command takes: a bit for each option that does not belong to all; and beside them that -e may be given again, and
- * that -o may be raw or credential_process. */
-#define OPTION_PROCESS (UINT64_C(1) << 61)
-#define OPTION_SEVERAL (UINT64_C(1) << 62)
-#define OPTION_RAW (UINT64_C(1) << 63)
+/* What a command may allow beside options: -e given again, and forms of output that only some have. */
+typedef enum command_form {
+    FORM_SEVERAL, /* environments */
+    FORM_RAW,
+    FORM_PROCESS, /* credential_process */
+    FORM_SHELL,   /* env */
+    FORM_COUNT,
+} command_form;
 
 enum { OPTION_ROOM = 96 };
 
@@ -41,7 +44,6 @@ struct command {
     const char *arguments;
     size_t least;
     size_t most;
-    uint64_t options;
     const char *help;
     const char *example;
     cli_command *run;
@@ -50,8 +52,9 @@ struct command {
 extern const struct command commands[];
 extern const size_t command_count;
 
-/* Whether the command takes the option of that row. */
+/* Whether the command takes the option of that row; NULL stands for what belongs to every command. */
 bool command_takes(const struct command *command, size_t option);
+bool command_allows(const struct command *command, command_form form);
 
 /* Whether the command works with wrong settings, too, or reads them itself. */
 bool command_is_local(const struct command *command);
@@ -62,8 +65,8 @@ const struct command *command_find(char *const *words, size_t count);
 /* Fills `cli` with options and arguments, and tells which options were given. */
 cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_given *given);
 
-/* Takes the form of the output from --output, or from COFFER_OUTPUT. */
-cli_exit output_apply(struct cli *cli);
+/* Takes the form of the output from --output, or from COFFER_OUTPUT, which counts only where the command has that form. */
+cli_exit output_apply(const struct command *command, struct cli *cli);
 
 /* Refuses options that the command does not take, and a wrong number of arguments. */
 cli_exit command_check(const struct command *command, const struct cli *cli, const struct options_given *given);

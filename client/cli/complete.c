@@ -123,7 +123,7 @@ static void offer_argument(const struct line *line, const struct option_row *row
                  {"FORMAT", "text,json,yaml,env,vault,infisical,coffer", NULL},
                  {"KIND", "fleet,system", NULL},
                  {"TIME", "30d,90d,1h,24h", NULL},
-                 {"FORM", "json,jsonl,table,raw", NULL}};
+                 {"FORM", "json,jsonl,table,raw,env", NULL}};
     const bool oauth = line->group != NULL && strcmp(line->group, "oauth") == 0;
     for (size_t i = 0; i < COF_COUNT(known); i++) {
         if (strcmp(row->argument, known[i].argument) == 0) {
@@ -146,9 +146,8 @@ static void offer_argument(const struct line *line, const struct option_row *row
 
 static void offer_options(const struct line *line, const struct command *command)
 {
-    static const struct command everywhere = {.group = ""};
     for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(command == NULL ? &everywhere : command, i)) {
+        if (command_takes(command, i)) {
             offer(line, "--", option_rows[i].name, option_rows[i].help);
         }
     }

@@ -14,6 +14,7 @@
 #include <grpc/health/v1/health.pb-c.h>
 
 #include "client/cli/profile.h"
+#include "client/cli/progress.h"
 #include "client/cli/reach.h"
 #include "client/libcoffer/settings.h"
 #include "common/narrowed.h"
@@ -432,6 +433,7 @@ static void examine(struct doctor *doctor)
         return;
     }
     const cli_exit token = check_token(doctor);
+    progress_say("trying the addresses");
     if (token == CLI_USAGE || check_addresses(doctor) != CLI_OK) {
         return;
     }
@@ -441,6 +443,7 @@ static void examine(struct doctor *doctor)
         (void) unsetenv("COFFER_TOKEN");
         (void) unsetenv("COFFER_TOKEN_FILE");
     }
+    progress_say("asking the server");
     if (check_server(doctor) != CLI_OK || check_ready(doctor) != CLI_OK || token != CLI_OK) {
         return;
     }
@@ -457,7 +460,9 @@ cli_exit cmd_doctor(struct cli *cli)
         return cli_no_memory();
     }
     cli_catch(true);
+    progress_begin("looking at the settings");
     examine(&doctor);
+    progress_end();
     cli_catch(false);
     if (cli->json) {
         cli_table_print_json(doctor.table, "checks");

@@ -8,6 +8,7 @@
 
 #include "client/cli/import_file.h"
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "client/cli/secret.h"
 #include "common/name.h"
 #include "common/secret.h"
@@ -74,6 +75,7 @@ static cli_exit ask_all(struct cli *cli, Coffer__V1__ExportSecretsRequest *reque
 {
     cli_exit code = CLI_OK;
     bool more = true;
+    progress_begin("reading secrets");
     while (code == CLI_OK && more) {
         ProtobufCMessage *message = NULL;
         code = cli_call(cli, SECRET_SERVICE "ExportSecrets", &request->base,
@@ -83,8 +85,10 @@ static cli_exit ask_all(struct cli *cli, Coffer__V1__ExportSecretsRequest *reque
                 ((Coffer__V1__ExportSecretsResponse *) (void *) message)->next_page_token; /* lives in the page */
             code = keep_page(exported, message);
             more = code == CLI_OK && request->page_token[0] != '\0';
+            progress_count(exported->all.n_secrets, 0);
         }
     }
+    progress_end();
     if (code == CLI_OK && exported->moved) {
         cli_note("something was written in the workspace while the pages came; they are not all of one state");
     }
@@ -282,7 +286,9 @@ cli_exit cmd_export(struct cli *cli)
     cof_import_format format;
     struct import_file file;
     struct exported exported = {0};
+    static char shell[] = "env";
     coffer__v1__export_secrets_response__init(&exported.all);
+    cli->format = cli->shell && cli->format == NULL ? shell : cli->format;
     cli_exit code = check_command(cli, &format);
     if (code != CLI_OK) {
         return code;

@@ -52,16 +52,15 @@ static void print_names(const struct command *command)
 /* Its own, and of those that every command has only the names: coffer help tells more. */
 static void print_options(const struct command *command)
 {
-    static const struct command everywhere = {.group = ""};
     bool begun = false;
     for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(command, i) && !command_takes(&everywhere, i)) {
+        if (command_takes(command, i) && !command_takes(NULL, i)) {
             fputs(begun ? "" : "\nOptions:\n", stdout);
             print_option(&option_rows[i]);
             begun = true;
         }
     }
-    print_names(&everywhere);
+    print_names(NULL);
 }
 
 void help_command(const struct command *command)
@@ -107,7 +106,6 @@ static void help_exits(void)
 
 static void help_all(void)
 {
-    static const struct command everywhere = {.group = ""};
     puts("coffer: credentials for workflow actions\n");
     for (size_t i = 0; i < command_count; i++) {
         fputs("  ", stdout);
@@ -117,7 +115,7 @@ static void help_all(void)
     }
     puts("\nOptions of every command:");
     for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(&everywhere, i)) {
+        if (command_takes(NULL, i)) {
             print_option(&option_rows[i]);
         }
     }

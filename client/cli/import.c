@@ -7,6 +7,7 @@
 #include "client/cli/import_file.h"
 #include "client/cli/import_server.h"
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "client/cli/secret.h"
 
 enum {
@@ -246,8 +247,10 @@ static void say_counts(const struct cli *cli, const Coffer__V1__ImportSecretsRes
 static cli_exit run(struct cli *cli, struct import_file *file, const Coffer__V1__ImportSecretsRequest *request)
 {
     ProtobufCMessage *message = NULL;
+    progress_begin(cli->dry_run ? "comparing secrets" : "writing secrets");
     cli_exit code = cli_call(cli, SECRET_SERVICE "ImportSecrets", &request->base,
                              &coffer__v1__import_secrets_response__descriptor, &message);
+    progress_end();
     if (code != CLI_OK) {
         return code;
     }

@@ -1,11 +1,13 @@
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "client/cli/command.h"
 #include "client/cli/profile.h"
+#include "client/cli/progress.h"
 
 /* Values pass through this process: no core, and no other process of the user looks inside. */
 static void harden(void)
@@ -15,15 +17,21 @@ static void harden(void)
     (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static cli_exit run(struct cli *cli, const struct options_given *given)
+static void apply(const struct cli *cli)
 {
-    const struct command *command = command_find(cli->arguments, cli->argument_count);
-    if (cli->argument_count == 0 || (command == NULL && cli->help)) {
-        return cmd_help(cli);
+    const char *silent = getenv("COFFER_NO_INPUT");
+    cli_report_as(cli->json, cli->quiet);
+    progress_allow(!cli->json && !cli->quiet);
+    if (cli->aligned) {
+        cli_table_always();
     }
-    if (command == NULL) {
-        return command_unknown(cli->arguments, cli->argument_count);
+    if (cli->no_input || (silent != NULL && silent[0] != '\0' && strcmp(silent, "0") != 0)) {
+        cli_never_ask();
     }
+}
+
+static cli_exit run_command(const struct command *command, struct cli *cli, const struct options_given *given)
+{
     const size_t words = command->verb[0] == '\0' ? 1 : 2;
     cli->arguments += words;
     cli->argument_count -= words;
@@ -36,6 +44,21 @@ static cli_exit run(struct cli *cli, const struct options_given *given)
         code = profile_apply(cli);
     }
     return code == CLI_OK ? command->run(cli) : code;
+}
+
+static cli_exit run(struct cli *cli, const struct options_given *given)
+{
+    const struct command *command = command_find(cli->arguments, cli->argument_count);
+    const cli_exit code = output_apply(cli->help ? NULL : command, cli);
+    apply(cli);
+    if (code != CLI_OK) {
+        return code;
+    }
+    if (cli->argument_count == 0 || (command == NULL && cli->help)) {
+        return cmd_help(cli);
+    }
+    return command == NULL ? command_unknown(cli->arguments, cli->argument_count)
+                           : run_command(command, cli, given);
 }
 
 /* What was printed must have arrived: a value that is cut is worse than none. */
@@ -59,9 +82,6 @@ int main(int argc, char **argv)
         return (int) told;
     }
     cli_exit code = options_read(&cli, argc, argv, &given);
-    if (code == CLI_OK) {
-        code = output_apply(&cli);
-    }
     cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {
         code = flush(run(&cli, &given));

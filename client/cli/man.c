@@ -58,7 +58,6 @@ static void put_option(const struct option_row *row)
 
 static void put_command(const struct command *command)
 {
-    static const struct command everywhere = {.group = ""};
     fputs(".SS ", stdout);
     printf("\"coffer %s%s%s%s", command->group, command->verb[0] == '\0' ? "" : " ", command->verb,
            command->arguments[0] == '\0' ? "" : " ");
@@ -66,7 +65,7 @@ static void put_command(const struct command *command)
     puts("\"");
     put_line(command->help);
     for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(command, i) && !command_takes(&everywhere, i)) {
+        if (command_takes(command, i) && !command_takes(NULL, i)) {
             put_option(&option_rows[i]);
         }
     }
@@ -108,7 +107,6 @@ static void put_topic(const char *name, const char *about, const char *text)
 
 void help_man(void)
 {
-    static const struct command everywhere = {.group = ""};
     printf(".TH COFFER 1 \"\" \"coffer %s\" \"Coffer\"\n", coffer_version());
     puts(".SH NAME\ncoffer \\- credentials for workflow actions\n.SH SYNOPSIS\n\\fBcoffer\\fR \\fIcommand\\fR "
          "[\\fIoption\\fR]... [\\fIargument\\fR]...\n.SH DESCRIPTION");
@@ -122,7 +120,7 @@ void help_man(void)
         "showing what is typed, KEY=@FILE takes the bytes of a file, KEY=- those of standard input.");
     puts(".SH OPTIONS\nThese belong to every command.");
     for (size_t i = 0; i < option_count; i++) {
-        if (command_takes(&everywhere, i)) {
+        if (command_takes(NULL, i)) {
             put_option(&option_rows[i]);
         }
     }

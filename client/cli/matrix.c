@@ -5,6 +5,7 @@
 #include <coffer/v1/environment.pb-c.h>
 
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "client/cli/secret.h"
 
 /* `coffer secret matrix`: which secret is where, and what is missing where. */
@@ -135,18 +136,22 @@ static cli_exit ask_secrets(struct cli *cli, struct matrix *matrix)
     if (cli->prefix != NULL) {
         request.name_prefix = cli->prefix;
     }
+    size_t pages = 0;
+    progress_begin("reading secrets");
     do {
         ProtobufCMessage *answer = NULL;
         code = cli_call(cli, SECRET_SERVICE "ListSecrets", &request.base,
                         &coffer__v1__list_secrets_response__descriptor, &answer);
         if (code == CLI_OK && !keep(matrix, answer)) {
-            return cli_no_memory();
+            code = cli_no_memory();
         }
         if (code == CLI_OK) {
+            progress_count(++pages * PAGE_SIZE, 0);
             request.page_token = ((Coffer__V1__ListSecretsResponse *) (void *) answer)->next_page_token;
             code = take_secrets(matrix, (const Coffer__V1__ListSecretsResponse *) (const void *) answer);
         }
     } while (code == CLI_OK && request.page_token[0] != '\0');
+    progress_end();
     return code;
 }
 

@@ -10,7 +10,7 @@
 #include "client/cli/cli.h"
 #include "common/name.h"
 
-enum { TIME_TEXT = 40, NAME_TEXT = 80, GROUP = 3 };
+enum { TIME_TEXT = 40, GROUP = 3 };
 
 /* --- Texts ---------------------------------------------------------------------------------------------------- */
 
@@ -106,12 +106,11 @@ static void write_line(FILE *out, unsigned depth)
     fprintf(out, "\n%*s", (int) (2 * depth), "");
 }
 
-/* "create_time" as "createTime". */
-static void name_of(const ProtobufCFieldDescriptor *field, char *ret_name)
+void cli_json_field_name(const ProtobufCFieldDescriptor *field, char *ret_name)
 {
     bool upper = false;
     size_t length = 0;
-    for (const char *at = field->name; *at != '\0' && length + 1 < NAME_TEXT; at++) {
+    for (const char *at = field->name; *at != '\0' && length + 1 < MESSAGE_NAME; at++) {
         if (*at != '_') {
             const char letter = *at;
             ret_name[length++] = (char) (upper && letter >= 'a' && letter <= 'z' ? letter - 'a' + 'A' : letter);
@@ -123,8 +122,8 @@ static void name_of(const ProtobufCFieldDescriptor *field, char *ret_name)
 
 void cli_json_name(FILE *out, const ProtobufCFieldDescriptor *field)
 {
-    char name[NAME_TEXT];
-    name_of(field, name);
+    char name[MESSAGE_NAME];
+    cli_json_field_name(field, name);
     fprintf(out, "\"%s\": ", name);
 }
 
@@ -231,9 +230,9 @@ static void write_field(FILE *out, const ProtobufCMessage *message, const Protob
 {
     const char *at = (const char *) message + field->offset;
     if (field->type == PROTOBUF_C_TYPE_BYTES) {
-        char name[NAME_TEXT];
+        char name[MESSAGE_NAME];
         ProtobufCBinaryData bytes;
-        name_of(field, name);
+        cli_json_field_name(field, name);
         memcpy(&bytes, at, sizeof bytes);
         cli_json_bytes(out, name, bytes.data, bytes.len);
         return;
@@ -250,13 +249,35 @@ static void write_field(FILE *out, const ProtobufCMessage *message, const Protob
     (void) fputc(']', out);
 }
 
+static struct {
+    const size_t *at;
+    size_t count;
+    const ProtobufCMessageDescriptor *of; /* NULL: everything is written */
+} chosen;
+
+void cli_json_choose(const ProtobufCMessageDescriptor *of, const size_t *fields, size_t count)
+{
+    chosen.at = fields;
+    chosen.count = count;
+    chosen.of = of;
+}
+
+static bool is_chosen(const ProtobufCMessage *message, size_t field)
+{
+    bool found = message->descriptor != chosen.of;
+    for (size_t i = 0; !found && i < chosen.count; i++) {
+        found = chosen.at[i] == field;
+    }
+    return found;
+}
+
 /* Returns whether there was one. */
 static bool write_fields(FILE *out, const ProtobufCMessage *message, unsigned depth)
 {
     bool any = false;
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
-        if (!is_set(message, field)) {
+        if (!is_set(message, field) || !is_chosen(message, i)) {
             continue;
         }
         fputs(any ? "," : "", out);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -26,6 +27,18 @@ void cli_json_members(FILE *out, const ProtobufCMessage *message);
  */
 size_t cli_json_items(FILE *out, const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
                       size_t before, unsigned depth);
+
+/* Room for the name of a field, with its end. */
+enum { MESSAGE_NAME = 80 };
+
+/* "create_time" as "createTime", into MESSAGE_NAME bytes. */
+void cli_json_field_name(const ProtobufCFieldDescriptor *field, char *ret_name);
+
+/*
+ * From now on messages of this kind have only these of their fields, by their index in the descriptor; NULL ends that. The
+ * indices are borrowed.
+ */
+void cli_json_choose(const ProtobufCMessageDescriptor *of, const size_t *fields, size_t count);
 
 /* "fieldName": and a space. */
 void cli_json_name(FILE *out, const ProtobufCFieldDescriptor *field);

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/fields.h"
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 
 enum { PAGE_SIZE = 1000 };
 
@@ -60,6 +62,7 @@ static void add_page(struct output *output, const struct list *list, const Proto
     for (size_t i = 0; i < count; i++) {
         list->row(output->table, items[i]);
     }
+    output->count += count;
 }
 
 /* One page; `token` is that of the page and becomes that of the next, "" at the end. */
@@ -87,28 +90,51 @@ static void end(const struct output *output)
     fputs(output->count == 0 ? "]\n}\n" : "\n  ]\n}\n", stdout);
 }
 
+static void finish(struct output *output, const struct fields *fields)
+{
+    if (output->json && !output->lines) {
+        end(output);
+    }
+    if (output->json) {
+        return;
+    }
+    if (fields->count > 0) {
+        cli_table_choose(output->table, fields->at, fields->count);
+    }
+    cli_table_print(output->table);
+    output->table = NULL;
+}
+
 cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *request)
 {
     const uint32_t size = PAGE_SIZE;
     struct output output = {.json = cli->json, .lines = cli->lines};
+    struct fields fields = {.count = 0};
+    if (cli->fields != NULL && strcmp(cli->fields, "help") == 0) {
+        fields_print(list, cli->json);
+        return CLI_OK;
+    }
+    cli_exit code = cli->fields == NULL ? CLI_OK : fields_read(cli->fields, list, cli->json, &fields);
+    if (code != CLI_OK) {
+        return code;
+    }
     char *token = strdup("");
-    cli_exit code = token == NULL ? cli_no_memory() : CLI_OK;
+    code = token == NULL ? cli_no_memory() : CLI_OK;
+    cli_json_choose(fields.count == 0 ? NULL : fields_item(list), fields.at, fields.count);
     memcpy(field_at(request, "page_size"), &size, sizeof size);
     if (!output.json) {
         output.table = cli_table_new(list->headers, list->columns);
     }
+    progress_begin("reading the list");
     do {
         code = code == CLI_OK ? one_page(cli, list, request, &token, &output) : code;
+        progress_count(output.count, 0);
     } while (code == CLI_OK && token[0] != '\0');
+    progress_end();
     free(token);
-    if (code == CLI_OK && output.lines) {
-        return code;
-    }
-    if (code == CLI_OK && output.json) {
-        end(&output);
-    } else if (code == CLI_OK) {
-        cli_table_print(output.table);
-        output.table = NULL;
+    cli_json_choose(NULL, NULL, 0);
+    if (code == CLI_OK) {
+        finish(&output, &fields);
     }
     cli_table_free(output.table);
     return code;

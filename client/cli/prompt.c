@@ -18,9 +18,16 @@ static void note(int number)
     caught = number;
 }
 
+static bool never;
+
+void cli_never_ask(void)
+{
+    never = true;
+}
+
 static bool can_ask(void)
 {
-    return isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
+    return !never && isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
 }
 
 static void watch(struct sigaction *before)
@@ -82,7 +89,8 @@ cli_exit cli_prompt_hidden(const char *prompt, uint8_t *line, size_t *ret_length
     ssize_t got;
     if (!can_ask()) {
         return cli_usage("KEY=- takes it from standard input, KEY=@FILE from a file",
-                         "there is no terminal to ask for a value");
+                         never ? "--no-input or COFFER_NO_INPUT forbids to ask for a value"
+                               : "there is no terminal to ask for a value");
     }
     /* After a stop the question is asked again. */
     while ((got = read_hidden(prompt, line)) < 0 && caught == SIGTSTP) {
@@ -101,7 +109,8 @@ cli_exit cli_confirm(const struct cli *cli, const char *question, const char *na
         return CLI_OK;
     }
     if (!can_ask()) {
-        return cli_usage("--yes does it without asking", "there is no terminal to ask on");
+        return cli_usage("--yes does it without asking",
+                         never ? "--no-input or COFFER_NO_INPUT forbids to ask" : "there is no terminal to ask on");
     }
     fprintf(stderr, "%s Type \"%s\" to confirm: ", question, name);
     if (fgets(line, sizeof line, stdin) == NULL) {

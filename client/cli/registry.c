@@ -9,6 +9,7 @@
 
 #include "client/cli/message.h"
 #include "client/cli/page.h"
+#include "client/cli/progress.h"
 #include "client/cli/resolve.h"
 #include "common/name.h"
 
@@ -212,11 +213,15 @@ static cli_exit print_matrix(const struct cli *cli, coffer_preflight *preflight)
     const coffer_item *item = NULL;
     coffer_error *error = NULL;
     fputs(cli->json ? "{\n  \"missing\": [" : "", stdout);
+    size_t seen = 0;
+    progress_begin("checking, results so far:");
     coffer_status status = coffer_preflight_next(preflight, &item, &error);
     while (status == COFFER_OK && item != NULL) {
         add_item(&matrix, item);
+        progress_count(++seen, 0);
         status = coffer_preflight_next(preflight, &item, &error);
     }
+    progress_end();
     if (cli->json) {
         printf("\n  ],\n  \"wouldResolve\": %" PRIu32 ",\n  \"wouldFail\": %" PRIu32 "\n}\n",
                coffer_preflight_would_resolve(preflight), coffer_preflight_would_fail(preflight));

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "client/cli/registry.h"
 #include "common/import/action_template.h"
 
@@ -276,9 +277,12 @@ static cli_exit read_files(struct import *import)
     if (import->actions == NULL || import->sources == NULL) {
         return cli_no_memory();
     }
+    progress_begin("reading templates,");
     for (size_t i = 0; code == CLI_OK && i < import->path_count; i++) {
+        progress_count(i, import->path_count);
         code = read_file(import, import->paths[i]);
     }
+    progress_end();
     return code;
 }
 

@@ -5,6 +5,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 
 static struct {
     bool json;
@@ -63,6 +64,8 @@ cli_exit cli_exit_of(coffer_status status)
     return CLI_ERROR;
 }
 
+const char cli_hint_reauth[] = "coffer oauth show PROVIDER says why; its user connects it again";
+
 /* --- Failures ------------------------------------------------------------------------------------------------- */
 
 /* What to do at the command line about a failure whose message speaks of the protocol. */
@@ -71,6 +74,7 @@ static const struct {
     const char *hint;
 } hints[] = {
     {COFFER_REASON_TOKEN_MISSING, "coffer login stores one; --token-file FILE or COFFER_TOKEN_FILE give one"},
+    {COFFER_REASON_REAUTH_REQUIRED, cli_hint_reauth},
     {COFFER_REASON_TOKEN_MALFORMED, "coffer login stores another one"},
     {COFFER_REASON_TOKEN_INVALID, "coffer login stores another one"},
     {COFFER_REASON_TOKEN_EXPIRED, "coffer login stores another one"},
@@ -127,6 +131,7 @@ cli_exit cli_report(const struct cli_report *report)
         print_json(report);
         return report->code;
     }
+    progress_clear();
     fprintf(stderr, "coffer: %s\n", report->message);
     if (report->hint != NULL) {
         fprintf(stderr, "  hint: %s\n", report->hint);
@@ -137,16 +142,24 @@ cli_exit cli_report(const struct cli_report *report)
     return report->code;
 }
 
+static cli_exit exit_of_error(const coffer_error *error)
+{
+    const coffer_reason reason = coffer_error_reason(error);
+    if (reason == COFFER_REASON_CONFIG_INVALID) {
+        return CLI_USAGE;
+    }
+    return reason == COFFER_REASON_REAUTH_REQUIRED ? CLI_REAUTH : cli_exit_of(coffer_error_status(error));
+}
+
 cli_exit cli_fail(const coffer_error *error)
 {
     const coffer_reason reason = coffer_error_reason(error);
-    const bool setting = reason == COFFER_REASON_CONFIG_INVALID;
     return cli_report(&(struct cli_report){
         .message = coffer_error_message(error),
         .hint = hint_of(reason),
         .reason = coffer_reason_name(reason),
         .request_id = coffer_error_request_id(error),
-        .code = setting ? CLI_USAGE : cli_exit_of(coffer_error_status(error)),
+        .code = exit_of_error(error),
     });
 }
 
@@ -185,6 +198,7 @@ void cli_note(const char *format, ...)
     const int length = vasprintf(&note, format, args);
     va_end(args);
     if (length >= 0 && !how.quiet) {
+        progress_clear();
         fprintf(stderr, "%s\n", note);
     }
     free(length >= 0 ? note : NULL);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/cli/progress.h"
 #include "client/cli/template.h"
 #include "common/name.h"
 
@@ -69,7 +70,10 @@ cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_resu
 {
     coffer_error *error = NULL;
     cli_exit code = cli_connect(cli);
-    if (code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK) {
+    progress_begin("waiting for values");
+    const bool failed = code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK;
+    progress_end();
+    if (failed) {
         code = cli_fail(error);
         coffer_error_free(error);
     }
@@ -103,17 +107,24 @@ static char *near_misses(const coffer_fault *fault)
 }
 
 /* Of several failures of one item the last one names the request. */
+static cli_exit exit_of(const coffer_item *item)
+{
+    return coffer_item_outcome(item) == COFFER_OUTCOME_REAUTH_REQUIRED ? CLI_REAUTH
+                                                                       : cli_exit_of(coffer_item_status(item));
+}
+
 static void report_fault(const coffer_result *result, const coffer_item *item, size_t i)
 {
     const coffer_fault *fault = coffer_item_fault(item, i);
     const bool last = i + 1 == coffer_item_fault_count(item);
+    const bool again = coffer_item_outcome(item) == COFFER_OUTCOME_REAUTH_REQUIRED;
     char *near = near_misses(fault);
     (void) cli_report(&(struct cli_report){
         .message = coffer_fault_message(fault),
-        .hint = near,
+        .hint = near == NULL && again ? cli_hint_reauth : near,
         .reason = coffer_outcome_name(last ? coffer_item_outcome(item) : coffer_fault_outcome(fault)),
         .request_id = last ? coffer_result_request_id(result) : NULL,
-        .code = cli_exit_of(coffer_item_status(item)),
+        .code = exit_of(item),
     });
     free(near);
 }
@@ -131,10 +142,10 @@ cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, c
             .hint = elsewhere ? "-w UUID, if the token acts in several workspaces" : NULL,
             .reason = coffer_outcome_name(coffer_item_outcome(item)),
             .request_id = coffer_result_request_id(result),
-            .code = cli_exit_of(coffer_item_status(item)),
+            .code = exit_of(item),
         });
     }
-    return cli_exit_of(coffer_item_status(item));
+    return exit_of(item);
 }
 
 cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
@@ -168,6 +179,56 @@ static cli_exit get_reference(struct cli *cli)
     return code;
 }
 
+/* Where a key stands in several secrets only one of them could be its variable. */
+static cli_exit check_key(char *const *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(keys[i], keys[count]) == 0) {
+            return cli_usage("coffer run --set NAME=SECRET.KEY gives one of them another name",
+                             "the variable %s would come from two references", keys[count]);
+        }
+    }
+    return CLI_OK;
+}
+
+static cli_exit add_variables(const struct cli *cli, coffer_request *request, char **names, char **keys)
+{
+    char what[PLACE_TEXT];
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
+        (void) snprintf(what, sizeof what, "argument %zu", i + 1);
+        code = resolve_add(request, cli->arguments[i], what, &names[i], &keys[i]);
+        if (code == CLI_OK) {
+            code = check_key(keys, i);
+        }
+    }
+    return code;
+}
+
+/* All of them, or none. */
+static cli_exit get_variables(struct cli *cli)
+{
+    coffer_result *result = NULL;
+    char **names = calloc(2 * cli->argument_count, sizeof *names);
+    if (names == NULL) {
+        return cli_no_memory();
+    }
+    char **keys = names + cli->argument_count;
+    coffer_request *request = coffer_request_new();
+    resolve_add_environments(cli, request);
+    cli_exit code = add_variables(cli, request, names, keys);
+    if (code == CLI_OK) {
+        code = resolve_one(cli, request, &result);
+    }
+    for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
+        code = cli_print_variable(keys[i], coffer_item_value(coffer_result_item(result, 0), names[i], keys[i]));
+    }
+    coffer_result_free(result);
+    coffer_request_free(request);
+    free(names);
+    return code;
+}
+
 static cli_exit get_expression(struct cli *cli)
 {
     struct template template = {
@@ -184,6 +245,13 @@ static cli_exit get_expression(struct cli *cli)
 cli_exit cmd_get(struct cli *cli)
 {
     const char *text = cli->arguments[0];
+    if (cli->shell) {
+        return get_variables(cli);
+    }
+    if (cli->argument_count > 1) {
+        return cli_usage("coffer get slack.SLACK_BOT_TOKEN jira.API_TOKEN -o env",
+                         "get prints one value, or with -o env several");
+    }
     const bool expression = strstr(text, "${{") != NULL && !cli_is_reference(text);
     return expression ? get_expression(cli) : get_reference(cli);
 }

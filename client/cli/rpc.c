@@ -11,6 +11,7 @@
 #include <coffer/rpc/v1/reflection.pb-c.h>
 
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "client/reflect/message_pack.h"
 #include "client/reflect/message_print.h"
 #include "client/reflect/schema.h"
@@ -259,7 +260,11 @@ static cli_exit call(struct cli *cli, struct rpc *rpc, const struct schema_entry
     if (message_pack(method->input, json, REQUEST_MAX, &rpc->arena, &request, &err) != COF_OK) {
         return fail(&err);
     }
-    if (coffer_call(cli->client, method->name, request.data, request.len, NULL, &reply, &error) != COFFER_OK) {
+    progress_begin("waiting for the server");
+    const coffer_status status =
+        coffer_call(cli->client, method->name, request.data, request.len, NULL, &reply, &error);
+    progress_end();
+    if (status != COFFER_OK) {
         const cli_exit code = cli_fail(error);
         coffer_error_free(error);
         return code;

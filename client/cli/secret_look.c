@@ -157,12 +157,29 @@ cli_exit cmd_secret_compare(struct cli *cli)
 static cli_exit check_reveal(const struct cli *cli)
 {
     static const char hint[] = "coffer secret reveal slack SLACK_BOT_TOKEN --version 2";
-    if (cli->argument_count != 2 && !cli->json) {
-        return cli_usage(hint, "secret reveal shows one key, or with --json several or all");
+    if (cli->argument_count != 2 && !cli->json && !cli->shell) {
+        return cli_usage(hint, "secret reveal shows one key, or with -o json or -o env several or all");
     }
     return cli_on_terminal()
                ? secret_confirm(cli, "This shows on the terminal, and records that you saw it, values of")
                : CLI_OK;
+}
+
+static cli_exit print_revealed_json(const ProtobufCMessage *answer)
+{
+    cli_json_message(stdout, answer);
+    return CLI_OK;
+}
+
+static cli_exit print_revealed(const struct cli *cli, const Coffer__V1__RevealSecretResponse *revealed)
+{
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < revealed->n_values; i++) {
+        const Coffer__V1__KeyValue *pair = revealed->values[i];
+        const coffer_bytes value = {pair->value.data, pair->value.len};
+        code = cli->shell ? cli_print_variable(pair->key, value) : cli_print_value(cli, value);
+    }
+    return code;
 }
 
 cli_exit cmd_secret_reveal(struct cli *cli)
@@ -188,14 +205,8 @@ cli_exit cmd_secret_reveal(struct cli *cli)
     if (code == CLI_OK) {
         const Coffer__V1__RevealSecretResponse *revealed =
             (const Coffer__V1__RevealSecretResponse *) (const void *) answer;
-        const ProtobufCBinaryData value =
-            revealed->n_values == 0 ? (ProtobufCBinaryData){0, NULL} : revealed->values[0]->value;
         (void) setvbuf(stdout, NULL, _IONBF, 0);
-        if (cli->json) {
-            cli_json_message(stdout, answer);
-        } else {
-            code = cli_print_value(cli, (coffer_bytes){value.data, value.len});
-        }
+        code = cli->json ? print_revealed_json(answer) : print_revealed(cli, revealed);
         for (size_t i = 0; i < revealed->n_values; i++) {
             cof_wipe(revealed->values[i]->value.data, revealed->values[i]->value.len);
         }

@@ -156,17 +156,21 @@ static void print_cell(const char *cell, size_t width)
     printf("%.*s..", (int) (end - cell), cell);
 }
 
-/* By the conventions of NO_COLOR and CLICOLOR_FORCE. */
+/* By the conventions of NO_COLOR, CLICOLOR and CLICOLOR_FORCE. */
 static bool has_colours(void)
 {
     const char *none = getenv("NO_COLOR");
     const char *force = getenv("CLICOLOR_FORCE");
+    const char *wanted = getenv("CLICOLOR");
     const char *terminal = getenv("TERM");
     if (none != NULL && none[0] != '\0') {
         return false;
     }
     if (force != NULL && force[0] != '\0' && strcmp(force, "0") != 0) {
         return true;
+    }
+    if (wanted != NULL && strcmp(wanted, "0") == 0) {
+        return false;
     }
     return cli_on_terminal() && terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
@@ -280,6 +284,28 @@ void cli_table_free(struct cli_table *table)
     }
     free(table->cells);
     free(table);
+}
+
+void cli_table_choose(struct cli_table *table, const size_t *columns, size_t count)
+{
+    const size_t rows = table == NULL ? 0 : table->count / table->columns;
+    char **cells = calloc(rows * count + 1, sizeof *cells);
+    if (table == NULL || cells == NULL) {
+        free(cells);
+        return;
+    }
+    for (size_t i = 0; i < rows * count; i++) {
+        const char *cell = table->cells[i / count * table->columns + columns[i % count]];
+        cells[i] = cell == NULL ? NULL : strdup(cell);
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        free(table->cells[i]);
+    }
+    free(table->cells);
+    table->cells = cells;
+    table->columns = count;
+    table->count = rows * count;
+    table->room = table->count;
 }
 
 void cli_table_print(struct cli_table *table)

@@ -177,6 +177,28 @@ cli_exit cli_print_value(const struct cli *cli, coffer_bytes value)
     return CLI_OK;
 }
 
+cli_exit cli_print_variable(const char *name, coffer_bytes value)
+{
+    if (!cli_is_variable(name)) {
+        return cli_usage("-o json, or one key without -o", "the key \"%s\" cannot be the name of a variable", name);
+    }
+    if (value.length > 0 && memchr(value.data, '\0', value.length) != NULL) {
+        return cli_refuse(CLI_REJECTED, "coffer get writes it into a file",
+                          "the value of %s holds a NUL byte, which a variable cannot", name);
+    }
+    (void) setvbuf(stdout, NULL, _IONBF, 0);
+    printf("%s='", name);
+    for (size_t at = 0; at < value.length;) {
+        const uint8_t *quote = memchr(value.data + at, '\'', value.length - at);
+        const size_t end = quote == NULL ? value.length : (size_t) (quote - value.data);
+        (void) fwrite(value.data + at, 1, end - at, stdout);
+        fputs(quote == NULL ? "" : "'\\''", stdout);
+        at = quote == NULL ? end : end + 1;
+    }
+    puts("'");
+    return CLI_OK;
+}
+
 static char *trim(char *text)
 {
     char *end = text + strlen(text);

@@ -1,5 +1,7 @@
 #include "client/cli/variables.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +9,7 @@
 
 #include "client/cli/resolve.h"
 
-enum { WHAT_TEXT = 40 };
+enum { WHAT_TEXT = 40, PATH_TEXT = 200 };
 
 /* --- Names ------------------------------------------------------------------------------------------------------ */
 
@@ -29,7 +31,7 @@ static bool is_dangerous(const char *name)
     return false;
 }
 
-static bool is_variable(const char *name)
+bool cli_is_variable(const char *name)
 {
     static const char digits[] = "0123456789";
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
@@ -41,7 +43,7 @@ static bool is_variable(const char *name)
 /* A key that names the variable itself must be fit for that. */
 static cli_exit check_key(const struct variable *one)
 {
-    if (!is_variable(one->name)) {
+    if (!cli_is_variable(one->name)) {
         return cli_usage("--set NAME=SECRET.KEY gives it another name",
                          "the key \"%s\" cannot be the name of a variable", one->name);
     }
@@ -66,18 +68,38 @@ static cli_exit check_twice(const struct variable *before, size_t count, const s
     return CLI_OK;
 }
 
-static cli_exit add_reference(coffer_request *request, char *text, size_t i, struct variable *one)
+/* Takes the variable, unless another has its name. */
+static cli_exit add_one(struct variables *variables, const struct variable *one)
+{
+    const cli_exit code = check_twice(variables->items, variables->count, one);
+    if (code != CLI_OK) {
+        return code;
+    }
+    struct variable *items = realloc(variables->items, (variables->count + 1) * sizeof *items);
+    if (items == NULL) {
+        return cli_no_memory();
+    }
+    variables->items = items;
+    items[variables->count++] = *one;
+    return CLI_OK;
+}
+
+static cli_exit add_reference(coffer_request *request, char *text, size_t i, struct variables *variables)
 {
     char what[WHAT_TEXT];
     char *secret = text;
     char *key = text;
     (void) snprintf(what, sizeof what, "--ref, the %zuth", i + 1);
-    const cli_exit code = resolve_add(request, text, i == 0 ? "--ref" : what, &secret, &key);
-    *one = (struct variable){key, secret, key};
-    return code == CLI_OK ? check_key(one) : code;
+    cli_exit code = resolve_add(request, text, i == 0 ? "--ref" : what, &secret, &key);
+    const struct variable one = {key, secret, key};
+    if (code == CLI_OK) {
+        code = check_key(&one);
+    }
+    return code == CLI_OK ? add_one(variables, &one) : code;
 }
 
-static cli_exit add_set(coffer_request *request, char *text, struct variable *one)
+/* VARIABLE=NAME.KEY; `what` says where it stands. */
+static cli_exit add_set(coffer_request *request, char *text, const char *what, struct variables *variables)
 {
     char *equals = strchr(text, '=');
     char *secret = text;
@@ -85,42 +107,116 @@ static cli_exit add_set(coffer_request *request, char *text, struct variable *on
     if (equals != NULL) {
         *equals = '\0';
     }
-    if (equals == NULL || !is_variable(text)) {
-        return cli_usage("--set TOKEN=slack.SLACK_BOT_TOKEN", "--set takes NAME=SECRET.KEY");
+    if (equals == NULL || !cli_is_variable(text)) {
+        return cli_usage("TOKEN=slack.SLACK_BOT_TOKEN", "%s is not of the form VARIABLE=NAME.KEY", what);
     }
-    const cli_exit code = resolve_add(request, equals + 1, "--set", &secret, &key);
-    *one = (struct variable){text, secret, key};
+    const cli_exit code = resolve_add(request, equals + 1, what, &secret, &key);
+    return code == CLI_OK ? add_one(variables, &(struct variable){text, secret, key}) : code;
+}
+
+/* --- Files of variables ----------------------------------------------------------------------------------------- */
+
+/* Without blanks and quotes around it. */
+static char *bare(char *text)
+{
+    assert(text != NULL);
+    text += strspn(text, " \t");
+    size_t length = strlen(text);
+    while (length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL) {
+        text[--length] = '\0';
+    }
+    if (length > 1 && (text[0] == '"' || text[0] == '\'') && text[length - 1] == text[0]) {
+        text[length - 1] = '\0';
+        text++;
+    }
+    return text;
+}
+
+/* The value is not told: who writes one into such a file has written a secret. */
+static cli_exit add_line(coffer_request *request, char *line, const char *what, struct variables *variables)
+{
+    char *text = bare(line);
+    if (text[0] == '\0' || text[0] == '#') {
+        return CLI_OK;
+    }
+    text += strncmp(text, "export ", 7) == 0 ? 7 : 0;
+    char *equals = strchr(text, '=');
+    char *value = equals == NULL ? text : bare(equals + 1);
+    const bool blanks = strncmp(value, "${{", 3) != 0 && strpbrk(value, " \t") != NULL;
+    if (equals != NULL && (blanks || strchr(value, '.') == NULL || !cli_is_reference(value))) {
+        return cli_usage(
+            "TOKEN=slack.SLACK_BOT_TOKEN, or TOKEN=${{ SECRETS.slack.SLACK_BOT_TOKEN }}",
+            "%s gives a variable something else than a reference, which is all that stands in such a file", what);
+    }
+    if (equals != NULL) {
+        memmove(equals + 1, value, strlen(value) + 1);
+    }
+    return add_set(request, text, what, variables);
+}
+
+/* Keeps a copy of the line, in which names of variables and secrets go on to stand. */
+static cli_exit keep_line(struct variables *variables, const char *line, char **ret_copy)
+{
+    char **lines = realloc(variables->lines, (variables->line_count + 1) * sizeof *lines);
+    char *copy = lines == NULL ? NULL : strdup(line);
+    variables->lines = lines == NULL ? variables->lines : lines;
+    if (copy == NULL) {
+        return cli_no_memory();
+    }
+    variables->lines[variables->line_count++] = copy;
+    *ret_copy = copy;
+    return CLI_OK;
+}
+
+static cli_exit add_file(coffer_request *request, const char *path, struct variables *variables)
+{
+    char what[WHAT_TEXT + PATH_TEXT];
+    char *line = NULL;
+    size_t room = 0;
+    size_t number = 0;
+    cli_exit code = CLI_OK;
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return cli_refuse(CLI_ERROR, NULL, "%s cannot be read: %s", path, strerror(errno));
+    }
+    while (code == CLI_OK && getline(&line, &room, file) > 0) {
+        char *copy = NULL;
+        (void) snprintf(what, sizeof what, "line %zu of %.*s", ++number, (int) PATH_TEXT, path);
+        code = keep_line(variables, line, &copy);
+        if (code == CLI_OK) {
+            code = add_line(request, copy, what, variables);
+        }
+    }
+    free(line);
+    (void) fclose(file);
+    return code;
+}
+
+static cli_exit add_all(const struct cli *cli, coffer_request *request, struct variables *variables)
+{
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < cli->references.count; i++) {
+        code = add_reference(request, cli->references.items[i], i, variables);
+    }
+    for (size_t i = 0; code == CLI_OK && i < cli->variables.count; i++) {
+        code = add_set(request, cli->variables.items[i], "--set", variables);
+    }
+    for (size_t i = 0; code == CLI_OK && i < cli->env_files.count; i++) {
+        code = add_file(request, cli->env_files.items[i], variables);
+    }
     return code;
 }
 
 cli_exit variables_read(struct cli *cli, coffer_request *request, struct variables *variables)
 {
-    const size_t most = cli->references.count + cli->variables.count;
     *variables = (struct variables){.count = 0};
-    if (most == 0 && cli->action == NULL) {
-        return cli_usage("coffer run --ref slack.SLACK_BOT_TOKEN -- env",
-                         "run needs --ref, --set or --action; nothing is given to a program by itself");
-    }
     coffer_request_set_action(request, cli->action);
-    variables->items = calloc(most + 1, sizeof *variables->items);
-    if (variables->items == NULL) {
-        return cli_no_memory();
+    const cli_exit code = add_all(cli, request, variables);
+    if (code == CLI_OK && variables->count == 0 && cli->action == NULL) {
+        return cli_usage("coffer run --ref slack.SLACK_BOT_TOKEN -- env",
+                         "run needs --ref, --set, --env-file or --action; nothing is given to a program by itself");
     }
-    for (size_t i = 0; i < most; i++) {
-        struct variable one = {"", "", ""};
-        cli_exit code = i < cli->references.count
-                            ? add_reference(request, cli->references.items[i], i, &one)
-                            : add_set(request, cli->variables.items[i - cli->references.count], &one);
-        if (code == CLI_OK) {
-            code = check_twice(variables->items, i, &one);
-        }
-        if (code != CLI_OK) {
-            return code;
-        }
-        variables->items[i] = one;
-        variables->count = i + 1;
-    }
-    return CLI_OK;
+    return code;
 }
 
 static bool same_name(const char *a, const char *b)
@@ -143,11 +239,6 @@ static bool is_named(const struct variables *variables, const struct variable *o
 cli_exit variables_add_action(struct variables *variables, const coffer_item *item)
 {
     const size_t count = coffer_item_value_count(item);
-    struct variable *items = realloc(variables->items, (variables->count + count + 1) * sizeof *items);
-    if (items == NULL) {
-        return cli_no_memory();
-    }
-    variables->items = items;
     for (size_t i = 0; i < count; i++) {
         struct variable one = {"", "", ""};
         (void) coffer_item_value_at(item, i, &one.secret, &one.key);
@@ -157,12 +248,11 @@ cli_exit variables_add_action(struct variables *variables, const coffer_item *it
         }
         cli_exit code = check_key(&one);
         if (code == CLI_OK) {
-            code = check_twice(variables->items, variables->count, &one);
+            code = add_one(variables, &one);
         }
         if (code != CLI_OK) {
             return code;
         }
-        variables->items[variables->count++] = one;
     }
     return CLI_OK;
 }
@@ -217,7 +307,7 @@ cli_exit variables_fill(struct variables *variables, const coffer_item *item)
     while (environ[inherited] != NULL) {
         inherited++;
     }
-    variables->made = calloc(variables->count, sizeof *variables->made);
+    variables->made = calloc(variables->count + 1, sizeof *variables->made);
     variables->environment = calloc(inherited + variables->count + 1, sizeof *variables->environment);
     if (variables->made == NULL || variables->environment == NULL) {
         return cli_no_memory();
@@ -243,6 +333,10 @@ void variables_done(struct variables *variables)
         explicit_bzero(variables->made[i], strlen(variables->made[i]));
         free(variables->made[i]);
     }
+    for (size_t i = 0; i < variables->line_count; i++) {
+        free(variables->lines[i]);
+    }
+    free(variables->lines);
     free(variables->made);
     free(variables->environment);
     free(variables->items);

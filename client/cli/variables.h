@@ -14,12 +14,14 @@ struct variable {
 struct variables {
     struct variable *items;
     size_t count;
+    char **lines; /* of files of variables */
+    size_t line_count;
     char **environment; /* for posix_spawn */
     char **made;        /* the texts with values, which are wiped */
     size_t made_count;
 };
 
-/* Reads --ref, --set and --action, and adds their references to the request. */
+/* Reads --ref, --set, --env-file and --action, and adds their references to the request. */
 cli_exit variables_read(struct cli *cli, coffer_request *request, struct variables *variables);
 
 /* Adds a variable, by the name of its key, for each value of the item that has none yet. Its names must outlive this. */

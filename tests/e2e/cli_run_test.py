@@ -99,11 +99,25 @@ class Run(RunTest):
         self.assertEqual(self.run_program(*arguments)[::2], (OK, ""))
         self.assertTrue(started.exists())
 
+    def test_file_of_variables_holds_references_and_nothing_else(self):
+        names = self.file(b"# for the tests\n\nTOKEN=slack.BOT\nexport QUOTED=\"${{ SECRETS.slack.BOT }}\"  \n NAMED='slack.BOT'\n")
+        code, out, err = self.run_program("--env-file", names, "--ref", "slack.BOT", "--no-mask", "--", "/usr/bin/env")
+        self.assertEqual(code, OK, err)
+        got = dict(line.split(b"=", 1) for line in out.splitlines() if b"=" in line)
+        self.assertEqual({got[name] for name in (b"TOKEN", b"QUOTED", b"BOT")}, {got[b"TOKEN"]})
+        for text, said in ((b"A=slack.BOT\nB=planted-value\n", "line 2 of "), (b"B=planted-value and.more\n", "something else than a reference"),
+                           (b"nothing\n", "not of the form VARIABLE=NAME.KEY"), (b"A=slack.BOT\nA=slack.BOT\n", "would come from")):
+            code, out, err = self.run_program("--env-file", self.file(text), "--", "true")
+            self.assertEqual((code, out), (NOT_RUN, b""), err)
+            self.assertIn(said, err)
+            self.assertNotIn("planted-value", err)
+        self.assertIn("cannot be read", self.run_program("--env-file", "/nowhere", "--", "true")[2])
+
     def test_names_that_cannot_be_or_must_not_be_are_refused_with_the_way_round(self):
         for options, text in ((["--ref", "jira.odd-key"], 'the key "odd-key" cannot be the name of a variable'),
                               (["--ref", "jira.PATH"], "the variable PATH changes what a program runs"),
                               (["--ref", "slack.BOT", "--ref", "jira.BOT"], "BOT would come from slack.BOT and from jira.BOT"),
-                              (["--set", "a-b=slack.BOT"], "--set takes NAME=SECRET.KEY"), ([], "run needs --ref, --set or --action"),
+                              (["--set", "a-b=slack.BOT"], "not of the form VARIABLE=NAME.KEY"), ([], "run needs --ref, --set, --env-file or --action"),
                               (["--ref", "nodot"], "not of the form NAME.KEY")):
             code, out, err = self.run_program(*options, "--", "true")
             self.assertEqual((code, out), (NOT_RUN, b""), err)

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -141,6 +142,31 @@ class Values(CliTest):
             self.assertIn("hint:", err)
         self.assertEqual(self.run_cli("secret", "show", "slack")[0], NOT_FOUND)
 
+    def test_shell_reads_values_as_variables_with_every_byte(self):
+        values = {"PLAIN": b"v", "QUOTES": b"it's '\"$(x)`\\", "LINES": b"one\ntwo\n\n", "EMPTY": b"", "TEXT": "\u20ac\x01".encode()}
+        for key, value in values.items():
+            self.succeed("set", f"shell.{key}=-", "-e", "shell", stdin=value)
+        self.succeed("set", "other.K=-", "-e", "shell", stdin=b"other")
+        references = [f"shell.{key}" for key in values] + ["other.K"]
+        show = "; ".join(f'printf "%s\\0" "${key}"' for key in [*values, "K"])
+        for command in (["get", *references], ["secret", "reveal", "shell"]):
+            assignments = self.succeed(*command, "-e", "shell", "-o", "env")
+            out = subprocess.run(["sh", "-c", assignments.decode() + show], stdout=subprocess.PIPE, check=True).stdout
+            self.assertEqual(out.split(b"\0")[:-2], list(values.values()))
+        self.assertEqual(out.split(b"\0")[-2], b"")
+
+    def test_what_no_variable_can_hold_is_refused_and_not_printed(self):
+        for key, value in (("NUL", b"a\0b"), ("odd-key", b"v")):
+            self.succeed("set", f"odd.{key}=-", "-e", "shell", stdin=value)
+        for references, text in ((["odd.NUL"], "NUL byte"), (["odd.odd-key"], "cannot be the name of a variable"),
+                                 (["odd.NUL", "other.NUL"], "would come from two references"), (["odd.NUL", "odd.NONE"], "NONE")):
+            code, out, err = self.run_cli("get", *references, "-e", "shell", "-o", "env")
+            self.assertNotEqual(code, OK)
+            self.assertEqual(out, b"")
+            self.assertIn(text, err)
+        code, _, err = self.run_cli("secret", "list", "-o", "env")
+        self.assertEqual((code, "prints no values as variables" in err), (USAGE, True))
+
     def test_newline_that_echo_adds_is_told(self):
         _, _, err = self.run_cli("set", "newline.K=-", stdin=b"token\n")
         self.assertIn("ends with a newline", err)
@@ -211,6 +237,32 @@ class Values(CliTest):
         self.assertEqual([json.loads(line) for line in out.splitlines()], whole["secrets"])
         code, _, err = cli.run(cli.environment(self.dev), "status", "-o", "jsonl")
         self.assertEqual((code, "prints no list" in err), (USAGE, True))
+
+    def test_fields_of_lists_are_chosen_and_told(self):
+        for name in ("field-a", "field-b"):
+            self.succeed("set", f"{name}.K=-", "-e", "fields", stdin=b"v")
+        shown = self.succeed("secret", "list", "-e", "fields", "--fields", "version,name")
+        self.assertEqual(shown, b"1\tfield-a\n1\tfield-b\n")
+        whole = json.loads(self.succeed("secret", "list", "-e", "fields", "-o", "json"))
+        some = json.loads(self.succeed("secret", "list", "-e", "fields", "-o", "json", "--fields", "name,version"))
+        self.assertEqual(some, {"secrets": [{"name": "field-a", "version": 1}, {"name": "field-b", "version": 1}]})
+        members = self.succeed("secret", "list", "-o", "json", "--fields", "help").decode().split()
+        self.assertLessEqual(set(whole["secrets"][0]), set(members))
+        self.assertIn(b"environment\n", self.succeed("secret", "list", "--fields", "help"))
+        code, out, err = self.run_cli("secret", "list", "--fields", "name,kind")
+        self.assertEqual((code, out), (USAGE, b""))
+        self.assertIn('no field "kind"', err)
+        self.assertIn("hint: --fields takes name, environment", err)
+
+    def test_form_of_output_in_the_variable_counts_where_there_is_such_a_form(self):
+        self.succeed("set", "form.K=-", "-e", "forms", stdin=b"v")
+        for form, arguments, expected in (("env", ["get", "form.K"], b"K='v'\n"), ("raw", ["get", "form.K"], b"v"),
+                                          ("env", ["secret", "list", "--fields", "name"], b"form\n"),
+                                          ("jsonl", ["secret", "list", "--fields", "name"], b'{"name": "form"}\n')):
+            self.assertEqual(self.succeed(*arguments, "-e", "forms", COFFER_OUTPUT=form), expected)
+        self.assertIn("version", json.loads(self.succeed("status", COFFER_OUTPUT="jsonl")))
+        code, _, err = self.run_cli("status", COFFER_OUTPUT="xml")
+        self.assertEqual((code, "COFFER_OUTPUT names no form" in err), (USAGE, True))
 
     def test_status_says_for_programs_whether_the_server_is_ready(self):
         told = json.loads(self.succeed("status", "--json"))
@@ -283,6 +335,28 @@ class OnATerminal(CliTest):
             code, out, err = self.run_cli(*arguments)
             self.assertEqual((code, out), (USAGE, b""))
             self.assertIn("there is no terminal to ask", err)
+
+    def test_nobody_is_asked_who_does_not_want_to_be(self):
+        for arguments, variables in ((["--no-input"], {}), ([], {"COFFER_NO_INPUT": "1"})):
+            for command in (["set", "asked.K"], ["secret", "delete", "asked"]):
+                code, shown = self.terminal(*command, "-e", "dev", *arguments, **variables).end()
+                self.assertEqual(code, USAGE)
+                self.assertIn("forbids to ask", shown)
+        self.terminal("set", "asked.K", "-e", "dev", COFFER_NO_INPUT="0").expect("(hidden)").type("v\n").end()
+
+    def test_what_takes_long_is_told_on_a_terminal_and_nowhere_else(self):
+        with socket.socket(socket.AF_UNIX) as silent:
+            path = self.dev.directory / "silent.sock"
+            silent.bind(str(path))
+            silent.listen()
+            variables = {"COFFER_ADDR": f"ipc://{path}", "COFFER_TIMEOUT": "3s"}
+            code, shown = self.terminal("secret", "list", **variables).end()
+            self.assertEqual(code, UNAVAILABLE)
+            self.assertRegex(shown, r"\r\x1b\[Kreading the list \.\.\. \d+ s")
+            self.assertRegex(shown, r"\r\x1b\[Kcoffer: ", "it is away before something else is said")
+            for arguments in (["-o", "json"], ["-q"]):
+                self.assertNotIn("\r", self.terminal("secret", "list", *arguments, **variables).end()[1].replace("\r\n", "\n"))
+            self.assertNotIn("\r", self.run_cli("secret", "list", **variables)[2])
 
     def test_get_adds_a_newline_on_a_terminal_only(self):
         self.succeed("set", "plain.K=-", stdin=b"value")

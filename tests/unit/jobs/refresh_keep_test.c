@@ -42,15 +42,20 @@ static struct keyring *new_keyring(void)
 
 static void place_init(struct place *place)
 {
-    const struct refresher_options refresher = {
-        .session = {.clock = &cof_system_clock}, .rules = &refresh_default_rules, .at_once = 8, .memory = MEMORY};
     *place = (struct place){.folder = "/tmp/coffer-keep-XXXXXX", .keyring = new_keyring()};
     cof_error_clear(&place->err);
     place->log_file = memfd_create("log", MFD_CLOEXEC);
     cof_log_init(&place->log, place->log_file, COF_LOG_JSON, COF_LOG_INFO, &cof_system_clock);
     if (mkdtemp(place->folder) == NULL ||
-        cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &place->pool, &place->err) != COF_OK ||
-        refresher_new(&refresher, &place->refresher, &place->err) != COF_OK) {
+        cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &place->pool, &place->err) != COF_OK) {
+        abort();
+    }
+    const struct refresher_options refresher = {.session = {.clock = &cof_system_clock},
+                                                .pool = place->pool,
+                                                .rules = &refresh_default_rules,
+                                                .at_once = 8,
+                                                .memory = MEMORY};
+    if (refresher_new(&refresher, &place->refresher, &place->err) != COF_OK) {
         abort();
     }
     place->options = (struct refresh_keep_options){

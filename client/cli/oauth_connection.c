@@ -609,10 +609,22 @@ cli_exit cmd_oauth_token(struct cli *cli)
 
 /* --- disconnect, delete ----------------------------------------------------------------------------------------- */
 
+/* What is left at the provider is told loudest. */
+static void note_revocation(Coffer__V1__Revocation revocation, const char *message)
+{
+    const bool failed = revocation == COFFER__V1__REVOCATION__REVOCATION_FAILED;
+    if (message[0] != '\0') {
+        cli_note("%s%s", failed ? "coffer: warning: not revoked: " : "", message);
+    }
+}
+
 static void show_disconnected(const struct cli *cli, const ProtobufCMessage *answer)
 {
+    const Coffer__V1__DisconnectConnectionResponse *told =
+        (const Coffer__V1__DisconnectConnectionResponse *) (const void *) answer;
     (void) cli;
-    note("disconnected", ((const Coffer__V1__DisconnectConnectionResponse *) (const void *) answer)->connection);
+    note("disconnected", told->connection);
+    note_revocation(told->revocation, told->revocation_message);
 }
 
 cli_exit cmd_oauth_disconnect(struct cli *cli)
@@ -631,9 +643,11 @@ cli_exit cmd_oauth_disconnect(struct cli *cli)
 
 static void show_deleted(const struct cli *cli, const ProtobufCMessage *answer)
 {
+    const Coffer__V1__DeleteConnectionResponse *told =
+        (const Coffer__V1__DeleteConnectionResponse *) (const void *) answer;
     const char *environment = environment_of(cli);
-    (void) answer;
     cli_note("%s: deleted for %s", cli->arguments[0], environment == NULL ? "all environments" : environment);
+    note_revocation(told->revocation, told->revocation_message);
 }
 
 cli_exit cmd_oauth_delete(struct cli *cli)

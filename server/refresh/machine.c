@@ -170,6 +170,12 @@ static refresh_need need_of_person(const struct refresh_facts *facts, int64_t ti
     return within(facts->forced, time, FORCED_PAUSE) ? REFRESH_FORCED_OFTEN : REFRESH_FETCH;
 }
 
+/* What is not tried by itself any more is tried for whoever asks. */
+static bool backs_off(const struct refresh_facts *facts, int64_t time)
+{
+    return facts->failures > 0 && facts->next != REFRESH_NEVER && facts->next > time;
+}
+
 static refresh_need need_of_grant(const struct refresh_facts *facts, int64_t time)
 {
     if (!facts->obtainable || facts->status == REFRESH_REAUTHORIZE) {
@@ -178,7 +184,7 @@ static refresh_need need_of_grant(const struct refresh_facts *facts, int64_t tim
     if (can_be_spent(facts) && facts->tries >= REFRESH_TRIES_MOST) {
         return REFRESH_IN_DOUBT;
     }
-    if ((facts->tries > 0 && at_risk(facts, time)) || (facts->failures > 0 && facts->next > time)) {
+    if ((facts->tries > 0 && at_risk(facts, time)) || backs_off(facts, time)) {
         return REFRESH_LATER;
     }
     return REFRESH_FETCH;

@@ -328,3 +328,27 @@ cof_code connection_exchange_make(struct call *call, const struct refresh_rows *
     *ret_exchange = exchange;
     return COF_OK;
 }
+
+/* Assertions are for the token endpoint, wherever they go: that is the name by which all servers know themselves. */
+cof_code connection_exchange_revoke(struct call *call, const struct refresh_rows *rows,
+                                    const struct provider *provider, struct cof_slice token, bool is_refresh_token,
+                                    struct connection_exchange *ret_exchange)
+{
+    struct making making = {.call = call, .rows = rows, .provider = provider};
+    struct connection_exchange exchange = {.group = connection_group(call, &rows->row.workspace_id, provider)};
+    if (exchange.group == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(read_rows(&making));
+    TRY(expand(&making, provider->revocation_endpoint, &exchange.url));
+    making.exchange.kind = TOKEN_EXCHANGE_REVOKE;
+    making.exchange.grant = token;
+    making.exchange.revokes_refresh_token = is_refresh_token;
+    set_client(&making);
+    TRY(set_places(&making));
+    TRY(set_nonces(&making));
+    TRY(token_request_build(&making.exchange, call->arena, &exchange.request, call->err));
+    TRY(make_question(&making, &exchange.question));
+    *ret_exchange = exchange;
+    return COF_OK;
+}

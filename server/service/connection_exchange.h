@@ -33,6 +33,14 @@ COF_CODE connection_exchange_make(struct call *call, const struct refresh_rows *
                                   const struct provider *provider, struct cof_slice refresh_token,
                                   struct connection_exchange *ret_exchange);
 
+/*
+ * Revokes one of the connection's tokens (RFC 7009), at a provider that has an endpoint for it; the same failures. What the
+ * answer says is read with the question, but that it need not have a token in it.
+ */
+COF_CODE connection_exchange_revoke(struct call *call, const struct refresh_rows *rows,
+                                    const struct provider *provider, struct cof_slice token, bool is_refresh_token,
+                                    struct connection_exchange *ret_exchange);
+
 /* The provider's name for limits: its ID, and for a workspace's own one something that no other workspace has. NULL if the
  * memory is exhausted. */
 const char *connection_group(struct call *call, const struct cof_uuid *workspace, const struct provider *provider)

@@ -4,6 +4,7 @@
 
 #include "common/name.h"
 #include "server/service/connection_change.h"
+#include "server/service/connection_revoke.h"
 #include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/page.h"
@@ -179,7 +180,8 @@ cof_code connection_list(struct call *call, const Coffer__V1__ListConnectionsReq
 /* --- Delete --------------------------------------------------------------------------------------------------- */
 
 struct removal {
-    struct connection_change change;
+    struct connection_change change; /* first */
+    struct revocation revocation;
     Coffer__V1__DeleteConnectionResponse *response;
 };
 
@@ -193,6 +195,8 @@ static cof_code decide_delete(struct call *call, void *context)
     }
     TRY(expected_uid_check(call, change->expected_uid, &change->connection.row.connection_id));
     removal->response->uid = text_of_uuid(call->arena, &change->connection.row.connection_id);
+    TRY(revocation_told(call, &removal->revocation, &change->connection.token, &removal->response->revocation,
+                        &removal->response->revocation_message));
     return removal->response->uid == NULL ? cof_arena_exhausted(call->err)
                                           : connection_change_record(call, change, EFFECT(DELETED));
 }
@@ -214,6 +218,7 @@ cof_code connection_delete(struct call *call, const Coffer__V1__DeleteConnection
     const struct connection_name name = CONNECTION_NAME(request, request->connection_class);
     struct removal removal = {.change = {.expected_uid = request->expected_uid}, .response = response};
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &removal.change.place));
+    TRY(connection_revoke(call, &removal.change.place, request->expected_uid, &removal.revocation));
     connection_change_init(&removal.change, decide_delete, &response->base);
     removal.change.write.apply = apply_delete;
     return write_run(call, &removal.change.write);
@@ -222,17 +227,20 @@ cof_code connection_delete(struct call *call, const Coffer__V1__DeleteConnection
 /* --- Disconnect ----------------------------------------------------------------------------------------------- */
 
 struct disconnection {
-    struct connection_change change;
+    struct connection_change change; /* first */
+    struct revocation revocation;
     Coffer__V1__DisconnectConnectionResponse *response;
 };
 
 static cof_code decide_disconnect(struct call *call, void *context)
 {
     struct disconnection *disconnection = context;
+    Coffer__V1__DisconnectConnectionResponse *response = disconnection->response;
     TRY(connection_change_take_whole(call, &disconnection->change));
+    TRY(revocation_told(call, &disconnection->revocation, &disconnection->change.connection.token,
+                        &response->revocation, &response->revocation_message));
     connection_drop_tokens(&disconnection->change);
-    return connection_change_seal(call, &disconnection->change, EFFECT(VALUES_CHANGED),
-                                  &disconnection->response->connection);
+    return connection_change_seal(call, &disconnection->change, EFFECT(VALUES_CHANGED), &response->connection);
 }
 
 cof_code connection_disconnect(struct call *call, const Coffer__V1__DisconnectConnectionRequest *request,
@@ -241,6 +249,7 @@ cof_code connection_disconnect(struct call *call, const Coffer__V1__DisconnectCo
     const struct connection_name name = CONNECTION_NAME(request, request->connection_class);
     struct disconnection disconnection = {.change = {.expected_uid = request->expected_uid}, .response = response};
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &disconnection.change.place));
+    TRY(connection_revoke(call, &disconnection.change.place, request->expected_uid, &disconnection.revocation));
     connection_change_init(&disconnection.change, decide_disconnect, &response->base);
     return write_run(call, &disconnection.change.write);
 }

@@ -29,13 +29,14 @@ class TokenEndpoint:
     """A provider that rotates refresh tokens: the one of use N is `ID-N`, and one that is used again is dead."""
 
     def __init__(self, context):
-        self.server = Rude({"token": self._answer}, context=context)
+        self.server = Rude({"token": self._answer, "revoke": self._revoke}, context=context)
         self.lock = threading.Lock()
         self.reset()
 
     def reset(self):
         self.uses, self.calls, self.forms = {}, 0, []
         self.says = None  # what is answered instead
+        self.revoked, self.revoke_says = [], self.whole({})
         self.life, self.grace = 3600, 0
         self.open = threading.Event()  # answers wait for it
         self.open.set()
@@ -47,6 +48,11 @@ class TokenEndpoint:
             self.forms.append(form)
         self.open.wait(60)
         connection.sendall(self.says or self._tokens(form))
+
+    def _revoke(self, connection, request):
+        self.revoked.append(dict(urllib.parse.parse_qsl(request.split(b"\r\n\r\n", 1)[1].decode())))
+        self.open.wait(60)
+        connection.sendall(self.revoke_says)
 
     def _tokens(self, form):
         if form["grant_type"] == "client_credentials":
@@ -85,6 +91,7 @@ class Refresh(context.AccessTest):
                 f"  - id: {name}\n    name: Acme\n    documentation: https://acme.example/docs\n"
                 f"    authorization_endpoint: https://localhost/authorize\n"
                 f"    token_endpoint: {cls.provider.server.url('token', host='localhost')}\n"
+                + (f"    revocation_endpoint: {cls.provider.server.url('revoke', host='localhost')}\n" if name == "acme" else "") +
                 "    user: {scopes: [read]}\n    service: {scopes: [all]}\n"
                 "    client_authentication: [client_secret_post]\n    tokens: {refresh: rotates}\n"
                 for name in ("acme", "other")))
@@ -402,6 +409,78 @@ class Refresh(context.AccessTest):
         self.provider.says = None
         self.assertEqual(self.said("RefreshConnection")[0], "REFRESHED")
         self.assertEqual(self.resolved(), f"access-{self.name}-1")
+
+    # --- What is revoked
+
+    def ended(self, method="DisconnectConnection", kind="USER", **more):
+        answer = self.done(method, environment=self.environment, provider="acme",
+                           connection_class="CONNECTION_CLASS_" + kind, **more)
+        return answer["revocation"].removeprefix("REVOCATION_"), answer["revocation_message"]
+
+    def test_tokens_are_revoked_when_a_connection_ends_the_refresh_token_first(self):
+        self.user()
+        token = self.resolved()
+        self.assertEqual(self.ended()[0], "REVOKED")
+        self.assertEqual([(form["token_type_hint"], form["token"]) for form in self.provider.revoked],
+                         [("refresh_token", f"{self.name}-1"), ("access_token", token)])
+        self.assertEqual({(form["client_id"], form["client_secret"]) for form in self.provider.revoked},
+                         {("client", CLIENT_SECRET.decode())})
+        self.assertEqual((self.get()["status"], self.get()["has_refresh_token"]), ("CONNECTION_STATUS_CONFIGURED", False))
+        self.assertEqual(self.ended()[0], "NOTHING")
+        self.user()
+        self.assertEqual(self.ended("DeleteConnection")[0], "REVOKED")
+        self.assertEqual(len(self.provider.revoked), 3)
+
+    def test_tokens_are_dropped_whatever_becomes_of_their_revocation(self):
+        for says, words in ((TokenEndpoint.whole({"error": "server_error"}, 500), "status 500, server_error"),
+                            (TokenEndpoint.whole({"error": "invalid_client", "error_description": "who?"}, 401),
+                             "invalid_client: who?"),
+                            (TokenEndpoint.whole({"error": "unsupported"}), "status 200, unsupported"),
+                            (b"", "no answer")):
+            self.user()
+            self.provider.revoke_says = says
+            result, message = self.ended()
+            self.assertEqual(result, "FAILED", says)
+            self.assertIn(words, message)
+            self.assertNotIn(self.name, message)
+            self.assertEqual(self.get()["has_refresh_token"], False)
+
+    def test_provider_that_hangs_keeps_no_tokens_alive_here(self):
+        self.user()
+        self.provider.open.clear()
+        answer = self.call(CONNECTION + "DisconnectConnection", {
+            "environment": self.environment, "provider": "acme", "connection_class": "CONNECTION_CLASS_USER"}, timeout_ms=3000)
+        self.provider.open.set()
+        self.assertEqual((answer.code, answer.message["revocation"]), (0, "REVOCATION_FAILED"), answer)
+        self.assertEqual(self.get()["has_refresh_token"], False)
+
+    def test_token_that_the_provider_does_not_know_any_more_is_revoked(self):
+        self.user()
+        self.provider.revoke_says = TokenEndpoint.whole({"error": "invalid_token"}, 400)
+        self.assertEqual(self.ended()[0], "REVOKED")
+
+    def test_provider_without_an_endpoint_for_it_revokes_nothing(self):
+        self.done("ConfigureConnection", environment=self.environment, provider="other", client_id="robot",
+                  grant="CONNECTION_GRANT_CLIENT_CREDENTIALS", credential={"client_secret": CLIENT_SECRET})
+        self.resolve(self.environment, "other_oauth.OTHER_SERVICE_TOKEN")
+        answer = self.done("DisconnectConnection", environment=self.environment, provider="other",
+                           connection_class="CONNECTION_CLASS_SERVICE")
+        self.assertEqual((answer["revocation"], self.provider.revoked), ("REVOCATION_NOT_SUPPORTED", []))
+
+    def test_tokens_of_a_refresh_that_is_under_way_are_revoked_too(self):
+        self.user()
+        self.resolved()
+        self.provider.open.clear()
+        request = {"environment": self.environment, "provider": "acme", "connection_class": "CONNECTION_CLASS_USER"}
+        with self.dev.connect(self.others[0]) as elsewhere:
+            refreshing = threading.Thread(target=elsewhere.call, args=(CONNECTION + "RefreshConnection", request),
+                                          kwargs={"token": self.dev.admin, "timeout_ms": 60000})
+            refreshing.start()
+            wait_for(lambda: self.provider.calls == 2, "it is refreshed")
+            threading.Timer(0.5, self.provider.open.set).start()
+            self.assertEqual(self.ended()[0], "REVOKED")
+            refreshing.join()
+        self.assertEqual(self.provider.revoked[0]["token"], f"{self.name}-2")
 
     # --- Once, and never lost
 

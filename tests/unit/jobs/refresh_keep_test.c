@@ -9,7 +9,7 @@
 #include "tests/support/test.h"
 #include "tests/unit/crypto/started.h"
 
-enum { FOLDER = 64, PATH = 128, LOG_TEXT = 2000, MEMORY = 1 << 20, POOL = 1 << 24 };
+enum { FOLDER = 64, PATH = 128, LOG_TEXT = 2000, MEMORY = 1 << 20, POOL = 1 << 22 };
 
 static const char no_message[] = "\x0a\xff\xff\xff\xff\x0f these bytes are no message";
 

@@ -174,6 +174,18 @@ static struct refresh_action begin(struct run *run, const struct refresh_facts *
     return step(run, REFRESH_DONE);
 }
 
+/* A look for what is due finds nothing to do by itself where no token is there yet, and says never. */
+static void a_failure_that_is_not_tried_by_itself_any_more_is_tried_for_who_asks(void)
+{
+    struct refresh_facts facts = {
+        .exists = true, .obtainable = true, .failures = 3, .next = NOW + MINUTE, .status = REFRESH_CONNECTED};
+    const struct refresh_wish due = {.want = REFRESH_WANT_DUE};
+    CHECK_INT(need(&facts, 0, NOW), REFRESH_LATER);
+    CHECK_INT(refresh_need_of(&facts, &due, NOW + MINUTE), REFRESH_NOT_AT_ALL);
+    facts.next = REFRESH_NEVER;
+    CHECK_INT(need(&facts, 0, NOW + MINUTE), REFRESH_FETCH);
+}
+
 static void a_request_leaves_only_if_its_answer_comes_within_the_lease(void)
 {
     struct run run;
@@ -293,6 +305,7 @@ TEST_MAIN(TEST(a_token_is_wanted_for_five_minutes_or_a_fifth_of_its_life),
           TEST(where_a_new_token_ends_the_old_one_it_is_refreshed_late), TEST(a_token_from_the_future_is_refreshed),
           TEST(after_a_lost_answer_a_strict_provider_is_asked_when_the_token_has_expired),
           TEST(a_failure_is_not_tried_again_before_its_time),
+          TEST(a_failure_that_is_not_tried_by_itself_any_more_is_tried_for_who_asks),
           TEST(a_request_leaves_only_if_its_answer_comes_within_the_lease),
           TEST(a_lost_answer_is_tried_once_more_at_once_and_recorded_before),
           TEST(a_dead_grant_keeps_its_tokens_and_needs_a_person),

@@ -21,6 +21,8 @@ enum {
     STANDING_US = 100000, /* a queue that was not empty for so long is more than a burst */
     IDLE_US = 1000000,    /* after which a worker looks whether the database is still there */
     WAITING_RETRY_MS = 500,
+    UNREADABLE_MOST = 100, /* lines in a second */
+    UNREADABLE_UNIT = 1024,
 };
 
 struct dispatch {
@@ -39,6 +41,7 @@ struct dispatch {
     bool stopping;
     struct worker **workers;
     uint32_t worker_count;
+    _Atomic uint64_t unreadable_told; /* the second, and the lines that were written in it */
 };
 
 /* --- Tickets -------------------------------------------------------------------------------------------------- */
@@ -69,6 +72,20 @@ void ticket_set_state(struct ticket *ticket, ticket_state state)
         break;
     }
     ticket->state = state;
+}
+
+bool dispatch_tells_unreadable(struct dispatch *dispatch)
+{
+    const uint64_t second = (uint64_t) cof_clock_monotonic(dispatch->options.service->clock) / 1000000;
+    uint64_t told = atomic_load(&dispatch->unreadable_told);
+    uint64_t next;
+    do {
+        next = told / UNREADABLE_UNIT == second ? told + 1 : second * UNREADABLE_UNIT + 1;
+        if (next % UNREADABLE_UNIT > UNREADABLE_MOST) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&dispatch->unreadable_told, &told, next));
+    return true;
 }
 
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch)

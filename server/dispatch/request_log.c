@@ -87,7 +87,7 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     char principal[COF_UUID_TEXT];
     char workspace[COF_UUID_TEXT];
     count(options, ticket->exchange, ticket->method, code == COF_OK ? NULL : &ticket->err);
-    if (!wanted(options, code)) {
+    if (!wanted(options, code) || (ticket->malformed && !dispatch_tells_unreadable(dispatch))) {
         return;
     }
     const int64_t now = cof_clock_monotonic(options->service->clock);

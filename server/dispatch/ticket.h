@@ -110,6 +110,10 @@ struct batch {
 bool dispatch_take(struct dispatch *dispatch, struct batch *batch);
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
 
+/* Whether one more line about a frame that nobody can read may be written in this second: whoever connects can send
+ * them, and must neither fill the log nor keep the threads that others need. They are counted all the same. */
+bool dispatch_tells_unreadable(struct dispatch *dispatch);
+
 /* fair_key.c: whose share of the queue the call takes, and how much of it. */
 struct fair_key fair_key_of(const struct dispatch *dispatch, const struct ticket *ticket);
 uint32_t fair_cost(const struct ticket *ticket);

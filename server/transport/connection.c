@@ -903,9 +903,11 @@ static struct connection *begin_connection(struct connections *connections, stru
         return NULL;
     }
     if (!link_connection(connection)) {
-        COF_LOG(options->log, COF_LOG_WARN, "too_many_connections", "a connection was refused",
-                cof_log_text("peer", connection->peer.address),
-                cof_log_number("max_peers", transport_now(&options->limits.max_peers)));
+        if (may_tell(connections)) {
+            COF_LOG(options->log, COF_LOG_WARN, "too_many_connections", "a connection was refused",
+                    cof_log_text("peer", connection->peer.address),
+                    cof_log_number("max_peers", transport_now(&options->limits.max_peers)));
+        }
         release(connection);
         return NULL;
     }

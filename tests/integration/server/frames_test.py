@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 import unittest
+import uuid
 
 import context
 from cofferd import references, values
@@ -39,6 +40,24 @@ class Frames(context.ServerTest):
             self.assertIn(answer.code, (0, 3, 12), (length, answer))
             reasons.add(answer.reason)
         self.assertLessEqual({"FRAME_INVALID", "FRAME_REVISION_UNSUPPORTED", "METHOD_UNKNOWN"}, reasons)
+
+    def test_frames_that_cannot_be_read_do_not_fill_the_log(self):
+        """A hundred lines in a second, whoever sends them; the line of a frame that can be read is written all the same."""
+        log = self.dev.directory / "log"
+        before, begun, sent = log.stat().st_size, time.monotonic(), 0
+        while sent < 300:
+            with self.dev.connect() as connection:
+                numbers = [connection.send_message(b"\xff") for _ in range(2)]
+                self.assertEqual({connection.receive(number).reason for number in numbers}, {"FRAME_INVALID"})
+            sent += 2
+        seconds = time.monotonic() - begun
+        request_id = uuid7()
+        self.assertEqual(self.raw(encode(FRAME, self.frame(request_id=request_id))).code, 0)
+        written = log.read_bytes()[before:]
+        lines = written.count(b"FRAME_INVALID")
+        self.assertGreater(lines, 0)
+        self.assertLessEqual(lines, 100 * (int(seconds) + 2))
+        self.assertIn(str(uuid.UUID(bytes=request_id)).encode(), written)
 
     def test_field_that_occurs_twice_is_refused(self):
         whole = encode(FRAME, self.frame(timeout_ms=1, attempt=1, payload=b""))

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Secrets for AWS: which of their keys count, what an executor is given, and what a role has to trust."""
 
+import contextlib
 import json
 import os
+import pathlib
 import random
 import subprocess
 import tempfile
 import threading
 import time
 import unittest
+
+import botocore.session
 
 import context
 from certificates import Authority
@@ -19,6 +23,7 @@ RESOLVE, SECRET = context.RESOLVE, context.SECRET
 ACCESS = "coffer.v1.AwsService/GetAssumeRoleAccess"
 PRINCIPAL = "arn:aws:iam::210987654321:role/coffer"
 ROLE = "arn:aws:iam::123456789012:role/team/reader"
+FULL = bool(os.environ.get("TEST_FULL"))
 SECRETS = ("aws", "amazon_s3", "amazon_bedrock")
 DIRECT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 KEYS = (*DIRECT, "AWS_REGION", "AWS_ROLE_ARN", "AWS_PROFILE", "AWS_ROLE_SESSION_NAME", "AWS_BEARER_TOKEN_BEDROCK", "AWS_MODEL_ID")
@@ -380,9 +385,39 @@ class Sessions(AwsTest):
         self.assertLessEqual({result["status"]["outcome"] for result in results},
                              {"OUTCOME_AWS_UNAVAILABLE", "OUTCOME_DEADLINE_EXCEEDED"})
 
+    def bench(self):
+        """Resolves in a second by coffer-bench, of secrets that need no role."""
+        done = subprocess.run([BUILD / "client" / "bench" / "coffer-bench", "--addr", self.dev.ipc, "--token-file",
+                               self.dev.directory / "admin.token", "--output", "json", "--rounds", "1", "--duration",
+                               "5000" if FULL else "500", "--warm-up", "200", "--secrets", "20", "--no-echo", "-n", "16", "resolve"],
+                              stdout=subprocess.PIPE, text=True, timeout=600, check=True,
+                              env={k: v for k, v in os.environ.items() if not k.startswith("COFFER_")})
+        return json.loads(done.stdout)["subjects"][0]["rate"]["median"]
+
+    def test_hung_sts_leaves_other_resolves_their_rate(self):
+        """The ratio within one run: 0.9 at full size; here less, for other programs run meanwhile."""
+        environment, _ = self.role()
+        rates = {"quiet": [], "hung": []}
+        with self.dev.connect() as connection:
+            for i in range(3 if FULL else 1):
+                rates["quiet"].append(self.bench())
+                self.sts.hang()
+                before = self.sts.count()
+                numbers = [connection.send(RESOLVE, {"items": [{
+                    "environments": [environment], "references": references("aws.AWS_ACCESS_KEY_ID"),
+                    "run": {"run_id": f"hung-{i}-{k}"}}]}, token=self.dev.admin, timeout_ms=120000) for k in range(48)]
+                wait_for(lambda: self.sts.count() >= before + 16, "requests that hang")
+                rates["hung"].append(self.bench())
+                self.sts.release()
+                for number in numbers:
+                    connection.receive(number)
+        ratio = max(rates["hung"]) / max(rates["quiet"])
+        print(f"resolves in a second: {rates}, ratio {ratio:.2f}", flush=True)
+        self.assertGreater(ratio, 0.9 if FULL else 0.4)
+
     def test_many_resolves_of_one_role_at_once_are_one_session_for_each_run(self):
         environment, arn = self.role()
-        many, runs = (1000 if os.environ.get("TEST_FULL") else 120), 4
+        many, runs = (1000 if FULL else 120), 4
         found, start = [], threading.Barrier(20)
 
         def one(number):
@@ -401,6 +436,27 @@ class Sessions(AwsTest):
             thread.join()
         self.assertEqual(len(set(found)), runs)
         self.assertEqual(len([call for call in self.sts.calls if call["RoleArn"] == arn]), runs)
+
+    def test_resolves_that_wait_for_one_session_together_are_one_request(self):
+        """All of them before STS answers: 1,000 at full size."""
+        count = 1000 if FULL else 200
+        environment, arn = self.role()
+        item = {"environments": [environment], "references": references("aws.AWS_ACCESS_KEY_ID"), "run": {"run_id": "together"}}
+        server = self.dev.more("together", **self.sts.settings(), COFFERD_LIMITS__WAITING_PER_ROLE="1024")
+        self.sts.hang()
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(self.dev.connect(server.address)) for _ in range(10)]
+            sent = [(connection, connection.send(RESOLVE, {"items": [item]}, token=self.dev.admin, timeout_ms=100000))
+                    for connection in connections for _ in range(count // 10)]
+            for connection in connections:  # queued behind the others
+                connection.call(RESOLVE, {"items": [{"references": references("nothing.K")}]}, token=self.dev.admin)
+            wait_for(lambda: any(call["RoleArn"] == arn for call in self.sts.calls), "the request that hangs")
+            self.sts.release()
+            found = [given(connection.receive(number, RESOLVE).message["results"][0]) for connection, number in sent]
+        self.assertEqual(len(found), count)
+        self.assertEqual(len({str(values) for values in found}), 1, found[:2])
+        self.assertEqual(len(found[0]), 1)
+        self.assertEqual(len([call for call in self.sts.calls if call["RoleArn"] == arn]), 1)
 
     def test_environments_have_their_own_roles_in_one_request(self):
         count = 200
@@ -556,6 +612,20 @@ class Test(AwsTest):
         self.assertIn(self.external_id, coffer("aws", "role-info").stdout)
         self.assertEqual(json.loads(coffer("aws", "role-info", "--format", "policy").stdout)["Version"], "2012-10-17")
         self.assertEqual(coffer("aws", "role-info", "--format", "csv").returncode, 2)
+
+
+    def test_awss_own_tools_take_a_session_from_their_config_file(self):
+        environment, _ = self.role()
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder) / "config"
+            command = (f"{BUILD / 'client' / 'cli' / 'coffer'} aws assume -e {environment} -o credential_process --addr {self.dev.ipc}"
+                       f" --token-file {self.dev.directory / 'admin.token'}")
+            config.write_text(f"[profile tenant]\ncredential_process = {command}\nregion = eu-west-1\n")
+            session = botocore.session.Session(profile="tenant")
+            session.set_config_variable("config_file", str(config))
+            found = session.get_credentials().get_frozen_credentials()
+        number = self.sts.number
+        self.assertEqual(tuple(found)[:3], (f"ASIA{number:016d}", f"secret+/{number}", f"token//{number}=="))
 
 
 class NoIdentity(context.ServerTest):

@@ -110,6 +110,7 @@ struct cli {
     struct cli_list permissions;
     struct cli_list workspaces;
     struct cli_list scopes;
+    struct cli_list redirect_uris;
     char **arguments;
     size_t argument_count;
     struct {

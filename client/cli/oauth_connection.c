@@ -128,12 +128,14 @@ static void print_credentials(const Coffer__V1__Connection *connection)
     for (size_t i = 0; i < connection->n_credentials; i++) {
         const Coffer__V1__CredentialFacts *facts = connection->credentials[i];
         char text[TEXT];
-        (void) snprintf(text, sizeof text, "%s%s%s%s%s, stored %s%s%s",
+        (void) snprintf(text, sizeof text, "%s%s%s%s%s, stored %s%s%s%s%s",
                         name_of(&coffer__v1__credential_kind__descriptor, (int) facts->kind, "CREDENTIAL_KIND_"),
                         facts->key_id[0] == '\0' ? "" : " ", facts->key_id,
                         facts->service_account[0] == '\0' ? "" : " of ", facts->service_account,
                         cli_time(facts->create_time), facts->retire_time == NULL ? "" : ", used until ",
-                        facts->retire_time == NULL ? "" : cli_time(facts->retire_time));
+                        facts->retire_time == NULL ? "" : cli_time(facts->retire_time),
+                        facts->expire_time == NULL ? "" : ", expires ",
+                        facts->expire_time == NULL ? "" : cli_time(facts->expire_time));
         cli_print_field("credential", text);
     }
 }
@@ -379,6 +381,75 @@ cli_exit cmd_oauth_configure(struct cli *cli)
     if (code == CLI_OK) {
         code = configure(cli, (const Coffer__V1__ConfigureConnectionRequest *) (const void *) data);
     }
+    cli_free_message(data);
+    return code;
+}
+
+/* --- register --------------------------------------------------------------------------------------------------- */
+
+static void show_registered(const struct cli *cli, const ProtobufCMessage *answer)
+{
+    const Coffer__V1__RegisterClientResponse *registered =
+        (const Coffer__V1__RegisterClientResponse *) (const void *) answer;
+    (void) cli;
+    print_connection(registered->connection);
+    note("registered a client", registered->connection);
+    if (registered->tokens_dropped) {
+        cli_note("its tokens were dropped: they belong to the client of before");
+    }
+}
+
+static cli_exit take_registration(struct cli *cli, Coffer__V1__RegisterClientRequest *request,
+                                  struct cli_value *value)
+{
+    Coffer__V1__ConnectionClass token_class = CLASS(USER);
+    cli_exit code = class_read(cli->type, &token_class);
+    NAME(request, REGISTER_CLIENT_REQUEST);
+    if (request->grant == GRANT(UNSPECIFIED)) {
+        request->grant = token_class == CLASS(USER) ? GRANT(AUTHORIZATION_CODE) : GRANT(CLIENT_CREDENTIALS);
+    }
+    if (cli->redirect_uris.count > 0) {
+        request->redirect_uris = cli->redirect_uris.items;
+        request->n_redirect_uris = cli->redirect_uris.count;
+    }
+    if (cli->scopes.count > 0) {
+        request->scopes = cli->scopes.items;
+        request->n_scopes = cli->scopes.count;
+    }
+    request->etag = cli->if_etag == NULL ? request->etag : cli->if_etag;
+    if (code == CLI_OK && cli->argument_count > 1) {
+        code = cli_read_line_value(cli->arguments[1], 2, value);
+        if (code == CLI_OK && strcmp(value->key, "INITIAL_ACCESS_TOKEN") != 0) {
+            code = cli_usage("INITIAL_ACCESS_TOKEN", "argument 2 names no token");
+        }
+        request->initial_access_token = (ProtobufCBinaryData){value->length, value->data};
+    }
+    return code;
+}
+
+/* The message of --data stays its own: what is changed is a copy. */
+cli_exit cmd_oauth_register(struct cli *cli)
+{
+    static const struct cli_method method = {SERVICE "RegisterClient",
+                                             &coffer__v1__register_client_response__descriptor, show_registered};
+    Coffer__V1__RegisterClientRequest request;
+    ProtobufCMessage *data = NULL;
+    struct cli_value value = {.data = NULL};
+    cli_exit code = CLI_OK;
+    coffer__v1__register_client_request__init(&request);
+    if (cli->data != NULL) {
+        code = rpc_read_data(cli, &coffer__v1__register_client_request__descriptor, &data);
+    }
+    if (data != NULL) {
+        request = *(const Coffer__V1__RegisterClientRequest *) (const void *) data;
+    }
+    if (code == CLI_OK) {
+        code = take_registration(cli, &request, &value);
+    }
+    if (code == CLI_OK) {
+        code = cli_do(cli, &method, &request.base);
+    }
+    cli_value_done(&value);
     cli_free_message(data);
     return code;
 }

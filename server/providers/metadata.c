@@ -3,10 +3,7 @@
 #include <string.h>
 
 #include "common/attr.h"
-#include "common/json.h"
-#include "common/name.h"
-
-enum { LIST_MAX = 256 };
+#include "server/providers/members.h"
 
 static const char https[] = "https://";
 
@@ -17,7 +14,7 @@ static cof_code refuse(struct cof_error *err, const char *problem)
 
 /* --- Where it is ---------------------------------------------------------------------------------------------- */
 
-static bool is_https(const char *url)
+bool metadata_url_is_https(const char *url)
 {
     bool plain = strncmp(url, https, strlen(https)) == 0 && strlen(url) <= PROVIDER_URL_MAX;
     for (const char *c = url; *c != '\0' && plain; c++) {
@@ -32,7 +29,7 @@ static bool is_https(const char *url)
 static cof_code split(const char *url, const char *what, struct cof_slice *ret_host, struct cof_slice *ret_path,
                       struct cof_error *err)
 {
-    if (!is_https(url) || strchr(url, '?') != NULL) {
+    if (!metadata_url_is_https(url) || strchr(url, '?') != NULL) {
         return cof_fail(err, COF_REASON_FIELD_INVALID, "%s: must be a URL with https, without query and fragment",
                         what);
     }
@@ -95,160 +92,18 @@ cof_code metadata_resource_places(const char *resource, struct cof_arena *arena,
     return COF_OK;
 }
 
-/* --- What it says --------------------------------------------------------------------------------------------- */
-
-typedef enum member_kind { MEMBER_TEXT, MEMBER_BOOL, MEMBER_LIST } member_kind;
-
-/* A member of the answer that is looked for. */
-struct member {
-    const char *name;
-    const char *text; /* "" */
-    struct provider_texts list;
-    member_kind kind;
-    bool seen;
-    bool flag;
-};
-
-struct reader {
-    struct cof_json_scan scan;
-    struct cof_json_event event;
-    struct cof_arena *arena;
-    struct cof_error *err;
-};
-
-static cof_code next(struct reader *reader)
-{
-    struct cof_error problem = {0};
-    return cof_json_next(&reader->scan, &reader->event, &problem) == COF_OK ? COF_OK
-                                                                            : refuse(reader->err, "is no JSON");
-}
-
-static cof_code read_text(struct reader *reader, const char **ret_text)
-{
-    size_t length = 0;
-    uint8_t *text = cof_arena_alloc(reader->arena, reader->event.raw.len + 1);
-    if (text == NULL) {
-        return cof_arena_exhausted(reader->err);
-    }
-    if (!cof_json_decode(reader->event.raw, text, &length) || !cof_text_valid(cof_slice_of(text, length))) {
-        return refuse(reader->err, "has a text that is none");
-    }
-    text[length] = '\0';
-    *ret_text = (const char *) text;
-    return COF_OK;
-}
-
-/* Past what the value that has just begun holds. */
-static cof_code skip(struct reader *reader)
-{
-    size_t depth = 0;
-    do {
-        const cof_json_kind kind = reader->event.kind;
-        depth += kind == COF_JSON_OBJECT || kind == COF_JSON_ARRAY;
-        depth -= kind == COF_JSON_OBJECT_END || kind == COF_JSON_ARRAY_END;
-        if (depth > 0) {
-            TRY(next(reader));
-        }
-    } while (depth > 0);
-    return COF_OK;
-}
-
-/* Of a list of texts; whatever else it has is passed over. */
-static cof_code read_list(struct reader *reader, struct provider_texts *ret_list)
-{
-    const char **items = cof_arena_array(reader->arena, LIST_MAX, sizeof *items);
-    size_t count = 0;
-    if (items == NULL) {
-        return cof_arena_exhausted(reader->err);
-    }
-    TRY(next(reader));
-    while (reader->event.kind != COF_JSON_ARRAY_END) {
-        if (reader->event.kind == COF_JSON_STRING && count < LIST_MAX) {
-            TRY(read_text(reader, &items[count]));
-            count++;
-        } else {
-            TRY(skip(reader));
-        }
-        TRY(next(reader));
-    }
-    *ret_list = (struct provider_texts){items, count};
-    return COF_OK;
-}
-
-static cof_code read_value(struct reader *reader, struct member *member)
-{
-    if (member == NULL) {
-        return skip(reader);
-    }
-    if (member->seen) {
-        return refuse(reader->err, "says the same thing twice");
-    }
-    member->seen = true;
-    if (member->kind == MEMBER_TEXT && reader->event.kind == COF_JSON_STRING) {
-        return read_text(reader, &member->text);
-    }
-    if (member->kind == MEMBER_LIST && reader->event.kind == COF_JSON_ARRAY) {
-        return read_list(reader, &member->list);
-    }
-    member->flag =
-        reader->event.kind == COF_JSON_WORD && cof_slice_equal(reader->event.raw, cof_slice_text("true"));
-    return skip(reader);
-}
-
-static struct member *find(struct member *members, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(members[i].name, name) == 0) {
-            return &members[i];
-        }
-    }
-    return NULL;
-}
-
-static cof_code read_members(struct cof_slice answer, struct member *members, size_t count, struct cof_arena *arena,
-                             struct cof_error *err)
-{
-    struct reader reader = {.arena = arena, .err = err};
-    if (answer.len > METADATA_MAX) {
-        return refuse(err, "is larger than it may be");
-    }
-    cof_json_scan_init(&reader.scan, answer);
-    TRY(next(&reader));
-    if (reader.event.kind != COF_JSON_OBJECT) {
-        return refuse(err, "is no object");
-    }
-    TRY(next(&reader));
-    while (reader.event.kind == COF_JSON_KEY) {
-        const char *name = "";
-        TRY(read_text(&reader, &name));
-        TRY(next(&reader));
-        TRY(read_value(&reader, find(members, count, name)));
-        TRY(next(&reader));
-    }
-    return next(&reader);
-}
-
 /* --- Authorization servers ------------------------------------------------------------------------------------ */
 
 static cof_code check_endpoints(const struct member *members, size_t count, struct cof_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        if (members[i].kind == MEMBER_TEXT && members[i].text[0] != '\0' && !is_https(members[i].text)) {
+        if (members[i].kind == MEMBER_TEXT && members[i].text[0] != '\0' &&
+            !metadata_url_is_https(members[i].text)) {
             return cof_fail(err, COF_REASON_FILE_INVALID, "the metadata has a %s that is no URL with https",
                             members[i].name);
         }
     }
     return COF_OK;
-}
-
-static bool is_among(struct provider_texts texts, const char *text)
-{
-    for (size_t i = 0; i < texts.count; i++) {
-        if (strcmp(texts.items[i], text) == 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static unsigned known_auths(const struct member *methods)
@@ -262,7 +117,7 @@ static unsigned known_auths(const struct member *methods)
                  {"private_key_jwt", PROVIDER_AUTH_PRIVATE_KEY_JWT}};
     unsigned auths = 0;
     for (size_t i = 0; i < COF_COUNT(known); i++) {
-        auths |= is_among(methods->list, known[i].name) ? (unsigned) known[i].auth : 0;
+        auths |= members_list_has(methods->list, known[i].name) ? (unsigned) known[i].auth : 0;
     }
     return methods->seen ? auths : PROVIDER_AUTH_BASIC;
 }
@@ -298,7 +153,7 @@ cof_code metadata_server_read(struct cof_slice answer, const char *issuer, struc
         [AUTHS] = {.name = "token_endpoint_auth_methods_supported", .kind = MEMBER_LIST, .text = ""},
         [GRANTS] = {.name = "grant_types_supported", .kind = MEMBER_LIST, .text = ""},
     };
-    TRY(read_members(answer, members, SERVER_MEMBERS, arena, err));
+    TRY(members_read("the metadata", answer, members, SERVER_MEMBERS, arena, err));
     if (strcmp(members[ISSUER].text, issuer) != 0) {
         return refuse(err, "is of another issuer than the one that was asked");
     }
@@ -314,8 +169,8 @@ cof_code metadata_server_read(struct cof_slice answer, const char *issuer, struc
         .device_endpoint = members[DEVICE].text,
         .registration_endpoint = members[REGISTRATION].text,
         .sends_issuer = members[SENDS_ISSUER].flag,
-        .pkce_s256 = !members[PKCE].seen || is_among(members[PKCE].list, "S256"),
-        .client_credentials = is_among(members[GRANTS].list, "client_credentials"),
+        .pkce_s256 = !members[PKCE].seen || members_list_has(members[PKCE].list, "S256"),
+        .client_credentials = members_list_has(members[GRANTS].list, "client_credentials"),
         .client_auths = known_auths(&members[AUTHS]),
     };
     return COF_OK;
@@ -333,7 +188,7 @@ cof_code metadata_resource_read(struct cof_slice answer, const char *resource, s
         [SERVERS] = {.name = "authorization_servers", .kind = MEMBER_LIST, .text = ""},
         [SCOPES] = {.name = "scopes_supported", .kind = MEMBER_LIST, .text = ""},
     };
-    TRY(read_members(answer, members, RESOURCE_MEMBERS, arena, err));
+    TRY(members_read("the metadata", answer, members, RESOURCE_MEMBERS, arena, err));
     if (strcmp(members[RESOURCE].text, resource) != 0) {
         return refuse(err, "is of another resource than the one that was asked");
     }
@@ -342,7 +197,7 @@ cof_code metadata_resource_read(struct cof_slice answer, const char *resource, s
         return refuse(err, "names no authorization server, or too many");
     }
     for (size_t i = 0; i < servers.count; i++) {
-        if (!is_https(servers.items[i]) || strchr(servers.items[i], '?') != NULL) {
+        if (!metadata_url_is_https(servers.items[i]) || strchr(servers.items[i], '?') != NULL) {
             return refuse(err, "names an authorization server that is no URL with https");
         }
     }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "server/providers/provider.h"
+#include "server/providers/members.h"
 
 /*
  * Discovery as texts: where metadata is asked for, and what the answers say. RFC 8414 and OpenID Connect Discovery for an
@@ -8,7 +8,10 @@
  * https, and the answer has to be about whom it was asked for: otherwise one server could speak for another.
  */
 
-enum { METADATA_MAX = 256 * 1024, METADATA_SERVERS_MAX = 8, METADATA_PLACES_MAX = 3 };
+enum { METADATA_MAX = MEMBERS_ANSWER_MAX, METADATA_SERVERS_MAX = 8, METADATA_PLACES_MAX = 3 };
+
+/* Whether it is a URL with https, without a user, and of printable ASCII. */
+bool metadata_url_is_https(const char *url);
 
 struct metadata_places {
     const char *urls[METADATA_PLACES_MAX];

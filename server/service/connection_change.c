@@ -65,7 +65,7 @@ cof_code connection_change_take(struct call *call, struct connection_change *cha
     TRY(take_provider(call, change));
     TRY(session_next(call->session, NULL, call->err));
     TRY(session_next(call->session, &rows, call->err));
-    change->connection = (struct connection){0};
+    change->connection = (struct connection){.lease = {.refresh_time = ROW_NO_TIME, .error_time = ROW_NO_TIME}};
     change->writes_row = false;
     change->writes_tokens = false;
     change->damaged = false;

@@ -1,4 +1,6 @@
 /* What a connection is: how it comes to tokens, its client, and what it adds to its provider's entry. */
+#include "server/service/connection_configure.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include "server/service/connections.h"
 #include "server/service/expected_uid.h"
 #include "server/service/secret_change.h"
+#include "server/service/text.h"
 
 #define GRANT(name) COFFER__V1__CONNECTION_GRANT__CONNECTION_GRANT_##name
 #define AUTHENTICATION(name) COFFER__V1__CLIENT_AUTHENTICATION__CLIENT_AUTHENTICATION_##name
@@ -23,6 +26,8 @@ struct configuration {
     const struct provider *provider; /* of the change */
     struct connection_row wanted;    /* as the request has it */
     Coffer__Stored__V1__Credential *credential;
+    const struct connection_registered *registered; /* NULL: the client was there before */
+    Coffer__Stored__V1__Registration registration;
 };
 
 /* --- The request ---------------------------------------------------------------------------------------------- */
@@ -290,6 +295,9 @@ static cof_code read_request(struct call *call, struct configuration *configurat
     TRY(read_settings(call, configuration));
     TRY(credential_read(call, request->credential, wanted->grant_kind, wanted->client_authentication,
                         &configuration->credential));
+    if (configuration->registered != NULL && configuration->credential != NULL) {
+        configuration->credential->expire_time = configuration->registered->secret_expire_us;
+    }
     const bool account = configuration->credential != NULL && configuration->credential->service_account[0] != '\0';
     return wanted->client_id.len > 0 || account || wanted->grant_kind == GRANT(JWT_BEARER)
                ? COF_OK
@@ -382,28 +390,36 @@ static void take_over(struct call *call, struct connection_row *row, const struc
     row->update_time = call_now(call);
 }
 
-/* Everything that was obtained with another client, or from elsewhere, goes. */
-static cof_code start_anew(struct call *call, struct configuration *configuration)
+/* The credential that was sent is the only one that is left; a client that was registered comes with what manages it. */
+static cof_code seal_credential(struct call *call, struct configuration *configuration)
 {
-    struct connection_change *change = &configuration->change;
     Coffer__Stored__V1__Credentials credentials;
     coffer__stored__v1__credentials__init(&credentials);
     credentials.credentials = &configuration->credential;
     credentials.n_credentials = configuration->credential == NULL ? 0 : 1;
+    if (configuration->registered != NULL) {
+        coffer__stored__v1__registration__init(&configuration->registration);
+        configuration->registration.access_token =
+            text_of(call->arena, cof_slice_text(configuration->registered->access_token));
+        configuration->registration.client_uri =
+            text_of(call->arena, cof_slice_text(configuration->registered->client_uri));
+        if (configuration->registration.access_token == NULL || configuration->registration.client_uri == NULL) {
+            return cof_arena_exhausted(call->err);
+        }
+        credentials.registration = &configuration->registration;
+    }
+    return credential_seal(call, &configuration->change.connection.row, &credentials);
+}
+
+/* Everything that was obtained with another client, or from elsewhere, goes. */
+static cof_code start_anew(struct call *call, struct configuration *configuration)
+{
+    struct connection_change *change = &configuration->change;
     configuration->response->tokens_dropped =
         change->connection.token.access_token.len > 0 || change->connection.token.refresh_token.len > 0;
     change->connection.row.config_generation++;
     connection_drop_tokens(change);
-    return credential_seal(call, &change->connection.row, &credentials);
-}
-
-static cof_code replace_credential(struct call *call, struct configuration *configuration)
-{
-    Coffer__Stored__V1__Credentials credentials;
-    coffer__stored__v1__credentials__init(&credentials);
-    credentials.credentials = &configuration->credential;
-    credentials.n_credentials = 1;
-    return credential_seal(call, &configuration->change.connection.row, &credentials);
+    return seal_credential(call, configuration);
 }
 
 static cof_code make_change(struct call *call, struct configuration *configuration)
@@ -411,7 +427,7 @@ static cof_code make_change(struct call *call, struct configuration *configurati
     struct connection_change *change = &configuration->change;
     struct connection_row *row = &change->connection.row;
     const struct connection_row *wanted = &configuration->wanted;
-    const bool same = change->found && same_client(row, wanted);
+    const bool same = change->found && configuration->registered == NULL && same_client(row, wanted);
     const bool needed = credential_needed(wanted->grant_kind, wanted->client_authentication);
     if (!same && needed && configuration->credential == NULL) {
         return credential_missing(call, configuration);
@@ -429,7 +445,7 @@ static cof_code make_change(struct call *call, struct configuration *configurati
     if (!same) {
         TRY(start_anew(call, configuration));
     } else if (configuration->credential != NULL) {
-        TRY(replace_credential(call, configuration));
+        TRY(seal_credential(call, configuration));
     }
     return connection_change_seal(call, change,
                                   configuration->response->created ? EFFECT(CREATED) : EFFECT(METADATA_CHANGED),
@@ -456,6 +472,20 @@ static cof_code decide_configure(struct call *call, void *context)
     return make_change(call, configuration);
 }
 
+/* What was registered at one provider is nobody's client at another. */
+static cof_code decide_registered(struct call *call, void *context)
+{
+    struct configuration *configuration = context;
+    const struct connection_registered *registered = configuration->registered;
+    TRY(decide_configure(call, context));
+    if (configuration->change.provider.generation != registered->provider_generation) {
+        return cof_fail(call->err, COF_REASON_CONFLICT,
+                        "the provider has changed since it registered the client; register it anew");
+    }
+    registered->configured(registered->context, configuration->response);
+    return COF_OK;
+}
+
 /* Somebody else has made it at the same time: another attempt finds it. */
 static cof_code conflict_configure(struct call *call, void *context)
 {
@@ -468,18 +498,36 @@ static cof_code conflict_configure(struct call *call, void *context)
                     cof_reason_next_step(COF_REASON_CONFLICT));
 }
 
-cof_code connection_configure(struct call *call, const Coffer__V1__ConfigureConnectionRequest *request,
-                              Coffer__V1__ConfigureConnectionResponse *response)
+static cof_code configure(struct call *call, const Coffer__V1__ConfigureConnectionRequest *request,
+                          Coffer__V1__ConfigureConnectionResponse *response,
+                          const struct connection_registered *registered)
 {
-    struct configuration configuration = {
-        .change = {.expected_uid = request->expected_uid}, .request = request, .response = response};
+    struct configuration configuration = {.change = {.expected_uid = request->expected_uid},
+                                          .request = request,
+                                          .response = response,
+                                          .registered = registered};
     struct connection_name name = CONNECTION_NAME(request, class_of(request->grant));
     name.class_field = "grant";
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &configuration.change.place));
-    connection_change_init(&configuration.change, decide_configure, &response->base);
+    connection_change_init(&configuration.change, registered == NULL ? decide_configure : decide_registered,
+                           registered == NULL ? &response->base : registered->answer);
     configuration.change.write.look = configure_look;
     configuration.change.write.conflict = conflict_configure;
+    configuration.change.write.intended = registered != NULL && registered->intended;
     return write_run(call, &configuration.change.write);
+}
+
+cof_code connection_configure(struct call *call, const Coffer__V1__ConfigureConnectionRequest *request,
+                              Coffer__V1__ConfigureConnectionResponse *response)
+{
+    return configure(call, request, response, NULL);
+}
+
+cof_code connection_configure_registered(struct call *call, const Coffer__V1__ConfigureConnectionRequest *request,
+                                         Coffer__V1__ConfigureConnectionResponse *response,
+                                         const struct connection_registered *registered)
+{
+    return configure(call, request, response, registered);
 }
 
 /* --- Rotation of the client's credential ---------------------------------------------------------------------- */

@@ -193,7 +193,7 @@ cof_code credential_seal(struct call *call, struct connection_row *row,
     struct cof_slice packed;
     row->credential_generation++;
     row->credentials = cof_slice_text("");
-    if (credentials->n_credentials == 0) {
+    if (credentials->n_credentials == 0 && credentials->registration == NULL) {
         return COF_OK;
     }
     const struct blob_address address = address_of(row);
@@ -251,8 +251,10 @@ static cof_code make_facts(struct call *call, const Coffer__Stored__V1__Credenti
     facts->service_account = credential->service_account;
     facts->create_time = time_of(call->arena, credential->create_time);
     facts->retire_time = time_of(call->arena, credential->retire_time == 0 ? ROW_NO_TIME : credential->retire_time);
+    facts->expire_time = time_of(call->arena, credential->expire_time == 0 ? ROW_NO_TIME : credential->expire_time);
     *ret_facts = facts;
-    return facts->create_time == NULL || (facts->retire_time == NULL && credential->retire_time != 0)
+    return facts->create_time == NULL || (facts->retire_time == NULL && credential->retire_time != 0) ||
+                   (facts->expire_time == NULL && credential->expire_time != 0)
                ? cof_arena_exhausted(call->err)
                : COF_OK;
 }
@@ -262,6 +264,7 @@ cof_code credential_facts(struct call *call, const struct connection_row *row, C
     Coffer__Stored__V1__Credentials *credentials;
     const int64_t now = call_now(call);
     TRY(credential_open(call, row, &credentials));
+    message->client_registered = credentials->registration != NULL;
     message->credentials = cof_arena_array(call->arena, credentials->n_credentials, sizeof *message->credentials);
     if (message->credentials == NULL) {
         return cof_arena_exhausted(call->err);

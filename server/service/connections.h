@@ -18,6 +18,8 @@ COF_CODE connection_rotate_credential(struct call *call, const Coffer__V1__Rotat
                                       Coffer__V1__RotateClientCredentialResponse *response);
 COF_CODE connection_set_tokens(struct call *call, const Coffer__V1__SetConnectionTokensRequest *request,
                                Coffer__V1__SetConnectionTokensResponse *response);
+COF_CODE connection_register(struct call *call, const Coffer__V1__RegisterClientRequest *request,
+                             Coffer__V1__RegisterClientResponse *response);
 COF_CODE connection_disconnect(struct call *call, const Coffer__V1__DisconnectConnectionRequest *request,
                                Coffer__V1__DisconnectConnectionResponse *response);
 COF_CODE connection_refresh(struct call *call, const Coffer__V1__RefreshConnectionRequest *request,

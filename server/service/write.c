@@ -20,6 +20,7 @@ enum {
     WIRE_LENGTH_DELIMITED = 2,
     AUDIT_REVISION = 1,
     OBJECTS_FIRST = 4, /* most writes are about fewer things */
+    LATER_MS = 1000,
 };
 
 /* --- The request's record ------------------------------------------------------------------------------------- */
@@ -46,7 +47,7 @@ static cof_code queue_record(struct attempt *attempt)
     return session_queue(call->session, STATEMENT_REQUEST_INSERT, params, COF_COUNT(params), call->err);
 }
 
-static cof_code queue_record_read(struct attempt *attempt)
+static cof_code queue_record_key(struct attempt *attempt, statement id)
 {
     struct call *call = attempt->call;
     const struct param key[] = {
@@ -54,7 +55,7 @@ static cof_code queue_record_read(struct attempt *attempt)
         param_uuid(&call->caller->principal),
         param_uuid(&call->request_id),
     };
-    return session_queue(call->session, STATEMENT_REQUEST_GET, key, COF_COUNT(key), call->err);
+    return session_queue(call->session, id, key, COF_COUNT(key), call->err);
 }
 
 /* Whether the caller may act in the workspace at all, where authorize.c left that to the write. */
@@ -151,7 +152,7 @@ static cof_code replay(struct attempt *attempt, const struct rows *record)
 static cof_code check_record(struct attempt *attempt, const struct rows *record)
 {
     struct call *call = attempt->call;
-    if (rows_count(record) != 1 || rows_null(record, 0, 2)) {
+    if (rows_count(record) != 1) {
         return cof_fail_internal(call->err, COF_ORIGIN_OWN, NULL, "the request's record is not there");
     }
     if (!cof_slice_equal(rows_bytes(record, 0, 0), cof_slice_text(call->method)) ||
@@ -159,6 +160,13 @@ static cof_code check_record(struct attempt *attempt, const struct rows *record)
         return reused(call);
     }
     return COF_OK;
+}
+
+static cof_code in_progress(struct call *call)
+{
+    cof_ignore(cof_fail(call->err, COF_REASON_IN_PROGRESS, "%s; %s", cof_reason_meaning(COF_REASON_IN_PROGRESS),
+                        cof_reason_next_step(COF_REASON_IN_PROGRESS)));
+    return cof_error_retry_after(call->err, LATER_MS);
 }
 
 /* Answers a request that was committed before, in a transaction that is rolled back. */
@@ -169,7 +177,7 @@ static cof_code repeat(struct attempt *attempt)
     AUTO(rows_cleanup) struct rows *record = NULL;
     session_reset(call->session);
     TRY(session_begin(call->session, call->err));
-    TRY(queue_record_read(attempt));
+    TRY(queue_record_key(attempt, STATEMENT_REQUEST_GET));
     TRY(queue_state(call));
     if (write->recheck != NULL && write->look != NULL) {
         TRY(write->look(call, write->context));
@@ -179,6 +187,9 @@ static cof_code repeat(struct attempt *attempt)
     TRY(session_next(call->session, &record, call->err));
     TRY(take_state(call));
     TRY(check_record(attempt, record));
+    if (rows_null(record, 0, 2)) {
+        return in_progress(call);
+    }
     if (write->recheck != NULL) {
         TRY(write->recheck(call, write->context));
     }
@@ -241,7 +252,7 @@ static cof_code first_pipeline(struct attempt *attempt)
     const struct write *write = attempt->write;
     AUTO(rows_cleanup) struct rows *record = NULL;
     TRY(session_begin(call->session, call->err));
-    TRY(queue_record(attempt));
+    TRY(write->intended ? queue_record_key(attempt, STATEMENT_REQUEST_LOCK) : queue_record(attempt));
     TRY(queue_state(call));
     if (write->look != NULL) {
         TRY(write->look(call, write->context));
@@ -249,7 +260,7 @@ static cof_code first_pipeline(struct attempt *attempt)
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, NULL, call->err)); /* begin */
     TRY(session_next(call->session, &record, call->err));
-    if (rows_affected(record) == 0) {
+    if (write->intended ? rows_count(record) == 0 || !rows_null(record, 0, 2) : rows_affected(record) == 0) {
         return repeat(attempt); /* the record is there, of a transaction that was committed */
     }
     TRY(take_state(call));
@@ -477,4 +488,42 @@ cof_code write_run(struct call *call, struct write *write)
     aws_written(call, write);
     call->state_due = false;
     return COF_OK;
+}
+
+/* --- Effects outside ------------------------------------------------------------------------------------------ */
+
+static cof_code begin_attempt(struct call *call, const struct write *write, struct write *copy,
+                              struct attempt *attempt)
+{
+    *copy = *write;
+    *attempt = (struct attempt){.call = call, .write = copy};
+    return crypto_sha256(call->payload, attempt->payload_hash, call->err);
+}
+
+cof_code write_intend(struct call *call, struct write *write, write_intent *ret_intent)
+{
+    struct write copy;
+    struct attempt attempt;
+    AUTO(rows_cleanup) struct rows *inserted = NULL;
+    AUTO(rows_cleanup) struct rows *record = NULL;
+    TRY(begin_attempt(call, write, &copy, &attempt));
+    TRY(queue_record(&attempt));
+    TRY(queue_record_key(&attempt, STATEMENT_REQUEST_GET));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &inserted, call->err));
+    TRY(session_next(call->session, &record, call->err));
+    TRY(check_record(&attempt, record));
+    write->intended = rows_affected(inserted) == 1;
+    *ret_intent = write->intended ? WRITE_INTENDED : rows_null(record, 0, 2) ? WRITE_BEGUN : WRITE_DONE;
+    return COF_OK;
+}
+
+cof_code write_unintend(struct call *call, const struct write *write)
+{
+    struct write copy;
+    struct attempt attempt;
+    TRY(begin_attempt(call, write, &copy, &attempt));
+    TRY(queue_record_key(&attempt, STATEMENT_REQUEST_DROP));
+    TRY(session_sync(call->session, call->err));
+    return session_next(call->session, NULL, call->err);
 }

@@ -41,6 +41,8 @@ struct write {
     struct cof_uuid *object_ids;
     size_t object_count;
     size_t object_room;
+    /* write_intend has written the request's record down before. */
+    bool intended;
     /* The consistency token names this revision instead of the workspace's; 0: the workspace's. */
     int64_t token_revision;
 
@@ -65,3 +67,17 @@ COF_CODE write_record(struct call *call, struct write *write, struct cof_slice *
 
 /* Runs it and leaves the packed answer in the call. */
 COF_CODE write_run(struct call *call, struct write *write);
+
+/*
+ * For a request that has an effect outside which cannot be had twice: before that its record is written down, without an
+ * answer, in a transaction of its own. Whoever repeats the request then, on whichever server, is told.
+ */
+typedef enum write_intent {
+    WRITE_INTENDED, /* now, and it was not before: the effect may be had, and `intended` is set */
+    WRITE_BEGUN,    /* an attempt before has: the effect may have been had, or be under way */
+    WRITE_DONE,     /* the request was committed: write_run answers it again */
+} write_intent;
+COF_CODE write_intend(struct call *call, struct write *write, write_intent *ret_intent);
+
+/* The effect was not had for certain: the request can be repeated. */
+COF_CODE write_unintend(struct call *call, const struct write *write);

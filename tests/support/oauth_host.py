@@ -16,8 +16,8 @@ class Site(dict):
     def __missing__(self, path):
         return Rude.says(whole(b"not here", 404))
 
-    def json(self, path, body):
-        self[path] = Rude.says(whole(json.dumps(body).encode()))
+    def json(self, path, body, status=200):
+        self[path] = Rude.says(whole(json.dumps(body).encode(), status))
 
 
 class Host:

@@ -36,7 +36,8 @@ class Contract(context.ServerTest):
         cls.sts = Sts()
         cls.folder = tempfile.TemporaryDirectory(prefix="coffer-contract-", dir="/tmp")
         cls.host = Host(pathlib.Path(cls.folder.name))
-        cls.host.site.json(SERVER, cls.host.server(cls.host.origin))
+        cls.host.site.json(SERVER, cls.host.server(cls.host.origin, registration_endpoint=f"{cls.host.origin}/register"))
+        cls.host.site.json("register", {"client_id": "registered", "client_secret": "secret"})
         cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings(),
                         **cls.host.settings}
         super().setUpClass()
@@ -129,8 +130,14 @@ class Contract(context.ServerTest):
         self.assertEqual(call("ProviderService/ListProviders", {"own_only": True})["providers"], [provider])
         call("ProviderService/UpdateProvider", {"id": provider["id"], "name": "Renamed", "update_mask": {"paths": ["name"]}})
         call("ProviderService/DeleteProvider", {"id": provider["id"]})
-        discovered = call("ProviderService/DiscoverProvider", {"url": self.host.origin, "validate_only": True})
+        discovered = call("ProviderService/DiscoverProvider", {"url": self.host.origin, "name": f"found {environment}"})
         self.assertEqual(discovered["discovery"]["issuer"], self.host.origin)
+        found = {"provider": discovered["provider"]["id"], "environment": environment}
+        registered = call("ConnectionService/RegisterClient", {**found, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE",
+                                                               "redirect_uris": ["https://coffer.example/"]})
+        self.assertEqual(registered["connection"]["client_id"], "registered")
+        call("ConnectionService/DeleteConnection", {**found, "connection_class": "CONNECTION_CLASS_USER"})
+        call("ProviderService/DeleteProvider", {"id": found["provider"]})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}
         call("ServiceAccountService/CreateServiceAccount", account)
         call("ServiceAccountService/GetServiceAccount", {"name": environment})

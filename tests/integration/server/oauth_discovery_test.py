@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Providers that tell themselves where they are, from an issuer or an MCP server."""
+"""Providers that tell themselves where they are, from an issuer or an MCP server; and clients that are registered there."""
 
+import json
 import pathlib
 import sys
 import tempfile
@@ -12,8 +13,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 
 import cli  # noqa: E402
 from oauth_host import OPENID, RESOURCE, SERVER, Host  # noqa: E402
+from rude_http import reset  # noqa: E402
+from sp_client import uuid7  # noqa: E402
 
 PROVIDER = "coffer.v1.ProviderService/"
+REDIRECT = "https://coffer.example/oauth/callback"
 READ = [{"permissions": ["connection:read", "connection:write"]}]
 
 
@@ -165,11 +169,138 @@ class Discovery(context.AccessTest):
         self.assertNotEqual(code, 0)
         self.assertIn("coffer oauth provider create", notes)
 
+    def test_command_line_registers_a_client(self):
+        provider = self.registrable("By command")
+        self.host.site.json("register", {"client_id": "by-command", "client_secret": "made secret"})
+        code, shown, notes = cli.run(cli.environment(self.dev), "oauth", "register", provider, "INITIAL_ACCESS_TOKEN=-",
+                                     "--redirect-uri", "http://127.0.0.1/callback", "--scope", "read", "-e", "prod", "-o", "table",
+                                     stdin=b"initial-token")
+        self.assertEqual((code, "registered a client for prod" in notes), (0, True), notes)
+        self.assertIn("by-command", shown.decode())
+        self.assertNotIn("made secret", shown.decode() + notes)
+        self.assertEqual((self.body()["redirect_uris"], self.body()["scope"]), (["http://127.0.0.1/callback"], "read"))
+
     def test_only_whoever_manages_all_connections_discovers(self):
         reader = self.token_for(READ)
         answer = self.discover(self.mcp(), token=reader)
         self.assertEqual(answer.reason, "PERMISSION_DENIED")
         self.assertEqual(self.host.asked(), [])
+
+    # --- Registration
+
+    def registrable(self, name, **more):
+        """A provider whose authorization server registers clients."""
+        origin = self.host.origin
+        self.host.site.json(SERVER, {**self.host.server(origin, registration_endpoint=f"{origin}/register"), **more})
+        provider = self.found(origin, name=name, kind="DISCOVERY_KIND_ISSUER")["provider"]
+        self.host.rude.requests.clear()
+        return provider["id"]
+
+    def register(self, provider, request_id=None, connection=None, **fields):
+        return (connection or self.connection).call(context.CONNECTION + "RegisterClient", {
+            "provider": provider, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE", "redirect_uris": [REDIRECT], **fields},
+            token=self.dev.admin, request_id=request_id or uuid7())
+
+    def body(self):
+        request, = self.host.rude.requests
+        return json.loads(request.split(b"\r\n\r\n", 1)[1])
+
+    def test_client_is_registered_and_the_connection_configured_with_it(self):
+        provider = self.registrable("Registers", token_endpoint_auth_methods_supported=["client_secret_post", "none"])
+        expires = self.now_ms() // 1000 + 86400
+        self.host.site.json("register", {
+            "client_id": "made-for-us", "client_secret": "made secret", "client_secret_expires_at": expires,
+            "registration_access_token": "manages-the-client", "registration_client_uri": f"{self.host.origin}/register/1",
+            "token_endpoint_auth_method": "client_secret_post", "redirect_uris": [REDIRECT]}, status=201)
+        answer = self.register(provider, scopes=["read", "write"], client_name="Our platform", environment="prod",
+                               initial_access_token=b"initial-token")
+        self.assertEqual(answer.code, 0, answer)
+        self.assertEqual(self.body(), {
+            "token_endpoint_auth_method": "client_secret_post", "client_name": "Our platform", "redirect_uris": [REDIRECT],
+            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "scope": "read write",
+            "software_id": "coffer"})
+        self.assertIn(b"authorization: bearer initial-token", self.host.rude.requests[0].lower())
+        made = answer.message["connection"]
+        self.assertEqual((answer.message["created"], made["client_id"], made["client_authentication"], made["scopes"],
+                          made["status"], made["client_registered"], made["credentials"][0]["expire_time"]["seconds"]),
+                         (True, "made-for-us", "CLIENT_AUTHENTICATION_SECRET_POST", ["read", "write"],
+                          "CONNECTION_STATUS_CONFIGURED", True, expires))
+        shown = self.call(context.CONNECTION + "GetConnection", {
+            "provider": provider, "environment": "prod", "connection_class": "CONNECTION_CLASS_USER"}).message["connection"]
+        self.assertEqual(shown, made)
+        stored = self.sql("select encode(credentials, 'escape') from connection where provider = '" + provider + "'")
+        for planted in ("made secret", "manages-the-client"):
+            self.assertNotIn(planted, stored + str(answer))
+
+    def test_public_client_and_a_client_of_a_service_are_registered_as_what_they_are(self):
+        provider = self.registrable("Kinds", token_endpoint_auth_methods_supported=["none", "client_secret_basic"],
+                                    grant_types_supported=["authorization_code", "client_credentials"])
+        self.host.site.json("register", {"client_id": "public"})
+        made = self.register(provider, client_authentication="CLIENT_AUTHENTICATION_NONE").message["connection"]
+        self.assertEqual((made["client_authentication"], made["credentials"], made["client_registered"], self.body()["scope"] if
+                          "scope" in self.body() else None), ("CLIENT_AUTHENTICATION_NONE", [], True, None))
+        self.host.rude.requests.clear()
+        self.host.site.json("register", {"client_id": "robot", "client_secret": "s"})
+        made = self.register(provider, grant="CONNECTION_GRANT_CLIENT_CREDENTIALS", redirect_uris=[]).message["connection"]
+        self.assertEqual((made["connection_class"], self.body()["grant_types"], "response_types" in self.body()),
+                         ("CONNECTION_CLASS_SERVICE", ["client_credentials"], False))
+
+    def test_request_that_is_repeated_registers_no_second_client(self):
+        provider = self.registrable("Once")
+        self.host.site.json("register", {"client_id": "one", "client_secret": "s"})
+        request_id = uuid7()
+        first = self.register(provider, request_id)
+        self.assertEqual(first.code, 0, first)
+        again = self.register(provider, request_id)
+        self.assertEqual((again.message, len(self.host.rude.requests)), (first.message, 1))
+        self.assertEqual(self.register(provider, request_id, client_name="Other").reason, "REQUEST_ID_REUSED")
+
+    def test_answer_that_was_lost_is_told_and_never_asked_for_again_by_itself(self):
+        provider = self.registrable("Lost")
+        self.host.site["register"] = lambda connection, request: reset(connection)
+        request_id = uuid7()
+        for _ in range(2):
+            answer = self.register(provider, request_id)
+            self.assertEqual(answer.reason, "REGISTRATION_UNKNOWN", answer)
+        self.assertEqual(len(self.host.rude.requests), 1)
+        shown = self.call(context.CONNECTION + "GetConnection", {
+            "provider": provider, "connection_class": "CONNECTION_CLASS_USER"}).message["connection"]
+        self.assertEqual(shown["status"], "CONNECTION_STATUS_NOT_CONFIGURED")
+        # Another server, or this one after a restart, knows of the attempt only what stands in the database.
+        for made_ms, reason in ((self.now_ms(), "IN_PROGRESS"), (self.now_ms() - 120000, "REGISTRATION_UNKNOWN")):
+            other = uuid7(made_ms)
+            self.renamed(request_id, other)
+            answer = self.register(provider, other)
+            self.assertEqual((answer.reason, len(self.host.rude.requests)), (reason, 1), answer)
+            request_id = other
+
+    def renamed(self, made, other):
+        """The record of one request becomes that of another, which has the same payload."""
+        self.sql(f"update request set request_id = '{other.hex()}' where request_id = '{made.hex()}'")
+
+    def test_refusal_is_told_in_the_providers_words_and_can_be_repeated(self):
+        provider = self.registrable("Refuses")
+        request_id = uuid7()
+        self.host.site.json("register", {"error": "invalid_redirect_uri", "error_description": "not this one"}, status=400)
+        answer = self.register(provider, request_id)
+        self.assertEqual(answer.reason, "REGISTRATION_REFUSED", answer)
+        self.assertIn("refuses (400): invalid_redirect_uri: not this one", answer.text)
+        self.host.site.json("register", {"client_id": "later", "client_secret": "s"})
+        self.assertEqual(self.register(provider, request_id).message["connection"]["client_id"], "later")
+
+    def test_what_cannot_be_registered_is_refused_before_anything_is_sent(self):
+        provider = self.registrable("Strict")
+        plain = self.call(PROVIDER + "CreateProvider", {"name": "Plain", "definition": context.DEFINITION}).message["provider"]["id"]
+        for fields, reason in (({"redirect_uris": []}, "FIELD_REQUIRED"), ({"redirect_uris": ["http://evil.example/"]}, "FIELD_INVALID"),
+                               ({"redirect_uris": ["http://127.0.0.1.evil.example/"]}, "FIELD_INVALID"),
+                               ({"redirect_uris": ["https://a.example/#f"]}, "FIELD_INVALID"),
+                               ({"redirect_uris": ["javascript:alert(1)"]}, "FIELD_INVALID"),
+                               ({"grant": "CONNECTION_GRANT_REFRESH_TOKEN"}, "FIELD_INVALID"),
+                               ({"client_authentication": "CLIENT_AUTHENTICATION_PRIVATE_KEY_JWT"}, "FIELD_INVALID"),
+                               ({"initial_access_token": b"a\r\nb: c"}, "FIELD_INVALID"),
+                               ({"provider": plain}, "FIELD_INVALID"), ({"provider": "custom_none"}, "PROVIDER_NOT_FOUND")):
+            self.assertEqual(self.register(**{"provider": provider, **fields}).reason, reason, fields)
+        self.assertEqual(self.host.rude.requests, [])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ NOT_GIVEN = {
                      "AWS_IDENTITY_REFUSED", "AWS_SESSION_REFUSED", "AWS_THROTTLED", "AWS_UNAVAILABLE", "AWS_ROLE_MISSING"),
                     "given where there is an STS, see integration/server/aws"),
     "ACTION_CYCLE": "stands in the answer of RegisterActions, see integration/server/registry",
+    **dict.fromkeys(("REGISTRATION_REFUSED", "REGISTRATION_UNKNOWN"),
+                    "given where clients are registered, see integration/server/oauth_discovery"),
     "DISCOVERY_FAILED": "given where there is an issuer, see integration/server/oauth_discovery",
     "REAUTH_REQUIRED": "an outcome, see integration/server/oauth_refresh",
     "PROVIDER_UNAVAILABLE": "an outcome, see integration/server/oauth_refresh",

@@ -54,7 +54,7 @@ static void note_status(struct discovery *discovery, int status)
     const bool redirect = status >= STATUS_REDIRECTS && status < STATUS_REDIRECTS_END;
     (void) snprintf(problem, sizeof problem, "it answers with the status %d%s", status,
                     redirect ? ", a redirect, which is not followed" : " where metadata would be");
-    note(discovery, false, problem);
+    note(discovery, redirect, problem);
 }
 
 /* Nothing of `answer` if the place has no metadata; fails if there is no use in asking at other places of the host. */

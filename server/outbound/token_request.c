@@ -130,6 +130,14 @@ static cof_code sign_client(const struct token_exchange *exchange, struct cof_ar
 
 /* --- The body ------------------------------------------------------------------------------------------------- */
 
+static void put_challenge(struct cof_sink *sink, struct cof_slice challenge)
+{
+    if (challenge.len > 0) {
+        put(sink, "code_challenge", challenge);
+        put(sink, "code_challenge_method", cof_slice_text("S256"));
+    }
+}
+
 static void put_grant(struct cof_sink *sink, const struct token_exchange *exchange, struct cof_slice assertion)
 {
     switch (exchange->kind) {
@@ -153,6 +161,10 @@ static void put_grant(struct cof_sink *sink, const struct token_exchange *exchan
     case TOKEN_EXCHANGE_DEVICE:
         put(sink, "grant_type", cof_slice_text("urn:ietf:params:oauth:grant-type:device_code"));
         put(sink, "device_code", exchange->grant);
+        put_if_any(sink, "code_verifier", exchange->code_verifier);
+        return;
+    case TOKEN_EXCHANGE_DEVICE_START:
+        put_challenge(sink, exchange->code_challenge);
         return;
     case TOKEN_EXCHANGE_REVOKE:
         put(sink, "token", exchange->grant);
@@ -185,7 +197,7 @@ static void put_client(struct cof_sink *sink, const struct token_client *client,
 /* A refresh asks for what was granted, a code and a device code are of what was asked for already. */
 static bool asks_for_scopes(const struct token_exchange *exchange)
 {
-    return exchange->kind == TOKEN_EXCHANGE_CLIENT_CREDENTIALS ||
+    return exchange->kind == TOKEN_EXCHANGE_CLIENT_CREDENTIALS || exchange->kind == TOKEN_EXCHANGE_DEVICE_START ||
            (exchange->kind == TOKEN_EXCHANGE_JWT_BEARER && !exchange->scope_in_assertion);
 }
 
@@ -194,6 +206,9 @@ static void write_body(const struct token_exchange *exchange, struct cof_slice s
 {
     put_grant(sink, exchange, assertions->grant);
     put_client(sink, &exchange->client, assertions->client);
+    if (exchange->kind == TOKEN_EXCHANGE_DEVICE_START && exchange->client.authentication == TOKEN_CLIENT_BASIC) {
+        put(sink, "client_id", exchange->client.id); /* which many demand in the body, too (RFC 8628, 3.1) */
+    }
     if (asks_for_scopes(exchange)) {
         put_if_any(sink, exchange->scope_parameter, scope);
     }

@@ -38,7 +38,8 @@ typedef enum token_exchange_kind {
     TOKEN_EXCHANGE_CLIENT_CREDENTIALS, /* scopes */
     TOKEN_EXCHANGE_JWT_BEARER,         /* `signer`, `issuer`, `subject`, scopes */
     TOKEN_EXCHANGE_CODE,               /* `grant`: the code; `redirect_uri`, `code_verifier` */
-    TOKEN_EXCHANGE_DEVICE,             /* `grant`: the device code */
+    TOKEN_EXCHANGE_DEVICE,             /* `grant`: the device code; `code_verifier` */
+    TOKEN_EXCHANGE_DEVICE_START,       /* to the device endpoint: scopes, `code_challenge` */
     TOKEN_EXCHANGE_REVOKE,             /* `grant`: a token; to the revocation endpoint */
 } token_exchange_kind;
 
@@ -53,8 +54,9 @@ struct token_exchange {
     struct token_client client;
     struct cof_slice grant;
     struct cof_slice redirect_uri;
-    struct cof_slice code_verifier; /* empty: without PKCE */
-    bool revokes_refresh_token;     /* REVOKE: what `grant` is */
+    struct cof_slice code_verifier;  /* empty: without PKCE */
+    struct cof_slice code_challenge; /* the same; S256 */
+    bool revokes_refresh_token;      /* REVOKE: what `grant` is */
 
     /* Of the assertion that is a grant. */
     struct token_signer signer;

@@ -72,7 +72,8 @@ def main():
     emit("NONE_BODY", form(own, ("client_id", CLIENT), ("user_scope", ",".join(SCOPES))))
     emit("CODE_BODY", form(("grant_type", "authorization_code"), ("code", GRANT),
                            ("redirect_uri", "https://coffer.example/oauth/callback"), ("code_verifier", "verifier-._~")))
-    emit("DEVICE_BODY", form(("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", GRANT)))
+    emit("DEVICE_BODY", form(("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", GRANT),
+                             ("code_verifier", "verifier-._~")))
     emit("PRIVATE_KEY_JWT_BODY", form(
         ("grant_type", "refresh_token"), ("refresh_token", GRANT), ("client_id", CLIENT),
         ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),

@@ -110,6 +110,7 @@ static void every_grant_has_its_parameters_and_no_others(void)
         {TOKEN_EXCHANGE_CLIENT_CREDENTIALS, "grant_type=client_credentials"},
         {TOKEN_EXCHANGE_CODE, VECTOR_CODE_BODY},
         {TOKEN_EXCHANGE_DEVICE, VECTOR_DEVICE_BODY},
+        {TOKEN_EXCHANGE_DEVICE_START, "client_id=client%20id%3A%C3%BC"},
         {TOKEN_EXCHANGE_REVOKE, "token=the%20grant%2B%2F%3D&token_type_hint=access_token"},
     };
     for (size_t i = 0; i < COF_COUNT(rows); i++) {
@@ -300,7 +301,25 @@ static void file_that_is_no_service_account_is_refused_and_nothing_of_it_is_told
     }
 }
 
-TEST_MAIN(TEST(basic_sends_id_and_secret_each_form_encoded_with_spaces_as_percent_20),
+static void device_flow_begins_with_scopes_and_a_challenge(void)
+{
+    struct cof_arena arena;
+    struct token_request request;
+    begin(&arena, ARENA);
+    struct token_exchange exchange = exchange_of(TOKEN_EXCHANGE_DEVICE_START, TOKEN_CLIENT_NONE);
+    exchange.scopes = scopes;
+    exchange.scope_count = COF_COUNT(scopes);
+    exchange.code_challenge = (struct cof_slice) T("challenge");
+    exchange.resource = (struct cof_slice) T("https://mcp.example/");
+    build(&exchange, &arena, &request);
+    CHECK_TEXT(text_of(&arena, request.body),
+               "code_challenge=challenge&code_challenge_method=S256&client_id=client%20id%3A%C3%BC&"
+               "scope=read%3Aall%20a%20b%26c%3Dd&resource=https%3A%2F%2Fmcp.example%2F");
+    cof_arena_reset(&arena);
+}
+
+TEST_MAIN(TEST(device_flow_begins_with_scopes_and_a_challenge),
+          TEST(basic_sends_id_and_secret_each_form_encoded_with_spaces_as_percent_20),
           TEST(post_and_none_send_the_client_in_the_body_alone), TEST(every_grant_has_its_parameters_and_no_others),
           TEST(extras_and_the_resource_are_sent_with_tokens_and_not_with_revocations),
           TEST(private_key_jwt_of_an_rsa_key_is_the_assertion_that_another_implementation_makes),

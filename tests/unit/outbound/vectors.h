@@ -78,7 +78,7 @@
 
 #define VECTOR_DEVICE_BODY                                                             \
     "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=th" \
-    "e%20grant%2B%2F%3D"
+    "e%20grant%2B%2F%3D&code_verifier=verifier-._~"
 
 #define VECTOR_PRIVATE_KEY_JWT_BODY                                                    \
     "grant_type=refresh_token&refresh_token=the%20grant%2B%2F%3D&client_id=client%20i" \

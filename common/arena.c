@@ -295,6 +295,13 @@ void *cof_arena_alloc(struct cof_arena *arena, size_t size)
     return memory;
 }
 
+uint8_t *cof_arena_spare(struct cof_arena *arena, size_t *ret_size)
+{
+    struct cof_chunk *chunk = arena->chunks;
+    *ret_size = chunk == NULL ? 0 : chunk->count * COF_ARENA_CHUNK - chunk->used;
+    return chunk == NULL ? NULL : (uint8_t *) chunk + chunk->used;
+}
+
 void *cof_arena_array(struct cof_arena *arena, size_t count, size_t size)
 {
     size_t bytes;

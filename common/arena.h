@@ -56,7 +56,13 @@ void cof_arena_reset(struct cof_arena *arena);
  * pointer that must not be read. */
 void *cof_arena_alloc(struct cof_arena *arena, size_t size) COF_MUST_USE;
 
-/* The same for `count` objects of `size`; NULL also on overflow. */
+/*
+ * What is left of the newest chunk, for something that is copied from there at once: it is not allocated, and whoever
+ * writes there wipes it before the arena is used again.
+ */
+uint8_t *cof_arena_spare(struct cof_arena *arena, size_t *ret_size);
+
+/* cof_arena_alloc for `count` objects of `size`; NULL also on overflow. */
 void *cof_arena_array(struct cof_arena *arena, size_t count, size_t size) COF_MUST_USE;
 
 /* A copy with a NUL behind it; NULL if the memory is exhausted. */

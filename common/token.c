@@ -19,15 +19,16 @@ static const struct kind_row kinds[] = {
     {COF_TOKEN_SYSTEM, "cof_sys_"},
 };
 
-static int digit_value(uint8_t digit)
+/* Without branches: digits are random, and secret. Above 61: it is none. */
+static uint8_t digit_value(uint8_t digit)
 {
-    if (digit >= '0' && digit <= '9') {
-        return digit - '0';
-    }
-    if (digit >= 'A' && digit <= 'Z') {
-        return digit - 'A' + 10;
-    }
-    return digit >= 'a' && digit <= 'z' ? digit - 'a' + 36 : -1;
+    const uint8_t number = (uint8_t) (digit - '0');
+    const uint8_t upper = (uint8_t) (digit - 'A');
+    const uint8_t lower = (uint8_t) (digit - 'a');
+    uint8_t value = UINT8_MAX;
+    value = number < 10 ? number : value;
+    value = upper < 26 ? (uint8_t) (upper + 10) : value;
+    return lower < 26 ? (uint8_t) (lower + 36) : value;
 }
 
 __extension__ typedef unsigned __int128 two_words;
@@ -74,7 +75,8 @@ static void encode_payload(const struct cof_token *token, char *to)
     cof_wipe(words, sizeof words);
 }
 
-static bool decode_payload(const uint8_t *text, struct cof_token *token)
+/* `values` are those of the digits. */
+static bool decode_payload(const uint8_t *values, struct cof_token *token)
 {
     uint8_t bytes[PAYLOAD_BYTES];
     uint64_t words[PAYLOAD_WORDS] = {0};
@@ -85,7 +87,7 @@ static bool decode_payload(const uint8_t *text, struct cof_token *token)
         uint64_t chunk = 0;
         for (size_t k = 0; k < CHUNK_DIGITS && i < COF_TOKEN_PAYLOAD_TEXT; k++, i++) {
             factor *= BASE;
-            chunk = chunk * BASE + (uint64_t) digit_value(text[i]);
+            chunk = chunk * BASE + values[i];
         }
         fits = multiply(words, factor, chunk);
     }
@@ -133,14 +135,38 @@ static cof_code malformed(struct cof_error *err, const char *what)
                     cof_reason_next_step(COF_REASON_TOKEN_MALFORMED));
 }
 
-static bool all_digits(struct cof_slice text)
+/* False if there is a character that is no digit. */
+static bool take_digits(struct cof_slice text, uint8_t *values)
 {
+    uint8_t highest = 0;
     for (size_t i = 0; i < text.len; i++) {
-        if (digit_value(text.data[i]) < 0) {
-            return false;
-        }
+        values[i] = digit_value(text.data[i]);
+        highest = values[i] > highest ? values[i] : highest;
     }
-    return true;
+    return highest < BASE;
+}
+
+static cof_code check_and_decode(struct cof_slice text, struct cof_slice body, uint8_t *values,
+                                 struct cof_token *token, struct cof_error *err)
+{
+    if (!take_digits(body, values)) {
+        return malformed(err, "the token holds a character that no token has");
+    }
+    if (!check_fits(text)) {
+        return malformed(err, "the token is mistyped: its check does not fit");
+    }
+    return decode_payload(values, token) ? COF_OK
+                                         : malformed(err, "the token is mistyped: its number is too large");
+}
+
+/* What stands behind the prefix, once its length is known to be right. */
+static cof_code parse_body(struct cof_slice text, struct cof_slice body, struct cof_token *token,
+                           struct cof_error *err)
+{
+    uint8_t values[COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT];
+    const cof_code code = check_and_decode(text, body, values, token, err);
+    cof_wipe(values, sizeof values);
+    return code;
 }
 
 cof_code cof_token_parse(struct cof_slice text, struct cof_token *ret_token, struct cof_error *err)
@@ -156,21 +182,14 @@ cof_code cof_token_parse(struct cof_slice text, struct cof_token *ret_token, str
                                   ? "the token is cut: it is too short"
                                   : "the token is too long");
     }
-    if (!all_digits(body)) {
-        return malformed(err, "the token holds a character that no token has");
-    }
-    if (!check_fits(text)) {
-        return malformed(err, "the token is mistyped: its check does not fit");
-    }
     struct cof_token token = {.kind = kind->kind};
-    if (!decode_payload(body.data, &token)) {
-        cof_wipe(&token, sizeof token);
-        return malformed(err, "the token is mistyped: its number is too large");
+    const cof_code code = parse_body(text, body, &token, err);
+    if (code == COF_OK) {
+        token.home = token.workspace;
+        *ret_token = token;
     }
-    token.home = token.workspace;
-    *ret_token = token;
     cof_wipe(&token, sizeof token);
-    return COF_OK;
+    return code;
 }
 
 static const char *prefix_of(cof_token_kind kind)

@@ -107,14 +107,12 @@ bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid)
 /* A call formats a dozen of them: for its answer, its record and its line in the log. */
 void cof_uuid_format(const struct cof_uuid *uuid, char text[COF_UUID_TEXT])
 {
-    static const uint8_t groups[] = {4, 2, 2, 2, 6};
-    const uint8_t *from = uuid->bytes;
-    char *to = text;
-    for (size_t i = 0; i < COF_COUNT(groups); i++) {
-        cof_hex_encode(cof_slice_of(from, groups[i]), to);
-        from += groups[i];
-        to += (size_t) groups[i] * 2;
-        *to++ = '-';
+    static const char digits[] = "0123456789abcdef";
+    static const uint8_t places[] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+    for (size_t i = 0; i < sizeof uuid->bytes; i++) {
+        text[places[i]] = digits[uuid->bytes[i] >> 4];
+        text[places[i] + 1] = digits[uuid->bytes[i] & 15U];
     }
+    text[8] = text[13] = text[18] = text[23] = '-';
     text[COF_UUID_TEXT - 1] = '\0';
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include <protobuf-c/protobuf-c.h>
 
 #include "common/arena.h"
@@ -26,6 +28,12 @@ COF_CODE cof_wire_scan(const ProtobufCMessageDescriptor *type, struct cof_slice 
 /* Scans and unpacks into the arena; the message has no free. Fails as the scan does, or with OUT_OF_MEMORY. */
 COF_CODE cof_wire_unpack(const ProtobufCMessageDescriptor *type, struct cof_slice bytes, struct cof_arena *arena,
                          ProtobufCMessage **ret_message, struct cof_error *err);
+
+/*
+ * Packs in one pass, backwards, so that the bytes end where the room ends. False if they do not fit: then a part of them
+ * is written.
+ */
+bool cof_wire_pack_at_end(const ProtobufCMessage *message, uint8_t *room, size_t size, struct cof_slice *ret_bytes);
 
 /* Packs into the arena. */
 COF_CODE cof_wire_pack(const ProtobufCMessage *message, struct cof_arena *arena, struct cof_slice *ret_bytes,

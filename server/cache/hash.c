@@ -1,5 +1,6 @@
 #include "server/cache/hash.h"
 
+#include <endian.h>
 #include <string.h>
 
 enum { WORD = 8, ROUNDS_PER_WORD = 2, ROUNDS_AT_END = 4 };
@@ -21,6 +22,13 @@ static uint64_t word_of(const uint8_t *bytes, size_t count)
         word |= (uint64_t) bytes[i] << (8 * i);
     }
     return word;
+}
+
+static uint64_t whole_word(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return le64toh(word);
 }
 
 static void mix(struct state *state, unsigned rounds)
@@ -48,8 +56,8 @@ static void absorb(struct state *state, uint64_t word)
 
 uint64_t hash_bytes(const uint8_t key[HASH_KEY], struct cof_slice bytes)
 {
-    const uint64_t k0 = word_of(key, WORD);
-    const uint64_t k1 = word_of(key + WORD, WORD);
+    const uint64_t k0 = whole_word(key);
+    const uint64_t k1 = whole_word(key + WORD);
     struct state state = {
         k0 ^ 0x736f6d6570736575U,
         k1 ^ 0x646f72616e646f6dU,
@@ -58,7 +66,7 @@ uint64_t hash_bytes(const uint8_t key[HASH_KEY], struct cof_slice bytes)
     };
     const size_t whole = bytes.len / WORD * WORD;
     for (size_t i = 0; i < whole; i += WORD) {
-        absorb(&state, word_of(bytes.data + i, WORD));
+        absorb(&state, whole_word(bytes.data + i));
     }
     absorb(&state, (uint64_t) bytes.len << 56 | word_of(bytes.data + whole, bytes.len - whole));
     state.v2 ^= 0xff;

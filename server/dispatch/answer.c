@@ -1,8 +1,13 @@
 #include <stddef.h>
 
+#include "common/secret.h"
+#include "common/wire.h"
 #include "server/dispatch/ticket.h"
 
-enum { SEND_TIMEOUT_MIN_MS = 100 };
+enum {
+    SEND_TIMEOUT_MIN_MS = 100,
+    PACK_ROOM = 15 * 1024, /* fits into a chunk of the arena */
+};
 
 /* What is left of the call's time, but enough to send at all and never more than the setting. */
 static uint32_t send_timeout(const struct dispatch *dispatch, const struct ticket *ticket)
@@ -55,9 +60,9 @@ void answer_error(struct dispatch *dispatch, struct ticket *ticket)
 }
 
 /* A write that was committed has not failed; asked for again its answer comes from the request's record. */
-static cof_code no_room(struct ticket *ticket, struct cof_slice packed)
+static cof_code no_room(struct ticket *ticket)
 {
-    if (packed.data == NULL) {
+    if (ticket->call.packed_answer.data == NULL) {
         return cof_arena_exhausted(&ticket->err);
     }
     return cof_fail(&ticket->err, COF_REASON_OUTCOME_UNKNOWN,
@@ -65,10 +70,27 @@ static cof_code no_room(struct ticket *ticket, struct cof_slice packed)
                     "request ID to get it");
 }
 
-static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
+/* The message in one pass, to be wiped by who asks; without data if there is no room that it fits into. */
+static struct cof_slice pack(struct cof_arena *arena, const ProtobufCMessage *response)
+{
+    struct cof_slice packed;
+    size_t size;
+    uint8_t *room = cof_arena_spare(arena, &size);
+    if (room != NULL && cof_wire_pack_at_end(response, room, size, &packed)) {
+        return packed;
+    }
+    if (room != NULL) {
+        cof_wipe(room, size);
+    }
+    room = cof_arena_alloc(arena, PACK_ROOM);
+    const bool fits = room != NULL && cof_wire_pack_at_end(response, room, PACK_ROOM, &packed);
+    return fits ? packed : cof_slice_of(NULL, 0);
+}
+
+static cof_code put_frame(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response,
+                          struct cof_slice packed)
 {
     struct cof_response_frame frame = frame_of(dispatch, ticket);
-    const struct cof_slice packed = ticket->call.packed_answer;
     frame.payload.len = packed.data != NULL ? packed.len : protobuf_c_message_get_packed_size(response);
     const size_t size = cof_response_frame_size(&frame);
     if (size > dispatch_options_of(dispatch)->service->limits.response_bytes) {
@@ -77,15 +99,28 @@ static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const P
     }
     uint8_t *to = exchange_buffer(ticket->exchange, size);
     if (to == NULL) {
-        return no_room(ticket, packed);
+        return no_room(ticket);
     }
     uint8_t *payload = cof_response_frame_encode_around(&frame, to);
-    if (packed.data != NULL) {
-        memcpy(payload, packed.data, packed.len);
-    } else {
+    if (packed.data == NULL) {
         (void) protobuf_c_message_pack(response, payload);
+    } else if (packed.len > 0) {
+        memcpy(payload, packed.data, packed.len);
     }
     return COF_OK;
+}
+
+static cof_code encode(struct dispatch *dispatch, struct ticket *ticket, const ProtobufCMessage *response)
+{
+    if (ticket->call.packed_answer.data != NULL) {
+        return put_frame(dispatch, ticket, response, ticket->call.packed_answer);
+    }
+    const struct cof_slice packed = pack(&ticket->arena, response);
+    const cof_code code = put_frame(dispatch, ticket, response, packed);
+    if (packed.data != NULL) {
+        cof_wipe((uint8_t *) (uintptr_t) packed.data, packed.len);
+    }
+    return code;
 }
 
 /* On the audit log's thread: the record is on the disk, or the disk has failed. */

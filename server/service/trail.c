@@ -12,6 +12,7 @@
 #include <coffer/v1/workspace.pb-c.h>
 
 #include "common/name.h"
+#include "common/wire.h"
 #include "server/service/caller.h"
 #include "server/service/outcome.h"
 
@@ -20,7 +21,7 @@ enum {
     OBJECTS_MAX = 40,   /* in one record, so that it has at most 32 KiB */
     OBJECTS_SMALL = 12, /* in one that needs no memory of the call */
     KEYS_MAX = 128,     /* of all objects of a record: a secret has at most 100 */
-    SMALL = 1024,       /* records up to this size need no memory of the call */
+    SMALL = 3072,       /* records up to this size need no memory of the call */
     RUN_FIELD_MAX = 256,
     SECOND_US = 1000000,
 };
@@ -79,25 +80,23 @@ void trail_fill_actor(const struct call *call, const struct cof_token *token, st
 
 /* --- Records -------------------------------------------------------------------------------------------------- */
 
-static cof_code append(struct trail *trail, uint8_t *buffer)
+static cof_code append(struct trail *trail, struct cof_slice packed)
 {
-    const size_t size = coffer__audit__v1__record__pack(&trail->record, buffer);
-    return audit_append(trail->audit, cof_slice_of(buffer, size), &trail->sequence, trail->err);
+    TRY(audit_append(trail->audit, packed, &trail->sequence, trail->err));
+    trail->record.n_objects = 0;
+    trail->key_count = 0;
+    return COF_OK;
 }
 
 /* Writes what there is and begins anew. */
 static cof_code emit(struct trail *trail)
 {
     uint8_t small[SMALL];
-    const size_t size = coffer__audit__v1__record__get_packed_size(&trail->record);
-    uint8_t *buffer = size <= sizeof small ? small : cof_arena_alloc(trail->event->call->arena, size);
-    if (buffer == NULL) {
-        return cof_arena_exhausted(trail->err);
+    struct cof_slice packed;
+    if (!cof_wire_pack_at_end(&trail->record.base, small, sizeof small, &packed)) {
+        TRY(cof_wire_pack(&trail->record.base, trail->event->call->arena, &packed, trail->err));
     }
-    TRY(append(trail, buffer));
-    trail->record.n_objects = 0;
-    trail->key_count = 0;
-    return COF_OK;
+    return append(trail, packed);
 }
 
 static cof_code add_object(struct trail *trail, const char *kind, Coffer__Audit__V1__Object **ret_object)

@@ -3,7 +3,7 @@
 #include "common/wire.h"
 #include "tests/fuzz/fuzz.h"
 
-/* Any bytes as a message: what passes the scan is unpacked without harm, and what is packed again passes, too. */
+/* Any bytes as a message: what passes the scan is unpacked without harm, and what is packed again passes, too, both ways. */
 
 enum { POOL = 1 << 24, LIMIT = 1 << 23 };
 
@@ -26,6 +26,12 @@ static void try_message(const ProtobufCMessage *message, struct cof_arena *arena
         return;
     }
     MUST(cof_wire_scan(message->descriptor, packed, &err) == COF_OK);
+    uint8_t *room = cof_arena_alloc(arena, packed.len);
+    struct cof_slice backwards;
+    if (room != NULL) {
+        MUST(cof_wire_pack_at_end(message, room, packed.len, &backwards));
+        MUST(cof_slice_equal(backwards, packed));
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -12,10 +12,17 @@ enum {
     TEXT = 1,
     BLOB = 2,
     NUMBER = 3,
+    SIGNED = 4,
     FIXED32 = 5,
+    FIXED64 = 6,
+    SINGLE = 7,
+    REAL = 8,
+    FLAG = 9,
+    KIND = 10,
     PACKED = 11,
     PACKED32 = 12,
     PACKED64 = 13,
+    FLAGS = 14,
     UNPACKED = 15,
     TEXTS = 16,
     ITEMS = 17,
@@ -25,6 +32,7 @@ enum {
     LEFT = 21,
     RIGHT = 22,
     EMPTY = 23,
+    UNKNOWN = 1000,
 };
 
 /* A message under construction, in memory of its own so that a read beyond it is seen. */
@@ -490,6 +498,69 @@ static void unpacking_into_too_little_memory_says_so(void)
 }
 
 /* Random bytes of a message changed to random ones; the sanitizers watch. */
+/* The same bytes as protobuf-c's, into exactly as much room as they need, and into no less. */
+static void check_packed_alike(const ProtobufCMessage *message)
+{
+    const size_t size = protobuf_c_message_get_packed_size(message);
+    AUTO(bytes_done) struct bytes expected = {malloc(size + 1), size};
+    AUTO(bytes_done) struct bytes room = {malloc(size + 1), size};
+    struct cof_slice packed;
+    (void) protobuf_c_message_pack(message, expected.data);
+    CHECK(cof_wire_pack_at_end(message, room.data, size, &packed));
+    CHECK(packed.data == room.data);
+    CHECK(cof_slice_equal(packed, cof_slice_of(expected.data, size)));
+    CHECK(size == 0 || !cof_wire_pack_at_end(message, room.data, size - 1, &packed));
+}
+
+static void check_repacked(const struct bytes *bytes)
+{
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(&coffer__test__sample__descriptor, NULL, bytes->len, bytes->data);
+    CHECK(message != NULL);
+    check_packed_alike(message);
+    protobuf_c_message_free_unpacked(message, NULL);
+}
+
+static void numbers_of_all_kinds(struct bytes *bytes, const uint8_t *eight)
+{
+    uint64_t number;
+    memcpy(&number, eight, sizeof number);
+    add_varint(bytes, NUMBER, (uint64_t) (int64_t) (int32_t) number);
+    add_varint(bytes, SIGNED, number);
+    add_tag(bytes, FIXED64, WIRE_FIXED64);
+    add_raw(bytes, eight, 8);
+    add_tag(bytes, SINGLE, WIRE_FIXED32);
+    add_raw(bytes, eight, 4);
+    add_tag(bytes, REAL, WIRE_FIXED64);
+    add_raw(bytes, eight, 8);
+    add_varint(bytes, FLAG, number & 1);
+    add_varint(bytes, KIND, number & 1);
+    add_bytes(bytes, FLAGS, "\0\1\0", 3);
+    add_varint(bytes, UNKNOWN, number);
+    add_bytes(bytes, UNKNOWN + 1, eight, 8);
+}
+
+static void messages_are_packed_backwards_into_the_bytes_of_protobuf_c(void)
+{
+    static const uint8_t edges[][8] = {
+        {0}, {1}, {255, 255, 255, 255, 255, 255, 255, 255}, {0, 0, 0, 128}, {0, 0, 0, 0, 0, 0, 0, 128}, {128}};
+    AUTO(bytes_done) struct bytes bytes = new_bytes();
+    AUTO(bytes_done) struct bytes outer = new_bytes();
+    check_repacked(&bytes);
+    for (size_t i = 0; i < COF_COUNT(edges); i++) {
+        bytes.len = 0;
+        numbers_of_all_kinds(&bytes, edges[i]);
+        check_repacked(&bytes);
+        every_kind_of_field(&bytes);
+        check_repacked(&bytes);
+        outer.len = 0;
+        add_bytes(&outer, INNER, bytes.data, bytes.len);
+        add_bytes(&outer, ITEMS, bytes.data, bytes.len);
+        add_bytes(&outer, ITEMS, "", 0);
+        check_repacked(&outer);
+    }
+}
+
 static void damaged_messages_are_refused_or_harmless(void)
 {
     AUTO(bytes_done) struct bytes bytes = new_bytes();
@@ -507,6 +578,9 @@ static void damaged_messages_are_refused_or_harmless(void)
         if (code == COF_OK) {
             ProtobufCMessage *message =
                 protobuf_c_message_unpack(&coffer__test__sample__descriptor, NULL, bytes.len, bytes.data);
+            if (message != NULL) {
+                check_packed_alike(message);
+            }
             protobuf_c_message_free_unpacked(message, NULL);
         }
     }
@@ -524,4 +598,5 @@ TEST_MAIN(TEST(every_kind_of_field_passes_and_is_unpacked), TEST(whatever_protob
           TEST(elements_are_counted_although_others_stand_between_them),
           TEST(packed_elements_are_counted_over_all_their_pieces), TEST(packed_numbers_that_are_cut_are_refused),
           TEST(singular_message_that_occurs_twice_is_refused), TEST(unpacking_into_too_little_memory_says_so),
+          TEST(messages_are_packed_backwards_into_the_bytes_of_protobuf_c),
           TEST(damaged_messages_are_refused_or_harmless))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -43,7 +44,20 @@ type Query struct {
 	RunID            string
 	Action           string
 	ConsistencyToken string // of a write, or of an earlier result: never answer from an older state
+	Pending          Pending
 }
+
+// Pending says what is done where a token has to be fetched first.
+type Pending int
+
+const (
+	PendingWait Pending = iota // the server waits for it, within the time for the call
+	PendingPoll                // it is asked again, when it advises to, until the context ends: no place there is kept busy
+	PendingFail                // the Error has the reason PENDING, and says when to ask again
+)
+
+// Between two questions about what is being fetched.
+const leastQuestion, longestQuestion = 50 * time.Millisecond, 5 * time.Second
 
 // Resolved is what was asked for.
 type Resolved struct {
@@ -84,7 +98,8 @@ func (r *Resolved) Mask(text string) string {
 func (c *Client) Resolve(ctx context.Context, query Query) (*Resolved, error) {
 	item := &cofferpb.ResolveItem{
 		Workspace: query.Workspace, Environments: []string{query.Environment}, ConsistencyToken: query.ConsistencyToken,
-		Run: &cofferpb.RunContext{WorkflowId: query.WorkflowID, RunId: query.RunID, Action: query.Action},
+		Run:          &cofferpb.RunContext{WorkflowId: query.WorkflowID, RunId: query.RunID, Action: query.Action},
+		AllowPending: query.Pending != PendingWait,
 	}
 	for _, text := range query.Texts {
 		if strings.Contains(text, "${{") {
@@ -97,6 +112,51 @@ func (c *Client) Resolve(ctx context.Context, query Query) (*Resolved, error) {
 		}
 		item.References = append(item.References, &cofferpb.SecretReference{Name: text[:dot], Key: text[dot+1:]})
 	}
+	var last error
+	for {
+		resolved, err := c.ask(ctx, item)
+		pause := pauseOf(err)
+		if failure, ok := err.(*Error); ok && last != nil && failure.Code == codes.DeadlineExceeded {
+			return nil, last // it is what was still being waited for
+		}
+		last = err
+		if pause == 0 || query.Pending != PendingPoll || !sleep(ctx, pause) {
+			return resolved, err
+		}
+	}
+}
+
+// pauseOf is how long to wait before a question about what is being fetched is asked again; 0: this was none.
+func pauseOf(err error) time.Duration {
+	failure, ok := err.(*Error)
+	if !ok || failure.Reason != "PENDING" {
+		return 0
+	}
+	if failure.RetryAfter < leastQuestion {
+		return leastQuestion
+	}
+	if failure.RetryAfter > longestQuestion {
+		return longestQuestion
+	}
+	return failure.RetryAfter
+}
+
+// sleep is false if the context ends before.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (c *Client) ask(ctx context.Context, item *cofferpb.ResolveItem) (*Resolved, error) {
 	id, ok := ctx.Value(requestIDKey{}).(RequestID)
 	if !ok {
 		id = NewRequestID()

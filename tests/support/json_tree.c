@@ -94,9 +94,8 @@ static void take(struct reading *reading, const struct cof_json_event *event)
     }
 }
 
-const struct json_node *json_tree_read(const char *path)
+const struct json_node *json_tree_parse(const char *name, struct cof_slice text)
 {
-    const struct cof_slice text = read_file(path);
     struct json_node *root = calloc(1, sizeof *root);
     struct reading reading = {.at = root};
     struct cof_json_event event = {.kind = COF_JSON_WORD};
@@ -105,7 +104,7 @@ const struct json_node *json_tree_read(const char *path)
     cof_json_scan_init(&scan, text);
     while (event.kind != COF_JSON_END) {
         if (root == NULL || cof_json_next(&scan, &event, &err) != COF_OK) {
-            give_up(path, err.message);
+            give_up(name, err.message);
             abort();
         }
         take(&reading, &event);
@@ -113,6 +112,11 @@ const struct json_node *json_tree_read(const char *path)
     root->next = held;
     held = root;
     return root->first;
+}
+
+const struct json_node *json_tree_read(const char *path)
+{
+    return json_tree_parse(path, read_file(path));
 }
 
 const struct json_node *json_member(const struct json_node *object, const char *key)

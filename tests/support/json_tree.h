@@ -24,6 +24,9 @@ struct json_node {
 /* Reads the file, or ends the process and says why. Never freed: the tree lives as long as its test. */
 const struct json_node *json_tree_read(const char *path);
 
+/* The same of a text, which must live on; `name` says in messages what it is. */
+const struct json_node *json_tree_parse(const char *name, struct cof_slice text);
+
 /* The member of an object; NULL if there is none. */
 const struct json_node *json_member(const struct json_node *object, const char *key);
 

@@ -5,6 +5,7 @@
         slack.login(resolved["slack.SLACK_BOT_TOKEN"].text())
 
 Values are `Value` objects, which show themselves nowhere. Everything is thread-safe. Failures are `CofferError`.
+`coffer.aio` has the client for programs with an event loop.
 """
 
 from coffer.channel import Channel, Reply, Stub, tls_context, token_from_file

@@ -131,6 +131,11 @@ class Channel:
         self._first = 0  # the server that answered last
         self._closed = False
 
+    @property
+    def timeout(self) -> float:
+        """Seconds for a call that names no other time."""
+        return self._timeout
+
     def __enter__(self) -> "Channel":
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from google.protobuf import duration_pb2
@@ -15,6 +16,8 @@ from coffer.v1 import environment_pb2, identity_pb2, resolve_pb2, secret_pb2, wo
 from coffer.values import Value
 
 RESOLVE = "coffer.v1.ResolveService/Resolve"
+PENDING = ("wait", "poll", "fail")
+LEAST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between questions about what is being fetched
 LEAST_MASKED = 4  # bytes; shorter values would mask half of a text
 MASK = b"***"
 _FILES = (environment_pb2, identity_pb2, resolve_pb2, secret_pb2, workspace_pb2, server_pb2, reflection_pb2)
@@ -93,28 +96,63 @@ class Client:
 
     def resolve(self, *texts: str, environment: Optional[str] = None, workspace: Optional[str] = None,
                 workflow_id: str = "", run_id: str = "", action: str = "", consistency_token: str = "",
-                min_remaining_validity: Optional[float] = None, timeout: Optional[float] = None) -> Resolved:
+                min_remaining_validity: Optional[float] = None, timeout: Optional[float] = None,
+                pending: str = "wait") -> Resolved:
         """The values of references ("slack.SLACK_BOT_TOKEN") and expressions ("${{ SECRETS.a.K || 'none' }}").
 
         All of them come from one state. If one cannot be had, nothing is returned: ResolveError says all that is wrong.
+
+        Where a token has to be fetched first, the server waits for it ("wait"), or is asked again when it advises to until the
+        time is over ("poll"), which keeps no place there busy, or ResolveError has the reason PENDING at once ("fail").
         """
+        if pending not in PENDING:
+            raise ValueError(f"pending is one of {', '.join(PENDING)}")
+        until = time.monotonic() + (self.channel.timeout if timeout is None else timeout)
+        item, references, expressions = self._item(texts, environment, workspace, (workflow_id, run_id, action),
+                                                   consistency_token, min_remaining_validity, pending != "wait")
+        last = None
+        while True:
+            try:
+                return self._ask(item, references, expressions, max(until - time.monotonic(), 0))
+            except CofferError as error:
+                if pending != "poll":
+                    raise
+                last, pause = still_pending(error, last, until)
+            time.sleep(pause)
+
+    def _item(self, texts: Sequence[str], environment: Optional[str], workspace: Optional[str], run: Tuple[str, str, str],
+              consistency_token: str, min_remaining_validity: Optional[float], allow_pending: bool) -> Any:
         references = [text for text in texts if "${{" not in text]
         expressions = [text for text in texts if "${{" in text]
         item = resolve_pb2.ResolveItem(
             workspace=self._workspace if workspace is None else workspace,
             environments=[self._environment if environment is None else environment],
             references=[_reference(text) for text in references], expressions=expressions,
-            run=resolve_pb2.RunContext(workflow_id=workflow_id, run_id=run_id, action=action),
-            consistency_token=consistency_token)
+            run=resolve_pb2.RunContext(workflow_id=run[0], run_id=run[1], action=run[2]),
+            consistency_token=consistency_token, allow_pending=allow_pending)
         if min_remaining_validity is not None:
             item.min_remaining_validity.CopyFrom(duration_pb2.Duration(
                 seconds=int(min_remaining_validity), nanos=int(min_remaining_validity % 1 * 1e9)))
+        return item, references, expressions
+
+    def _ask(self, item: Any, references: Sequence[str], expressions: Sequence[str], timeout: float) -> Resolved:
         reply = self.channel.call(RESOLVE, resolve_pb2.ResolveRequest(items=[item]).SerializeToString(), timeout=timeout)
         results = resolve_pb2.ResolveResponse.FromString(reply.payload).results
         if len(results) != 1 or results[0].item_index != 0:
             raise CofferError(Code.INTERNAL, "REPLY_INVALID", "the server answered what was not asked",
                               request_id=reply.request_id, attempts=reply.attempts)
         return _resolved(results[0], references, expressions, reply)
+
+
+def still_pending(error: CofferError, last: Optional[CofferError], until: float) -> Tuple[CofferError, float]:
+    """What was said of a token that is being fetched, and seconds after which to ask again: those that the server advises,
+    within bounds. Raises what is something else, or if there is no time left; then it is still what was said last."""
+    if error.reason != "PENDING":
+        raise last if last is not None and error.code == Code.DEADLINE_EXCEEDED else error
+    pause = min(max(error.retry_after or 0, LEAST_PAUSE), LONGEST_PAUSE)
+    if time.monotonic() + pause >= until:
+        raise error
+    return error, pause
 
 
 def _reference(text: str) -> Any:

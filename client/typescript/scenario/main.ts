@@ -22,8 +22,9 @@ const steps: Record<string, (step: Step) => Promise<unknown> | unknown> = {
     client = new Client(ca === undefined ? options : { ...options, tls: { ca: readFileSync(ca) } });
     return {};
   },
-  async resolve({ texts, environment }) {
-    resolved = await client.resolve(texts, { environment });
+  async resolve({ texts, environment, timeout, pending }) {
+    resolved = await client.resolve(texts, { environment, ...(pending === undefined ? {} : { pending }),
+      ...(timeout === undefined ? {} : { timeoutMs: timeout * 1000 }) });
     const pairs = resolved.texts().map((text) => [text, resolved.get(text)] as const);
     return { values: Object.fromEntries(pairs.map(([text, value]) => [text, value === null ? null : base64(value.bytes())])) };
   },

@@ -22,7 +22,17 @@ export interface Query {
   /** Of a write, or of an earlier result: never answer from an older state. */
   consistencyToken?: string;
   timeoutMs?: number;
+  /**
+   * Where a token has to be fetched first: "wait", which it is without this: the server waits for it; "poll": it is asked
+   * again, when it advises to, until `timeoutMs` (30 s without it) are over; "fail": CofferError has the reason PENDING.
+   */
+  pending?: "wait" | "poll" | "fail";
 }
+
+/** Between two questions about what is being fetched. */
+const LEAST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 5000;
+const POLL_MS = 30000;
 
 /** What was asked for, by the texts that asked. null: the expression's value is null. */
 export class Resolved {
@@ -83,7 +93,28 @@ export class Client {
    */
   async resolve(texts: string[], query: Query = {}): Promise<Resolved> {
     const item = itemOf(texts, query);
-    const options = query.timeoutMs === undefined ? {} : { timeoutMs: query.timeoutMs };
+    const until = Date.now() + (query.timeoutMs ?? POLL_MS);
+    let last: CofferError | undefined;
+    for (;;) {
+      try {
+        return await this.ask(item, query.timeoutMs === undefined ? undefined : Math.max(until - Date.now(), 1));
+      } catch (error) {
+        const pending = error instanceof CofferError && error.reason === "PENDING";
+        const pause = pending ? Math.min(Math.max(error.retryAfterMs ?? 0, LEAST_PAUSE_MS), LONGEST_PAUSE_MS) : 0;
+        if (last !== undefined && error instanceof CofferError && error.code === Code.DeadlineExceeded) {
+          throw last; // it is what was still being waited for
+        }
+        if (!pending || query.pending !== "poll" || Date.now() + pause >= until) {
+          throw error;
+        }
+        last = error;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    }
+  }
+
+  private async ask(item: ResolveItem, timeoutMs: number | undefined): Promise<Resolved> {
+    const options = timeoutMs === undefined ? {} : { timeoutMs };
     const { results } = await this.service(ResolveService).resolve({ items: [item] }, options);
     const [result] = results;
     if (result === undefined || results.length !== 1 || result.itemIndex !== 0) {
@@ -107,6 +138,7 @@ function itemOf(texts: string[], query: Query): ResolveItem {
     workspace: query.workspace ?? "", environments: [query.environment ?? ""], consistencyToken: query.consistencyToken ?? "",
     references: texts.filter((text) => !text.includes("${{")).map(referenceOf),
     expressions: texts.filter((text) => text.includes("${{")),
+    allowPending: query.pending !== undefined && query.pending !== "wait",
     run: { workflowId: query.workflowId ?? "", runId: query.runId ?? "", action: query.action ?? "" },
   });
 }

@@ -21,11 +21,11 @@ import (
 )
 
 type step struct {
-	Do, Addresses, Token, CA, Environment, Text, Name string
-	Timeout                                           float64
-	Texts                                             []string
-	Values                                            map[string][]byte
-	Count                                             int
+	Do, Addresses, Token, CA, Environment, Text, Name, Pending string
+	Timeout                                                    float64
+	Texts                                                      []string
+	Values                                                     map[string][]byte
+	Count                                                      int
 }
 
 type program struct {
@@ -50,7 +50,14 @@ func (p *program) open(given step) (any, error) {
 }
 
 func (p *program) resolve(given step) (any, error) {
-	resolved, err := p.client.Resolve(context.Background(), coffer.Query{Environment: given.Environment, Texts: given.Texts})
+	pending := map[string]coffer.Pending{"poll": coffer.PendingPoll, "fail": coffer.PendingFail}[given.Pending]
+	ctx := context.Background()
+	if given.Timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, time.Duration(given.Timeout*float64(time.Second)))
+		defer cancel()
+		ctx = limited
+	}
+	resolved, err := p.client.Resolve(ctx, coffer.Query{Environment: given.Environment, Texts: given.Texts, Pending: pending})
 	if err != nil {
 		return nil, err
 	}

@@ -511,6 +511,23 @@ class Refresh(context.AccessTest):
                          {f"access-{self.name}-1".encode()})
         self.assertEqual(self.provider.calls, 1)
 
+    def test_request_that_is_under_way_holds_no_transaction_and_no_lock_of_the_database(self):
+        self.user()
+        self.provider.open.clear()
+        held = "select array_agg(distinct (locktype, classid, objid)) from pg_locks where pid <> pg_backend_pid()"
+        before = self.sql(held)  # the server that does what one server does
+        others = "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        with self.dev.connect() as waiting:
+            number = waiting.send(RESOLVE, {"items": [{"environments": [self.environment], "references": references(
+                "acme_oauth.ACME_USER_TOKEN")}]}, token=self.dev.admin, timeout_ms=60000)
+            self.provider.server.await_requests(1)
+            # Other work of the servers comes and goes; what the request held would stay until it is answered.
+            wait_for(lambda: self.sql(f"select count(*) {others} and xact_start is not null") == "0", "a transaction is open")
+            wait_for(lambda: self.sql(held) == before, "a lock is held")
+            self.assertEqual(self.provider.calls, 1)
+            self.provider.open.set()
+            self.assertEqual(outcome(waiting.receive(number, RESOLVE).message["results"][0]), "RESOLVED")
+
     def test_token_that_arrives_while_the_database_is_away_is_stored_when_it_is_back(self):
         before = self.user()["token_generation"]
         with Relay(self.dev.directory) as relay:

@@ -21,6 +21,8 @@ const char *blob_kind_name(blob_kind kind)
         return "access_token";
     case BLOB_REFRESH_TOKEN:
         return "refresh_token";
+    case BLOB_AUTHORIZATION:
+        return "authorization";
     }
     return "unknown";
 }

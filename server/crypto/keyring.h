@@ -43,6 +43,7 @@ typedef enum blob_kind {
     BLOB_CONNECTION_CREDENTIALS, /* "connection_credentials": object = connection UUID, version = their generation */
     BLOB_ACCESS_TOKEN,           /* "access_token": object = connection UUID, version = the tokens' generation */
     BLOB_REFRESH_TOKEN,          /* "refresh_token": the same */
+    BLOB_AUTHORIZATION,          /* "authorization": object = its UUID, version = 0 */
 } blob_kind;
 
 struct blob_address {

@@ -19,6 +19,7 @@
 
 #include "server/dispatch/server_methods.h"
 #include "server/service/accounts.h"
+#include "server/service/authorizations.h"
 #include "server/service/aws_roles.h"
 #include "server/service/connections.h"
 #include "server/service/environments.h"
@@ -50,7 +51,7 @@ static struct method methods[] = {
 #undef METHOD
 
 /* Open addressing over the names; a power of two, at least twice the number of methods. */
-enum { INDEX_SIZE = 128 };
+enum { INDEX_SIZE = 256 };
 static const struct method *name_index[INDEX_SIZE];
 
 _Static_assert(COF_COUNT(methods) * 2 <= INDEX_SIZE, "INDEX_SIZE is too small");

@@ -31,8 +31,9 @@ struct service_limits {
     uint32_t keys_per_secret;
     uint32_t secrets_per_import;
     uint32_t actions_per_workspace;
-    uint32_t providers_per_workspace; /* of their own */
-    uint32_t versions_kept;           /* of a secret, the current one among them */
+    uint32_t providers_per_workspace;      /* of their own */
+    uint32_t authorizations_per_workspace; /* that are pending */
+    uint32_t versions_kept;                /* of a secret, the current one among them */
     uint32_t page_size_max;
     uint32_t page_size_default;
     uint32_t request_age_max_s;   /* 23 h */
@@ -58,6 +59,7 @@ extern const struct service_limits service_default_limits;
 
 struct asks;
 struct audit;
+struct authorization_source;
 struct catalogue;
 struct key_loader;
 struct provider_catalogue;
@@ -79,6 +81,9 @@ struct service {
     struct roles *roles;                        /* of AWS; NULL: none are assumed */
     struct asks *asks;                          /* of providers, by handlers; NULL: nothing is asked */
     const struct token_source *tokens;          /* of connections; NULL: none are refreshed */
+    const struct authorization_source *authorizations; /* NULL: no codes are exchanged */
+    const char
+        *public_url;     /* for browsers, without a slash at its end; NULL or empty: there are no pages for them */
     struct rows *nobody; /* caller_nobody: what a token that does not exist is compared with */
     bool keeps_secrets;  /* sealed, in the cache; else it keeps callers only */
     struct service_limits limits;

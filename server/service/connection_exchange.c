@@ -14,7 +14,7 @@
 #define GRANT(name) COFFER__V1__CONNECTION_GRANT__CONNECTION_GRANT_##name
 #define AUTHENTICATION(name) COFFER__V1__CLIENT_AUTHENTICATION__CLIENT_AUTHENTICATION_##name
 
-enum { SECOND = 1000000, NONCES = 2, SENT_MOST = 2 };
+enum { SECOND = 1000000, NONCES = 2, SENT_MOST = 3 };
 
 /* One exchange that is being made. */
 struct making {
@@ -24,6 +24,7 @@ struct making {
     const struct provider_side *side;
     const Coffer__V1__ConnectionSettings *settings;
     const Coffer__Stored__V1__Credential *credential; /* NULL: the client has none */
+    const struct connection_code *code;               /* NULL: it is not what is exchanged */
     struct provider_pairs parameters;
     const char *url;
     struct token_exchange exchange;
@@ -168,7 +169,13 @@ static void set_assertion(struct making *making)
 static void set_grant(struct making *making, struct cof_slice refresh_token)
 {
     struct token_exchange *exchange = &making->exchange;
-    if (making->rows->row.class == CONNECTION_USER) {
+    if (making->code != NULL) {
+        exchange->kind = TOKEN_EXCHANGE_CODE;
+        exchange->grant = making->code->code;
+        exchange->redirect_uri = making->code->redirect_uri;
+        exchange->code_verifier =
+            making->provider->pkce == PROVIDER_PKCE_USED ? making->code->verifier : exchange->code_verifier;
+    } else if (making->rows->row.class == CONNECTION_USER) {
         exchange->kind = TOKEN_EXCHANGE_REFRESH;
         exchange->grant = refresh_token;
     } else if (making->rows->row.grant_kind == GRANT(JWT_BEARER)) {
@@ -178,7 +185,7 @@ static void set_grant(struct making *making, struct cof_slice refresh_token)
     }
 }
 
-/* A refresh token brings those that were granted. */
+/* A refresh token and a code bring those that were granted. */
 static cof_code set_scopes(struct making *making)
 {
     struct token_exchange *exchange = &making->exchange;
@@ -186,9 +193,10 @@ static cof_code set_scopes(struct making *making)
     const struct row_texts *asked = &making->rows->row.scopes;
     exchange->scope_separator = making->provider->scope_separator;
     exchange->scope_parameter = making->side->scope_parameter;
-    if (exchange->kind == TOKEN_EXCHANGE_REFRESH || asked->count > 0) {
+    const bool brought = exchange->kind == TOKEN_EXCHANGE_REFRESH || exchange->kind == TOKEN_EXCHANGE_CODE;
+    if (brought || asked->count > 0) {
         exchange->scopes = asked->items;
-        exchange->scope_count = exchange->kind == TOKEN_EXCHANGE_REFRESH ? 0 : asked->count;
+        exchange->scope_count = brought ? 0 : asked->count;
         return COF_OK;
     }
     struct cof_slice *scopes = cof_arena_array(making->call->arena, usual->count, sizeof *scopes);
@@ -281,6 +289,18 @@ static cof_code build(struct making *making, struct cof_slice refresh_token, str
 
 /* --- The answer ----------------------------------------------------------------------------------------------- */
 
+static token_grant grant_of(token_exchange_kind kind)
+{
+    switch (kind) {
+    case TOKEN_EXCHANGE_REFRESH:
+        return TOKEN_GRANT_REFRESH;
+    case TOKEN_EXCHANGE_CODE:
+        return TOKEN_GRANT_CODE;
+    default:
+        return TOKEN_GRANT_OWN;
+    }
+}
+
 /* With texts that last for as long as the call's memory: rows and the provider do not. */
 static cof_code make_question(const struct making *making, struct token_question *ret_question)
 {
@@ -300,12 +320,34 @@ static cof_code make_question(const struct making *making, struct token_question
     if (making->exchange.client.secret.len > 0) {
         sent[count++] = making->exchange.client.secret;
     }
+    if (making->exchange.code_verifier.len > 0) {
+        sent[count++] = making->exchange.code_verifier;
+    }
     *ret_question = (struct token_question){
-        .grant = making->exchange.kind == TOKEN_EXCHANGE_REFRESH ? TOKEN_GRANT_REFRESH : TOKEN_GRANT_OWN,
+        .grant = grant_of(making->exchange.kind),
         .member = member[0] == '\0' ? NULL : member,
         .sent = sent,
         .sent_count = count,
     };
+    return COF_OK;
+}
+
+static cof_code make(struct making *making, struct cof_slice refresh_token,
+                     struct connection_exchange *ret_exchange)
+{
+    const struct provider *provider = making->provider;
+    struct connection_exchange exchange = {
+        .life_us = provider->token_never_expires ? REFRESH_NEVER : (int64_t) provider->token_life_s * SECOND,
+        .group = connection_group(making->call, &making->rows->row.workspace_id, provider),
+    };
+    if (exchange.group == NULL) {
+        return cof_arena_exhausted(making->call->err);
+    }
+    TRY(read_rows(making));
+    TRY(build(making, refresh_token, &exchange.request));
+    TRY(make_question(making, &exchange.question));
+    exchange.url = making->url;
+    *ret_exchange = exchange;
     return COF_OK;
 }
 
@@ -314,19 +356,15 @@ cof_code connection_exchange_make(struct call *call, const struct refresh_rows *
                                   struct connection_exchange *ret_exchange)
 {
     struct making making = {.call = call, .rows = rows, .provider = provider};
-    struct connection_exchange exchange = {
-        .life_us = provider->token_never_expires ? REFRESH_NEVER : (int64_t) provider->token_life_s * SECOND,
-        .group = connection_group(call, &rows->row.workspace_id, provider),
-    };
-    if (exchange.group == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    TRY(read_rows(&making));
-    TRY(build(&making, refresh_token, &exchange.request));
-    TRY(make_question(&making, &exchange.question));
-    exchange.url = making.url;
-    *ret_exchange = exchange;
-    return COF_OK;
+    return make(&making, refresh_token, ret_exchange);
+}
+
+cof_code connection_exchange_make_code(struct call *call, const struct refresh_rows *rows,
+                                       const struct provider *provider, const struct connection_code *code,
+                                       struct connection_exchange *ret_exchange)
+{
+    struct making making = {.call = call, .rows = rows, .provider = provider, .code = code};
+    return make(&making, cof_slice_text(""), ret_exchange);
 }
 
 /* Assertions are for the token endpoint, wherever they go: that is the name by which all servers know themselves. */

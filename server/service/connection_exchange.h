@@ -40,6 +40,17 @@ COF_CODE connection_exchange_make(struct call *call, const struct refresh_rows *
 COF_CODE connection_exchange_revoke(struct call *call, const struct refresh_rows *rows,
                                     const struct provider *provider, struct cof_slice token, bool is_refresh_token,
                                     struct connection_exchange *ret_exchange);
+/* What an authorization brought. */
+struct connection_code {
+    struct cof_slice code;
+    struct cof_slice redirect_uri;
+    struct cof_slice verifier; /* empty: without PKCE */
+};
+
+/* Exchanges a code, in the same way. */
+COF_CODE connection_exchange_make_code(struct call *call, const struct refresh_rows *rows,
+                                       const struct provider *provider, const struct connection_code *code,
+                                       struct connection_exchange *ret_exchange);
 
 /* The provider's name for limits: its ID, and for a workspace's own one something that no other workspace has. NULL if the
  * memory is exhausted. */

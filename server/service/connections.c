@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/name.h"
+#include "server/service/authorizations.h"
 #include "server/service/connection_change.h"
 #include "server/service/connection_revoke.h"
 #include "server/service/expected_uid.h"
@@ -26,6 +27,16 @@ static cof_code show(struct call *call, const struct rows *rows, size_t index, C
         return connection_damaged(call, &connection.row, ret_message);
     }
     return code;
+}
+
+/* With what was started for it. */
+static cof_code show_one(struct call *call, const struct rows *rows, Coffer__V1__GetConnectionResponse *response)
+{
+    struct connection_row row;
+    TRY(show(call, rows, 0, &response->connection));
+    TRY(row_read(&connection_row_type, rows, 0, 0, call->arena, &row, call->err));
+    return authorization_list(call, &row.workspace_id, &row.connection_id, &response->authorizations,
+                              &response->n_authorizations);
 }
 
 /* One that was never configured is a place with a status. */
@@ -61,7 +72,7 @@ cof_code connection_get(struct call *call, const Coffer__V1__GetConnectionReques
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) > 0) {
-        return show(call, rows, 0, &response->connection);
+        return show_one(call, rows, response);
     }
     const cof_code code = provider_get(call, address_workspace(place.address), request->provider, &provider);
     if (code == COF_NOT_FOUND) {

@@ -283,7 +283,8 @@ static cof_code move(struct call *call, struct connection_token_row *row, int64_
 }
 
 /* The record says that the server did it. */
-static cof_code queue_change(struct call *call, const struct refresh_rows *rows, int64_t generation)
+static cof_code queue_change(struct call *call, const struct refresh_rows *rows, int64_t generation,
+                             const struct cof_uuid *authorization)
 {
     struct write write = {.workspace = rows->row.workspace_id};
     struct cof_slice record;
@@ -296,6 +297,10 @@ static cof_code queue_change(struct call *call, const struct refresh_rows *rows,
     TRY(write_object(call, &write, "connection", &rows->row.connection_id, rows->row.environment,
                      cof_slice_text(name), &object));
     object->version = (uint64_t) generation;
+    if (authorization != NULL) {
+        TRY(write_object(call, &write, "authorization", authorization, rows->row.environment, cof_slice_text(name),
+                         &object));
+    }
     TRY(write_record(call, &write, &record));
     const struct param params[] = {
         param_uuid(&rows->row.workspace_id),
@@ -364,10 +369,86 @@ cof_code refresh_rows_store(struct call *call, const struct refresh_rows *rows, 
         *ret_stored = false;
         return COF_OK;
     }
-    TRY(queue_change(call, rows, row.generation));
+    TRY(queue_change(call, rows, row.generation, NULL));
     TRY(queue_sealed(call, &row.workspace_id));
     TRY(queue_stored(call, rows, action));
     TRY(commit(call, &row.workspace_id, 3));
+    *ret_stored = true;
+    return COF_OK;
+}
+
+/* --- Authorizations ------------------------------------------------------------------------------------------- */
+
+/* Nobody has written tokens but refreshes, which leave the time of the connect as it is. */
+static bool still_there(const struct refresh_rows *rows, const struct refresh_connect *connect)
+{
+    const struct connection_token_row *token = &rows->token;
+    const bool refreshed = connect->connect_time != ROW_NO_TIME && token->connect_time == connect->connect_time;
+    return rows->row.config_generation == connect->config_generation &&
+           (token->generation == connect->generation || refreshed);
+}
+
+static cof_code connected_row(struct call *call, const struct refresh_rows *rows,
+                              const struct refresh_connect *connect, const struct refresh_tokens *tokens,
+                              struct connection_token_row *ret_row)
+{
+    const struct refresh_action action = {
+        .generation = rows->token.generation,
+        .status = REFRESH_CONNECTED,
+        .obtained = connect->obtained,
+        .expires = connect->expires,
+    };
+    TRY(next_token_row(call, rows, &action, tokens, ret_row));
+    ret_row->token_type = cof_slice_text("bearer");
+    ret_row->scopes = tokens->scopes;
+    ret_row->principal_id = connect->principal;
+    ret_row->connect_time = call_now(call);
+    if (tokens->refresh_token.len > 0) {
+        ret_row->refresh_expire_time = ROW_NO_TIME;
+    }
+    return COF_OK;
+}
+
+/* The lease begins anew, due at once: whoever looks at it then finds out when there is something to do. */
+static cof_code queue_connected(struct call *call, const struct connection_token_row *row,
+                                const struct refresh_connect *connect)
+{
+    const struct param lease[] = {
+        param_uuid(&row->workspace_id),
+        param_uuid(&row->connection_id),
+        param_i64(row->generation),
+        param_time(call_now(call)),
+    };
+    const struct param end[] = {
+        param_uuid(&row->workspace_id), param_uuid(&connect->authorization), param_i32(AUTHORIZATION_CONNECTED),
+        param_time(call_now(call)),     param_i32(COF_REASON_NONE),          param_text(cof_slice_text("")),
+    };
+    TRY(session_queue(call->session, STATEMENT_CONNECTION_LEASE_RESET, lease, COF_COUNT(lease), call->err));
+    return session_queue(call->session, STATEMENT_AUTHORIZATION_END, end, COF_COUNT(end), call->err);
+}
+
+cof_code refresh_rows_connect(struct call *call, const struct refresh_rows *rows,
+                              const struct refresh_connect *connect, const struct refresh_tokens *tokens,
+                              bool *ret_stored)
+{
+    struct connection_token_row row;
+    bool moved = false;
+    *ret_stored = false;
+    if (!still_there(rows, connect)) {
+        return COF_OK;
+    }
+    call->sealed = (struct call_sealed){0};
+    TRY(connected_row(call, rows, connect, tokens, &row));
+    TRY(move(call, &row, rows->token.generation, &moved));
+    if (!moved) {
+        session_reset(call->session);
+        return cof_fail(call->err, COF_REASON_CONFLICT, "%s; %s", cof_reason_meaning(COF_REASON_CONFLICT),
+                        cof_reason_next_step(COF_REASON_CONFLICT));
+    }
+    TRY(queue_change(call, rows, row.generation, &connect->authorization));
+    TRY(queue_sealed(call, &row.workspace_id));
+    TRY(queue_connected(call, &row, connect));
+    TRY(commit(call, &row.workspace_id, 4));
     *ret_stored = true;
     return COF_OK;
 }
@@ -399,7 +480,7 @@ static cof_code change_state(struct call *call, const struct refresh_rows *rows,
     row.state = (int32_t) action->status;
     TRY(move(call, &row, action->generation, &moved));
     if (moved) {
-        TRY(queue_change(call, rows, row.generation));
+        TRY(queue_change(call, rows, row.generation, NULL));
         TRY(queue_sealed(call, &row.workspace_id));
     }
     TRY(queue_release(call, rows, action, failure));

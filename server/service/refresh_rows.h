@@ -62,6 +62,25 @@ struct refresh_tokens {
 COF_CODE refresh_rows_store(struct call *call, const struct refresh_rows *rows, const struct refresh_action *action,
                             const struct refresh_tokens *tokens, bool *ret_stored);
 
+/* What a person's authorization brought (docs/decisions/0025-authorization.md). */
+struct refresh_connect {
+    struct cof_uuid authorization;
+    struct cof_uuid principal; /* who started it */
+    int64_t config_generation; /* of the connection when it was started */
+    int64_t generation;        /* of the tokens when what came back was sent to the provider */
+    int64_t connect_time;      /* theirs then; ROW_NO_TIME */
+    int64_t obtained;          /* before it was sent */
+    int64_t expires;           /* REFRESH_NEVER */
+};
+
+/*
+ * Puts its tokens in the place of the rows', with the revision, the record and the start's end; false if somebody else has
+ * written tokens meanwhile, refreshes excepted, or the connection is configured otherwise. The rows were read just now.
+ */
+COF_CODE refresh_rows_connect(struct call *call, const struct refresh_rows *rows,
+                              const struct refresh_connect *connect, const struct refresh_tokens *tokens,
+                              bool *ret_stored);
+
 /* Why it failed, for people: a reason of ours and the provider's words. */
 struct refresh_failure {
     cof_reason reason; /* COF_REASON_NONE: it did not */

@@ -20,6 +20,7 @@ const struct service_limits service_default_limits = {
     .secrets_per_import = 1000,
     .actions_per_workspace = 5000,
     .providers_per_workspace = 200,
+    .authorizations_per_workspace = 100,
     .versions_kept = 50,
     .page_size_max = 1000,
     .page_size_default = 100,

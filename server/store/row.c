@@ -18,6 +18,7 @@ static const struct column provider_columns[] = {PROVIDER_COLUMNS(COLUMN_ENTRY)}
 static const struct column connection_columns[] = {CONNECTION_COLUMNS(COLUMN_ENTRY)};
 static const struct column connection_token_columns[] = {CONNECTION_TOKEN_COLUMNS(COLUMN_ENTRY)};
 static const struct column connection_lease_columns[] = {CONNECTION_LEASE_COLUMNS(COLUMN_ENTRY)};
+static const struct column connection_authorization_columns[] = {CONNECTION_AUTHORIZATION_COLUMNS(COLUMN_ENTRY)};
 
 const struct row_type workspace_row_type = {"workspace", workspace_columns, COF_COUNT(workspace_columns)};
 const struct row_type workspace_state_row_type = {"workspace_state", workspace_state_columns,
@@ -33,6 +34,8 @@ const struct row_type connection_token_row_type = {"connection_token", connectio
                                                    COF_COUNT(connection_token_columns)};
 const struct row_type connection_lease_row_type = {"connection_lease", connection_lease_columns,
                                                    COF_COUNT(connection_lease_columns)};
+const struct row_type connection_authorization_row_type = {
+    "connection_authorization", connection_authorization_columns, COF_COUNT(connection_authorization_columns)};
 
 _Static_assert(COF_COUNT(secret_columns) <= ROW_COLUMNS_MAX, "ROW_COLUMNS_MAX is too small");
 _Static_assert(COF_COUNT(connection_columns) <= ROW_COLUMNS_MAX, "ROW_COLUMNS_MAX is too small");

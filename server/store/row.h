@@ -188,6 +188,21 @@ struct row_texts {
     COLUMN(connection_lease, TIME_OR_NULL, error_time)   \
     COLUMN(connection_lease, I32, error_reason)          \
     COLUMN(connection_lease, TEXT, error_text)
+/* No MAC: what decides anything is sealed (server/service/authorizations.h). */
+#define CONNECTION_AUTHORIZATION_COLUMNS(COLUMN)             \
+    COLUMN(connection_authorization, UUID, workspace_id)     \
+    COLUMN(connection_authorization, UUID, authorization_id) \
+    COLUMN(connection_authorization, UUID, connection_id)    \
+    COLUMN(connection_authorization, I32, flow)              \
+    COLUMN(connection_authorization, I32, state)             \
+    COLUMN(connection_authorization, BYTES, state_hash)      \
+    COLUMN(connection_authorization, UUID, principal_id)     \
+    COLUMN(connection_authorization, BYTES, sealed)          \
+    COLUMN(connection_authorization, TIME, create_time)      \
+    COLUMN(connection_authorization, TIME, expire_time)      \
+    COLUMN(connection_authorization, TIME, change_time)      \
+    COLUMN(connection_authorization, I32, error_reason)      \
+    COLUMN(connection_authorization, TEXT, error_text)
 
 #define ROW_FIELD_UUID struct cof_uuid
 #define ROW_FIELD_TEXT struct cof_slice
@@ -234,6 +249,9 @@ struct connection_token_row {
 struct connection_lease_row {
     CONNECTION_LEASE_COLUMNS(ROW_FIELD)
 };
+struct connection_authorization_row {
+    CONNECTION_AUTHORIZATION_COLUMNS(ROW_FIELD)
+};
 
 /* Values of workspace_state.state. */
 enum { WORKSPACE_ACTIVE = 1, WORKSPACE_DELETED = 3, WORKSPACE_PURGING = 4, WORKSPACE_PURGED = 5 };
@@ -249,6 +267,14 @@ enum {
     CONNECTION_CONNECTED = 2,
     CONNECTION_REAUTH_REQUIRED = 3, /* the refresh token is kept */
     CONNECTION_ERROR = 4,           /* the provider refuses the configuration */
+};
+/* Values of connection_authorization.flow and .state. */
+enum { AUTHORIZATION_CODE = 1, AUTHORIZATION_DEVICE = 2 };
+enum {
+    AUTHORIZATION_PENDING = 1,
+    AUTHORIZATION_EXCHANGING = 2, /* it was consumed */
+    AUTHORIZATION_CONNECTED = 3,
+    AUTHORIZATION_FAILED = 4,
 };
 
 typedef enum column_type {
@@ -287,6 +313,7 @@ extern const struct row_type provider_row_type;
 extern const struct row_type connection_row_type;
 extern const struct row_type connection_token_row_type;
 extern const struct row_type connection_lease_row_type;
+extern const struct row_type connection_authorization_row_type;
 
 enum { ROW_COLUMNS_MAX = 20, ROW_TEXTS_MAX = 64 };
 

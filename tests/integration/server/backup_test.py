@@ -52,7 +52,7 @@ COVERED = {
     "change": {"objects", "record"}, "write_chain": {"hash"}, "secret": {"facts", "mac", "keys"},
     "secret_version": {"keys"}, "principal": {"grants", "mac"}, "token": {"hash", "restrictions", "mac"},
     "action": {"declarations", "digest", "mac"}, "provider": {"definition", "mac"}, "workspace": {"mac"}, "workspace_state": {"mac"}, "request": {"payload_hash"},
-    "connection": {"settings", "mac"}, "connection_token": {"mac"},
+    "connection": {"settings", "mac"}, "connection_token": {"mac"}, "connection_authorization": {"state_hash", "sealed"},
     "instance": {"root_key_id", "root_key_check", "old_root_key_ids"}, "schema_history": {"sha256"},
 }
 # Without foreign keys: somebody with the database in his hands is not held up by them.
@@ -120,7 +120,7 @@ class BackupTest(context.AccessTest):
 
     TABLES = ["workspace", "workspace_state", "workspace_directory", "workspace_revision", "workspace_key", "environment",
               "secret", "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry",
-              "action", "provider", "connection", "connection_token", "connection_lease"]
+              "action", "provider", "connection", "connection_token", "connection_lease", "connection_authorization"]
 
     def settled(self):
         """Until every write is in a link of its chain: what is kept then and put back later is one state."""
@@ -200,7 +200,8 @@ class BackupTest(context.AccessTest):
         summary = self.assert_whole()
         tables = {line for line in self.sql("select table_name from information_schema.tables where table_schema = 'public'"
                                             " and table_type = 'BASE TABLE'").splitlines()}
-        shared = {"instance", "workspace_directory", "schema_history", "workspace_revision", "token_use", "registry", "connection_lease"}
+        shared = {"instance", "workspace_directory", "schema_history", "workspace_revision", "token_use", "registry", "connection_lease",
+                  "connection_authorization"}
         self.assertEqual(set(summary["rows"]), tables - shared, "cofferd verify has to learn of a table")
         for table, rows in summary["rows"].items():
             self.assertEqual(rows, int(self.sql(f"select count(*) from {table}")), table)

@@ -55,6 +55,7 @@ ACROSS = {
     "REVISION_LIST": ({"workspace_revision"}, "an operator checks the records of all workspaces' writes"),
     "REQUEST_PURGE": ({"request"}, "records that are too old to be repeated go"),
     "SECRET_PURGE": ({"secret", "secret_version"}, "secrets that were deleted too long ago to be restored go"),
+    "AUTHORIZATION_PURGE": ({"connection_authorization"}, "starts that ended too long ago to be asked for go"),
     "WORKSPACES_TO_PURGE": ({"workspace_state"}, "which workspaces were deleted too long ago to be restored"),
     "WORKSPACES_CLOSED": ({"workspace_state"}, "whose keys a server has to close"),
     "REFRESH_DUE": ({"connection_lease"}, "which connections have something to refresh; each is claimed by itself"),
@@ -71,7 +72,7 @@ ACROSS = {
 # A whole database is checked workspace by workspace: which ones there are is asked of every table that has any.
 EVERY_TENANT_TABLE = {"workspace", "workspace_state", "workspace_revision", "workspace_key", "environment", "secret",
                       "secret_version", "principal", "token", "token_use", "request", "change", "write_chain", "registry", "action", "provider", "connection",
-                      "connection_token", "connection_lease"}
+                      "connection_token", "connection_lease", "connection_authorization"}
 ACROSS |= {
     "VERIFY_NEXT": (EVERY_TENANT_TABLE | {"workspace_directory"}, "the next workspace's UUID; no content of a row"),
     "VERIFY_DIRECTORY": ({"workspace_directory"}, "what the directory says of a workspace"),
@@ -81,7 +82,7 @@ ACROSS |= {
     "RESTORE_INSTANCE": ({"instance"}, "the instance's row comes back last"),
 }
 # Statements over all tenants that look at rows' places, locks or transactions, which are those of one node.
-NODE_BY_NODE = {"REQUEST_PURGE", "SECRET_PURGE", "SNAPSHOT", "CHANGE_SINCE", "BACKUP_SNAPSHOT"}
+NODE_BY_NODE = {"REQUEST_PURGE", "SECRET_PURGE", "AUTHORIZATION_PURGE", "SNAPSHOT", "CHANGE_SINCE", "BACKUP_SNAPSHOT"}
 # Defaults of columns: every other value in a row comes from the server.
 DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
 # Values for parameters that are compared with no column: the beginning of a list, no filter.
@@ -212,6 +213,9 @@ class Tenancy(context.ServerTest):
             **context.CONFIGURED, "environment": "prod", "client_id": mark.decode()}, token)
         cls.done("ConnectionService/SetConnectionTokens", {"environment": "prod", "provider": "github", "access_token": b"t"},
                  token)
+        cls.dev.sql("insert into connection_authorization select workspace_id, connection_id, connection_id, 1, 1,"
+                    f" sha256('{mark.decode()}'), workspace_id, '{mark.decode()}', now(), now() + interval '1 hour', now(), 0,"
+                    f" '{mark.decode()}' from connection where workspace_id = '{workspace}'")
         cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL

@@ -86,7 +86,7 @@ static void kind_named(const char *name, blob_kind *ret_kind)
 {
     static const blob_kind kinds[] = {BLOB_SECRET_VERSION, BLOB_WORKSPACE_KEY,          BLOB_ANSWER,
                                       BLOB_NARROWING_KEY,  BLOB_CONNECTION_CREDENTIALS, BLOB_ACCESS_TOKEN,
-                                      BLOB_REFRESH_TOKEN};
+                                      BLOB_REFRESH_TOKEN,  BLOB_AUTHORIZATION};
     for (size_t i = 0; i < COF_COUNT(kinds); i++) {
         if (strcmp(name, blob_kind_name(kinds[i])) == 0) {
             *ret_kind = kinds[i];

@@ -9,7 +9,7 @@
 
 static const blob_kind kinds[] = {BLOB_SECRET_VERSION, BLOB_WORKSPACE_KEY,          BLOB_ANSWER,
                                   BLOB_NARROWING_KEY,  BLOB_CONNECTION_CREDENTIALS, BLOB_ACCESS_TOKEN,
-                                  BLOB_REFRESH_TOKEN};
+                                  BLOB_REFRESH_TOKEN,  BLOB_AUTHORIZATION};
 
 static void keyring_free_auto(struct keyring **keyring)
 {

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "server/jobs/authorizer.h"
 #include "server/jobs/refresh_exchange.h"
 #include "server/jobs/refresh_keep.h"
 #include "server/service/connection_exchange.h"
@@ -9,6 +10,7 @@
 enum {
     LOOK_MS = 1000, /* between two looks for what is due */
     AT_ONCE = 512,
+    VISITS = 256,        /* of this server's own pages, that may wait */
     MEMORY = 512 * 1024, /* of one refresh, most of which it does not take */
     JOURNAL_MEMORY = 2 * JOURNAL_ENTRY_MAX,
     JOURNAL_ENTRIES = 65536,
@@ -20,15 +22,31 @@ struct refreshing {
     struct refresh_exchange_options exchange;
     struct refresh_keep *keep;
     struct refresher *refresher;
+    struct authorizer *authorizer;
     struct token_source source;
+    struct authorization_source authorizations;
 };
 
 /* --- What the refresher asks for ------------------------------------------------------------------------------ */
 
+static void tell_refresher(void *context, uint64_t ticket, const struct refresher_answer *answer)
+{
+    refresher_answered(context, ticket, answer);
+}
+
 static void send_grant(void *context, const struct refresher_request *request)
 {
     const struct refreshing *refreshing = context;
-    refresh_exchange_send(&refreshing->exchange, refreshing->refresher, request);
+    refresh_exchange_send(&refreshing->exchange, &(struct refresh_exchange_order){
+                                                     .call = request->call,
+                                                     .rows = request->rows,
+                                                     .provider = request->provider,
+                                                     .refresh_token = request->refresh_token,
+                                                     .not_after = request->not_after,
+                                                     .ticket = request->ticket,
+                                                     .answered = tell_refresher,
+                                                     .context = refreshing->refresher,
+                                                 });
 }
 
 static bool put(void *context, const struct refresher_entry *entry)
@@ -40,7 +58,7 @@ static bool put(void *context, const struct refresher_entry *entry)
 static void forget(void *context, const struct cof_uuid *connection)
 {
     const struct refreshing *refreshing = context;
-    refresh_keep_forget(refreshing->keep, connection);
+    refresh_keep_forget(refreshing->keep, connection, &cof_uuid_zero);
 }
 
 /* Many refreshes nobody waits for. */
@@ -62,6 +80,23 @@ static bool want(void *context, const struct cof_uuid *workspace, const struct c
 {
     const struct refreshing *refreshing = context;
     return refresher_want(refreshing->refresher, workspace, connection, wish, until_us);
+}
+
+static bool exchange(void *context, const struct cof_uuid *workspace, const struct cof_uuid *authorization,
+                     struct cof_slice code)
+{
+    const struct refreshing *refreshing = context;
+    return authorizer_exchange(refreshing->authorizer, workspace, authorization, code);
+}
+
+const struct authorization_source *refreshing_authorizations(const struct refreshing *refreshing)
+{
+    return &refreshing->authorizations;
+}
+
+void refreshing_visit(struct refreshing *refreshing, const struct authorizer_visit *visit)
+{
+    authorizer_visit(refreshing->authorizer, visit);
 }
 
 const struct token_source *refreshing_source(const struct refreshing *refreshing)
@@ -110,11 +145,36 @@ static cof_code make_refresher(struct refreshing *refreshing, struct cof_error *
     return refresher_new(&refresher, &refreshing->refresher, err);
 }
 
+static cof_code make_authorizer(struct refreshing *refreshing, struct cof_error *err)
+{
+    const struct refreshing_options *options = &refreshing->options;
+    const struct authorizer_options authorizer = {
+        .log = options->log,
+        .session = options->session,
+        .service = options->service,
+        .pool = options->pool,
+        .exchange = &refreshing->exchange,
+        .keep = refreshing->keep,
+        .visits = VISITS,
+        .memory = MEMORY,
+    };
+    return authorizer_new(&authorizer, &refreshing->authorizer, err);
+}
+
+static bool recover(void *context, const struct refresher_entry *entry)
+{
+    const struct refreshing *refreshing = context;
+    return entry->connects ? authorizer_recover(refreshing->authorizer, entry)
+                           : refresher_recover(refreshing->refresher, entry);
+}
+
 static cof_code start(struct refreshing *refreshing, struct cof_error *err)
 {
     TRY(open_journal(refreshing, err));
     TRY(make_refresher(refreshing, err));
-    TRY(refresh_keep_recover(refreshing->keep, refreshing->refresher, err));
+    TRY(make_authorizer(refreshing, err));
+    TRY(refresh_keep_recover(refreshing->keep, recover, refreshing, err));
+    TRY(authorizer_start(refreshing->authorizer, err));
     return refresher_start(refreshing->refresher, err);
 }
 
@@ -138,6 +198,7 @@ cof_code refreshing_start(const struct refreshing_options *options, struct refre
         .timeout_ms = (uint32_t) (refresh_default_rules.call_us / 1000),
     };
     refreshing->source = (struct token_source){want, refreshing};
+    refreshing->authorizations = (struct authorization_source){exchange, refreshing};
     TRY(start(refreshing, err));
     *ret_refreshing = TAKE(refreshing);
     return COF_OK;
@@ -146,12 +207,14 @@ cof_code refreshing_start(const struct refreshing_options *options, struct refre
 bool refreshing_settled(struct refreshing *refreshing)
 {
     return refreshing == NULL ||
-           (refresher_awaited(refreshing->refresher) == 0 && refresh_keep_count(refreshing->keep) == 0);
+           (refresher_awaited(refreshing->refresher) == 0 && authorizer_awaited(refreshing->authorizer) == 0 &&
+            refresh_keep_count(refreshing->keep) == 0);
 }
 
 void refreshing_stop(struct refreshing *refreshing)
 {
     if (refreshing != NULL) {
+        authorizer_stop(refreshing->authorizer);
         refresher_stop(refreshing->refresher);
         refresh_keep_close(refreshing->keep);
         free(refreshing);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "server/jobs/authorizer.h"
 #include "server/jobs/refresher.h"
 #include "server/outbound/http.h"
 #include "server/service/token_source.h"
@@ -22,6 +23,12 @@ struct refreshing_options {
 /* What the journal has kept is stored before anything else. */
 COF_CODE refreshing_start(const struct refreshing_options *options, struct refreshing **ret_refreshing,
                           struct cof_error *err);
+
+/* For the calls that complete authorizations. */
+const struct authorization_source *refreshing_authorizations(const struct refreshing *refreshing);
+
+/* For the pages of authorizations; see authorizer_visit. */
+void refreshing_visit(struct refreshing *refreshing, const struct authorizer_visit *visit);
 
 /* For the calls that need tokens. */
 const struct token_source *refreshing_source(const struct refreshing *refreshing);

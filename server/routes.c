@@ -1,5 +1,6 @@
 #include "server/routes.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -253,6 +254,12 @@ void routes_init(struct routes *routes, const struct settings *settings, const s
                                         .kind = "metrics, in Prometheus' text format",
                                         .answer = answer_metrics});
     }
+}
+
+void routes_add(struct routes *routes, const struct http_route *route)
+{
+    assert(routes->site.route_count < ROUTES_MOST);
+    add(routes, *route);
 }
 
 void routes_done(struct routes *routes)

@@ -12,7 +12,7 @@
 
 /* What cofferd answers to HTTP. Thread-safe once it is filled. */
 
-enum { ROUTES_MOST = 3 };
+enum { ROUTES_MOST = 5 };
 
 struct routes {
     const struct service *service;
@@ -30,4 +30,6 @@ struct routes {
 
 /* All of these must outlive it. */
 void routes_init(struct routes *routes, const struct settings *settings, const struct service *service);
+/* One more, of somebody else; before the first request. */
+void routes_add(struct routes *routes, const struct http_route *route);
 void routes_done(struct routes *routes);

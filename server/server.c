@@ -27,6 +27,7 @@
 #include "server/jobs/write_use.h"
 #include "server/keys.h"
 #include "server/notify.h"
+#include "server/oauth_pages.h"
 #include "server/outbound/http.h"
 #include "server/providers/provider_catalogue.h"
 #include "server/refreshing.h"
@@ -116,6 +117,7 @@ static void fill_service(struct server_core *core)
     core->service.limits.secrets_per_import = settings->limits_import_secrets;
     core->service.limits.actions_per_workspace = settings->limits_actions;
     core->service.limits.providers_per_workspace = settings->limits_providers;
+    core->service.limits.authorizations_per_workspace = settings->limits_authorizations;
     core->service.limits.versions_kept = settings->limits_versions_kept;
     core->service.limits.waiting_per_workspace = settings->limits_waiting_per_workspace;
     core->service.limits.waiting_per_provider = settings->limits_waiting_per_provider;
@@ -207,6 +209,8 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
     }
     cof_log_init(&core->log, STDERR_FILENO, (cof_log_format) settings->log_format,
                  (cof_log_level) settings->log_level, &cof_system_clock);
+    TRY(oauth_pages_check(settings->http_public_url, err));
+    core->service.public_url = settings->http_public_url;
     TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
     TRY(keys_open(settings, settings->keys_keyring, &core->keyring, err));
     core->service.token_use = token_use_new();
@@ -327,6 +331,7 @@ struct server {
     struct refreshing *refreshing;
     struct key_loader *key_loader;
     struct routes routes;
+    struct oauth_pages pages;
     struct reload reload;
     struct notify notify;
     struct transport *transport;
@@ -758,6 +763,8 @@ static cof_code start_refreshing(struct server *server, struct cof_error *err)
     };
     TRY(refreshing_start(&options, &server->refreshing, err));
     core->service.tokens = refreshing_source(server->refreshing);
+    core->service.authorizations = refreshing_authorizations(server->refreshing);
+    oauth_pages_connect(&server->pages, server->refreshing);
     return COF_OK;
 }
 
@@ -955,6 +962,7 @@ static void take_down(struct server *server)
     purge_stop(server->purge);
     offboard_stop(server->offboard);
     rotate_stop(server->rotate);
+    oauth_pages_connect(&server->pages, NULL);
     refreshing_stop(server->refreshing);
     audit_stop(server->audit);
     transport_free(server->transport);
@@ -998,17 +1006,35 @@ static cof_code run(struct server *server, const struct server_hooks *hooks, str
     return COF_OK;
 }
 
+/* Where the public URL is known, providers can send browsers here, and its name is ours. */
+static void add_pages(struct server *server)
+{
+    struct http_route routes[OAUTH_PAGES_ROUTES];
+    const char *public_url = server->core->settings->http_public_url;
+    if (public_url[0] == '\0') {
+        return;
+    }
+    oauth_pages_routes(&server->pages, routes);
+    for (size_t i = 0; i < COF_COUNT(routes); i++) {
+        routes_add(&server->routes, &routes[i]);
+    }
+    server->routes.site.own_host = oauth_pages_host(public_url);
+}
+
 cof_code server_run(const struct settings *settings, const struct server_hooks *hooks, struct cof_error *err)
 {
     AUTO(server_core_cleanup) struct server_core *core = NULL;
     TRY(server_core_new(settings, &core, err));
     assert(core != NULL);
     struct server server = {.core = core, .reload = {.started = core->settings, .log = &core->log}};
+    TRY(oauth_pages_init(&server.pages, core->settings->http_public_url, err));
     routes_init(&server.routes, core->settings, &core->service);
+    add_pages(&server);
     notify_init(&server.notify);
     const cof_code code = run(&server, hooks, err);
     take_down(&server);
     routes_done(&server.routes);
+    oauth_pages_done(&server.pages);
     reload_done(&server.reload);
     notify_done(&server.notify);
     return code;

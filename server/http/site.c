@@ -8,29 +8,36 @@
 
 enum {
     OK = 200,
+    ACCEPTED = 202,
+    SEE_OTHER = 303,
     BAD_REQUEST = 400,
     FORBIDDEN = 403,
     NOT_FOUND = 404,
     METHOD_NOT_ALLOWED = 405,
     REQUEST_TIMEOUT = 408,
+    CONFLICT = 409,
+    GONE = 410,
     CONTENT_TOO_LARGE = 413,
     MISDIRECTED = 421,
     UPGRADE_REQUIRED = 426,
     FIELDS_TOO_LARGE = 431,
     INTERNAL = 500,
     NOT_IMPLEMENTED = 501,
+    BAD_GATEWAY = 502,
     UNAVAILABLE = 503,
     HOST_MOST = 255,
     DIGITS_MOST = 8, /* of a Content-Length */
 };
 
 /* Nothing that is served here is for a frame, a cache or another site; a page that comes to need more says so itself. */
-#define SECURITY_FIELDS                                                                        \
-    "Cache-Control: no-store\r\n"                                                              \
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; base-uri 'none'\r\n" \
-    "Cross-Origin-Resource-Policy: same-origin\r\n"                                            \
-    "Referrer-Policy: no-referrer\r\n"                                                         \
-    "X-Content-Type-Options: nosniff\r\n"
+#define SECURITY_FIELDS                             \
+    "Cache-Control: no-store\r\n"                   \
+    "Cross-Origin-Resource-Policy: same-origin\r\n" \
+    "Referrer-Policy: no-referrer\r\n"              \
+    "X-Content-Type-Options: nosniff\r\n"           \
+    "X-Frame-Options: DENY\r\n"
+
+static const char nothing_allowed[] = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 #define PLAIN "text/plain; charset=utf-8"
 
@@ -43,17 +50,22 @@ static const char *phrase_of(unsigned status)
         const char *phrase;
     } phrases[] = {
         {OK, "OK"},
+        {ACCEPTED, "Accepted"},
+        {SEE_OTHER, "See Other"},
         {BAD_REQUEST, "Bad Request"},
         {FORBIDDEN, "Forbidden"},
         {NOT_FOUND, "Not Found"},
         {METHOD_NOT_ALLOWED, "Method Not Allowed"},
         {REQUEST_TIMEOUT, "Request Timeout"},
+        {CONFLICT, "Conflict"},
+        {GONE, "Gone"},
         {CONTENT_TOO_LARGE, "Content Too Large"},
         {MISDIRECTED, "Misdirected Request"},
         {UPGRADE_REQUIRED, "Upgrade Required"},
         {FIELDS_TOO_LARGE, "Request Header Fields Too Large"},
         {INTERNAL, "Internal Server Error"},
         {NOT_IMPLEMENTED, "Not Implemented"},
+        {BAD_GATEWAY, "Bad Gateway"},
         {UNAVAILABLE, "Service Unavailable"},
     };
     for (size_t i = 0; i < COF_COUNT(phrases); i++) {
@@ -72,6 +84,8 @@ static void write_answer(const struct http_response *response, struct http_outco
     http_text_format(to, "HTTP/1.1 %u %s\r\n", response->status, phrase_of(response->status));
     http_text_format(to, "Content-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n" SECURITY_FIELDS,
                      response->type == NULL ? PLAIN : response->type, response->body.size);
+    http_text_format(to, "Content-Security-Policy: %s\r\n",
+                     response->policy == NULL ? nothing_allowed : response->policy);
     if (response->fields != NULL) {
         http_text_add(to, cof_slice_text(response->fields));
     }
@@ -98,6 +112,22 @@ void http_too_slow(struct http_outcome *ret_outcome)
 {
     *ret_outcome = (struct http_outcome){0};
     refuse(ret_outcome, REQUEST_TIMEOUT, NULL, "the request did not come in time");
+}
+
+void http_too_late(bool only_head, struct http_outcome *ret_outcome)
+{
+    *ret_outcome = (struct http_outcome){.only_head = only_head};
+    refuse(ret_outcome, UNAVAILABLE, NULL, "the answer takes too long");
+}
+
+void http_answer(const struct http_response *response, bool only_head, struct http_outcome *ret_outcome)
+{
+    *ret_outcome = (struct http_outcome){.only_head = only_head};
+    if (response->body.failed) {
+        refuse(ret_outcome, UNAVAILABLE, NULL, "there is no memory left for the answer");
+    } else {
+        write_answer(response, ret_outcome);
+    }
 }
 
 /* --- Whose request it is -------------------------------------------------------------------------------------- */
@@ -142,7 +172,8 @@ static bool is_address(struct cof_slice host)
 static bool host_allowed(const struct http_site *site, struct cof_slice value)
 {
     const struct cof_slice host = host_of(value);
-    return is_address(host) || cof_head_same(host, cof_slice_text("localhost")) || listed(site->hosts, host);
+    return is_address(host) || cof_head_same(host, cof_slice_text("localhost")) || listed(site->hosts, host) ||
+           (site->own_host.len > 0 && cof_head_same(site->own_host, host));
 }
 
 /* True if the request may be answered; false if it was refused. */
@@ -329,11 +360,20 @@ static bool take_body(const struct http_route *route, const struct cof_head *hea
     return outcome->wanted <= bytes.len;
 }
 
-static void answer_route(const struct http_site *site, const struct http_route *route, struct http_request *request,
+/* What is being served. */
+struct serving {
+    const struct http_site *site;
+    const char *websocket;
+    struct cof_slice bytes;
+    const struct http_waiter *waiter;
+    struct http_request request;
+};
+
+static void answer_route(const struct serving *serving, const struct http_route *route,
                          struct http_outcome *outcome)
 {
     struct http_response response = {.status = OK};
-    route->answer(request, &response, site->context);
+    route->answer(&serving->request, &response, serving->site->context);
     if (response.body.failed) {
         http_text_done(&response.body);
         refuse(outcome, UNAVAILABLE, NULL, "there is no memory left for the answer");
@@ -343,9 +383,21 @@ static void answer_route(const struct http_site *site, const struct http_route *
     http_text_done(&response.body);
 }
 
-static void serve_route(const struct http_site *site, const struct http_route *route, struct http_request *request,
-                        struct cof_slice bytes, struct http_outcome *outcome)
+static void take_route(const struct serving *serving, const struct http_route *route, struct http_outcome *outcome)
 {
+    const struct http_waiter *waiter = serving->waiter;
+    struct http_later *later = waiter == NULL ? NULL : waiter->wait(waiter->context, outcome->only_head);
+    if (later == NULL) {
+        refuse(outcome, UNAVAILABLE, NULL, "nobody can wait for the answer now");
+        return;
+    }
+    outcome->step = HTTP_LATER;
+    route->take(&serving->request, later, route->taker);
+}
+
+static void serve_route(struct serving *serving, const struct http_route *route, struct http_outcome *outcome)
+{
+    struct http_request *request = &serving->request;
     request->method = method_of(request->head->method);
     if ((methods_of(route) & request->method) == 0) {
         refuse_method(route, outcome);
@@ -355,8 +407,13 @@ static void serve_route(const struct http_site *site, const struct http_route *r
         refuse(outcome, FORBIDDEN, NULL, "this path is answered to peers on the server's own host only");
         return;
     }
-    if (take_body(route, request->head, bytes, &request->body, outcome)) {
-        answer_route(site, route, request, outcome);
+    if (!take_body(route, request->head, serving->bytes, &request->body, outcome)) {
+        return;
+    }
+    if (route->take != NULL) {
+        take_route(serving, route, outcome);
+    } else {
+        answer_route(serving, route, outcome);
     }
 }
 
@@ -370,28 +427,28 @@ static const struct http_route *find_route(const struct http_site *site, struct 
     return NULL;
 }
 
-static void serve_head(const struct http_site *site, const char *websocket, struct http_request *request,
-                       struct cof_slice bytes, struct http_outcome *outcome)
+static void serve_head(struct serving *serving, struct http_outcome *outcome)
 {
-    const struct cof_head *head = request->head;
+    const struct http_site *site = serving->site;
+    const struct cof_head *head = serving->request.head;
     outcome->only_head = cof_slice_equal(head->method, cof_slice_text("HEAD"));
     if (!check_host(site, head, outcome)) {
         return;
     }
-    if (cof_slice_equal(head->path, cof_slice_text(websocket))) {
+    if (cof_slice_equal(head->path, cof_slice_text(serving->websocket))) {
         open_websocket(site, head, outcome);
         return;
     }
     const struct http_route *route = find_route(site, head->path);
     if (route == NULL) {
-        refuse_path(site, websocket, outcome);
+        refuse_path(site, serving->websocket, outcome);
     } else {
-        serve_route(site, route, request, bytes, outcome);
+        serve_route(serving, route, outcome);
     }
 }
 
 void http_serve(const struct http_site *site, const char *websocket, bool loopback, struct cof_slice bytes,
-                struct http_outcome *ret_outcome)
+                const struct http_waiter *waiter, struct http_outcome *ret_outcome)
 {
     struct cof_head head;
     *ret_outcome = (struct http_outcome){.step = HTTP_MORE};
@@ -408,11 +465,17 @@ void http_serve(const struct http_site *site, const char *websocket, bool loopba
     case COF_HEAD_DONE:
         break;
     }
-    struct http_request request = {.query = head.query, .head = &head, .loopback = loopback};
+    struct serving serving = {
+        .site = site,
+        .websocket = websocket,
+        .bytes = bytes,
+        .waiter = waiter,
+        .request = {.query = head.query, .head = &head, .loopback = loopback},
+    };
     if (site->lock != NULL) {
         (void) pthread_rwlock_rdlock(site->lock);
     }
-    serve_head(site, websocket, &request, bytes, ret_outcome);
+    serve_head(&serving, ret_outcome);
     if (site->lock != NULL) {
         (void) pthread_rwlock_unlock(site->lock);
     }

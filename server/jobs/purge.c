@@ -12,6 +12,7 @@ enum {
     REQUEST_HOURS = 25,
     /* Deleted secrets are restorable for 30 days; an hour more, for servers whose clocks differ. */
     SECRET_HOURS = 30 * 24 + 1,
+    AUTHORIZATION_HOURS = 1, /* in which whoever started one can ask how it went */
 };
 
 #define HOUR_US INT64_C(3600000000)
@@ -44,7 +45,8 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
     *ret_pause_ms = purge->options.interval_ms;
     TRY(session_ready(session, err));
     TRY(purge_all(purge, session, STATEMENT_REQUEST_PURGE, REQUEST_HOURS, err));
-    return purge_all(purge, session, STATEMENT_SECRET_PURGE, SECRET_HOURS, err);
+    TRY(purge_all(purge, session, STATEMENT_SECRET_PURGE, SECRET_HOURS, err));
+    return purge_all(purge, session, STATEMENT_AUTHORIZATION_PURGE, AUTHORIZATION_HOURS, err);
 }
 
 cof_code purge_start(const struct purge_options *options, struct purge **ret_purge, struct cof_error *err)

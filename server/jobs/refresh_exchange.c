@@ -15,7 +15,8 @@ static const char retry_after[] = "Retry-After";
 
 /* One that is under way. Everything that it needs once the answer is there lies in its arena. */
 struct exchange {
-    struct refresher *refresher;
+    void (*answered)(void *context, uint64_t ticket, const struct refresher_answer *answer);
+    void *context;
     uint64_t ticket;
     struct cof_arena arena;
     struct connection_exchange what;
@@ -133,7 +134,7 @@ static void tell_lost(struct exchange *exchange)
         .meaning = {.verdict = TOKEN_UNAVAILABLE, .lost = true, .may_be_spent = true},
         .failure = {COF_REASON_OUT_OF_MEMORY, cof_slice_text("")},
     };
-    refresher_answered(exchange->refresher, exchange->ticket, &answer);
+    exchange->answered(exchange->context, exchange->ticket, &answer);
 }
 
 static void answered(void *context, struct outbound_answer *answer)
@@ -151,7 +152,7 @@ static void answered(void *context, struct outbound_answer *answer)
     struct cof_error err;
     if (token_answer_read(&exchange->what.question, &reply, &exchange->arena, &found, &err) == COF_OK) {
         const struct refresher_answer told = answer_of(exchange, &view, &found);
-        refresher_answered(exchange->refresher, exchange->ticket, &told);
+        exchange->answered(exchange->context, exchange->ticket, &told);
     } else {
         tell_lost(exchange);
     }
@@ -162,15 +163,14 @@ static void answered(void *context, struct outbound_answer *answer)
 /* --- Requests ------------------------------------------------------------------------------------------------- */
 
 /* What makes no request is not sent; it is the configuration's fault, or the server's. */
-static void tell_unmade(struct refresher *refresher, const struct refresher_request *request,
-                        const struct cof_error *err)
+static void tell_unmade(const struct refresh_exchange_order *order, const struct cof_error *err)
 {
     const bool configuration = err->code == COF_INVALID_ARGUMENT;
     const struct refresher_answer answer = {
         .meaning = {.verdict = configuration ? TOKEN_MISCONFIGURED : TOKEN_UNAVAILABLE},
         .failure = {err->reason, cof_slice_text(configuration ? err->message : "")},
     };
-    refresher_answered(refresher, request->ticket, &answer);
+    order->answered(order->context, order->ticket, &answer);
 }
 
 static void post(const struct refresh_exchange_options *options, struct exchange *exchange, int64_t not_after)
@@ -200,25 +200,33 @@ static void post(const struct refresh_exchange_options *options, struct exchange
                   });
 }
 
-void refresh_exchange_send(const struct refresh_exchange_options *options, struct refresher *refresher,
-                           const struct refresher_request *request)
+static cof_code make(struct call *call, const struct refresh_exchange_order *order, struct exchange *exchange)
 {
-    struct call call = *request->call;
+    return order->code != NULL
+               ? connection_exchange_make_code(call, order->rows, order->provider, order->code, &exchange->what)
+               : connection_exchange_make(call, order->rows, order->provider, order->refresh_token,
+                                          &exchange->what);
+}
+
+void refresh_exchange_send(const struct refresh_exchange_options *options,
+                           const struct refresh_exchange_order *order)
+{
+    struct call call = *order->call;
     struct exchange *exchange = calloc(1, sizeof *exchange);
     if (exchange == NULL) {
         cof_ignore(cof_arena_exhausted(call.err));
-        tell_unmade(refresher, request, call.err);
+        tell_unmade(order, call.err);
         return;
     }
-    exchange->refresher = refresher;
-    exchange->ticket = request->ticket;
+    exchange->answered = order->answered;
+    exchange->context = order->context;
+    exchange->ticket = order->ticket;
     cof_arena_init(&exchange->arena, options->pool, options->memory + (size_t) ANSWER_MEMORY);
     call.arena = &exchange->arena;
-    if (connection_exchange_make(&call, request->rows, request->provider, request->refresh_token,
-                                 &exchange->what) != COF_OK) {
-        tell_unmade(refresher, request, call.err);
+    if (make(&call, order, exchange) != COF_OK) {
+        tell_unmade(order, call.err);
         free_exchange(exchange);
         return;
     }
-    post(options, exchange, request->not_after);
+    post(options, exchange, order->not_after);
 }

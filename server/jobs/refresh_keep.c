@@ -1,5 +1,6 @@
 #include "server/jobs/refresh_keep.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +12,14 @@
 struct place {
     struct place *next;
     struct cof_uuid connection;
+    struct cof_uuid authorization; /* all zero: a refresh's */
     uint64_t number;
 };
 
 struct refresh_keep {
     struct refresh_keep_options options;
     struct journal *journal;
+    pthread_mutex_t lock; /* of the places */
     struct place *places;
     uint32_t unread; /* entries that this version cannot read; they stay in the journal */
 };
@@ -59,6 +62,17 @@ static cof_code pack(const struct refresher_entry *entry, struct cof_arena *aren
     message.tries = entry->store.tries;
     message.access_token = bytes_of(entry->tokens.access_token);
     message.refresh_token = bytes_of(entry->tokens.refresh_token);
+    if (entry->connects) {
+        const struct refresh_connect *connect = &entry->connect;
+        message.authorization =
+            bytes_of(cof_slice_of(connect->authorization.bytes, sizeof connect->authorization.bytes));
+        message.principal = bytes_of(cof_slice_of(connect->principal.bytes, sizeof connect->principal.bytes));
+        message.generation = connect->generation;
+        message.obtain_time = connect->obtained;
+        message.expire_time = connect->expires;
+        message.config_generation = connect->config_generation;
+        message.connect_time = connect->connect_time;
+    }
     message.scopes = items;
     message.n_scopes = scopes->count;
     return cof_wire_pack(&message.base, arena, ret_packed, err);
@@ -76,6 +90,28 @@ static cof_code read_scopes(const Coffer__Stored__V1__RefreshAnswer *message, st
         scopes.count++;
     }
     *ret_scopes = scopes;
+    return COF_OK;
+}
+
+static cof_code read_connect(const Coffer__Stored__V1__RefreshAnswer *message, struct refresher_entry *entry,
+                             struct cof_error *err)
+{
+    struct refresh_connect *connect = &entry->connect;
+    entry->connects = message->authorization.len > 0;
+    if (!entry->connects) {
+        return COF_OK;
+    }
+    if (message->authorization.len != sizeof connect->authorization.bytes ||
+        message->principal.len != sizeof connect->principal.bytes) {
+        return cof_fail(err, COF_REASON_CORRUPTED, "an entry of the refresh journal names no authorization");
+    }
+    memcpy(connect->authorization.bytes, message->authorization.data, sizeof connect->authorization.bytes);
+    memcpy(connect->principal.bytes, message->principal.data, sizeof connect->principal.bytes);
+    connect->config_generation = message->config_generation;
+    connect->generation = message->generation;
+    connect->connect_time = message->connect_time;
+    connect->obtained = message->obtain_time;
+    connect->expires = message->expire_time;
     return COF_OK;
 }
 
@@ -101,25 +137,36 @@ static cof_code read_entry(struct cof_slice packed, struct cof_arena *arena, str
     entry.tokens.access_token = slice_of(&message->access_token);
     entry.tokens.refresh_token = slice_of(&message->refresh_token);
     TRY(read_scopes(message, arena, &entry.tokens.scopes, err));
+    TRY(read_connect(message, &entry, err));
     *ret_entry = entry;
     return COF_OK;
 }
 
 /* --- Places --------------------------------------------------------------------------------------------------- */
 
-static void remember(struct refresh_keep *keep, struct place *place, const struct cof_uuid *connection,
+static void remember(struct refresh_keep *keep, struct place *place, const struct refresher_entry *entry,
                      uint64_t number)
 {
-    *place = (struct place){.next = keep->places, .connection = *connection, .number = number};
+    (void) pthread_mutex_lock(&keep->lock);
+    *place = (struct place){
+        .next = keep->places,
+        .connection = entry->connection,
+        .authorization = entry->connects ? entry->connect.authorization : cof_uuid_zero,
+        .number = number,
+    };
     keep->places = place;
+    (void) pthread_mutex_unlock(&keep->lock);
 }
 
-void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection)
+void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection,
+                         const struct cof_uuid *authorization)
 {
+    (void) pthread_mutex_lock(&keep->lock);
     struct place **link = &keep->places;
     while (*link != NULL) {
         struct place *place = *link;
-        if (!cof_uuid_equal(&place->connection, connection)) {
+        if (!cof_uuid_equal(&place->connection, connection) ||
+            !cof_uuid_equal(&place->authorization, authorization)) {
             link = &place->next;
             continue;
         }
@@ -127,6 +174,7 @@ void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *conne
         journal_done(keep->journal, place->number);
         free(place);
     }
+    (void) pthread_mutex_unlock(&keep->lock);
 }
 
 /* --- Keeping -------------------------------------------------------------------------------------------------- */
@@ -154,7 +202,7 @@ static cof_code put(struct refresh_keep *keep, const struct refresher_entry *ent
         free(place);
         return code;
     }
-    remember(keep, place, &entry->connection, number);
+    remember(keep, place, entry, number);
     return COF_OK;
 }
 
@@ -175,7 +223,8 @@ bool refresh_keep_put(struct refresh_keep *keep, const struct refresher_entry *e
 
 struct recovery {
     struct refresh_keep *keep;
-    struct refresher *refresher;
+    bool (*take)(void *context, const struct refresher_entry *entry);
+    void *context;
     struct cof_arena arena;
 };
 
@@ -210,15 +259,17 @@ static cof_code recover(void *context, uint64_t number, struct cof_slice packed,
         cof_arena_reset(&recovery->arena);
         return set_aside(recovery->keep, number, err);
     }
-    remember(recovery->keep, place, &entry.connection, number);
-    const bool taken = refresher_recover(recovery->refresher, &entry);
+    remember(recovery->keep, place, &entry, number);
+    const bool taken = recovery->take(recovery->context, &entry);
     cof_arena_reset(&recovery->arena);
     return taken ? COF_OK : cof_arena_exhausted(err);
 }
 
-cof_code refresh_keep_recover(struct refresh_keep *keep, struct refresher *refresher, struct cof_error *err)
+cof_code refresh_keep_recover(struct refresh_keep *keep,
+                              bool (*take)(void *context, const struct refresher_entry *entry), void *context,
+                              struct cof_error *err)
 {
-    struct recovery recovery = {.keep = keep, .refresher = refresher};
+    struct recovery recovery = {.keep = keep, .take = take, .context = context};
     cof_arena_init(&recovery.arena, keep->options.pool, keep->options.memory);
     const cof_code code = journal_walk(keep->journal, recover, &recovery, err);
     cof_arena_reset(&recovery.arena);
@@ -241,6 +292,7 @@ cof_code refresh_keep_open(const struct refresh_keep_options *options, struct re
         return cof_arena_exhausted(err);
     }
     keep->options = *options;
+    (void) pthread_mutex_init(&keep->lock, NULL);
     TRY(journal_open(&options->journal, &keep->journal, &found, err));
     if (found.entries + found.damaged > 0 || found.torn > 0) {
         COF_LOG(options->log, found.damaged > 0 ? COF_LOG_ERROR : COF_LOG_INFO, "journal_opened",
@@ -261,6 +313,7 @@ void refresh_keep_close(struct refresh_keep *keep)
         free(place);
     }
     journal_close(keep->journal);
+    (void) pthread_mutex_destroy(&keep->lock);
     free(keep);
 }
 

@@ -5,8 +5,8 @@
 #include "server/refresh/journal.h"
 
 /*
- * Answers of providers in this server's journal until they are in the database (docs/decisions/0022-refresh.md). Of one
- * thread at a time, but for the count.
+ * Answers of providers in this server's journal until they are in the database (docs/decisions/0022-refresh.md,
+ * 0025-authorization.md). Thread-safe.
  */
 
 struct refresh_keep;
@@ -25,10 +25,14 @@ void refresh_keep_close(struct refresh_keep *keep);
 
 /* False if the entry is not on the disk. */
 bool refresh_keep_put(struct refresh_keep *keep, const struct refresher_entry *entry);
-void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection);
+/* `authorization`: all zero for that of a refresh. */
+void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection,
+                         const struct cof_uuid *authorization);
 
-/* Hands what was kept before to a refresher that has not started yet. */
-COF_CODE refresh_keep_recover(struct refresh_keep *keep, struct refresher *refresher, struct cof_error *err);
+/* Hands over what was kept before, entry by entry, before anybody has started; `take` is false if it has no memory. */
+COF_CODE refresh_keep_recover(struct refresh_keep *keep,
+                              bool (*take)(void *context, const struct refresher_entry *entry), void *context,
+                              struct cof_error *err);
 
-/* Answers that are not in the database yet. Thread-safe; NULL is allowed. */
+/* Answers that are not in the database yet. NULL is allowed. */
 uint32_t refresh_keep_count(struct refresh_keep *keep);

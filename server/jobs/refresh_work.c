@@ -204,21 +204,26 @@ static bool copy_scopes(struct cof_arena *arena, struct row_texts from, struct r
     return true;
 }
 
-void work_take_answer(struct work *work, const struct refresher_answer *answer)
+struct refresher_answer refresher_answer_copy(struct cof_arena *arena, const struct refresher_answer *answer)
 {
     struct refresher_answer taken = *answer;
-    cof_arena_reset(&work->kept);
-    const bool whole = copy(&work->kept, answer->tokens.access_token, &taken.tokens.access_token) &&
-                       copy(&work->kept, answer->tokens.refresh_token, &taken.tokens.refresh_token) &&
-                       copy(&work->kept, answer->failure.text, &taken.failure.text) &&
-                       copy_scopes(&work->kept, answer->tokens.scopes, &taken.tokens.scopes);
+    const bool whole = copy(arena, answer->tokens.access_token, &taken.tokens.access_token) &&
+                       copy(arena, answer->tokens.refresh_token, &taken.tokens.refresh_token) &&
+                       copy(arena, answer->failure.text, &taken.failure.text) &&
+                       copy_scopes(arena, answer->tokens.scopes, &taken.tokens.scopes);
     if (!whole) {
         taken = (struct refresher_answer){
             .meaning = {.verdict = TOKEN_UNAVAILABLE, .lost = true, .may_be_spent = true},
             .failure = {COF_REASON_OUT_OF_MEMORY, cof_slice_text("")},
         };
     }
-    work->answer = taken;
+    return taken;
+}
+
+void work_take_answer(struct work *work, const struct refresher_answer *answer)
+{
+    cof_arena_reset(&work->kept);
+    work->answer = refresher_answer_copy(&work->kept, answer);
 }
 
 /* --- Steps ---------------------------------------------------------------------------------------------------- */

@@ -39,7 +39,10 @@ struct work_context {
     uint64_t random;
 };
 
-/* Takes over copies of an answer's texts. What does not fit is lost, and told so. */
+/* A copy of an answer, with its texts in the arena. What does not fit is lost, and told so. */
+struct refresher_answer refresher_answer_copy(struct cof_arena *arena, const struct refresher_answer *answer);
+
+/* Takes over such a copy. */
 void work_take_answer(struct work *work, const struct refresher_answer *answer);
 
 /* Does what is to be done until it has to wait for something; the database may be asked several times. */

@@ -36,6 +36,8 @@ struct refresher_entry {
     struct cof_uuid connection;
     struct refresh_action store;
     struct refresh_tokens tokens;
+    bool connects; /* what an authorization brought; of `store` only the times are told */
+    struct refresh_connect connect;
 };
 
 struct refresher_options {

@@ -11,6 +11,7 @@
 enum {
     LINGER_MS = 1000, /* for a peer to read its answer, before the connection ends */
     SEND_MS = 5000,   /* in which a peer must take some bytes of it */
+    LATER_MS = 60000, /* for an answer that comes later; whoever owes it is faster */
     TOLD_PER_SECOND = 10,
 };
 
@@ -30,6 +31,7 @@ struct webs {
 
 typedef enum web_state {
     WEB_RECEIVING,
+    WEB_WAITING, /* for an answer that comes later: a pause is all that runs */
     WEB_ANSWERING,
     WEB_LINGERING, /* the answer is out; what comes is thrown away until the peer closes */
 } web_state;
@@ -40,6 +42,8 @@ typedef enum web_state {
  */
 struct web {
     struct webs *webs;
+    struct web_later *later; /* WAITING; with the lock */
+    bool waiting;            /* the pause runs; with the lock */
     TAILQ_ENTRY(web) link;
     struct cof_stream *stream;
     nng_aio *aio;
@@ -54,6 +58,16 @@ struct web {
     uint8_t *buffer;
     size_t room;
     size_t filled;
+};
+
+/* An answer that comes later: its connection may be gone by then. With the lock. */
+struct web_later {
+    struct http_later later;
+    struct webs *webs;
+    struct web *web; /* NULL: it is gone */
+    bool only_head;
+    bool answered;
+    struct http_outcome outcome;
 };
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
@@ -73,10 +87,25 @@ static void release(struct web *web)
     free(web);
 }
 
+/* With the lock. Whoever comes second, the connection or the answer, frees it. */
+static void leave_later(struct web *web)
+{
+    struct web_later *later = TAKE(web->later);
+    if (later == NULL) {
+        return;
+    }
+    later->web = NULL;
+    if (later->answered) {
+        http_text_done(&later->outcome.bytes);
+        free(later);
+    }
+}
+
 /* With the lock. */
 static void unlink_web(struct web *web)
 {
     struct webs *webs = web->webs;
+    leave_later(web);
     TAILQ_REMOVE(&webs->all, web, link);
     webs->count--;
     if (webs->count == 0) {
@@ -102,6 +131,9 @@ static void end_locked(struct web *web)
     if (!web->ended) {
         web->ended = true;
         cof_stream_close(web->stream);
+        if (web->waiting) {
+            nng_aio_cancel(web->aio);
+        }
     }
 }
 
@@ -147,6 +179,9 @@ static bool go_on(struct web *web)
         nng_iov part = {.iov_buf = web->outcome.bytes.data + web->sent,
                         .iov_len = web->outcome.bytes.size - web->sent};
         cof_stream_send(web->stream, web->aio, &part, 1, SEND_MS);
+    } else if (runs && web->state == WEB_WAITING) {
+        web->waiting = true;
+        nng_sleep_aio(web->later->answered ? 0 : LATER_MS, web->aio);
     } else if (runs) {
         nng_iov part = {.iov_buf = web->buffer + web->filled, .iov_len = web->room - web->filled};
         cof_stream_recv(web->stream, web->aio, part, time_left(web));
@@ -172,6 +207,61 @@ static bool begin_answer(struct web *web)
     web->state = WEB_ANSWERING;
     web->sent = 0;
     return web->outcome.bytes.data != NULL;
+}
+
+/* On any thread: the pause ends, and its callback sends the answer. */
+static void answer_later(struct http_later *later, const struct http_response *response)
+{
+    struct web_later *owed = (struct web_later *) (void *) later;
+    struct webs *webs = owed->webs;
+    struct http_outcome outcome;
+    http_answer(response, owed->only_head, &outcome);
+    (void) pthread_mutex_lock(&webs->lock);
+    const bool gone = owed->web == NULL;
+    if (!gone) {
+        owed->outcome = outcome;
+        owed->answered = true;
+        if (owed->web->waiting) {
+            nng_aio_cancel(owed->web->aio);
+        }
+    }
+    (void) pthread_mutex_unlock(&webs->lock);
+    if (gone) {
+        http_text_done(&outcome.bytes);
+        free(owed);
+    }
+}
+
+static struct http_later *wait_for_answer(void *context, bool only_head)
+{
+    struct web *web = context;
+    struct web_later *later = calloc(1, sizeof *later);
+    if (later == NULL) {
+        return NULL;
+    }
+    later->later.answer = answer_later;
+    later->webs = web->webs;
+    later->web = web;
+    later->only_head = only_head;
+    web->later = later;
+    return &later->later;
+}
+
+/* The pause has ended: the answer is there, its time is over, or the connection has ended. */
+static bool woken(struct web *web)
+{
+    struct webs *webs = web->webs;
+    (void) pthread_mutex_lock(&webs->lock);
+    web->waiting = false;
+    if (web->later->answered) {
+        web->outcome = web->later->outcome;
+        web->later->outcome = (struct http_outcome){0};
+    } else {
+        http_too_late(web->later->only_head, &web->outcome);
+    }
+    leave_later(web);
+    (void) pthread_mutex_unlock(&webs->lock);
+    return begin_answer(web);
 }
 
 /* The connection goes on as a WebSocket's, without this here. */
@@ -223,13 +313,17 @@ static bool is_loopback(const struct exchange_peer *peer)
 /* Whether the connection goes on here. */
 static bool take_bytes(struct web *web)
 {
+    const struct http_waiter waiter = {wait_for_answer, web};
     http_serve(web->webs->options->site, web->path, is_loopback(&web->peer), cof_slice_of(web->buffer, web->filled),
-               &web->outcome);
+               &waiter, &web->outcome);
     switch (web->outcome.step) {
     case HTTP_MORE:
         return make_room(web);
     case HTTP_ANSWER:
         return begin_answer(web);
+    case HTTP_LATER:
+        web->state = WEB_WAITING;
+        return true;
     case HTTP_UPGRADE:
         if (web->outcome.bytes.data != NULL) {
             upgrade(web);
@@ -286,7 +380,9 @@ static void on_done(void *context)
 {
     struct web *web = context;
     const int result = nng_aio_result(web->aio);
-    const bool goes_on = web->state == WEB_ANSWERING ? sent(web, result) : received(web, result);
+    const bool goes_on = web->state == WEB_WAITING     ? woken(web)
+                         : web->state == WEB_ANSWERING ? sent(web, result)
+                                                       : received(web, result);
     if (!goes_on || !go_on(web)) {
         finish(web);
     }

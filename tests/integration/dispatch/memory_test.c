@@ -1523,7 +1523,7 @@ static void http_is_answered_whole_or_not_at_all_without_memory(void)
     for (long refuse = 1; was_refused; refuse++) {
         struct http_outcome outcome;
         atomic_store(&until_refusal, refuse);
-        http_serve(&routes.site, "/coffer", true, cof_slice_text(request), &outcome);
+        http_serve(&routes.site, "/coffer", true, cof_slice_text(request), NULL, &outcome);
         disarm();
         const struct cof_slice bytes = cof_slice_of(outcome.bytes.data, outcome.bytes.size);
         CHECK(outcome.step == HTTP_ANSWER);

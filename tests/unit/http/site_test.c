@@ -35,7 +35,7 @@ static const char *serve(const char *text, bool loopback, http_step *ret_step)
 {
     static char answer[4096];
     struct http_outcome outcome;
-    http_serve(&site, "/ws", loopback, cof_slice_text(text), &outcome);
+    http_serve(&site, "/ws", loopback, cof_slice_text(text), NULL, &outcome);
     const size_t size = outcome.bytes.size < sizeof answer ? outcome.bytes.size : sizeof answer - 1;
     if (size > 0) {
         memcpy(answer, outcome.bytes.data, size);
@@ -62,7 +62,7 @@ static void more_is_wanted_by_its_number_so_that_room_can_be_made(void)
 {
     struct http_outcome outcome;
     const char *text = "POST /callback HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n";
-    http_serve(&site, "/ws", true, cof_slice_text(text), &outcome);
+    http_serve(&site, "/ws", true, cof_slice_text(text), NULL, &outcome);
     CHECK_INT(outcome.step, HTTP_MORE);
     CHECK_INT(outcome.wanted, strlen(text) + BODY_MOST);
     http_text_done(&outcome.bytes);

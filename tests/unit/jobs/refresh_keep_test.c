@@ -111,10 +111,15 @@ static uint32_t entries_in(struct place *place)
     return found.entries;
 }
 
+static bool take(void *context, const struct refresher_entry *entry)
+{
+    return refresher_recover(context, entry);
+}
+
 static cof_code start(struct place *place, struct refresh_keep **ret_keep)
 {
     TRY(refresh_keep_open(&place->options, ret_keep, &place->err));
-    return refresh_keep_recover(*ret_keep, place->refresher, &place->err);
+    return refresh_keep_recover(*ret_keep, take, place->refresher, &place->err);
 }
 
 /* --- Tests ---------------------------------------------------------------------------------------------------- */
@@ -153,7 +158,7 @@ static void entries_behind_one_that_cannot_be_read_are_taken(void)
     CHECK(kept);
     CHECK_OK(start(&place, &keep), &place.err);
     const uint32_t awaited = refresh_keep_count(keep);
-    refresh_keep_forget(keep, &entry.connection);
+    refresh_keep_forget(keep, &entry.connection, &cof_uuid_zero);
     const uint32_t left = refresh_keep_count(keep);
     refresh_keep_close(keep);
     CHECK_INT(awaited, 1);

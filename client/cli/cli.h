@@ -65,6 +65,7 @@ struct cli {
     char *on_conflict;
     char *data;
     char *client_id;
+    char *port;
     char *action;
     bool json;
     bool lines;   /* -o jsonl, and then json as well */
@@ -91,6 +92,8 @@ struct cli {
     bool dry_run;
     bool force;
     bool own;
+    bool no_browser;
+    bool page;
     bool disable;
     bool enable;
     bool help;

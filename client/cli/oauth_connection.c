@@ -217,10 +217,27 @@ cli_exit cmd_oauth_list(struct cli *cli)
     return list_all(cli, &list, &request.base);
 }
 
+/* What was started lately, and how it went. */
+static void print_authorizations(const Coffer__V1__GetConnectionResponse *found)
+{
+    for (size_t i = 0; i < found->n_authorizations; i++) {
+        const Coffer__V1__Authorization *start = found->authorizations[i];
+        char text[TEXT];
+        (void) snprintf(
+            text, sizeof text, "%s, started %s%s%s",
+            name_of(&coffer__v1__authorization_state__descriptor, (int) start->state, "AUTHORIZATION_STATE_"),
+            cli_time(start->create_time), start->error_text[0] == '\0' ? "" : ": ", start->error_text);
+        cli_print_field("authorization", text);
+    }
+}
+
 static void show_connection(const struct cli *cli, const ProtobufCMessage *answer)
 {
+    const Coffer__V1__GetConnectionResponse *found =
+        (const Coffer__V1__GetConnectionResponse *) (const void *) answer;
     (void) cli;
-    print_connection(((const Coffer__V1__GetConnectionResponse *) (const void *) answer)->connection);
+    print_connection(found->connection);
+    print_authorizations(found);
 }
 
 cli_exit cmd_oauth_show(struct cli *cli)

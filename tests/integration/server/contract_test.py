@@ -5,6 +5,7 @@ import pathlib
 import re
 import tempfile
 import unittest
+import urllib.parse
 
 import context
 from cofferd import ROOT, values
@@ -38,6 +39,7 @@ class Contract(context.ServerTest):
         cls.host = Host(pathlib.Path(cls.folder.name))
         cls.host.site.json(SERVER, cls.host.server(cls.host.origin, registration_endpoint=f"{cls.host.origin}/register"))
         cls.host.site.json("register", {"client_id": "registered", "client_secret": "secret"})
+        cls.host.site.json("token", {"access_token": "access", "expires_in": 3600})
         cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings(),
                         **cls.host.settings}
         super().setUpClass()
@@ -48,6 +50,17 @@ class Contract(context.ServerTest):
         cls.sts.close()
         cls.host.rude.close()
         cls.folder.cleanup()
+
+    def authorize(self, call, place):
+        """Somebody authorises a connection on a page of the caller's."""
+        started = call("ConnectionService/StartAuthorization", {**place, "redirect_uri": "https://platform.example/"})
+        uid = started["authorization"]["uid"]
+        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(started["url"]).query))
+        completed = call("ConnectionService/CompleteAuthorization", {
+            "authorization": uid, "query": f"code=code&state={asked['state']}".encode()})
+        self.assertEqual(completed["connection"]["status"], "CONNECTION_STATUS_CONNECTED")
+        shown = call("ConnectionService/GetAuthorization", {"authorization": uid})
+        self.assertEqual(shown["authorization"]["state"], "AUTHORIZATION_STATE_CONNECTED")
 
     def all_methods(self):
         rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
@@ -136,6 +149,7 @@ class Contract(context.ServerTest):
         registered = call("ConnectionService/RegisterClient", {**found, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE",
                                                                "redirect_uris": ["https://coffer.example/"]})
         self.assertEqual(registered["connection"]["client_id"], "registered")
+        self.authorize(call, found)
         call("ConnectionService/DeleteConnection", {**found, "connection_class": "CONNECTION_CLASS_USER"})
         call("ProviderService/DeleteProvider", {"id": found["provider"]})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}

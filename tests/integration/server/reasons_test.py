@@ -359,6 +359,27 @@ class Reasons(context.ServerTest):
     def address_refused(self):
         return self.call("coffer.v1.ProviderService/DiscoverProvider", {"url": "https://127.0.0.1/mcp"})
 
+    def authorization_not_found(self):
+        return self.call(context.CONNECTION + "GetAuthorization", {"authorization": context.SYSTEM})
+
+    def completed(self, times):
+        """The last of some answers to what a provider refused."""
+        place = {"provider": "github", "environment": "prod"}
+        self.call(context.CONNECTION + "ConfigureConnection", {
+            **context.CONFIGURED, **place, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE"})
+        started = self.call(context.CONNECTION + "StartAuthorization", {**place, "redirect_uri": "https://p.example/"}).message
+        state = re.search(r"[?&]state=([^&]+)", started["url"])[1]
+        for _ in range(times):
+            answer = self.call(context.CONNECTION + "CompleteAuthorization", {
+                "authorization": started["authorization"]["uid"], "query": f"state={state}&error=access_denied".encode()})
+        return answer
+
+    def authorization_refused(self):
+        return self.completed(1)
+
+    def authorization_over(self):
+        return self.completed(2)
+
     def generation_mismatch(self):
         return self.call(INTEGRATION + "RegisterActions", {"actions": [{"name": "tools.a"}], "expected_generation": 99})
 

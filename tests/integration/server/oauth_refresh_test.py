@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
 """Tokens of OAuth connections: resolved, refreshed, once over all servers, and never lost."""
 
+import concurrent.futures
+import contextlib
 import json
+import os
 import pathlib
+import random
+import signal
 import ssl
 import sys
 import tempfile
 import threading
+import time
 import unittest
 import urllib.parse
 
@@ -22,11 +28,13 @@ from sp_client import uuid7  # noqa: E402
 CONNECTION, RESOLVE = context.CONNECTION, context.RESOLVE
 CLIENT_SECRET = b"the client secret 5c1d"
 CALLERS = 50
+FULL = os.environ.get("TEST_FULL") == "1"
 FAULTS = "COFFER_FAULTS:BOOL=ON" in (BUILD / "CMakeCache.txt").read_text()
 
 
 class TokenEndpoint:
-    """A provider that rotates refresh tokens: the one of use N is `ID-N`, and one that is used again is dead."""
+    """A provider that rotates refresh tokens: the one of use N is `ID-N`, and one that is used again is dead; but for IDs
+    that begin with `grace`, where the one before still works, and with `keeps`, whose refresh tokens are never used up."""
 
     def __init__(self, context):
         self.server = Rude({"token": self._answer, "revoke": self._revoke}, context=context)
@@ -37,9 +45,13 @@ class TokenEndpoint:
         self.uses, self.calls, self.forms = {}, 0, []
         self.says = None  # what is answered instead
         self.revoked, self.revoke_says = [], self.whole({})
-        self.life, self.grace = 3600, 0
+        self.life = 3600
         self.open = threading.Event()  # answers wait for it
         self.open.set()
+
+    def calls_of(self, name):
+        with self.lock:
+            return sum(form.get("refresh_token", "").startswith(f"{name}-") for form in self.forms)
 
     def _answer(self, connection, request):
         form = dict(urllib.parse.parse_qsl(request.split(b"\r\n\r\n", 1)[1].decode()))
@@ -58,9 +70,11 @@ class TokenEndpoint:
         if form["grant_type"] == "client_credentials":
             return self.whole({"access_token": f"own-{form['client_id']}-{self.calls}", "expires_in": self.life})
         name, use = form["refresh_token"].rsplit("-", 1)
+        if name.startswith("keeps"):
+            return self.whole({"access_token": f"access-{name}-1", "expires_in": self.life})
         with self.lock:
             last = self.uses.get(name, 0)
-            if int(use) < last - self.grace:
+            if int(use) < last - name.startswith("grace"):
                 return self.whole({"error": "invalid_grant", "error_description": "used before"}, 400)
             self.uses[name] = int(use) + 1
         return self.whole({"access_token": f"access-{name}-{int(use) + 1}", "refresh_token": f"{name}-{int(use) + 1}",
@@ -551,24 +565,127 @@ class Refresh(context.AccessTest):
             self.dev.extra.remove(server)
         self.assertEqual(self.provider.calls, 1)
 
-    @unittest.skipUnless(FAULTS, "the server was built without fault points")
-    def test_server_that_is_killed_after_the_journal_stores_the_token_when_it_starts_again(self):
-        before = self.user()["token_generation"]
-        broken = self.dev.more("killed", COFFER_FAULT="refresh.after_journal:exit", **self.settings)
-        with self.dev.connect(broken.address) as connection:
-            connection.call(RESOLVE, {"items": [{
-                "environments": [self.environment], "allow_pending": True,
-                "references": references("acme_oauth.ACME_USER_TOKEN")}]}, token=self.dev.admin)
-        broken.process.wait(60)
+    def ask_elsewhere(self, address, environment, **fields):
+        with self.dev.connect(address) as connection:
+            answer = connection.call(RESOLVE, {"items": [{
+                "environments": [environment], "references": references("acme_oauth.ACME_USER_TOKEN"), **fields}]},
+                token=self.dev.admin, timeout_ms=60000)
+            return answer.message["results"][0]
+
+    def generation(self, environment):
+        return int(self.sql("select t.generation from connection_token t join connection c using (workspace_id, connection_id) "
+                            f"where c.environment = '{environment}'"))
+
+    def killed_and_started_again(self, name, point):
+        """Whether a server that died at the point of a refresh had stored the token, and what comes of it once it has started
+        again."""
+        before = self.generation(name)
+        broken = self.dev.more(name, COFFER_FAULT=f"refresh.{point}:exit", **self.settings)
+        with contextlib.suppress(OSError):  # it may be gone before it answers
+            self.ask_elsewhere(broken.address, name, allow_pending=True)
+        broken.process.wait(PATIENCE)
         self.dev.extra.remove(broken)
         broken.output.close()
-        self.assertEqual(self.get()["token_generation"], before)
-        again = self.dev.more("killed", **self.settings)
-        wait_for(lambda: self.get()["token_generation"] > before, "the token is stored")
-        self.assertEqual(self.resolved(), f"access-{self.name}-1")
-        self.assertEqual(self.provider.calls, 1)
+        stored = self.generation(name) > before
+        again = self.dev.more(name, **self.settings)
+        result = self.ask_elsewhere(again.address, name)
         self.assertEqual(again.stop(), 0)
         self.dev.extra.remove(again)
+        return stored, outcome(result), self.provider.calls_of(name)
+
+    @unittest.skipUnless(FAULTS, "the server was built without fault points")
+    def test_server_that_is_killed_anywhere_in_a_refresh_loses_only_an_answer_that_nobody_kept(self):
+        # What is lost in `before_journal` was in the memory of a process that is no more: one more try, which a strict
+        # provider refuses.
+        expected = {
+            ("strict", "before_send"): (False, "RESOLVED", 1),
+            ("strict", "before_journal"): (False, "REAUTH_REQUIRED", 2), ("keeps", "before_journal"): (False, "RESOLVED", 2),
+            ("grace", "before_journal"): (False, "RESOLVED", 2),
+            ("strict", "after_journal"): (False, "RESOLVED", 1),
+            ("strict", "after_store"): (True, "RESOLVED", 1),
+        }
+        if FULL:
+            expected.update({("keeps", "before_send"): (False, "RESOLVED", 1), ("keeps", "after_journal"): (False, "RESOLVED", 1),
+                             ("keeps", "after_store"): (True, "RESOLVED", 1)})
+        for turn in range(200 if FULL else 1):
+            names = {case: f"{case[0]}-{case[1].replace('_', '-')}-{self.count}-{turn}" for case in expected}
+            for name in names.values():
+                self.user(place={"environment": name}, name=name)
+            with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                found = dict(zip(names, pool.map(lambda case: self.killed_and_started_again(names[case], case[1]), names)))
+            self.assertEqual(found, expected)
+
+    def test_server_that_is_frozen_in_a_refresh_writes_nothing_stale_afterwards(self):
+        names = [f"strict-frozen-{self.count}", f"grace-frozen-{self.count}"]
+        before = {}
+        frozen = self.dev.more(f"frozen{self.count}", **self.settings)
+        self.provider.open.clear()
+        for name in names:
+            before[name] = self.user(place={"environment": name}, name=name)["token_generation"]
+            self.ask_elsewhere(frozen.address, name, allow_pending=True)
+        wait_for(lambda: self.provider.calls == 2, "the provider is asked")
+        frozen.process.send_signal(signal.SIGSTOP)
+        self.provider.open.set()
+        # The leases would run out by themselves in half a minute.
+        self.sql("update connection_lease set lease_until = now() where lease_until is not null")
+        outcomes = [outcome(self.ask_elsewhere(self.others[0], name)) for name in names]
+        self.assertEqual(outcomes, ["REAUTH_REQUIRED", "RESOLVED"])
+        frozen.process.send_signal(signal.SIGCONT)
+        # It has the only token of the strict provider, and an old one of the other.
+        wait_for(lambda: outcome(self.ask_elsewhere(self.others[1], names[0])) == "RESOLVED", "the token is stored")
+        self.assertEqual(frozen.stop(), 0)
+        self.dev.extra.remove(frozen)
+        for name in names:
+            self.assertEqual(self.get({"environment": name})["token_generation"], before[name] + 1)
+            self.assertEqual((self.provider.calls_of(name), self.get({"environment": name})["status"]),
+                             (2, "CONNECTION_STATUS_CONNECTED"))
+
+    def test_storm_of_callers_on_three_servers_costs_one_request_for_each_token(self):
+        count, callers = (1000, 51) if FULL else (30, 6)
+        names = [f"storm-{self.count}-{i}" for i in range(count)]
+        for name in names:
+            self.user(place={"environment": name}, name=name)
+        servers, wrong, start = [self.dev.ipc, *self.others], [], threading.Barrier(callers)
+
+        def caller(index):
+            order = names[:]
+            random.Random(index).shuffle(order)
+            with self.dev.connect(servers[index % 3]) as connection:
+                start.wait()
+                for name in order:
+                    result = connection.call(RESOLVE, {"items": [{
+                        "environments": [name], "references": references("acme_oauth.ACME_USER_TOKEN")}]},
+                        token=self.dev.admin, timeout_ms=60000).message["results"][0]
+                    if outcome(result) != "RESOLVED" or self.value(result, "acme_oauth", "ACME_USER_TOKEN") != f"access-{name}-1".encode():
+                        wrong.append(result)
+
+        threads = [threading.Thread(target=caller, args=(i,)) for i in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(self.provider.calls, count)
+
+    def test_many_tokens_that_expire_together_are_never_handed_out_expired(self):
+        count = 10000 if FULL else 20
+        names = [f"mass-{self.count}-{i}" for i in range(count)]
+        end = self.now_ms() // 1000 + (60 if FULL else 4)
+        for name in names:
+            self.user(place={"environment": name}, name=name, access_token=f"old-{name}".encode(), expire_time={"seconds": end})
+        handed = {}
+        deadline = time.monotonic() + PATIENCE
+        while len(handed) < count and time.monotonic() < deadline:
+            for name in names:
+                asked = time.time()
+                result = self.ask_elsewhere(self.others[0], name)
+                self.assertEqual(outcome(result), "RESOLVED")
+                value = self.value(result, "acme_oauth", "ACME_USER_TOKEN").decode()
+                self.assertFalse(value.startswith("old-") and asked >= end, f"{value} was handed out after its end")
+                if not value.startswith("old-"):
+                    handed[name] = value
+        self.assertEqual(handed, {name: f"access-{name}-1" for name in names})
+        self.assertEqual(self.provider.calls, count)
 
     def test_server_that_ends_waits_for_the_answer_and_stores_it(self):
         before = self.user()["token_generation"]

@@ -194,6 +194,8 @@ const struct cli_caught *cli_caught(void);
 
 /* What to do where a provider wants a connection to be connected again. */
 extern const char cli_hint_reauth[];
+/* ... and where there is no connection. */
+extern const char cli_hint_connection[];
 
 /* Prints a failure of a call and returns its exit code. */
 cli_exit cli_fail(const coffer_error *error);

@@ -64,7 +64,8 @@ cli_exit cli_exit_of(coffer_status status)
     return CLI_ERROR;
 }
 
-const char cli_hint_reauth[] = "coffer oauth show PROVIDER says why; its user connects it again";
+const char cli_hint_connection[] = "coffer oauth list shows connections; coffer help oauth says how one is made";
+const char cli_hint_reauth[] = "coffer oauth show PROVIDER says why; its user has to connect it again";
 
 /* --- Failures ------------------------------------------------------------------------------------------------- */
 
@@ -75,6 +76,7 @@ static const struct {
 } hints[] = {
     {COFFER_REASON_TOKEN_MISSING, "coffer login stores one; --token-file FILE or COFFER_TOKEN_FILE give one"},
     {COFFER_REASON_REAUTH_REQUIRED, cli_hint_reauth},
+    {COFFER_REASON_CONNECTION_NOT_FOUND, cli_hint_connection},
     {COFFER_REASON_TOKEN_MALFORMED, "coffer login stores another one"},
     {COFFER_REASON_TOKEN_INVALID, "coffer login stores another one"},
     {COFFER_REASON_TOKEN_EXPIRED, "coffer login stores another one"},

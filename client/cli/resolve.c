@@ -113,15 +113,22 @@ static cli_exit exit_of(const coffer_item *item)
                                                                        : cli_exit_of(coffer_item_status(item));
 }
 
+static const char *hint_of(coffer_outcome outcome)
+{
+    if (outcome == COFFER_OUTCOME_CONNECTION_NOT_FOUND) {
+        return cli_hint_connection;
+    }
+    return outcome == COFFER_OUTCOME_REAUTH_REQUIRED ? cli_hint_reauth : NULL;
+}
+
 static void report_fault(const coffer_result *result, const coffer_item *item, size_t i)
 {
     const coffer_fault *fault = coffer_item_fault(item, i);
     const bool last = i + 1 == coffer_item_fault_count(item);
-    const bool again = coffer_item_outcome(item) == COFFER_OUTCOME_REAUTH_REQUIRED;
     char *near = near_misses(fault);
     (void) cli_report(&(struct cli_report){
         .message = coffer_fault_message(fault),
-        .hint = near == NULL && again ? cli_hint_reauth : near,
+        .hint = near == NULL ? hint_of(coffer_fault_outcome(fault)) : near,
         .reason = coffer_outcome_name(last ? coffer_item_outcome(item) : coffer_fault_outcome(fault)),
         .request_id = last ? coffer_result_request_id(result) : NULL,
         .code = exit_of(item),

@@ -95,7 +95,7 @@ class Pages(unittest.TestCase):
         text = " ".join(coffer("help", row[0]) for row in tree.table("client/cli/topics.def", "TOPIC"))
         known = {" ".join(filter(None, (group, verb))) for group, verb, _, _ in COMMANDS}
         groups = {group for group, _, _, _ in COMMANDS}
-        for first, second in re.findall(r"coffer ([a-z]+)(?: ([a-z]+))?", text):
+        for first, second in re.findall(r"coffer ([a-z]+)(?: ([a-z][a-z-]*))?", text):
             self.assertTrue(first in known or f"{first} {second}" in known, (first, second, groups))
 
 

@@ -59,7 +59,10 @@ class TokenEndpoint:
             self.calls += 1
             self.forms.append(form)
         self.open.wait(60)
-        connection.sendall(self.says or self._tokens(form))
+        if b"Host: bad." in request:
+            connection.sendall(self.whole({}, 503))
+        else:
+            connection.sendall(self.says or self._tokens(form))
 
     def _revoke(self, connection, request):
         self.revoked.append(dict(urllib.parse.parse_qsl(request.split(b"\r\n\r\n", 1)[1].decode())))
@@ -98,7 +101,7 @@ class Refresh(context.AccessTest):
         folder = pathlib.Path(cls.folder.name)
         authority = certificates.Authority(folder / "ca")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*authority.issue("provider"))
+        tls.load_cert_chain(*authority.issue("provider", "DNS:localhost,DNS:good.localhost,DNS:bad.localhost"))
         cls.provider = TokenEndpoint(tls)
         (folder / "providers.yaml").write_text(
             "providers:\n" + "".join(
@@ -108,10 +111,14 @@ class Refresh(context.AccessTest):
                 + (f"    revocation_endpoint: {cls.provider.server.url('revoke', host='localhost')}\n" if name == "acme" else "") +
                 "    user: {scopes: [read]}\n    service: {scopes: [all]}\n"
                 "    client_authentication: [client_secret_post]\n    tokens: {refresh: rotates}\n"
-                for name in ("acme", "other")))
+                for name in ("acme", "other")) +
+            "  - id: hosted\n    name: Hosted\n    documentation: https://hosted.example/docs\n    service: {}\n"
+            f"    token_endpoint: 'https://{{host}}:{cls.provider.server.port}/token'\n"
+            "    parameters: [{name: host, form: host, help: yours}]\n    client_authentication: [client_secret_post]\n")
         cls.settings = {
             "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
-            "COFFERD_OUTBOUND__ALLOW_PRIVATE": f"localhost:{cls.provider.server.port}",
+            "COFFERD_OUTBOUND__ALLOW_PRIVATE": ",".join(f"{host}:{cls.provider.server.port}" for host in (
+                "localhost", "good.localhost", "bad.localhost")),
             "COFFERD_OUTBOUND__CA_FILE": str(authority.certificate),
         }
         cls.SETTINGS = cls.settings
@@ -292,6 +299,20 @@ class Refresh(context.AccessTest):
         self.assertEqual(outcome(result), "PROVIDER_UNAVAILABLE")
         self.assertIn("refuses what the connection is configured with (invalid_client)", result["status"]["message"])
         self.assertEqual((self.get()["status"], self.get()["has_refresh_token"]), ("CONNECTION_STATUS_ERROR", True))
+
+    def test_host_that_a_workspace_has_chosen_fails_for_that_workspace_only(self):
+        _, admin = self.new_workspace("whose-host-fails")
+
+        def ask(host, environment, token):
+            self.done("ConfigureConnection", token=token, provider="hosted", grant="CONNECTION_GRANT_CLIENT_CREDENTIALS",
+                      client_id="robot", credential={"client_secret": CLIENT_SECRET}, environment=environment,
+                      settings={"parameters": [{"name": "host", "value": f"{host}.localhost"}]})
+            return outcome(self.resolve(environment, "hosted_oauth.HOSTED_SERVICE_TOKEN", token=token))
+
+        found = [ask("bad", f"{self.environment}-{i}", admin) for i in range(8)]
+        self.assertEqual(set(found), {"PROVIDER_UNAVAILABLE"})
+        self.assertLess(self.provider.calls, 8, "its breaker is open")
+        self.assertEqual(ask("good", self.environment, None), "RESOLVED")
 
     def test_pending_is_for_items_that_allow_it(self):
         self.user()

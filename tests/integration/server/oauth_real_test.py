@@ -211,6 +211,17 @@ class RealProviders(context.AccessTest):
                   credential={"service_account": json.dumps(account).encode()}, **place)
         self.assertTrue(self.active("authlib", self.token(place, "SERVICE")))
 
+    def test_person_authorises_a_client_of_each_kind_by_code_pkce_and_state(self):
+        for name in METHODS:
+            place = self.configure("oidc", "user", name, "AUTHORIZATION_CODE")
+            started = self.done("StartAuthorization", redirect_uri=CALLBACK, **place)
+            back = self.oidc.approve(started["url"])
+            self.assertTrue(back.startswith(CALLBACK + "?"), name)
+            completed = self.done("CompleteAuthorization", authorization=started["authorization"]["uid"],
+                                  query=urllib.parse.urlsplit(back).query.encode())
+            self.assertEqual(completed["connection"]["status"], "CONNECTION_STATUS_CONNECTED", name)
+            self.assertTrue(self.active("oidc", self.token(place)), name)
+
     def test_calls_on_two_servers_at_once_use_no_refresh_token_twice(self):
         for provider in ("oidc", "authlib"):
             place, _ = self.connect(provider, "post")

@@ -22,6 +22,7 @@
 #include "server/service/authorizations.h"
 #include "server/service/aws_roles.h"
 #include "server/service/connections.h"
+#include "server/service/device_authorization.h"
 #include "server/service/environments.h"
 #include "server/service/integrations.h"
 #include "server/service/providers.h"

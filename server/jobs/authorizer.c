@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "server/jobs/refresh_work.h"
+#include "server/providers/device.h"
+#include "server/service/device_authorization.h"
 #include "server/service/fault.h"
 
 enum {
@@ -22,6 +24,7 @@ typedef enum exchange_state {
     EXCHANGE_SENT,
     EXCHANGE_STORES, /* the tokens are there */
     EXCHANGE_FAILED, /* that is to be written down */
+    EXCHANGE_WAITS,  /* of a device: the same, that nothing has come of it yet */
     EXCHANGE_OVER,
 } exchange_state;
 
@@ -43,6 +46,8 @@ struct exchange {
     struct refresher_entry entry;
     struct refresher_answer answer;
     int64_t obtained;
+    bool device; /* the code is a device's */
+    bool slower; /* WAITS */
     bool has_page;
     struct page page;
     struct cof_arena shown; /* what the page says */
@@ -297,6 +302,21 @@ static void write_failure(struct authorizer *authorizer, struct session *session
     finish(authorizer, exchange, AUTHORIZATION_UNFINISHED);
 }
 
+/* A claim that is not given back runs out. */
+static void write_waiting(struct authorizer *authorizer, struct session *session, struct exchange *exchange)
+{
+    struct cof_error err;
+    struct cof_arena arena;
+    cof_arena_init(&arena, authorizer->options.pool, authorizer->options.memory);
+    struct call call = own_call(authorizer, session, &arena, &err);
+    if (device_authorization_wait(&call, &exchange->workspace, &exchange->authorization, exchange->slower) !=
+        COF_OK) {
+        session_reset(session);
+    }
+    cof_arena_reset(&arena);
+    finish(authorizer, exchange, AUTHORIZATION_UNFINISHED);
+}
+
 /* --- Storing -------------------------------------------------------------------------------------------------- */
 
 /* Whether an earlier try has stored it although its commit was not answered. */
@@ -368,6 +388,28 @@ static void keep(struct authorizer *authorizer, struct exchange *exchange)
     exchange->wake_us = 0;
 }
 
+/* The provider's code stands before its words. */
+static device_word device_word_in(struct cof_slice text)
+{
+    char code[TOKEN_CODE_MAX + 1];
+    size_t length = 0;
+    while (length < text.len && length < TOKEN_CODE_MAX && text.data[length] != ':') {
+        code[length] = (char) text.data[length];
+        length++;
+    }
+    code[length] = '\0';
+    return device_word_of(code);
+}
+
+/* What is no end for a device: it is asked again, until its time is over. */
+static bool goes_on(struct exchange *exchange)
+{
+    const device_word word = device_word_in(exchange->answer.failure.text);
+    exchange->slower = word == DEVICE_SLOWER;
+    return exchange->device && word != DEVICE_DENIED && word != DEVICE_EXPIRED &&
+           (word != DEVICE_OTHER || exchange->answer.meaning.verdict == TOKEN_UNAVAILABLE);
+}
+
 static void take_answer(struct authorizer *authorizer, struct exchange *exchange, const struct word *word)
 {
     const token_verdict verdict = word->answer.meaning.verdict;
@@ -379,8 +421,15 @@ static void take_answer(struct authorizer *authorizer, struct exchange *exchange
         keep(authorizer, exchange);
         return;
     }
+    if (goes_on(exchange)) {
+        exchange->state = EXCHANGE_WAITS;
+        exchange->wake_us = 0;
+        return;
+    }
     fail(exchange,
-         verdict == TOKEN_UNAVAILABLE ? COF_REASON_PROVIDER_UNAVAILABLE : COF_REASON_AUTHORIZATION_REFUSED, NULL);
+         verdict == TOKEN_UNAVAILABLE && !exchange->device ? COF_REASON_PROVIDER_UNAVAILABLE
+                                                           : COF_REASON_AUTHORIZATION_REFUSED,
+         NULL);
 }
 
 /* --- Sending -------------------------------------------------------------------------------------------------- */
@@ -432,7 +481,9 @@ static cof_code send_code(struct authorizer *authorizer, struct call *call, stru
         .code = exchange->code,
         .redirect_uri = cof_slice_text(authorization.sealed->redirect_uri),
         .verifier = cof_slice_text(authorization.sealed->code_verifier),
+        .device = authorization.row.flow == AUTHORIZATION_DEVICE,
     };
+    exchange->device = code.device;
     exchange->state = EXCHANGE_SENT;
     exchange->wake_us = now_us(authorizer) + SENT_WITHIN_US +
                         (int64_t) authorizer->options.exchange->timeout_ms * 1000 + ANSWER_LATE_US;
@@ -573,12 +624,16 @@ static void run(struct authorizer *authorizer, struct session *session, struct e
             break;
         case EXCHANGE_SENT:
             fail(exchange, COF_REASON_PROVIDER_UNAVAILABLE, "the provider's answer was lost");
+            exchange->state = exchange->device ? EXCHANGE_WAITS : exchange->state;
             break;
         case EXCHANGE_STORES:
             store(authorizer, session, exchange);
             break;
         case EXCHANGE_FAILED:
             write_failure(authorizer, session, exchange);
+            break;
+        case EXCHANGE_WAITS:
+            write_waiting(authorizer, session, exchange);
             break;
         case EXCHANGE_OVER:
             break;

@@ -170,7 +170,7 @@ static void set_grant(struct making *making, struct cof_slice refresh_token)
 {
     struct token_exchange *exchange = &making->exchange;
     if (making->code != NULL) {
-        exchange->kind = TOKEN_EXCHANGE_CODE;
+        exchange->kind = making->code->device ? TOKEN_EXCHANGE_DEVICE : TOKEN_EXCHANGE_CODE;
         exchange->grant = making->code->code;
         exchange->redirect_uri = making->code->redirect_uri;
         exchange->code_verifier =
@@ -387,6 +387,26 @@ cof_code connection_exchange_revoke(struct call *call, const struct refresh_rows
     TRY(set_nonces(&making));
     TRY(token_request_build(&making.exchange, call->arena, &exchange.request, call->err));
     TRY(make_question(&making, &exchange.question));
+    *ret_exchange = exchange;
+    return COF_OK;
+}
+
+cof_code connection_exchange_make_device(struct call *call, const struct refresh_rows *rows,
+                                         const struct provider *provider, struct connection_exchange *ret_exchange)
+{
+    struct making making = {.call = call, .rows = rows, .provider = provider};
+    struct connection_exchange exchange = {.group = connection_group(call, &rows->row.workspace_id, provider)};
+    if (exchange.group == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(read_rows(&making));
+    TRY(expand(&making, provider->device_endpoint, &exchange.url));
+    making.exchange.kind = TOKEN_EXCHANGE_DEVICE_START;
+    set_client(&making);
+    TRY(set_scopes(&making));
+    TRY(set_places(&making));
+    TRY(set_nonces(&making));
+    TRY(token_request_build(&making.exchange, call->arena, &exchange.request, call->err));
     *ret_exchange = exchange;
     return COF_OK;
 }

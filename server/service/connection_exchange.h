@@ -45,12 +45,17 @@ struct connection_code {
     struct cof_slice code;
     struct cof_slice redirect_uri;
     struct cof_slice verifier; /* empty: without PKCE */
+    bool device;               /* it is a device code */
 };
 
 /* Exchanges a code, in the same way. */
 COF_CODE connection_exchange_make_code(struct call *call, const struct refresh_rows *rows,
                                        const struct provider *provider, const struct connection_code *code,
                                        struct connection_exchange *ret_exchange);
+
+/* Begins a device flow (RFC 8628), at a provider that has an endpoint for it; the same failures. The answer is no token's. */
+COF_CODE connection_exchange_make_device(struct call *call, const struct refresh_rows *rows,
+                                         const struct provider *provider, struct connection_exchange *ret_exchange);
 
 /* The provider's name for limits: its ID, and for a workspace's own one something that no other workspace has. NULL if the
  * memory is exhausted. */

@@ -37,7 +37,10 @@ class Contract(context.ServerTest):
         cls.sts = Sts()
         cls.folder = tempfile.TemporaryDirectory(prefix="coffer-contract-", dir="/tmp")
         cls.host = Host(pathlib.Path(cls.folder.name))
-        cls.host.site.json(SERVER, cls.host.server(cls.host.origin, registration_endpoint=f"{cls.host.origin}/register"))
+        cls.host.site.json(SERVER, cls.host.server(cls.host.origin, registration_endpoint=f"{cls.host.origin}/register",
+                                                           device_authorization_endpoint=f"{cls.host.origin}/device"))
+        cls.host.site.json("device", {"device_code": "code", "user_code": "WDJB-MJHT", "expires_in": 600,
+                                      "verification_uri": "https://acme.example/device"})
         cls.host.site.json("register", {"client_id": "registered", "client_secret": "secret"})
         cls.host.site.json("token", {"access_token": "access", "expires_in": 3600})
         cls.SETTINGS = {"COFFERD_AWS__PRINCIPAL_ARN": "arn:aws:iam::123456789012:role/coffer", **cls.sts.settings(),
@@ -150,6 +153,10 @@ class Contract(context.ServerTest):
                                                                "redirect_uris": ["https://coffer.example/"]})
         self.assertEqual(registered["connection"]["client_id"], "registered")
         self.authorize(call, found)
+        call("ConnectionService/RegisterClient", {**found, "grant": "CONNECTION_GRANT_DEVICE_CODE"})
+        started = call("ConnectionService/StartDeviceAuthorization", found)
+        polled = call("ConnectionService/PollDeviceAuthorization", {"authorization": started["authorization"]["uid"]})
+        self.assertEqual(polled["authorization"]["state"], "AUTHORIZATION_STATE_PENDING")
         call("ConnectionService/DeleteConnection", {**found, "connection_class": "CONNECTION_CLASS_USER"})
         call("ProviderService/DeleteProvider", {"id": found["provider"]})
         account = {"name": environment, "grants": [{"permissions": ["resolve"]}]}

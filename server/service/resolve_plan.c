@@ -431,10 +431,10 @@ static cof_code check_state(struct call *call, const struct plan *plan)
     return workspace_state_permits(call, call->caller->kind, &state);
 }
 
-static size_t count_found(const struct secret_read *read)
+static size_t count_found(const struct secret_read *read, struct secret_read_range range)
 {
     size_t count = 0;
-    for (size_t i = 0; i < rows_count(read->rows); i++) {
+    for (size_t i = range.first; i < range.end; i++) {
         count += secret_read_has(read, i);
     }
     return count;
@@ -444,12 +444,12 @@ cof_code plan_take(struct call *call, struct plan *plan)
 {
     TRY(check_revision(call, plan));
     TRY(check_state(call, plan));
-    const size_t rows = rows_count(plan->read.rows);
-    plan->found = cof_arena_array(call->arena, count_found(&plan->read), sizeof *plan->found);
+    const struct secret_read_range range = secret_read_range(&plan->read);
+    plan->found = cof_arena_array(call->arena, count_found(&plan->read, range), sizeof *plan->found);
     if (plan->found == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    for (size_t i = 0; i < rows; i++) {
+    for (size_t i = range.first; i < range.end; i++) {
         if (secret_read_has(&plan->read, i)) {
             TRY(take_row(call, plan, i));
         }

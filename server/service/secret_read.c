@@ -46,10 +46,32 @@ cof_code secret_read_queue(struct session *session, const struct cof_uuid *works
     return session_queue(session, STATEMENT_LOOKUP, params, COF_COUNT(params), err);
 }
 
+/* PostgreSQL counts from one. */
+static size_t place_of(const struct secret_read *read, size_t row)
+{
+    return (size_t) rows_i64(read->rows, row, SECRET_READ_PLACE) - 1;
+}
+
+static bool stand_in_order(const struct secret_read *read, size_t end)
+{
+    size_t row = read->first;
+    while (row < end && place_of(read, row) == row) {
+        row++;
+    }
+    return row == end;
+}
+
+struct secret_read_range secret_read_range(const struct secret_read *read)
+{
+    const size_t rows = rows_count(read->rows);
+    const size_t end = read->first + read->count;
+    return end <= rows && stand_in_order(read, end) ? (struct secret_read_range){read->first, end}
+                                                    : (struct secret_read_range){0, rows};
+}
+
 bool secret_read_has(const struct secret_read *read, size_t row)
 {
-    /* PostgreSQL counts from one. */
-    const size_t place = (size_t) rows_i64(read->rows, row, SECRET_READ_PLACE) - 1;
+    const size_t place = place_of(read, row);
     return place >= read->first && place - read->first < read->count &&
            !rows_null(read->rows, row, SECRET_READ_SECRET);
 }

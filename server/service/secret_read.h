@@ -47,5 +47,15 @@ COF_CODE secret_read_queue(struct session *session, const struct cof_uuid *works
                            const struct secret_addresses *addresses, struct cof_arena *arena,
                            struct cof_error *err);
 
+/*
+ * Where the rows of this read are among those of a statement that several calls share: one for each address, in their
+ * order. PostgreSQL does not promise the order; where it is another one, the range is all of them.
+ */
+struct secret_read_range {
+    size_t first;
+    size_t end;
+};
+struct secret_read_range secret_read_range(const struct secret_read *read);
+
 /* Whether the row belongs to the range and has a secret. */
 bool secret_read_has(const struct secret_read *read, size_t row);

@@ -22,7 +22,8 @@ struct command_access {
 };
 
 /* Starts logging and the secure heap, and reads the root keys. */
-COF_CODE command_open_keyring(const struct settings *settings, struct command_access *access, struct cof_error *err);
+COF_CODE command_open_keyring(const struct settings *settings, struct command_access *access,
+                              struct cof_error *err);
 
 /* Connects to the database. Fails with CONFIG_INVALID if the settings name none, saying why the command needs one. */
 COF_CODE command_open_session(const struct settings *settings, const char *why, struct command_access *access,

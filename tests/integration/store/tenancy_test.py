@@ -90,7 +90,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
-    ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
+    ("DEVICE_CLAIM", 4): "'infinity'", ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
     ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_PROVIDERS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
     ("RESEAL_CONNECTION_TOKENS", 2): "2", ("CONNECTION_LIST", 4): "0",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",

@@ -158,23 +158,34 @@ static void remember(struct refresh_keep *keep, struct place *place, const struc
     (void) pthread_mutex_unlock(&keep->lock);
 }
 
-void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection,
-                         const struct cof_uuid *authorization)
+/* Takes one of them out; NULL if there is none any more. */
+static struct place *take_place(struct refresh_keep *keep, const struct cof_uuid *connection,
+                                const struct cof_uuid *authorization)
 {
     (void) pthread_mutex_lock(&keep->lock);
     struct place **link = &keep->places;
-    while (*link != NULL) {
-        struct place *place = *link;
-        if (!cof_uuid_equal(&place->connection, connection) ||
-            !cof_uuid_equal(&place->authorization, authorization)) {
-            link = &place->next;
-            continue;
-        }
+    while (*link != NULL && !(cof_uuid_equal(&(*link)->connection, connection) &&
+                              cof_uuid_equal(&(*link)->authorization, authorization))) {
+        link = &(*link)->next;
+    }
+    struct place *place = *link;
+    if (place != NULL) {
         *link = place->next;
-        journal_done(keep->journal, place->number);
-        free(place);
     }
     (void) pthread_mutex_unlock(&keep->lock);
+    return place;
+}
+
+/* The journal, which has a lock of its own, is not told under ours: a walk over it comes the other way. */
+void refresh_keep_forget(struct refresh_keep *keep, const struct cof_uuid *connection,
+                         const struct cof_uuid *authorization)
+{
+    struct place *place = take_place(keep, connection, authorization);
+    while (place != NULL) {
+        journal_done(keep->journal, place->number);
+        free(place);
+        place = take_place(keep, connection, authorization);
+    }
 }
 
 /* --- Keeping -------------------------------------------------------------------------------------------------- */

@@ -90,7 +90,7 @@ ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "n
             "timestamp with time zone": "'-infinity'"}
 # And for those of a statement, where these would not do: (statement, number of the parameter).
 PARAMETERS = {
-    ("DEVICE_CLAIM", 4): "'infinity'", ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
+    ("DEVICE_CLAIM", 4): "'infinity'", ("REQUEST_DROP", 3): f"'{SYSTEM}'", ("LEASE_RELEASE", 5): "0", ("LEASE_RELEASE", 6): "0", ("LEASE_RELEASE", 8): "0",
     ("ACTION_REACHED", 2): "'{tools.shared}'", ("RESEAL_ACTIONS", 2): "2", ("RESEAL_PROVIDERS", 2): "2", ("RESEAL_CONNECTIONS", 2): "2",
     ("RESEAL_CONNECTION_TOKENS", 2): "2", ("CONNECTION_LIST", 4): "0",
     ("REQUEST_FINISH", 9): "9", ("RESEAL_SECRETS", 2): "2", ("RESEAL_VERSIONS", 2): "2", ("RESEAL_PRINCIPALS", 2): "2",
@@ -216,6 +216,9 @@ class Tenancy(context.ServerTest):
         cls.dev.sql("insert into connection_authorization select workspace_id, connection_id, connection_id, 1, 1,"
                     f" sha256('{mark.decode()}'), workspace_id, '{mark.decode()}', now(), now() + interval '1 hour', now(), 0,"
                     f" '{mark.decode()}' from connection where workspace_id = '{workspace}'")
+        # Requests that were written down before their effect, which has not come.
+        cls.dev.sql(f"insert into request select distinct on (principal_id) workspace_id, principal_id, '{SYSTEM}'::uuid, method,"
+                    f" payload_hash, null::bytea, null::bigint, create_time from request where workspace_id = '{workspace}'")
         cls.dev.sql(f"insert into token_use values ('{workspace}', '{issued['token']['uid']}', now())")
 
     # --- SQL

@@ -25,9 +25,9 @@ class Host:
 
     def __init__(self, folder):
         self.authority = certificates.Authority(folder / "ca")
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*self.authority.issue("provider"))
-        self.rude = Rude({}, context=tls)
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(*self.authority.issue("provider"))
+        self.rude = Rude({}, context=self.tls)
         self.site = self.rude.scripts = Site()
         self.origin = f"https://localhost:{self.rude.port}"
         self.settings = {

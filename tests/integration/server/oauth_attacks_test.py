@@ -1,23 +1,35 @@
 #!/usr/bin/env python3
 """Attacks on OAuth, and mistakes that are as good as one: each has a name, and each is refused (T15)."""
 
+import base64
 import json
 import pathlib
 import socket
 import sys
 import tempfile
 import unittest
+import urllib.parse
+import uuid
 
 import context
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
+from oauth_browser import CLIENT_SECRET, Browser, Provider, port_of  # noqa: E402
 from oauth_host import RESOURCE, SERVER, Host  # noqa: E402
 from rude_http import Rude, head, whole, zeros  # noqa: E402
 
 PROVIDER = "coffer.v1.ProviderService/"
 INNER = "https://169.254.169.254/latest/meta-data"
-REDIRECT = "https://coffer.example/oauth/callback"
+PUBLIC = "https://coffer.example"
+REDIRECT = PUBLIC + "/oauth/callback"
+HTML = "<script>alert(1)</script>"
+COOKIE = "__Host-coffer_oauth"
+# Pages that say no.
+UNKNOWN = (404, "There is no such authorization")
+OTHER_BROWSER = (403, "This is not the browser that began")
+NOT_AGREED = (403, "The provider did not agree")
+NOT_MADE = (502, "The connection was not made")
 
 
 def attack(reason, words=""):
@@ -26,6 +38,49 @@ def attack(reason, words=""):
         function.refusal = (reason, words)
         return function
     return mark
+
+
+def intrusion(page, words="", **after):
+    """A function that attacks somebody's authorization by a browser, and what it has to be shown. Afterwards the authorization
+    is as it was, or it `ends`; the provider was sent as many codes as `sends`."""
+    def mark(function):
+        function.page, function.words = page, words
+        function.ends, function.sends = after.get("ends", False), after.get("sends", 0)
+        return function
+    return mark
+
+
+class Visit:
+    """Somebody has pressed the button, and stands at the provider's page."""
+
+    def __init__(self, test, environment):
+        self.provider, self.port, self.started = test.provider, test.port, test.start(environment)
+        self.browser = Browser(self.port)
+        self.location = self.browser.pass_start(self.started["url"])
+        self.state = self.asked(self.location)["state"]
+
+    @staticmethod
+    def asked(url):
+        return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+
+    def query(self, location=None, **changes):
+        """What the provider sends the browser back with, changed."""
+        return self.provider.consent(location or self.location, **changes)
+
+    def back(self, **changes):
+        return self.browser.back(self.query(**changes))
+
+    def altered(self, **changes):
+        """Where the provider is asked for something else than the server asked for."""
+        parts = urllib.parse.urlsplit(self.location)
+        return parts._replace(query=urllib.parse.urlencode({**self.asked(self.location), **changes})).geturl()
+
+    def with_cookie(self, cookie):
+        return Browser(self.port).ask("GET", "/oauth/callback?" + self.query(), Cookie=cookie)
+
+    @property
+    def cookie(self):
+        return self.browser.cookies[COOKIE]
 
 
 class Attacks(context.AccessTest):
@@ -37,13 +92,22 @@ class Attacks(context.AccessTest):
             (folder / name).mkdir()
         cls.host, cls.strange = Host(folder / "ours"), Host(folder / "strange")
         cls.origin = cls.host.origin
-        cls.SETTINGS = {**cls.host.settings, "COFFERD_OUTBOUND__ALLOW_PRIVATE":
-                        f"localhost:{cls.host.rude.port},localhost:{cls.strange.rude.port}"}
+        cls.provider = Provider(cls.host.tls)
+        (folder / "providers.yaml").write_text("providers:\n" + cls.provider.entry("acme", "Acme"))
+        ports = (cls.host.rude.port, cls.strange.rude.port, cls.provider.server.port)
+        cls.SETTINGS = {**cls.host.settings, "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
+                        "COFFERD_OUTBOUND__ALLOW_PRIVATE": ",".join(f"localhost:{port}" for port in ports)}
         super().setUpClass()
+        cls.pages = cls.dev.more("pages", **cls.SETTINGS, COFFERD_HTTP__PUBLIC_URL=PUBLIC, COFFERD_TRANSPORT__LISTEN=(
+            f"ipc://{cls.dev.directory}/pages.sock,ws://127.0.0.1:0/"))
+        cls.port = port_of(cls.pages)
+        cls.calls = cls.dev.connect(cls.pages.address)
 
     @classmethod
     def tearDownClass(cls):
+        cls.calls.close()
         super().tearDownClass()
+        cls.provider.server.close()
         cls.host.rude.close()
         cls.strange.rude.close()
         cls.folder.cleanup()
@@ -75,6 +139,20 @@ class Attacks(context.AccessTest):
         self.host.site["register"] = Rude.says(whole((answer or '{"client_id":"a","client_secret":"s"}').encode()))
         return self.call(context.CONNECTION + "RegisterClient", {
             "provider": provider, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE", "redirect_uris": [REDIRECT], **fields})
+
+    def done(self, method, **fields):
+        answer = self.calls.call(context.CONNECTION + method, {"provider": "acme", **fields}, token=self.dev.admin,
+                                 timeout_ms=60000)
+        self.assertEqual(answer.code, 0, answer)
+        return answer.message
+
+    def start(self, environment, **fields):
+        return self.done("StartAuthorization", environment=environment, **fields)
+
+    def authorization(self, started):
+        shown = self.calls.call(context.CONNECTION + "GetAuthorization", {"authorization": started["authorization"]["uid"]},
+                                token=self.dev.admin)
+        return shown.message["authorization"]
 
     # --- Where an issuer is said to be
 
@@ -263,13 +341,212 @@ class Attacks(context.AccessTest):
     def initial_token_that_would_end_a_header(self):
         return self.register(initial_access_token=b"a\r\nX: y")
 
+    # --- What comes back from a provider, or does not come from one
+
+    @intrusion(UNKNOWN)
+    def state_that_is_absent(self, visit):
+        return visit.back(state=None)
+
+    @intrusion(UNKNOWN)
+    def state_that_is_truncated(self, visit):
+        return visit.back(state=visit.state[:-1])
+
+    @intrusion(UNKNOWN)
+    def state_with_something_behind_it(self, visit):
+        return visit.back(state=visit.state + "A")
+
+    @intrusion(UNKNOWN)
+    def state_of_the_right_workspace_that_nobody_started(self, visit):
+        return visit.back(state=self.forged(visit.state, random=bytes(32)))
+
+    @intrusion(UNKNOWN)
+    def state_that_is_taken_to_another_workspace(self, visit):
+        return visit.back(state=self.forged(visit.state, workspace=uuid.UUID(self.other).bytes))
+
+    @staticmethod
+    def forged(state, workspace=None, random=None):
+        """Its format, its workspace, its random bytes."""
+        made = base64.urlsafe_b64decode(state + "==")
+        return base64.urlsafe_b64encode(made[:1] + (workspace or made[1:17]) + (random or made[17:])).decode().rstrip("=")
+
+    @intrusion(UNKNOWN)
+    def issuer_that_is_named_twice(self, visit):
+        return visit.browser.back(visit.query() + "&iss=https://evil.example")
+
+    @intrusion(UNKNOWN)
+    def code_that_comes_twice(self, visit):
+        return visit.browser.back(visit.query() + "&code=evil")
+
+    @intrusion(UNKNOWN)
+    def code_that_comes_twice_and_is_the_same(self, visit):
+        query = visit.query()
+        return visit.browser.back(f"{query}&code={Visit.asked('?' + query)['code']}")
+
+    @intrusion(UNKNOWN)
+    def html_for_an_authorization_of_nobody(self, visit):
+        return visit.back(state="x", code=None, error="access_denied", error_description=HTML)
+
+    @intrusion((431, ""))
+    def query_that_is_longer_than_any_provider_s(self, visit):
+        return visit.browser.back(visit.query() + "&padding=" + "x" * 8192)
+
+    @intrusion(NOT_AGREED, ends=True)
+    def code_and_error_together(self, visit):
+        return visit.back(error="access_denied")
+
+    @intrusion(NOT_AGREED, "invalid_request: &lt;script&gt;", ends=True)
+    def html_in_the_provider_s_words(self, visit):
+        return visit.back(code=None, error="invalid_request", error_description=HTML)
+
+    @intrusion(NOT_AGREED, ends=True)
+    def html_in_the_provider_s_error(self, visit):
+        return visit.back(code=None, error=HTML)
+
+    @intrusion(NOT_AGREED, ends=True)
+    def token_in_the_place_of_a_code(self, visit):
+        return visit.browser.back(visit.query(code=None) + "&access_token=evil&token_type=Bearer")
+
+    @intrusion(NOT_AGREED, ends=True)
+    def code_that_is_longer_than_any_provider_s(self, visit):
+        return visit.back(code="x" * 5000)
+
+    @intrusion(NOT_AGREED, ends=True)
+    def issuer_in_capitals(self, visit):
+        return visit.back(iss=visit.provider.issuer.upper())
+
+    @intrusion(NOT_AGREED, ends=True)
+    def issuer_that_is_empty(self, visit):
+        return visit.back(iss="")
+
+    # --- What the provider finds out
+
+    @intrusion(NOT_MADE, "invalid_grant: code, verifier or redirect_uri", ends=True, sends=1)
+    def code_that_belongs_to_another_s_verifier(self, visit):
+        stranger = Visit(self, "strangers")
+        return visit.browser.back(visit.query(location=stranger.location, state=visit.state))
+
+    @intrusion(NOT_MADE, "invalid_grant", ends=True, sends=1)
+    def challenge_that_was_exchanged_on_the_way(self, visit):
+        return visit.browser.back(visit.query(location=visit.altered(code_challenge="A" * 43)))
+
+    @intrusion(NOT_MADE, "invalid_grant", ends=True, sends=1)
+    def redirect_uri_that_was_exchanged_on_the_way(self, visit):
+        return visit.browser.back(visit.query(location=visit.altered(redirect_uri=REDIRECT + "/")))
+
+    @intrusion(NOT_MADE, "invalid_grant", ends=True, sends=1)
+    def code_that_was_made_up(self, visit):
+        return visit.back(code="evil")
+
+    # --- Browsers
+
+    @intrusion(OTHER_BROWSER)
+    def callback_without_a_cookie(self, visit):
+        return Browser(self.port).back(visit.query())
+
+    @intrusion(OTHER_BROWSER)
+    def callback_in_a_browser_with_an_authorization_of_its_own(self, visit):
+        return Visit(self, "strangers").browser.back(visit.query())
+
+    @intrusion(OTHER_BROWSER)
+    def cookie_beside_one_that_was_planted(self, visit):
+        return visit.with_cookie(f"{COOKIE}={'A' * 43}; {COOKIE}={visit.cookie}")
+
+    @intrusion(OTHER_BROWSER)
+    def cookie_by_a_name_that_a_neighbour_may_set(self, visit):
+        return visit.with_cookie(f"coffer_oauth={visit.cookie}")
+
+    @intrusion(OTHER_BROWSER)
+    def cookie_that_is_truncated(self, visit):
+        return visit.with_cookie(f"{COOKIE}={visit.cookie[:-1]}")
+
+    @intrusion(OTHER_BROWSER)
+    def answer_before_anybody_pressed_the_button(self, visit):
+        started = self.start("strangers")
+        visit.browser.open(started["url"])
+        state = Visit.asked(started["url"])["state"]
+        return visit.browser.back(f"state={state}&code=evil&iss={visit.provider.issuer}")
+
+    @intrusion(UNKNOWN)
+    def answer_for_a_platform_s_page_at_ours(self, visit):
+        started = self.start("strangers", redirect_uri="https://platform.example/oauth")
+        return visit.browser.back(visit.query(location=started["url"]))
+
+    @intrusion((421, ""))
+    def page_under_a_stranger_s_name(self, visit):
+        return visit.browser.ask("GET", "/oauth/callback?" + visit.query(), Host="evil.example")
+
+    # --- The page where it begins
+
+    @intrusion(UNKNOWN)
+    def start_that_nobody_made(self, visit):
+        return visit.browser.ask("GET", "/oauth/start?state=" + self.forged(visit.state, random=bytes(32)))
+
+    @intrusion(UNKNOWN)
+    def start_that_names_no_authorization(self, visit):
+        return visit.browser.ask("GET", "/oauth/start")
+
+    @intrusion(UNKNOWN)
+    def start_with_the_uuid_in_the_place_of_the_state(self, visit):
+        return visit.browser.ask("GET", "/oauth/start?state=" + visit.started["authorization"]["uid"])
+
+    @intrusion((405, ""))
+    def start_that_a_scanner_asks_for_by_head(self, visit):
+        return visit.browser.ask("HEAD", f"/oauth/start?state={visit.state}")
+
+    @intrusion((413, ""))
+    def start_with_more_behind_its_button_than_a_token(self, visit):
+        return visit.browser.ask("POST", f"/oauth/start?state={visit.state}", body="t=" + "x" * 300)
+
+    @intrusion(OTHER_BROWSER)
+    def start_whose_button_is_pressed_by_another_site(self, visit):
+        return visit.browser.ask("POST", f"/oauth/start?state={visit.state}", body="t=" + "A" * 43, Origin="https://evil.example")
+
     # --- All of them
 
-    def attacks(self):
-        return {name: getattr(self, name) for name in dir(type(self)) if hasattr(getattr(type(self), name), "refusal")}
+    def marked(self, mark):
+        return {name: getattr(self, name) for name in dir(type(self)) if hasattr(getattr(type(self), name), mark)}
+
+    def check_page(self, page, visit, run):
+        """What every page has, whoever is shown it: nothing of an attacker's, nothing secret, and no frame around it."""
+        self.assertEqual((page.status, page.title), run.page, page.text)
+        self.assertIn(run.words, page.text)
+        for kept in ("<script", "evil", visit.state, visit.cookie, "code-"):
+            self.assertNotIn(kept, page.text)
+        self.assertEqual((page.headers["Location"], page.headers["Set-Cookie"]), (None, None))
+        for name, value in (("X-Frame-Options", "DENY"), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"),
+                            ("Referrer-Policy", "no-referrer")):
+            self.assertEqual(page.headers[name], value)
+        self.assertRegex(page.headers["Content-Security-Policy"], "default-src 'none'.*frame-ancestors 'none'")
+
+    def check_left(self, visit, run, environment):
+        """The authorization has ended without tokens, or whoever began it goes on as if nothing had been."""
+        self.assertEqual(len(self.provider.forms), run.sends)
+        shown = self.authorization(visit.started)
+        self.assertEqual(shown["state"], f"AUTHORIZATION_STATE_{'FAILED' if run.ends else 'PENDING'}")
+        self.assertEqual(visit.back().status, 410 if run.ends else 200)
+        connection = self.done("GetConnection", environment=environment, connection_class="CONNECTION_CLASS_USER")["connection"]
+        self.assertEqual(connection["status"], f"CONNECTION_STATUS_{'CONFIGURED' if run.ends else 'CONNECTED'}")
+
+    def test_every_intrusion_into_somebodys_authorization_is_refused(self):
+        Attacks.other, _ = self.new_workspace("other-of-attacks")
+        intrusions = self.marked("page")
+        self.assertGreaterEqual(len(intrusions), 35)
+        for number, (name, run) in enumerate(intrusions.items()):
+            with self.subTest(name):
+                environment = f"attacked{number}"
+                for place in (environment, "strangers"):
+                    self.done("ConfigureConnection", environment=place, grant="CONNECTION_GRANT_AUTHORIZATION_CODE",
+                              client_id="client", credential={"client_secret": CLIENT_SECRET})
+                self.provider.reset()
+                visit = Visit(self, environment)
+                self.check_page(run(visit), visit, run)
+                self.check_left(visit, run, environment)
+        log = self.pages.log.read_text()
+        for kept in ("evil", "code-", "access-", "refresh-", "<script"):
+            self.assertNotIn(kept, log)
 
     def test_forty_attacks_and_mistakes_are_refused(self):
-        attacks = self.attacks()
+        attacks = self.marked("refusal")
         self.assertGreaterEqual(len(attacks), 40)
         for name, run in attacks.items():
             with self.subTest(name):

@@ -7,10 +7,8 @@ The browser is a client of HTTP that keeps cookies; the provider is a script tha
 import base64
 import hashlib
 import http.client
-import json
 import pathlib
 import re
-import secrets
 import ssl
 import subprocess
 import sys
@@ -26,104 +24,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 import certificates  # noqa: E402
 import cli  # noqa: E402
 from cofferd import BUILD, Relay, wait_for  # noqa: E402
-from rude_http import Rude, whole  # noqa: E402
+from oauth_browser import CLIENT_SECRET, Browser, Page, Provider, port_of  # noqa: E402
 from sp_client import uuid7  # noqa: E402
 
 CONNECTION = context.CONNECTION
-CLIENT_SECRET = b"the client secret 77aa"
 PUBLIC = "https://coffer.example"
 LOOPBACK = "http://127.0.0.1:4711/back"
 FAULTS = "COFFER_FAULTS:BOOL=ON" in (BUILD / "CMakeCache.txt").read_text()
-
-
-class Provider:
-    """An authorization server: `consent` is its page, where somebody says yes; `token` checks what RFC 6749 and 7636 ask for."""
-
-    def __init__(self, tls):
-        self.server = Rude({"token": self._answer}, context=tls)
-        self.reset()
-
-    def reset(self):
-        self.codes, self.forms, self.says, self.tokens = {}, [], None, {}
-        self.open = threading.Event()  # answers wait for it
-        self.open.set()
-
-    @property
-    def issuer(self):
-        return f"https://localhost:{self.server.port}"
-
-    def consent(self, url, **changes):
-        """What the browser is sent back with; `changes` are made to it, None: left out."""
-        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
-        code = "code-" + secrets.token_urlsafe(12)
-        self.codes[code] = asked
-        back = {"state": asked["state"], "code": code, "iss": self.issuer, **changes}
-        return urllib.parse.urlencode({name: value for name, value in back.items() if value is not None})
-
-    def _answer(self, connection, request):
-        form = dict(urllib.parse.parse_qsl(request.split(b"\r\n\r\n", 1)[1].decode()))
-        self.forms.append(form)
-        self.open.wait(60)
-        connection.sendall(self.says or self._tokens(form))
-
-    def _tokens(self, form):
-        asked = self.codes.pop(form.get("code"), None)
-        verifier = form.get("code_verifier", "").encode()
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier).digest()).decode().rstrip("=")
-        if (asked is None or asked["redirect_uri"] != form["redirect_uri"] or asked["code_challenge"] != challenge
-                or form["client_secret"] != CLIENT_SECRET.decode()):
-            return self.whole({"error": "invalid_grant", "error_description": "code, verifier or redirect_uri"}, 400)
-        return self.whole({"access_token": f"access-{len(self.forms)}", "expires_in": 3600, "scope": "read",
-                           "refresh_token": f"refresh-{len(self.forms)}", **self.tokens})
-
-    @staticmethod
-    def whole(body, status=200):
-        return whole(json.dumps(body).encode(), status)
-
-
-class Page:
-    def __init__(self, answer):
-        self.status, self.headers = answer.status, answer.headers
-        self.text = answer.read().decode()
-        self.title = (re.search(r"<title>(.*?)</title>", self.text) or ["", ""])[1]
-
-
-class Browser:
-    """Keeps cookies as browsers do, behind a proxy that speaks TLS under the server's public name."""
-
-    def __init__(self, port, host="coffer.example"):
-        self.port, self.host, self.cookies = port, host, {}
-
-    def ask(self, method, target, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        connection.request(method, target, body=body, headers={
-            "Host": self.host, **({"Cookie": cookie} if cookie else {}), **headers})
-        page = Page(connection.getresponse())
-        connection.close()
-        set_cookie = page.headers.get("Set-Cookie")
-        if set_cookie:
-            name, value = set_cookie.split(";")[0].split("=", 1)
-            self.cookies[name] = value
-        return page
-
-    def open(self, url):
-        parts = urllib.parse.urlsplit(url)
-        return self.ask("GET", f"{parts.path}?{parts.query}")
-
-    def press(self, url, page):
-        """The button, as the page has it."""
-        token = re.search(r'name="t" value="([^"]+)"', page.text)[1]
-        parts = urllib.parse.urlsplit(url)
-        return self.ask("POST", f"{parts.path}?{parts.query}", body=f"t={token}",
-                        **{"Content-Type": "application/x-www-form-urlencoded"})
-
-    def pass_start(self, url):
-        """The provider's URL."""
-        return self.press(url, self.open(url)).headers["Location"]
-
-    def back(self, query):
-        return self.ask("GET", "/oauth/callback?" + query)
 
 
 class Flow(context.AccessTest):
@@ -138,11 +45,7 @@ class Flow(context.AccessTest):
         tls.load_cert_chain(*authority.issue("provider"))
         cls.provider = Provider(tls)
         (folder / "providers.yaml").write_text("providers:\n" + "".join(
-            f"  - id: {name}\n    name: {title}\n    documentation: https://acme.example/docs\n"
-            f"    issuer: {cls.provider.issuer}\n    sends_issuer: {announced}\n"
-            f"    authorization_endpoint: {cls.provider.issuer}/authorize\n"
-            f"    token_endpoint: {cls.provider.issuer}/token\n"
-            "    user: {scopes: [read, write]}\n    client_authentication: [client_secret_post]\n"
+            cls.provider.entry(name, title, announced)
             for name, title, announced in (("acme", "Acme <b>&", "true"), ("quiet", "Quiet", "false"))))
         cls.settings = {
             "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
@@ -154,18 +57,12 @@ class Flow(context.AccessTest):
         cls.SETTINGS = {name: value for name, value in cls.settings.items() if name != "COFFERD_HTTP__PUBLIC_URL"}
         super().setUpClass()
         cls.server = cls.with_pages("pages")
-        cls.port = cls.port_of(cls.server)
+        cls.port = port_of(cls.server)
 
     @classmethod
     def with_pages(cls, name, **settings):
         return cls.dev.more(name, **{
             "COFFERD_TRANSPORT__LISTEN": f"ipc://{cls.dev.directory}/{name}.sock,ws://127.0.0.1:0/", **cls.settings, **settings})
-
-    @staticmethod
-    def port_of(server):
-        found = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()),
-                         "the server listens for browsers")
-        return int(found[1])
 
     @classmethod
     def tearDownClass(cls):
@@ -687,7 +584,7 @@ class Flow(context.AccessTest):
     def test_answer_that_is_in_the_journal_is_stored_when_the_server_starts_again(self):
         self.configure()
         broken = self.with_pages("killed", COFFER_FAULT="authorization.after_journal:exit")
-        browser = Browser(self.port_of(broken))
+        browser = Browser(port_of(broken))
         started = self.start()
         query = self.provider.consent(browser.pass_start(started["url"]))
         with self.assertRaises((OSError, http.client.HTTPException)):
@@ -706,7 +603,7 @@ class Flow(context.AccessTest):
     def test_server_that_ends_before_the_answer_leaves_a_start_that_fails_and_sends_no_second_code(self):
         self.configure()
         broken = self.with_pages("lost", COFFER_FAULT="authorization.before_journal:exit")
-        browser = Browser(self.port_of(broken))
+        browser = Browser(port_of(broken))
         started = self.start()
         query = self.provider.consent(browser.pass_start(started["url"]))
         with self.assertRaises((OSError, http.client.HTTPException)):
@@ -728,7 +625,7 @@ class Flow(context.AccessTest):
         with Relay(self.dev.directory) as relay:
             server = self.with_pages("cut", COFFERD_DATABASE__CONNINFO=(
                 f"host={relay.directory} user=coffer dbname=postgres"))
-            browser = Browser(self.port_of(server))
+            browser = Browser(port_of(server))
             query = self.provider.consent(browser.pass_start(started["url"]))
             self.provider.open.clear()
             pages = []

@@ -94,6 +94,7 @@ struct cli {
     bool own;
     bool no_browser;
     bool page;
+    bool device;
     bool disable;
     bool enable;
     bool help;

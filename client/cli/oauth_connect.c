@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,29 @@ enum { WAIT_S = 600, LOOK_S = 1, STATE_MOST = 128 };
 
 struct connecting {
     struct cli *cli;
-    struct listener listener; /* unless it comes back to the server's page */
+    struct listener listener; /* unless it comes back to the server's page, or a code is typed */
     Coffer__V1__StartAuthorizationResponse *started;
 };
 
+struct device {
+    struct cli *cli;
+    Coffer__V1__StartDeviceAuthorizationResponse *started;
+};
+
+static void pause_for(uint32_t seconds)
+{
+    struct timespec left = {.tv_sec = seconds};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
 /* --- Starting --------------------------------------------------------------------------------------------------- */
+
+/* An environment, and not all of them. */
+static bool names_one(const char *environment)
+{
+    return environment[0] != '\0' && strcmp(environment, "*") != 0;
+}
 
 static cli_exit start(struct connecting *connecting)
 {
@@ -36,7 +55,7 @@ static cli_exit start(struct connecting *connecting)
     coffer__v1__start_authorization_request__init(&request);
     request.workspace = cli_workspace(cli);
     request.provider = cli->arguments[0];
-    if (environment[0] != '\0' && strcmp(environment, "*") != 0) {
+    if (names_one(environment)) {
         request.environment = environment;
         request.scope_case = COFFER__V1__START_AUTHORIZATION_REQUEST__SCOPE_ENVIRONMENT;
     }
@@ -123,11 +142,35 @@ static void show(const struct cli *cli, const ProtobufCMessage *answer)
     cli_note("%s: connected", connection->provider);
 }
 
-static void name_request(const struct connecting *connecting, Coffer__V1__GetAuthorizationRequest *request)
+static void name_request(struct cli *cli, const Coffer__V1__Authorization *started,
+                         Coffer__V1__GetAuthorizationRequest *request)
 {
     coffer__v1__get_authorization_request__init(request);
-    request->workspace = cli_workspace(connecting->cli);
-    request->authorization = connecting->started->authorization->uid;
+    request->workspace = cli_workspace(cli);
+    request->authorization = started->uid;
+}
+
+static cli_exit show_connected(struct cli *cli, const Coffer__V1__Authorization *started)
+{
+    static const struct cli_method method = {SERVICE "GetAuthorization",
+                                             &coffer__v1__get_authorization_response__descriptor, show};
+    Coffer__V1__GetAuthorizationRequest request;
+    name_request(cli, started, &request);
+    return cli_do(cli, &method, &request.base);
+}
+
+/* A failure if it has ended without tokens. */
+static cli_exit tell_end(const struct cli *cli, const Coffer__V1__Authorization *found)
+{
+    if (found->state == STATE(FAILED)) {
+        return cli_refuse(CLI_ERROR, "correct what the provider names, and start anew", "%s was not connected: %s",
+                          cli->arguments[0], found->error_text);
+    }
+    if (found->state == STATE(EXPIRED)) {
+        return cli_refuse(CLI_ERROR, "start anew, and go through the pages to their end",
+                          "nobody agreed at the provider in time; nothing was changed");
+    }
+    return CLI_OK;
 }
 
 /* What the provider refuses is often where it should send people back to. */
@@ -141,20 +184,14 @@ static cli_exit look(const struct connecting *connecting, Coffer__V1__Authorizat
 {
     Coffer__V1__GetAuthorizationRequest request;
     ProtobufCMessage *answer = NULL;
-    name_request(connecting, &request);
+    name_request(connecting->cli, connecting->started->authorization, &request);
     cli_exit code = cli_call(connecting->cli, SERVICE "GetAuthorization", &request.base,
                              &coffer__v1__get_authorization_response__descriptor, &answer);
     if (code == CLI_OK) {
         const Coffer__V1__Authorization *found =
             ((const Coffer__V1__GetAuthorizationResponse *) (const void *) answer)->authorization;
         *ret_state = found->state;
-        if (found->state == STATE(FAILED)) {
-            code = cli_refuse(CLI_ERROR, "correct what the provider names, and start anew",
-                              "%s was not connected: %s", connecting->cli->arguments[0], found->error_text);
-        } else if (found->state == STATE(EXPIRED)) {
-            code = cli_refuse(CLI_ERROR, "start anew, and go through the pages to their end",
-                              "nobody came back from the provider in time; nothing was changed");
-        }
+        code = tell_end(connecting->cli, found);
     }
     cli_free_message(answer);
     return code;
@@ -162,14 +199,13 @@ static cli_exit look(const struct connecting *connecting, Coffer__V1__Authorizat
 
 static cli_exit wait_until_over(const struct connecting *connecting)
 {
-    const struct timespec pause = {.tv_sec = LOOK_S};
     Coffer__V1__AuthorizationState state = STATE(PENDING);
     cli_exit code = CLI_OK;
     progress_begin("waiting for the browser");
     while (code == CLI_OK && state != STATE(CONNECTED)) {
         code = look(connecting, &state);
         if (code == CLI_OK && state != STATE(CONNECTED)) {
-            (void) nanosleep(&pause, NULL);
+            pause_for(LOOK_S);
         }
     }
     progress_end();
@@ -229,13 +265,89 @@ static cli_exit wait_here(struct connecting *connecting)
     return code;
 }
 
+/* --- A code that is typed elsewhere ----------------------------------------------------------------------------- */
+
+static cli_exit start_device(struct device *device)
+{
+    struct cli *cli = device->cli;
+    Coffer__V1__StartDeviceAuthorizationRequest request;
+    ProtobufCMessage *answer = NULL;
+    char *environment = cli_environment(cli);
+    coffer__v1__start_device_authorization_request__init(&request);
+    request.workspace = cli_workspace(cli);
+    request.provider = cli->arguments[0];
+    if (names_one(environment)) {
+        request.environment = environment;
+        request.scope_case = COFFER__V1__START_DEVICE_AUTHORIZATION_REQUEST__SCOPE_ENVIRONMENT;
+    }
+    const cli_exit code = cli_call(cli, SERVICE "StartDeviceAuthorization", &request.base,
+                                   &coffer__v1__start_device_authorization_response__descriptor, &answer);
+    device->started = (Coffer__V1__StartDeviceAuthorizationResponse *) (void *) answer;
+    return code;
+}
+
+static void tell_code(const Coffer__V1__StartDeviceAuthorizationResponse *started)
+{
+    fprintf(stderr, "Open this page on any device:\n\n  %s\n\nand type the code %s\n", started->verification_uri,
+            started->user_code);
+    if (started->verification_uri_complete[0] != '\0') {
+        fprintf(stderr, "or open this one, which has the code already:\n\n  %s\n\n",
+                started->verification_uri_complete);
+    }
+}
+
+/* One question; `ret_pause` is 0 when it has ended. */
+static cli_exit poll_device(const struct device *device, uint32_t *ret_pause)
+{
+    Coffer__V1__PollDeviceAuthorizationRequest request;
+    ProtobufCMessage *answer = NULL;
+    coffer__v1__poll_device_authorization_request__init(&request);
+    request.workspace = cli_workspace(device->cli);
+    request.authorization = device->started->authorization->uid;
+    cli_exit code = cli_call(device->cli, SERVICE "PollDeviceAuthorization", &request.base,
+                             &coffer__v1__poll_device_authorization_response__descriptor, &answer);
+    if (code == CLI_OK) {
+        const Coffer__V1__PollDeviceAuthorizationResponse *polled =
+            (const Coffer__V1__PollDeviceAuthorizationResponse *) (const void *) answer;
+        *ret_pause = polled->poll_after_seconds;
+        code = tell_end(device->cli, polled->authorization);
+    }
+    cli_free_message(answer);
+    return code;
+}
+
+static cli_exit wait_until_typed(const struct device *device)
+{
+    uint32_t pause = device->started->interval_seconds;
+    cli_exit code = CLI_OK;
+    progress_begin("waiting until the code is typed");
+    while (code == CLI_OK && pause > 0) {
+        pause_for(pause);
+        code = poll_device(device, &pause);
+    }
+    progress_end();
+    return code;
+}
+
+static cli_exit connect_device(struct cli *cli)
+{
+    struct device device = {.cli = cli};
+    cli_exit code = start_device(&device);
+    if (code == CLI_OK) {
+        tell_code(device.started);
+        code = wait_until_typed(&device);
+    }
+    if (code == CLI_OK) {
+        code = show_connected(cli, device.started->authorization);
+    }
+    cli_free_message(device.started == NULL ? NULL : &device.started->base);
+    return code;
+}
+
 /* --- The command ------------------------------------------------------------------------------------------------ */
 
 static cli_exit connect_it(struct connecting *connecting)
 {
-    static const struct cli_method method = {SERVICE "GetAuthorization",
-                                             &coffer__v1__get_authorization_response__descriptor, show};
-    Coffer__V1__GetAuthorizationRequest request;
     cli_exit code = start(connecting);
     if (code != CLI_OK) {
         return code;
@@ -246,16 +358,12 @@ static cli_exit connect_it(struct connecting *connecting)
         tell_redirect_uri(connecting);
         return code;
     }
-    name_request(connecting, &request);
-    return cli_do(connecting->cli, &method, &request.base);
+    return show_connected(connecting->cli, connecting->started->authorization);
 }
 
-cli_exit cmd_oauth_connect(struct cli *cli)
+static cli_exit connect_browser(struct cli *cli)
 {
     struct connecting connecting = {.cli = cli, .listener = {.socket = -1, .peer = -1}};
-    if (cli->page && cli->port != NULL) {
-        return cli_usage(NULL, "--port is for the page of this command, not for the server's");
-    }
     cli_exit code = cli->page ? CLI_OK : listener_open(cli->port, &connecting.listener);
     if (code == CLI_OK) {
         code = connect_it(&connecting);
@@ -263,4 +371,15 @@ cli_exit cmd_oauth_connect(struct cli *cli)
     listener_close(&connecting.listener);
     cli_free_message(connecting.started == NULL ? NULL : &connecting.started->base);
     return code;
+}
+
+cli_exit cmd_oauth_connect(struct cli *cli)
+{
+    if (cli->page && cli->port != NULL) {
+        return cli_usage(NULL, "--port is for the page of this command, not for the server's");
+    }
+    if (cli->device && (cli->page || cli->port != NULL || cli->no_browser)) {
+        return cli_usage(NULL, "--device opens no page, so it goes with none of --page, --port and --no-browser");
+    }
+    return cli->device ? connect_device(cli) : connect_browser(cli);
 }

@@ -1,7 +1,5 @@
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <coffer/v1/connection.pb-c.h>
 
@@ -10,7 +8,6 @@
 #include "client/cli/message.h"
 #include "client/cli/moment.h"
 #include "client/cli/page.h"
-#include "client/cli/progress.h"
 #include "client/cli/rpc.h"
 
 /* Commands about OAuth connections. */
@@ -753,88 +750,4 @@ cli_exit cmd_oauth_delete(struct cli *cli)
         code = cli_confirm(cli, "This deletes the connection", cli->arguments[0]);
     }
     return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
-}
-
-/* --- device ----------------------------------------------------------------------------------------------------- */
-
-static void tell_person(const Coffer__V1__StartDeviceAuthorizationResponse *started)
-{
-    cli_note("open %s and type the code %s", started->verification_uri, started->user_code);
-    if (started->verification_uri_complete[0] != '\0') {
-        cli_note("or open %s", started->verification_uri_complete);
-    }
-}
-
-static void pause_for(uint32_t seconds)
-{
-    struct timespec left = {.tv_sec = seconds};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-    }
-}
-
-/* How it ended; CLI_OK is the one end that is none of a failure. */
-static cli_exit device_ended(const Coffer__V1__Authorization *authorization)
-{
-    switch (authorization->state) {
-    case COFFER__V1__AUTHORIZATION_STATE__AUTHORIZATION_STATE_CONNECTED:
-        return CLI_OK;
-    case COFFER__V1__AUTHORIZATION_STATE__AUTHORIZATION_STATE_EXPIRED:
-        return cli_refuse(CLI_REAUTH, "start again", "nobody has typed the code in time");
-    default:
-        return cli_refuse(CLI_REAUTH, "start again; if the provider refuses, correct what it names",
-                          "the connection was not made: %s", authorization->error_text);
-    }
-}
-
-/* One question; `ret_pause` is 0 when it has ended. */
-static cli_exit poll_device(struct cli *cli, char *authorization, uint32_t *ret_pause)
-{
-    Coffer__V1__PollDeviceAuthorizationRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__poll_device_authorization_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.authorization = authorization;
-    cli_exit code = cli_call(cli, SERVICE "PollDeviceAuthorization", &request.base,
-                             &coffer__v1__poll_device_authorization_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        const Coffer__V1__PollDeviceAuthorizationResponse *polled =
-            (const Coffer__V1__PollDeviceAuthorizationResponse *) (const void *) answer;
-        *ret_pause = polled->poll_after_seconds;
-        code = *ret_pause > 0 ? CLI_OK : device_ended(polled->authorization);
-    }
-    cli_free_message(answer);
-    return code;
-}
-
-static cli_exit await_person(struct cli *cli, const Coffer__V1__StartDeviceAuthorizationResponse *started)
-{
-    uint32_t pause = started->interval_seconds;
-    cli_exit code = CLI_OK;
-    tell_person(started);
-    progress_begin("waiting until the code is typed");
-    while (code == CLI_OK && pause > 0) {
-        pause_for(pause);
-        code = poll_device(cli, started->authorization->uid, &pause);
-    }
-    progress_end();
-    return code;
-}
-
-cli_exit cmd_oauth_device(struct cli *cli)
-{
-    Coffer__V1__StartDeviceAuthorizationRequest request;
-    ProtobufCMessage *answer = NULL;
-    coffer__v1__start_device_authorization_request__init(&request);
-    NAME(&request, START_DEVICE_AUTHORIZATION_REQUEST);
-    cli_exit code = cli_call(cli, SERVICE "StartDeviceAuthorization", &request.base,
-                             &coffer__v1__start_device_authorization_response__descriptor, &answer);
-    if (code == CLI_OK) {
-        code = await_person(cli, (const Coffer__V1__StartDeviceAuthorizationResponse *) (const void *) answer);
-    }
-    cli_free_message(answer);
-    if (code == CLI_OK) {
-        cli_note("%s: connected", cli->arguments[0]);
-        code = cmd_oauth_show(cli);
-    }
-    return code;
 }

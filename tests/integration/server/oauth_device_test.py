@@ -217,16 +217,28 @@ class Device(context.AccessTest):
             self.assertEqual(answer.reason, "AUTHORIZATION_REFUSED", changes)
             self.assertFalse("evil" in answer.text or CODE in answer.text, answer.text)
 
+    def command(self, *options):
+        """`coffer oauth connect --device`: its exit code, what it shows, and what it says beside that."""
+        code, shown, notes = cli.run(cli.environment(self.dev), "oauth", "connect", "acme", "--device", "-e",
+                                     self.place["environment"], *options)
+        return code, shown.decode(), notes
+
     def test_command_line_says_where_to_type_what_and_waits(self):
         self.grants("command")
-        code, shown, notes = cli.run(cli.environment(self.dev), "oauth", "device", "acme", "-e", self.place["environment"])
+        code, shown, notes = self.command()
         self.assertEqual(code, 0, notes)
-        for text in ("https://acme.example/device", "WDJB-MJHT", "connected"):
-            self.assertIn(text, notes + shown.decode())
+        for text in ("https://acme.example/device", "WDJB-MJHT", "acme: connected"):
+            self.assertIn(text, notes)
+        self.assertRegex(shown, "(?m)^provider +acme$")
         self.refuses("access_denied")
-        code, _, notes = cli.run(cli.environment(self.dev), "oauth", "device", "acme", "-e", self.place["environment"])
-        self.assertNotEqual(code, 0)
+        code, _, notes = self.command()
+        self.assertEqual(code, 1, notes)
+        self.assertIn("acme was not connected: ", notes)
         self.assertIn("access_denied", notes)
+        self.host.rude.requests.clear()
+        for options in (["--page"], ["--port", "4711"], ["--no-browser"]):
+            self.assertEqual(self.command(*options)[0], 2, options)
+        self.assertEqual(self.host.asked(), [])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,45 @@ bool flow_state_read(struct cof_slice text, struct cof_uuid *ret_workspace, uint
     return true;
 }
 
+/* --- Where they come back to ------------------------------------------------------------------------------------ */
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* http only where nothing leaves the host. */
+static bool is_loopback(const char *uri)
+{
+    static const char *const hosts[] = {"http://127.0.0.1", "http://[::1]", "http://localhost"};
+    for (size_t i = 0; i < COF_COUNT(hosts); i++) {
+        const char after = begins(uri, hosts[i]) ? uri[strlen(hosts[i])] : 'x';
+        if (after == ':' || after == '/' || after == '\0') {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool flow_redirect_fits(const char *uri)
+{
+    const bool https =
+        begins(uri, "https://") && strspn(uri + strlen("https://"), "/?:@") == 0 && uri[strlen("https://")] != '\0';
+    if ((!https && !is_loopback(uri)) || strlen(uri) > FLOW_REDIRECT_MAX) {
+        return false;
+    }
+    const char *path = uri + strcspn(uri, ":") + 3;
+    if (memchr(path, '@', strcspn(path, "/?")) != NULL) {
+        return false;
+    }
+    for (const char *c = uri; *c != '\0'; c++) {
+        if (*c <= ' ' || *c > '~' || strchr("#\"<>\\^`{|}", *c) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* --- Where a person is sent ----------------------------------------------------------------------------------- */
 
 struct url {

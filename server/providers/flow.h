@@ -14,6 +14,7 @@ enum {
     FLOW_STATE_TEXT = 67, /* with the NUL */
     FLOW_CODE_MAX = 4096,
     FLOW_QUERY_MAX = 8192,
+    FLOW_REDIRECT_MAX = 1024,
     FLOW_ERROR_MAX = 64,
     FLOW_WORDS_MAX = 300,
 };
@@ -23,6 +24,12 @@ void flow_state_make(const struct cof_uuid *workspace, const uint8_t random[FLOW
                      char text[FLOW_STATE_TEXT]);
 /* False for anything that flow_state_make does not write. */
 bool flow_state_read(struct cof_slice text, struct cof_uuid *ret_workspace, uint8_t ret_random[FLOW_STATE_RANDOM]);
+
+/*
+ * Whether people may be sent back there: an https URL, or http on 127.0.0.1, [::1] or localhost (RFC 8252, 7.3 and 8.3), of
+ * at most FLOW_REDIRECT_MAX printable characters, without a user and a fragment.
+ */
+bool flow_redirect_fits(const char *uri);
 
 struct flow_start {
     const struct provider *provider;

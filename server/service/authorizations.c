@@ -30,65 +30,42 @@ struct starting {
     char state[FLOW_STATE_TEXT];
 };
 
-static bool begins(const char *text, const char *with)
+cof_code authorization_own_page(struct call *call, const char **ret_uri)
 {
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-/* http only where nothing leaves the host: RFC 8252, 7.3 and 8.3. */
-static bool is_loopback(const char *uri)
-{
-    static const char *const hosts[] = {"http://127.0.0.1", "http://[::1]", "http://localhost"};
-    for (size_t i = 0; i < COF_COUNT(hosts); i++) {
-        const char after = begins(uri, hosts[i]) ? uri[strlen(hosts[i])] : 'x';
-        if (after == ':' || after == '/' || after == '\0') {
-            return true;
-        }
+    const char *url = call->service->public_url;
+    *ret_uri = "";
+    if (url == NULL || url[0] == '\0') {
+        return COF_OK;
     }
-    return false;
-}
-
-static bool is_redirect_uri(const char *uri)
-{
-    const bool https =
-        begins(uri, "https://") && strspn(uri + strlen("https://"), "/?:@") == 0 && uri[strlen("https://")] != '\0';
-    if ((!https && !is_loopback(uri)) || strlen(uri) > AUTHORIZATION_REDIRECT_MAX) {
-        return false;
+    const char *uri = cof_arena_format(call->arena, "%s/oauth/callback", url);
+    if (uri == NULL) {
+        return cof_arena_exhausted(call->err);
     }
-    const char *path = uri + strcspn(uri, ":") + 3;
-    if (memchr(path, '@', strcspn(path, "/?")) != NULL) {
-        return false;
-    }
-    for (const char *c = uri; *c != '\0'; c++) {
-        if (*c <= ' ' || *c > '~' || strchr("#\"<>\\^`{|}", *c) != NULL) {
-            return false;
-        }
-    }
-    return true;
+    *ret_uri = uri;
+    return COF_OK;
 }
 
 static cof_code choose_redirect(struct call *call, struct starting *starting)
 {
     const char *asked = starting->request->redirect_uri;
-    const char *own = call->service->public_url;
     if (asked[0] != '\0') {
         starting->redirect_uri = asked;
-        return is_redirect_uri(asked)
+        return flow_redirect_fits(asked)
                    ? COF_OK
                    : cof_fail_field(
                          call->err, COF_REASON_FIELD_INVALID, "redirect_uri",
                          "redirect_uri must be an https URL, or http on 127.0.0.1, [::1] or localhost, of at "
                          "most %d printable characters, without a user and a fragment",
-                         AUTHORIZATION_REDIRECT_MAX);
+                         FLOW_REDIRECT_MAX);
     }
-    if (own == NULL || own[0] == '\0') {
+    TRY(authorization_own_page(call, &starting->redirect_uri));
+    if (starting->redirect_uri[0] == '\0') {
         return cof_fail_field(
             call->err, COF_REASON_FIELD_REQUIRED, "redirect_uri",
             "this server has no page of its own for browsers, since http.public_url is not set; give "
             "a redirect_uri, or tell the operator");
     }
-    starting->redirect_uri = cof_arena_format(call->arena, "%s/oauth/callback", own);
-    return starting->redirect_uri == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+    return COF_OK;
 }
 
 static cof_code look(struct call *call, void *context)

@@ -17,7 +17,6 @@
 enum {
     AUTHORIZATION_LIFE_S = 10 * 60,
     AUTHORIZATION_LOST_S = 2 * 60, /* one that is being exchanged for so long is told as failed */
-    AUTHORIZATION_REDIRECT_MAX = 1024,
     AUTHORIZATION_HASH = 32,
     AUTHORIZATION_SHOWN = 10,
 };
@@ -35,6 +34,9 @@ struct authorization {
     struct connection_authorization_row row;
     Coffer__Stored__V1__Authorization *sealed; /* NULL once it has ended */
 };
+
+/* Where people are sent back to by this server's own pages, in the arena; empty: it has none. */
+COF_CODE authorization_own_page(struct call *call, const char **ret_uri);
 
 /*
  * A new start of `flow` for a connection, by the call's caller: it may be used for ten minutes. What is particular to a flow

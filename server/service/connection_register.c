@@ -8,6 +8,7 @@
 #include "common/encode.h"
 #include "server/providers/registration.h"
 #include "server/service/asks.h"
+#include "server/service/authorizations.h"
 #include "server/service/connection_configure.h"
 #include "server/service/connection_place.h"
 #include "server/service/connections.h"
@@ -36,6 +37,7 @@ struct registering {
     struct write intent; /* its workspace, and whether it was intended */
     struct provider_found *provider;
     const char *url;
+    const char *own_page[1]; /* the redirect URI of a request that has none */
     struct registration_wish wish;
     struct outbound_header headers[3];
     size_t header_count;
@@ -77,18 +79,17 @@ static cof_code read_grant(struct registering *registering, int *ret_class)
 }
 
 /* https, or a listener on the person's own machine (RFC 8252); fragments are not allowed (RFC 6749, 3.1.2). */
-static bool is_redirect(const char *uri)
+/* Without any it is the server's own page, where it has one. */
+static cof_code take_own_page(struct registering *registering)
 {
-    static const char *const begins[] = {"https://", "http://127.0.0.1", "http://[::1]", "http://localhost"};
-    bool known = false;
-    for (size_t i = 0; i < COF_COUNT(begins); i++) {
-        const size_t length = strlen(begins[i]);
-        known = known || (strncmp(uri, begins[i], length) == 0 && (i == 0 || strchr(":/", uri[length]) != NULL));
+    TRY(authorization_own_page(registering->call, registering->own_page));
+    if (registering->own_page[0][0] == '\0') {
+        return cof_fail_field(registering->call->err, COF_REASON_FIELD_REQUIRED, "redirect_uris",
+                              "redirect_uris is empty, and this server has no page of its own for browsers, since "
+                              "http.public_url is not set; say where people may be sent back to");
     }
-    for (const char *c = uri; *c != '\0' && known; c++) {
-        known = *c > ' ' && *c <= '~' && *c != '#';
-    }
-    return known && strlen(uri) <= REGISTRATION_URI_MAX;
+    registering->wish.redirect_uris = (struct provider_texts){registering->own_page, 1};
+    return COF_OK;
 }
 
 static cof_code read_redirects(struct registering *registering)
@@ -96,17 +97,17 @@ static cof_code read_redirects(struct registering *registering)
     const Coffer__V1__RegisterClientRequest *request = registering->request;
     const bool needed = request->grant == GRANT(AUTHORIZATION_CODE);
     if (needed && request->n_redirect_uris == 0) {
-        return cof_fail_field(registering->call->err, COF_REASON_FIELD_REQUIRED, "redirect_uris",
-                              "redirect_uris is empty; say where people may be sent back to");
+        return take_own_page(registering);
     }
     if (request->n_redirect_uris > REGISTRATION_URIS_MAX || (!needed && request->n_redirect_uris > 0)) {
         return invalid(registering->call, "redirect_uris",
                        "has too many; give at most 8, and none with other grants");
     }
     for (size_t i = 0; i < request->n_redirect_uris; i++) {
-        if (!is_redirect(request->redirect_uris[i])) {
-            return invalid(registering->call, "redirect_uris",
-                           "has one that is neither https nor http on a loopback address, or has a fragment");
+        if (!flow_redirect_fits(request->redirect_uris[i])) {
+            return invalid(
+                registering->call, "redirect_uris",
+                "has one that is neither https nor http on a loopback address, or has a user or a fragment");
         }
     }
     registering->wish.redirect_uris =

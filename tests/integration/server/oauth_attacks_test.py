@@ -135,10 +135,11 @@ class Attacks(context.AccessTest):
     def register(self, answer=None, endpoint=None, **fields):
         self.host.site.json(SERVER, {**self.host.server(self.origin),
                                      "registration_endpoint": endpoint or f"{self.origin}/register"})
-        provider = self.discover(self.origin, name="Registers").message["provider"]["id"]
+        self.registers = self.discover(self.origin, name="Registers").message["provider"]["id"]
         self.host.site["register"] = Rude.says(whole((answer or '{"client_id":"a","client_secret":"s"}').encode()))
         return self.call(context.CONNECTION + "RegisterClient", {
-            "provider": provider, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE", "redirect_uris": [REDIRECT], **fields})
+            "provider": self.registers, "grant": "CONNECTION_GRANT_AUTHORIZATION_CODE", "redirect_uris": [REDIRECT],
+            **fields})
 
     def done(self, method, **fields):
         answer = self.calls.call(context.CONNECTION + method, {"provider": "acme", **fields}, token=self.dev.admin,
@@ -328,6 +329,10 @@ class Attacks(context.AccessTest):
     @attack("FIELD_INVALID", "redirect_uris")
     def redirect_to_a_host_that_looks_like_loopback(self):
         return self.register(redirect_uris=["http://127.0.0.1.evil.example/"])
+
+    @attack("FIELD_INVALID", "redirect_uris")
+    def redirect_to_a_user_at_another_host_in_the_clothes_of_a_port(self):
+        return self.register(redirect_uris=["http://localhost:80@evil.example/"])
 
     @attack("FIELD_INVALID", "redirect_uris")
     def redirect_without_tls(self):
@@ -557,6 +562,14 @@ class Attacks(context.AccessTest):
                 self.assertIn(words, answer.text)
                 for planted in ("evil", "169.254"):
                     self.assertFalse(planted in answer.text and reason == "DISCOVERY_FAILED", "what an attacker says is not quoted")
+
+    def test_client_without_a_redirect_uri_comes_back_to_the_server_s_own_page(self):
+        self.assertEqual(self.register(redirect_uris=[]).reason, "FIELD_REQUIRED")
+        self.host.rude.requests.clear()
+        self.done("RegisterClient", provider=self.registers, grant="CONNECTION_GRANT_AUTHORIZATION_CODE")
+        request, = self.host.rude.requests
+        self.assertEqual(json.loads(request.split(b"\r\n\r\n", 1)[1])["redirect_uris"], [REDIRECT])
+        self.assertEqual(self.done("StartAuthorization", provider=self.registers)["redirect_uri"], REDIRECT)
 
     def test_name_of_this_host_is_refused_by_the_address_that_is_connected_to(self):
         name = socket.gethostname()

@@ -226,8 +226,42 @@ static void what_comes_back_has_limits_and_its_words_are_harmless(void)
     cof_arena_reset(&arena);
 }
 
+static void people_are_sent_back_to_https_or_this_host_alone(void)
+{
+    static const char *const fit[] = {"https://a.example/b?c=d", "https://a.example:8443/", "http://127.0.0.1",
+                                      "http://127.0.0.1:80/x",   "http://[::1]:5/",         "http://localhost/",
+                                      "https://a.example/@b"};
+    static const char *const others[] = {"",
+                                         "https://",
+                                         "https:///x",
+                                         "https://:443/",
+                                         "https://u@a.example/",
+                                         "https://a.example/#f",
+                                         "https://a.example\\@b.example/",
+                                         "https://a.example/ b",
+                                         "http://a.example/",
+                                         "http://127.0.0.1.evil.example/",
+                                         "http://localhost:80@evil.example/",
+                                         "http://localhost@evil.example/",
+                                         "javascript:alert(1)"};
+    char longest[FLOW_REDIRECT_MAX + 2];
+    for (size_t i = 0; i < sizeof fit / sizeof fit[0]; i++) {
+        CHECK(flow_redirect_fits(fit[i]));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        CHECK(!flow_redirect_fits(others[i]));
+    }
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest, "https://", strlen("https://"));
+    longest[FLOW_REDIRECT_MAX + 1] = '\0';
+    CHECK(!flow_redirect_fits(longest));
+    longest[FLOW_REDIRECT_MAX] = '\0';
+    CHECK(flow_redirect_fits(longest));
+}
+
 TEST_MAIN(TEST(state_carries_the_workspace_and_nothing_else_is_a_state),
           TEST(request_is_made_from_the_providers_fields),
           TEST(query_of_the_endpoint_stays_and_the_resource_is_sent), TEST(request_has_a_limit),
           TEST(what_comes_back_is_judged), TEST(parameters_are_decoded_and_stand_there_once),
-          TEST(what_comes_back_has_limits_and_its_words_are_harmless))
+          TEST(what_comes_back_has_limits_and_its_words_are_harmless),
+          TEST(people_are_sent_back_to_https_or_this_host_alone))

@@ -84,7 +84,7 @@ static void put_fixed64(struct packing *packing, const void *member)
 
 static uint64_t zigzag(int64_t value)
 {
-    return (uint64_t) value << 1 ^ (uint64_t) (value >> 63);
+    return (uint64_t) value << 1 ^ (value < 0 ? UINT64_MAX : 0);
 }
 
 static void put_text(struct packing *packing, const void *member)

@@ -221,7 +221,10 @@ void echo_client_close(struct echo_client *client)
     if (client == NULL) {
         return;
     }
-    for (size_t i = 0; i < LOAD_SLOTS_MAX && client->callers[i].aio != NULL; i++) {
+    for (size_t i = 0; i < LOAD_SLOTS_MAX; i++) {
+        if (client->callers[i].aio == NULL) { /* slots are taken in any order */
+            continue;
+        }
         nng_aio_stop(client->callers[i].aio);
         (void) nng_ctx_close(client->callers[i].context);
         nng_aio_free(client->callers[i].aio);

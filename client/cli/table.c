@@ -20,7 +20,7 @@ enum {
     MINUTE = 60,
     HOUR = 3600,
     DAY = 86400,
-    FIELD_COLUMN = 13
+    FIELD_COLUMN = 12
 };
 
 struct cli_table {
@@ -408,7 +408,7 @@ void cli_table_print_json(struct cli_table *table, const char *name)
 void cli_print_field(const char *name, const char *text)
 {
     char *shown = cli_harmless(text);
-    printf("%-*s%s\n", FIELD_COLUMN, name, shown == NULL ? "" : shown);
+    printf("%-*s %s\n", FIELD_COLUMN, name, shown == NULL ? "" : shown);
     free(shown);
 }
 

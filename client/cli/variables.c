@@ -158,13 +158,16 @@ static cli_exit add_line(coffer_request *request, char *line, const char *what, 
 static cli_exit keep_line(struct variables *variables, const char *line, char **ret_copy)
 {
     char **lines = realloc(variables->lines, (variables->line_count + 1) * sizeof *lines);
-    char *copy = lines == NULL ? NULL : strdup(line);
-    variables->lines = lines == NULL ? variables->lines : lines;
-    if (copy == NULL) {
+    if (lines == NULL) {
         return cli_no_memory();
     }
-    variables->lines[variables->line_count++] = copy;
-    *ret_copy = copy;
+    variables->lines = lines;
+    lines[variables->line_count] = strdup(line);
+    *ret_copy = lines[variables->line_count];
+    if (*ret_copy == NULL) {
+        return cli_no_memory();
+    }
+    variables->line_count++;
     return CLI_OK;
 }
 

@@ -53,13 +53,12 @@ static cof_code invalid(struct call *call, const char *field, const char *what)
 
 /* --- What is asked for ---------------------------------------------------------------------------------------- */
 
-static cof_code read_grant(struct registering *registering, int *ret_class)
+static cof_code read_grant(struct registering *registering)
 {
     static const char *const code[] = {"authorization_code", "refresh_token"};
     static const char *const device[] = {"urn:ietf:params:oauth:grant-type:device_code", "refresh_token"};
     static const char *const own[] = {"client_credentials"};
     struct registration_wish *wish = &registering->wish;
-    *ret_class = CONNECTION_USER;
     switch ((int) registering->request->grant) {
     case GRANT(AUTHORIZATION_CODE):
         wish->grants = (struct provider_texts){code, COF_COUNT(code)};
@@ -68,7 +67,6 @@ static cof_code read_grant(struct registering *registering, int *ret_class)
         wish->grants = (struct provider_texts){device, COF_COUNT(device)};
         return COF_OK;
     case GRANT(CLIENT_CREDENTIALS):
-        *ret_class = CONNECTION_SERVICE;
         wish->grants = (struct provider_texts){own, COF_COUNT(own)};
         return COF_OK;
     default:
@@ -228,12 +226,13 @@ static cof_code make_ask(struct registering *registering)
 
 static cof_code prepare(struct registering *registering)
 {
-    int token_class = 0;
     struct call *call = registering->call;
-    TRY(read_grant(registering, &token_class));
-    struct connection_name name = CONNECTION_NAME(registering->request, token_class);
+    const bool service = registering->request->grant == GRANT(CLIENT_CREDENTIALS);
+    struct connection_name name =
+        CONNECTION_NAME(registering->request, service ? CONNECTION_SERVICE : CONNECTION_USER);
     name.class_field = "grant";
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &registering->place));
+    TRY(read_grant(registering));
     registering->intent.workspace = *address_workspace(registering->place.address);
     registering->provider = cof_arena_alloc(call->arena, sizeof *registering->provider);
     if (registering->provider == NULL) {

@@ -9,7 +9,8 @@ An example is a block of the kind `console`: a line that begins with "$ " is a c
 continues it), the lines below it are what it prints. The commands of one page share one shell. It stands in a folder
 that looks like the project's after deploy/quickstart.sh, with a home folder that looks like its user's, so a page can
 say what a reader types; or, where the page has the comment `folder: /etc/coffer`, in one that looks like an installed
-server's. What is new in every run (UUIDs, times, tokens, random digits) is not compared.
+server's. A page with the comment `host: https://mcp.example.com` finds an MCP server there, which is a script on this
+host. What is new in every run (UUIDs, times, tokens, random digits) is not compared.
 """
 
 import concurrent.futures
@@ -31,9 +32,11 @@ import termios
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
 from cofferd import BUILD, ROOT, Dev  # noqa: E402
+from oauth_host import RESOURCE, SERVER, Host  # noqa: E402
 
 TLS_PORT = ":7443"
 IN_ETC = "<!-- folder: /etc/coffer -->"
+MCP = re.compile(r"^<!-- host: (https://\S+) -->$", re.M)
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 PATIENCE = 120  # seconds for one command
 
@@ -119,11 +122,30 @@ class Shell:
         os.close(self.terminal)
 
 
+class McpHost:
+    """An MCP server at /mcp, and its authorization server, which registers clients."""
+
+    def __init__(self, name):
+        self.folder = tempfile.TemporaryDirectory(prefix="coffer-mcp-", dir="/tmp")
+        self.name, self.host = name, Host(pathlib.Path(self.folder.name))
+        origin = self.host.origin
+        self.host.site.json(f"{RESOURCE}/mcp", {"resource": f"{origin}/mcp", "authorization_servers": [origin],
+                                                "scopes_supported": ["read", "write"]})
+        self.host.site.json(SERVER, self.host.server(
+            origin, registration_endpoint=f"{origin}/register", revocation_endpoint=f"{origin}/revoke",
+            code_challenge_methods_supported=["S256"], token_endpoint_auth_methods_supported=["client_secret_post"]))
+        self.host.site.json("register", {"client_id": "s6BhdRkqt3", "client_secret": "made there"}, 201)
+
+    def close(self):
+        self.host.rude.close()
+        self.folder.cleanup()
+
+
 class Reader:
     """Folders as a reader of the pages has them, over a server of the test."""
 
-    def __init__(self, dev):
-        self.dev = dev
+    def __init__(self, dev, mcp):
+        self.dev, self.mcp = dev, mcp
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-pages-", dir="/tmp"))
@@ -166,14 +188,22 @@ class Reader:
                            (self.home, "~"), (self.etc, "/etc/coffer"), (self.run, "/run/coffer"),
                            (self.folder / "state", "/var/lib/coffer")):
             text = text.replace(str(path), read)
-        return text
+        return text.replace(self.mcp.host.origin, self.mcp.name) if self.mcp else text
 
     def as_typed(self, command):
-        """The command with a port that is free, whatever else runs on this machine."""
-        return command.replace(TLS_PORT, f":{self.port}")
+        """The command with a port that is free, whatever else runs on this machine, and the host that stands for another."""
+        command = command.replace(TLS_PORT, f":{self.port}")
+        return command.replace(self.mcp.name, self.mcp.host.origin) if self.mcp else command
 
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def begin(text):
+    """The server of a page, and the host that it speaks of."""
+    named = MCP.search(text)
+    mcp = McpHost(named[1]) if named else None
+    return Dev(**(mcp.host.settings if mcp else {})), mcp
 
 
 def run_block(reader, shell, block):
@@ -213,18 +243,20 @@ def main():
     wrong = []
     # The next page's server starts while a page runs.
     starter = concurrent.futures.ThreadPoolExecutor(1)
-    servers = [starter.submit(Dev) for _ in list(pages)[:1]]
+    texts = list(pages.values())
+    servers = [starter.submit(begin, text) for text in texts[:1]]
     for number, (name, text) in enumerate(pages.items(), 1):
-        dev = servers.pop().result()
-        if number < len(pages):
-            servers.append(starter.submit(Dev))
-        reader = Reader(dev)
+        dev, mcp = servers.pop().result()
+        servers += [starter.submit(begin, following) for following in texts[number:number + 1]]
+        reader = Reader(dev, mcp)
         try:
             if not check(reader, name, text, update):
                 wrong.append(name)
         finally:
             reader.close()
             dev.close()
+            if mcp:
+                mcp.close()
     if wrong:
         raise SystemExit(f"{', '.join(wrong)}: not what is printed; if the new output is right, run\n"
                          f"  COFFER_BUILD={BUILD} tests/integration/docs/pages_test.py --update")

@@ -240,7 +240,7 @@ static void show_discovered(const struct cli *cli, const ProtobufCMessage *answe
     const Coffer__V1__Discovery *found = response->discovery;
     print_provider(response->provider);
     if (found != NULL) {
-        print_names("authorization servers", found->authorization_servers, found->n_authorization_servers);
+        print_names("servers", found->authorization_servers, found->n_authorization_servers);
         print_url("found at", found->metadata_url);
     }
     if (response->moved) {

@@ -15,6 +15,7 @@ import context
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "support"))
 
+from cofferd import BUILD, COFFERD  # noqa: E402
 from oauth_browser import CLIENT_SECRET, Browser, Provider, port_of  # noqa: E402
 from oauth_host import RESOURCE, SERVER, Host  # noqa: E402
 from rude_http import Rude, head, whole, zeros  # noqa: E402
@@ -24,6 +25,8 @@ INNER = "https://169.254.169.254/latest/meta-data"
 PUBLIC = "https://coffer.example"
 REDIRECT = PUBLIC + "/oauth/callback"
 HTML = "<script>alert(1)</script>"
+LATE = BUILD / "tests" / "integration" / "server" / "cofferd_late_clock"
+LIFE_S = 600
 COOKIE = "__Host-coffer_oauth"
 # Pages that say no.
 UNKNOWN = (404, "There is no such authorization")
@@ -98,10 +101,14 @@ class Attacks(context.AccessTest):
         cls.SETTINGS = {**cls.host.settings, "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
                         "COFFERD_OUTBOUND__ALLOW_PRIVATE": ",".join(f"localhost:{port}" for port in ports)}
         super().setUpClass()
-        cls.pages = cls.dev.more("pages", **cls.SETTINGS, COFFERD_HTTP__PUBLIC_URL=PUBLIC, COFFERD_TRANSPORT__LISTEN=(
-            f"ipc://{cls.dev.directory}/pages.sock,ws://127.0.0.1:0/"))
+        cls.pages = cls.with_pages("pages")
         cls.port = port_of(cls.pages)
         cls.calls = cls.dev.connect(cls.pages.address)
+
+    @classmethod
+    def with_pages(cls, name, program=COFFERD, **settings):
+        return cls.dev.more(name, program, **cls.SETTINGS, **settings, COFFERD_HTTP__PUBLIC_URL=PUBLIC,
+                            COFFERD_TRANSPORT__LISTEN=f"ipc://{cls.dev.directory}/{name}.sock,ws://127.0.0.1:0/")
 
     @classmethod
     def tearDownClass(cls):
@@ -150,8 +157,8 @@ class Attacks(context.AccessTest):
     def start(self, environment, **fields):
         return self.done("StartAuthorization", environment=environment, **fields)
 
-    def authorization(self, started):
-        shown = self.calls.call(context.CONNECTION + "GetAuthorization", {"authorization": started["authorization"]["uid"]},
+    def authorization(self, started, calls=None):
+        shown = (calls or self.calls).call(context.CONNECTION + "GetAuthorization", {"authorization": started["authorization"]["uid"]},
                                 token=self.dev.admin)
         return shown.message["authorization"]
 
@@ -540,8 +547,7 @@ class Attacks(context.AccessTest):
             with self.subTest(name):
                 environment = f"attacked{number}"
                 for place in (environment, "strangers"):
-                    self.done("ConfigureConnection", environment=place, grant="CONNECTION_GRANT_AUTHORIZATION_CODE",
-                              client_id="client", credential={"client_secret": CLIENT_SECRET})
+                    self.configure(place)
                 self.provider.reset()
                 visit = Visit(self, environment)
                 self.check_page(run(visit), visit, run)
@@ -562,6 +568,34 @@ class Attacks(context.AccessTest):
                 self.assertIn(words, answer.text)
                 for planted in ("evil", "169.254"):
                     self.assertFalse(planted in answer.text and reason == "DISCOVERY_FAILED", "what an attacker says is not quoted")
+
+    def configure(self, environment):
+        self.done("ConfigureConnection", environment=environment, grant="CONNECTION_GRANT_AUTHORIZATION_CODE",
+                  client_id="client", credential={"client_secret": CLIENT_SECRET})
+
+    def test_answer_after_ten_minutes_is_too_late_and_one_before_is_not(self):
+        self.configure("late")
+        self.provider.reset()
+        visits = {ahead: Visit(self, "late") for ahead in (LIFE_S + 1, LIFE_S - 120)}
+        platform = self.start("late", redirect_uri="https://platform.example/oauth")
+        for (ahead, visit), (page, state) in zip(visits.items(), (((410, "This authorization is over"), "EXPIRED"),
+                                                                  ((200, "Acme is connected"), "CONNECTED"))):
+            server = self.with_pages(f"ahead{ahead}", LATE, TEST_CLOCK_AHEAD=str(ahead))
+            visit.browser.port = port_of(server)
+            answer = visit.back()
+            self.assertEqual((answer.status, answer.title), page, ahead)
+            with self.dev.connect(server.address) as calls:
+                shown = self.authorization(visit.started, calls)
+                self.assertEqual(shown["state"], f"AUTHORIZATION_STATE_{state}")
+                if state == "EXPIRED":
+                    self.assertEqual(visit.browser.open(visit.started["url"]).status, 410)
+                    late = calls.call(context.CONNECTION + "CompleteAuthorization", {
+                        "authorization": platform["authorization"]["uid"], "query": visit.query(location=platform["url"]).encode()},
+                        token=self.dev.admin)
+                    self.assertEqual(late.reason, "AUTHORIZATION_OVER", late)
+                    self.assertEqual(self.provider.forms, [])
+            self.dev.extra.remove(server)
+            self.assertEqual(server.stop(), 0)
 
     def test_client_without_a_redirect_uri_comes_back_to_the_server_s_own_page(self):
         self.assertEqual(self.register(redirect_uris=[]).reason, "FIELD_REQUIRED")

@@ -9,22 +9,48 @@
 /* The server's settings: one table (settings.def), from which the file, the environment and the docs are read. */
 
 struct settings {
+    struct cof_config *owner; /* of the texts */
+
+    /* The larger ones first, whatever their order in the table, so that there are no gaps. */
 #define TEXT(section, key, value, help) const char *section##_##key;
 #define LIST(section, key, value, help) struct cof_config_list section##_##key;
-#define BOOL(section, key, value, help) bool section##_##key;
-#define NUMBER(section, key, value, min, max, help) uint32_t section##_##key;
 #define SIZE(section, key, value, min, max, help) uint64_t section##_##key;
-#define DURATION(section, key, value, min, max, help) uint32_t section##_##key; /* ms */
-#define CHOICE(section, key, value, choices, help) uint32_t section##_##key;    /* index into the choices */
+#define BOOL(section, key, value, help)
+#define NUMBER(section, key, value, min, max, help)
+#define DURATION(section, key, value, min, max, help)
+#define CHOICE(section, key, value, choices, help)
 #include "server/settings.def"
 #undef TEXT
 #undef LIST
-#undef BOOL
-#undef NUMBER
 #undef SIZE
+#undef NUMBER
 #undef DURATION
 #undef CHOICE
-    struct cof_config *owner; /* of the texts */
+
+#define TEXT(section, key, value, help)
+#define LIST(section, key, value, help)
+#define SIZE(section, key, value, min, max, help)
+#define NUMBER(section, key, value, min, max, help) uint32_t section##_##key;
+#define DURATION(section, key, value, min, max, help) uint32_t section##_##key; /* ms */
+#define CHOICE(section, key, value, choices, help) uint32_t section##_##key;    /* index into the choices */
+#include "server/settings.def"
+#undef BOOL
+#undef NUMBER
+#undef DURATION
+#undef CHOICE
+
+#define BOOL(section, key, value, help) bool section##_##key;
+#define NUMBER(section, key, value, min, max, help)
+#define DURATION(section, key, value, min, max, help)
+#define CHOICE(section, key, value, choices, help)
+#include "server/settings.def"
+#undef TEXT
+#undef LIST
+#undef SIZE
+#undef BOOL
+#undef NUMBER
+#undef DURATION
+#undef CHOICE
 };
 
 /* Reads the file (NULL: none) and the environment variables COFFERD_SECTION__KEY, which win. CONFIG_INVALID. */

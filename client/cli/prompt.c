@@ -58,9 +58,12 @@ static ssize_t read_hidden(const char *prompt, uint8_t *line)
     hidden.c_lflag &= ~(tcflag_t) ECHO;
     caught = 0;
     watch(before);
-    fprintf(stderr, "%s (hidden): ", prompt);
-    (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
-    const ssize_t got = caught == 0 ? read(STDIN_FILENO, line, CLI_LINE_MAX) : -1;
+    ssize_t got = -1;
+    if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) ==
+        0) { /* before anybody is asked, for what is typed early is shown */
+        fprintf(stderr, "%s (hidden): ", prompt);
+        got = caught == 0 ? read(STDIN_FILENO, line, CLI_LINE_MAX) : -1;
+    }
     (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
     fputc('\n', stderr);
     unwatch(before);

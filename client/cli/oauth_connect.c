@@ -9,8 +9,8 @@
 
 #include <coffer/v1/connection.pb-c.h>
 
-#include "client/cli/cli.h"
 #include "client/cli/listener.h"
+#include "client/cli/oauth.h"
 #include "client/cli/progress.h"
 
 /* `coffer oauth connect`: somebody authorises a connection in a browser. */
@@ -40,25 +40,13 @@ static void pause_for(uint32_t seconds)
 
 /* --- Starting --------------------------------------------------------------------------------------------------- */
 
-/* An environment, and not all of them. */
-static bool names_one(const char *environment)
-{
-    return environment[0] != '\0' && strcmp(environment, "*") != 0;
-}
-
 static cli_exit start(struct connecting *connecting)
 {
     struct cli *cli = connecting->cli;
     Coffer__V1__StartAuthorizationRequest request;
     ProtobufCMessage *answer = NULL;
-    char *environment = cli_environment(cli);
     coffer__v1__start_authorization_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.provider = cli->arguments[0];
-    if (names_one(environment)) {
-        request.environment = environment;
-        request.scope_case = COFFER__V1__START_AUTHORIZATION_REQUEST__SCOPE_ENVIRONMENT;
-    }
+    OAUTH_NAME(&request, START_AUTHORIZATION_REQUEST);
     if (!cli->page) {
         request.redirect_uri = connecting->listener.redirect_uri;
     }
@@ -272,14 +260,8 @@ static cli_exit start_device(struct device *device)
     struct cli *cli = device->cli;
     Coffer__V1__StartDeviceAuthorizationRequest request;
     ProtobufCMessage *answer = NULL;
-    char *environment = cli_environment(cli);
     coffer__v1__start_device_authorization_request__init(&request);
-    request.workspace = cli_workspace(cli);
-    request.provider = cli->arguments[0];
-    if (names_one(environment)) {
-        request.environment = environment;
-        request.scope_case = COFFER__V1__START_DEVICE_AUTHORIZATION_REQUEST__SCOPE_ENVIRONMENT;
-    }
+    OAUTH_NAME(&request, START_DEVICE_AUTHORIZATION_REQUEST);
     const cli_exit code = cli_call(cli, SERVICE "StartDeviceAuthorization", &request.base,
                                    &coffer__v1__start_device_authorization_response__descriptor, &answer);
     device->started = (Coffer__V1__StartDeviceAuthorizationResponse *) (void *) answer;

@@ -3,10 +3,10 @@
 
 #include <coffer/v1/connection.pb-c.h>
 
-#include "client/cli/cli.h"
 #include "client/cli/command.h"
 #include "client/cli/message.h"
 #include "client/cli/moment.h"
+#include "client/cli/oauth.h"
 #include "client/cli/page.h"
 #include "client/cli/rpc.h"
 
@@ -35,25 +35,11 @@ static cli_exit class_read(const char *text, Coffer__V1__ConnectionClass *ret_cl
     return CLI_OK;
 }
 
-/* NULL: that of all environments. */
-static char *environment_of(const struct cli *cli)
+char *oauth_environment(const struct cli *cli)
 {
     char *environment = cli_environment(cli);
     return environment[0] == '\0' || strcmp(environment, every_environment) == 0 ? NULL : environment;
 }
-
-/* The fields that requests about one connection have in common. */
-#define NAME(request, REQUEST)                                                  \
-    do {                                                                        \
-        (request)->workspace = cli_workspace(cli);                              \
-        (request)->provider = cli->arguments[0];                                \
-        if (environment_of(cli) != NULL) {                                      \
-            (request)->environment = environment_of(cli);                       \
-            (request)->scope_case = COFFER__V1__##REQUEST##__SCOPE_ENVIRONMENT; \
-        } else if (cli->environments.count > 0) {                               \
-            (request)->scope_case = COFFER__V1__##REQUEST##__SCOPE__NOT_SET;    \
-        }                                                                       \
-    } while (0)
 
 /* --- Connections as text ---------------------------------------------------------------------------------------- */
 
@@ -246,7 +232,7 @@ cli_exit cmd_oauth_show(struct cli *cli)
                                              &coffer__v1__get_connection_response__descriptor, show_connection};
     Coffer__V1__GetConnectionRequest request;
     coffer__v1__get_connection_request__init(&request);
-    NAME(&request, GET_CONNECTION_REQUEST);
+    OAUTH_NAME(&request, GET_CONNECTION_REQUEST);
     const cli_exit code = class_read(cli->type, &request.connection_class);
     return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
 }
@@ -334,7 +320,7 @@ static cli_exit take_options(struct cli *cli, struct configuration *configuratio
     if (code != CLI_OK) {
         return code;
     }
-    NAME(request, CONFIGURE_CONNECTION_REQUEST);
+    OAUTH_NAME(request, CONFIGURE_CONNECTION_REQUEST);
     request->client_id = cli->client_id == NULL ? request->client_id : cli->client_id;
     request->etag = cli->if_etag == NULL ? request->etag : cli->if_etag;
     if (cli->scopes.count > 0) {
@@ -421,7 +407,7 @@ static cli_exit take_registration(struct cli *cli, Coffer__V1__RegisterClientReq
 {
     Coffer__V1__ConnectionClass token_class = CLASS(USER);
     cli_exit code = class_read(cli->type, &token_class);
-    NAME(request, REGISTER_CLIENT_REQUEST);
+    OAUTH_NAME(request, REGISTER_CLIENT_REQUEST);
     if (request->grant == GRANT(UNSPECIFIED)) {
         request->grant = token_class == CLASS(USER) ? GRANT(AUTHORIZATION_CODE) : GRANT(CLIENT_CREDENTIALS);
     }
@@ -516,7 +502,7 @@ cli_exit cmd_oauth_rotate(struct cli *cli)
     cli_exit code = CLI_OK;
     coffer__v1__rotate_client_credential_request__init(&request);
     coffer__v1__client_credential__init(&credential);
-    NAME(&request, ROTATE_CLIENT_CREDENTIAL_REQUEST);
+    OAUTH_NAME(&request, ROTATE_CLIENT_CREDENTIAL_REQUEST);
     if (cli->data != NULL) {
         code = rpc_read_data(cli, &coffer__v1__client_credential__descriptor, &data);
     }
@@ -585,7 +571,7 @@ cli_exit cmd_oauth_set_tokens(struct cli *cli)
                                              &coffer__v1__set_connection_tokens_response__descriptor, show_set};
     struct tokens tokens = {.values = {{.data = NULL}}};
     coffer__v1__set_connection_tokens_request__init(&tokens.request);
-    NAME(&tokens.request, SET_CONNECTION_TOKENS_REQUEST);
+    OAUTH_NAME(&tokens.request, SET_CONNECTION_TOKENS_REQUEST);
     tokens.request.granted_scopes = cli->scopes.items;
     tokens.request.n_granted_scopes = cli->scopes.count;
     cli_exit code = take_expiry(cli, &tokens);
@@ -635,7 +621,7 @@ cli_exit cmd_oauth_refresh(struct cli *cli)
     Coffer__V1__RefreshConnectionRequest request;
     ProtobufCMessage *answer = NULL;
     coffer__v1__refresh_connection_request__init(&request);
-    NAME(&request, REFRESH_CONNECTION_REQUEST);
+    OAUTH_NAME(&request, REFRESH_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
         code = cli_call(cli, SERVICE "RefreshConnection", &request.base,
@@ -655,7 +641,7 @@ cli_exit cmd_oauth_test(struct cli *cli)
     Coffer__V1__TestConnectionRequest request;
     ProtobufCMessage *answer = NULL;
     coffer__v1__test_connection_request__init(&request);
-    NAME(&request, TEST_CONNECTION_REQUEST);
+    OAUTH_NAME(&request, TEST_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
         code = cli_call(cli, SERVICE "TestConnection", &request.base,
@@ -721,7 +707,7 @@ cli_exit cmd_oauth_disconnect(struct cli *cli)
         SERVICE "DisconnectConnection", &coffer__v1__disconnect_connection_response__descriptor, show_disconnected};
     Coffer__V1__DisconnectConnectionRequest request;
     coffer__v1__disconnect_connection_request__init(&request);
-    NAME(&request, DISCONNECT_CONNECTION_REQUEST);
+    OAUTH_NAME(&request, DISCONNECT_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
         code = cli_confirm(cli, "This drops the tokens of the connection", cli->arguments[0]);
@@ -733,7 +719,7 @@ static void show_deleted(const struct cli *cli, const ProtobufCMessage *answer)
 {
     const Coffer__V1__DeleteConnectionResponse *told =
         (const Coffer__V1__DeleteConnectionResponse *) (const void *) answer;
-    const char *environment = environment_of(cli);
+    const char *environment = oauth_environment(cli);
     cli_note("%s: deleted for %s", cli->arguments[0], environment == NULL ? "all environments" : environment);
     note_revocation(told->revocation, told->revocation_message);
 }
@@ -744,7 +730,7 @@ cli_exit cmd_oauth_delete(struct cli *cli)
                                              &coffer__v1__delete_connection_response__descriptor, show_deleted};
     Coffer__V1__DeleteConnectionRequest request;
     coffer__v1__delete_connection_request__init(&request);
-    NAME(&request, DELETE_CONNECTION_REQUEST);
+    OAUTH_NAME(&request, DELETE_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
         code = cli_confirm(cli, "This deletes the connection", cli->arguments[0]);

@@ -692,9 +692,9 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
     return code;
 }
 
-/* --- Other flows, and recovery -------------------------------------------------------------------------------- */
+/* --- Recovery ------------------------------------------------------------------------------------------------- */
 
-static bool say_granted(struct authorizer *authorizer, const struct refresher_entry *entry, exchange_state state)
+bool authorizer_recover(struct authorizer *authorizer, const struct refresher_entry *entry)
 {
     const struct refresher_answer granted = {.meaning = {.verdict = TOKEN_GRANTED}, .tokens = entry->tokens};
     struct exchange *exchange = new_exchange(authorizer, &entry->workspace, &entry->connect.authorization);
@@ -706,29 +706,10 @@ static bool say_granted(struct authorizer *authorizer, const struct refresher_en
         free_exchange(exchange);
         return false;
     }
-    exchange->state = state;
+    exchange->state = EXCHANGE_STORES;
     exchange->entry = *entry;
     exchange->entry.tokens = exchange->answer.tokens;
     return say_exchange(authorizer, exchange);
-}
-
-bool authorizer_recover(struct authorizer *authorizer, const struct refresher_entry *entry)
-{
-    return say_granted(authorizer, entry, EXCHANGE_STORES);
-}
-
-bool authorizer_granted(struct authorizer *authorizer, const struct cof_uuid *workspace,
-                        const struct cof_uuid *connection, const struct refresh_connect *connect,
-                        const struct refresh_tokens *tokens)
-{
-    const struct refresher_entry entry = {
-        .workspace = *workspace,
-        .connection = *connection,
-        .tokens = *tokens,
-        .connects = true,
-        .connect = *connect,
-    };
-    return refresh_keep_put(authorizer->options.keep, &entry) && say_granted(authorizer, &entry, EXCHANGE_STORES);
 }
 
 size_t authorizer_awaited(struct authorizer *authorizer)

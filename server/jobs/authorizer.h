@@ -43,14 +43,6 @@ void authorizer_visit(struct authorizer *authorizer, const struct authorizer_vis
 bool authorizer_exchange(struct authorizer *authorizer, const struct cof_uuid *workspace,
                          const struct cof_uuid *authorization, struct cof_slice code);
 
-/*
- * What another flow was granted for a start that it has consumed: kept in the journal and stored like others. The tokens are
- * copied. False if there is no memory. Thread-safe, does not block; authorization_flight_key lands.
- */
-bool authorizer_granted(struct authorizer *authorizer, const struct cof_uuid *workspace,
-                        const struct cof_uuid *connection, const struct refresh_connect *connect,
-                        const struct refresh_tokens *tokens);
-
 /* Exchanges that have not ended. Thread-safe. */
 size_t authorizer_awaited(struct authorizer *authorizer);
 

@@ -177,27 +177,22 @@ static void post(const struct refresh_exchange_options *options, struct exchange
 {
     static const char *const wanted[] = {retry_after};
     const struct connection_exchange *what = &exchange->what;
-    const struct outbound_header headers[] = {
-        {"Content-Type", cof_slice_text("application/x-www-form-urlencoded")},
-        {"Accept", cof_slice_text("application/json")},
-        {"Authorization", what->request.authorization},
-    };
-    const size_t unauthorized = COF_COUNT(headers) - 1;
-    outbound_send(options->outbound,
-                  &(struct outbound_request){
-                      .group = what->group,
-                      .method = "POST",
-                      .url = what->url,
-                      .headers = headers,
-                      .header_count = what->request.authorization.len > 0 ? COF_COUNT(headers) : unauthorized,
-                      .body = what->request.body,
-                      .wanted = wanted,
-                      .wanted_count = COF_COUNT(wanted),
-                      .timeout_ms = options->timeout_ms,
-                      .send_until_us = not_after,
-                      .done = answered,
-                      .context = exchange,
-                  });
+    struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS];
+    const size_t count = connection_exchange_headers(what, headers);
+    outbound_send(options->outbound, &(struct outbound_request){
+                                         .group = what->group,
+                                         .method = "POST",
+                                         .url = what->url,
+                                         .headers = headers,
+                                         .header_count = count,
+                                         .body = what->request.body,
+                                         .wanted = wanted,
+                                         .wanted_count = COF_COUNT(wanted),
+                                         .timeout_ms = options->timeout_ms,
+                                         .send_until_us = not_after,
+                                         .done = answered,
+                                         .context = exchange,
+                                     });
 }
 
 static cof_code make(struct call *call, const struct refresh_exchange_order *order, struct exchange *exchange)

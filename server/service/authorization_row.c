@@ -4,7 +4,7 @@
 #include "common/name.h"
 #include "common/wire.h"
 #include "server/crypto/crypto.h"
-#include "server/service/authorizations.h"
+#include "server/service/authorization_flow.h"
 #include "server/service/caller.h"
 #include "server/service/guard.h"
 #include "server/service/text.h"
@@ -130,13 +130,6 @@ cof_code authorization_read(struct call *call, const struct rows *rows, size_t i
     return open_sealed(call, ret_authorization);
 }
 
-static cof_code not_found(struct call *call)
-{
-    return cof_fail(call->err, COF_REASON_AUTHORIZATION_NOT_FOUND, "%s; %s",
-                    cof_reason_meaning(COF_REASON_AUTHORIZATION_NOT_FOUND),
-                    cof_reason_next_step(COF_REASON_AUTHORIZATION_NOT_FOUND));
-}
-
 static cof_code read_one(struct call *call, const struct cof_uuid *workspace, statement id, struct param key,
                          struct authorization *ret_authorization)
 {
@@ -146,7 +139,7 @@ static cof_code read_one(struct call *call, const struct cof_uuid *workspace, st
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) != 1) {
-        return not_found(call);
+        return authorization_not_found(call);
     }
     TRY(guard_load_keys(call, workspace));
     return authorization_read(call, rows, 0, ret_authorization);

@@ -1,13 +1,9 @@
 /* The methods of authorizations: started, completed by whoever started them, and looked at. */
 #include "server/service/authorizations.h"
 
-#include <assert.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "common/encode.h"
 #include "server/crypto/crypto.h"
-#include "server/service/connection_change.h"
+#include "server/service/authorization_flow.h"
 #include "server/service/connection_exchange.h"
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
@@ -22,11 +18,10 @@ enum { VERIFIER_RANDOM = 32, MICROSECONDS = 1000000 };
 /* --- Starting ------------------------------------------------------------------------------------------------- */
 
 struct starting {
-    struct connection_change change;
+    struct authorization_start start;
     const Coffer__V1__StartAuthorizationRequest *request;
     Coffer__V1__StartAuthorizationResponse *response;
     const char *redirect_uri;
-    struct authorization authorization;
     char state[FLOW_STATE_TEXT];
 };
 
@@ -68,31 +63,10 @@ static cof_code choose_redirect(struct call *call, struct starting *starting)
     return COF_OK;
 }
 
-static cof_code look(struct call *call, void *context)
-{
-    const struct starting *starting = context;
-    const struct param params[] = {param_uuid(&starting->change.write.workspace), param_time(call_now(call))};
-    TRY(connection_change_look(call, context));
-    return session_queue(call->session, STATEMENT_AUTHORIZATION_PENDING, params, COF_COUNT(params), call->err);
-}
-
-static cof_code check_pending(struct call *call)
-{
-    AUTO(rows_cleanup) struct rows *rows = NULL;
-    const uint32_t limit = call->service->limits.authorizations_per_workspace;
-    TRY(session_next(call->session, &rows, call->err));
-    return rows_i64(rows, 0, 0) < (int64_t) limit
-               ? COF_OK
-               : cof_fail_field(
-                     call->err, COF_REASON_LIMIT_EXCEEDED, "provider",
-                     "%u authorizations are pending in this workspace; complete some, or wait for ten minutes",
-                     limit);
-}
-
 static cof_code check_flow(struct call *call, const struct starting *starting)
 {
-    const struct provider *provider = &starting->change.provider.provider;
-    if (starting->change.connection.row.grant_kind != GRANT(AUTHORIZATION_CODE)) {
+    const struct provider *provider = &starting->start.change.provider.provider;
+    if (starting->start.change.connection.row.grant_kind != GRANT(AUTHORIZATION_CODE)) {
         return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "provider",
                               "the connection comes to its tokens in another way; configure it with the grant "
                               "AUTHORIZATION_CODE");
@@ -108,16 +82,16 @@ static cof_code make(struct call *call, struct starting *starting)
 {
     uint8_t random[FLOW_STATE_RANDOM + VERIFIER_RANDOM];
     uint8_t hash[AUTHORIZATION_HASH];
-    struct authorization *authorization = &starting->authorization;
+    struct authorization *authorization = &starting->start.authorization;
     char *verifier = cof_arena_alloc(call->arena, COF_BASE64URL_SIZE(VERIFIER_RANDOM));
     if (verifier == NULL) {
         return cof_arena_exhausted(call->err);
     }
     TRY(crypto_random(random, sizeof random, call->err));
     TRY(crypto_sha256(cof_slice_of(random, FLOW_STATE_RANDOM), hash, call->err));
-    flow_state_make(&starting->change.write.workspace, random, starting->state);
+    flow_state_make(&starting->start.change.write.workspace, random, starting->state);
     cof_base64url_encode(cof_slice_of(random + FLOW_STATE_RANDOM, VERIFIER_RANDOM), verifier);
-    TRY(authorization_new(call, &starting->change.connection.row, AUTHORIZATION_CODE, hash, authorization));
+    TRY(authorization_new(call, &starting->start.change.connection.row, AUTHORIZATION_CODE, hash, authorization));
     authorization->sealed->redirect_uri = text_of(call->arena, cof_slice_text(starting->redirect_uri));
     authorization->sealed->own_pages = starting->request->redirect_uri[0] == '\0';
     authorization->sealed->code_verifier = verifier;
@@ -127,8 +101,8 @@ static cof_code make(struct call *call, struct starting *starting)
 
 static cof_code list_scopes(struct call *call, struct starting *starting)
 {
-    const struct row_texts *asked = &starting->change.connection.row.scopes;
-    const struct provider_texts *usual = &starting->change.provider.provider.sides[PROVIDER_USER].scopes;
+    const struct row_texts *asked = &starting->start.change.connection.row.scopes;
+    const struct provider_texts *usual = &starting->start.change.provider.provider.sides[PROVIDER_USER].scopes;
     Coffer__V1__StartAuthorizationResponse *response = starting->response;
     const size_t count = asked->count > 0 ? asked->count : usual->count;
     response->scopes = cof_arena_array(call->arena, count, sizeof *response->scopes);
@@ -149,41 +123,28 @@ static cof_code answer_start(struct call *call, struct starting *starting)
 {
     Coffer__V1__StartAuthorizationResponse *response = starting->response;
     const char *url = NULL;
-    TRY(authorization_url(call, &starting->change.connection.row, &starting->change.provider.provider,
-                          &starting->authorization, starting->state, &url));
-    if (starting->authorization.sealed->own_pages) {
+    TRY(authorization_url(call, &starting->start.change.connection.row, &starting->start.change.provider.provider,
+                          &starting->start.authorization, starting->state, &url));
+    if (starting->start.authorization.sealed->own_pages) {
         url = cof_arena_format(call->arena, "%s/oauth/start?state=%s", call->service->public_url, starting->state);
     }
     response->url = url == NULL ? NULL : text_of(call->arena, cof_slice_text(url));
-    response->redirect_uri = starting->authorization.sealed->redirect_uri;
+    response->redirect_uri = starting->start.authorization.sealed->redirect_uri;
     if (response->url == NULL) {
         return cof_arena_exhausted(call->err);
     }
     TRY(list_scopes(call, starting));
-    return authorization_message(call, &starting->authorization.row, &response->authorization);
+    return authorization_message(call, &starting->start.authorization.row, &response->authorization);
 }
 
 static cof_code decide_start(struct call *call, void *context)
 {
     struct starting *starting = context;
-    struct connection_change *change = &starting->change;
-    Coffer__Audit__V1__Object *object = NULL;
-    TRY(connection_change_take_current(call, change));
-    TRY(check_pending(call));
+    TRY(authorization_start_take(call, &starting->start));
     TRY(check_flow(call, starting));
     TRY(make(call, starting));
     TRY(answer_start(call, starting));
-    TRY(write_object(call, &change->write, "authorization", &starting->authorization.row.authorization_id,
-                     address_environment(change->place.address), change->place.provider, &object));
-    object->effect = EFFECT(CREATED);
-    return COF_OK;
-}
-
-static cof_code apply_start(struct call *call, void *context)
-{
-    struct starting *starting = context;
-    return write_queue_row(call, &starting->change.write, STATEMENT_AUTHORIZATION_INSERT,
-                           &connection_authorization_row_type, &starting->authorization.row);
+    return authorization_start_record(call, &starting->start);
 }
 
 cof_code connection_start_authorization(struct call *call, const Coffer__V1__StartAuthorizationRequest *request,
@@ -191,39 +152,21 @@ cof_code connection_start_authorization(struct call *call, const Coffer__V1__Sta
 {
     const struct connection_name name = CONNECTION_NAME(request, CONNECTION_USER);
     struct starting starting = {
-        .change = {.expected_uid = request->expected_uid}, .request = request, .response = response};
-    TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &starting.change.place));
+        .start.change.expected_uid = request->expected_uid, .request = request, .response = response};
+    TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &starting.start.change.place));
     TRY(choose_redirect(call, &starting));
-    connection_change_init(&starting.change, decide_start, &response->base);
-    starting.change.write.look = look;
-    starting.change.write.apply = apply_start;
-    return write_run(call, &starting.change.write);
+    authorization_start_init(&starting.start, decide_start, &response->base);
+    return write_run(call, &starting.start.change.write);
 }
 
 /* --- Looking -------------------------------------------------------------------------------------------------- */
 
-static cof_code not_found(struct call *call)
-{
-    return cof_fail_field(call->err, COF_REASON_AUTHORIZATION_NOT_FOUND, "authorization", "%s; %s",
-                          cof_reason_meaning(COF_REASON_AUTHORIZATION_NOT_FOUND),
-                          cof_reason_next_step(COF_REASON_AUTHORIZATION_NOT_FOUND));
-}
-
 /* A start, with the connection that it is of, if the caller has the permission there: else there is none for him. */
-static cof_code find(struct call *call, const struct cof_uuid *workspace, const char *id, cof_permission permission,
-                     struct authorization *ret_authorization, struct refresh_rows *ret_rows)
+static cof_code find(struct call *call, const struct cof_uuid *workspace, const char *uid,
+                     cof_permission permission, struct authorization *ret_authorization,
+                     struct refresh_rows *ret_rows)
 {
-    struct cof_uuid uid;
-    if (!cof_uuid_parse(cof_slice_text(id), &uid)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "authorization",
-                              "authorization is no UUID in lower case");
-    }
-    TRY(authorization_get(call, workspace, &uid, ret_authorization));
-    const cof_code code = refresh_rows_read(call, workspace, &ret_authorization->row.connection_id, ret_rows);
-    if (code == COF_NOT_FOUND) {
-        return not_found(call);
-    }
-    TRY(code);
+    TRY(authorization_open(call, workspace, uid, ret_authorization, ret_rows));
     const char *name = cof_arena_format(call->arena, "%.*s_oauth", (int) ret_rows->row.provider.len,
                                         (const char *) ret_rows->row.provider.data);
     if (name == NULL) {
@@ -231,7 +174,7 @@ static cof_code find(struct call *call, const struct cof_uuid *workspace, const 
     }
     return authorize_sees(call, workspace, ret_rows->row.environment, cof_slice_text(name), permission)
                ? COF_OK
-               : not_found(call);
+               : authorization_not_found(call);
 }
 
 /* As it is now, by its place. */
@@ -250,7 +193,7 @@ static cof_code show_connection(struct call *call, const struct connection_row *
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) != 1) {
-        return not_found(call);
+        return authorization_not_found(call);
     }
     TRY(connection_read(call, rows, 0, &connection));
     return connection_message(call, &connection, ret_message);
@@ -285,18 +228,9 @@ struct completing {
     struct cof_slice refusal;
 };
 
-/* One of all environments takes more than the sight of it. */
 static cof_code authorize_completion(struct call *call, const struct completing *completing)
 {
-    const struct connection_row *row = &completing->rows.row;
-    const struct address *address = NULL;
-    const char *provider = text_of(call->arena, row->provider);
-    const char *environment = row->environment.len == 0 ? NULL : text_of(call->arena, row->environment);
-    if (provider == NULL || (row->environment.len > 0 && environment == NULL)) {
-        return cof_arena_exhausted(call->err);
-    }
-    TRY(authorize_connection(call, completing->request->workspace, environment, provider,
-                             COF_PERMISSION_CONNECTION_WRITE, &address));
+    TRY(authorization_may_write(call, completing->request->workspace, &completing->rows.row));
     if (!cof_uuid_equal(&completing->authorization.row.principal_id, &call->caller->principal)) {
         return cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
                         "another account has started this authorization, and only that one may complete it");
@@ -394,33 +328,6 @@ static cof_code consume(struct call *call, struct completing *completing)
     return COF_OK;
 }
 
-static cof_code flight_of(struct call *call, const struct completing *completing, struct flight *ret_flight)
-{
-    uint8_t digest[CRYPTO_DIGEST];
-    const char *group = completing->provider == NULL
-                            ? ""
-                            : connection_group(call, &completing->write.workspace, completing->provider);
-    if (group == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    TRY(crypto_sha256(cof_slice_text(group), digest, call->err));
-    memcpy(ret_flight->group.bytes, digest, sizeof ret_flight->group.bytes);
-    return authorization_flight_key(&completing->authorization.row.authorization_id, &ret_flight->key, call->err);
-}
-
-static cof_code exchange(struct call *call, const struct completing *completing, struct flight *ret_flight)
-{
-    const struct authorization_source *source = call->service->authorizations;
-    const struct connection_authorization_row *row = &completing->authorization.row;
-    TRY(flight_of(call, completing, ret_flight));
-    (void) flights_begin(call->service->flights, &ret_flight->key);
-    if (source->exchange(source->context, &row->workspace_id, &row->authorization_id, completing->back.code)) {
-        return COF_OK;
-    }
-    flights_land_if_any(call->service->flights, &ret_flight->key);
-    return cof_arena_exhausted(call->err);
-}
-
 /* What was stored meanwhile is in the state that the answer names. */
 static cof_code set_token(struct call *call, const struct completing *completing)
 {
@@ -431,7 +338,7 @@ static cof_code set_token(struct call *call, const struct completing *completing
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     if (rows_count(rows) != 1) {
-        return not_found(call);
+        return authorization_not_found(call);
     }
     consistency_format(call->service, (uint64_t) rows_i64(rows, 0, 0), text);
     completing->response->consistency_token = text_of(call->arena, cof_slice_text(text));
@@ -475,7 +382,7 @@ cof_code connection_complete_authorization(struct call *call,
         return cof_fail(call->err, COF_REASON_PROVIDER_UNAVAILABLE, "this server asks no providers");
     }
     TRY(connection_exchange_provider(call, &completing.rows, &completing.provider));
-    TRY(flight_of(call, &completing, &flight));
+    TRY(authorization_flight(call, &completing.authorization.row, completing.provider, &flight));
     if (completing.authorization.row.state == AUTHORIZATION_PENDING) {
         TRY(authorization_rows(call, &completing.authorization, &completing.rows, &completing.provider));
         TRY(read_query(call, &completing));
@@ -484,7 +391,7 @@ cof_code connection_complete_authorization(struct call *call,
         TRY(consume(call, &completing));
     }
     if (call->waits == 0 && !call->replayed && completing.verdict == FLOW_CODE) {
-        TRY(exchange(call, &completing, &flight));
+        TRY(authorization_exchange(call, &completing.authorization.row, completing.back.code, &flight));
     }
     TRY(authorization_get(call, &completing.write.workspace, &completing.authorization.row.authorization_id,
                           &completing.authorization));

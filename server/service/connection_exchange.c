@@ -53,6 +53,16 @@ cof_code connection_exchange_provider(struct call *call, const struct refresh_ro
     return COF_OK;
 }
 
+size_t connection_exchange_headers(const struct connection_exchange *exchange,
+                                   struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS])
+{
+    const struct cof_slice authorization = exchange->request.authorization;
+    headers[0] = (struct outbound_header){"Content-Type", cof_slice_text("application/x-www-form-urlencoded")};
+    headers[1] = (struct outbound_header){"Accept", cof_slice_text("application/json")};
+    headers[2] = (struct outbound_header){"Authorization", authorization};
+    return authorization.len > 0 ? CONNECTION_EXCHANGE_HEADERS : CONNECTION_EXCHANGE_HEADERS - 1;
+}
+
 /* Where a workspace has a say in the host, through a provider of its own or a parameter, it has limits and a breaker of its
  * own, too: a host of its choice that fails must not keep others from theirs. IDs may be longer than names of groups; what
  * they begin with is enough for a limit. */

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "server/outbound/http.h"
 #include "server/outbound/token_answer.h"
 #include "server/outbound/token_request.h"
 #include "server/providers/provider.h"
@@ -17,6 +18,11 @@ struct connection_exchange {
     struct token_question question; /* that the answer is read with */
     int64_t life_us;                /* of a token whose life is not told; REFRESH_NEVER */
 };
+
+/* The headers of its request; returns how many there are. They last as long as the exchange does. */
+enum { CONNECTION_EXCHANGE_HEADERS = 3 };
+size_t connection_exchange_headers(const struct connection_exchange *exchange,
+                                   struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS]);
 
 /*
  * The provider as the connection was configured for it; NULL if it is not there any more, or has changed since, so that the
@@ -40,6 +46,7 @@ COF_CODE connection_exchange_make(struct call *call, const struct refresh_rows *
 COF_CODE connection_exchange_revoke(struct call *call, const struct refresh_rows *rows,
                                     const struct provider *provider, struct cof_slice token, bool is_refresh_token,
                                     struct connection_exchange *ret_exchange);
+
 /* What an authorization brought. */
 struct connection_code {
     struct cof_slice code;

@@ -14,6 +14,7 @@
 #include "server/service/connections.h"
 #include "server/service/guard.h"
 #include "server/service/providers.h"
+#include "server/service/text.h"
 
 #define GRANT(name) COFFER__V1__CONNECTION_GRANT__CONNECTION_GRANT_##name
 #define AUTHENTICATION(name) COFFER__V1__CLIENT_AUTHENTICATION__CLIENT_AUTHENTICATION_##name
@@ -333,14 +334,6 @@ static Coffer__V1__ClientAuthentication sent_auth(provider_client_auth auth)
     return AUTHENTICATION(NONE);
 }
 
-/* protobuf-c's messages have no const; nobody changes what they borrow. */
-static char *borrow(const char *text)
-{
-    char *borrowed = NULL;
-    memcpy(&borrowed, &text, sizeof borrowed);
-    return borrowed;
-}
-
 static void fill_request(const struct registering *registering, Coffer__V1__ConfigureConnectionRequest *to,
                          Coffer__V1__ClientCredential *credential)
 {
@@ -351,7 +344,7 @@ static void fill_request(const struct registering *registering, Coffer__V1__Conf
     to->workspace = from->workspace;
     to->provider = from->provider;
     to->grant = from->grant;
-    to->client_id = borrow(found->client_id);
+    to->client_id = text_borrow(found->client_id);
     to->client_authentication = sent_auth(found->auth);
     to->scopes = from->scopes;
     to->n_scopes = from->n_scopes;
@@ -365,7 +358,7 @@ static void fill_request(const struct registering *registering, Coffer__V1__Conf
     if (found->client_secret[0] != '\0') {
         credential->credential_case = COFFER__V1__CLIENT_CREDENTIAL__CREDENTIAL_CLIENT_SECRET;
         credential->client_secret =
-            (ProtobufCBinaryData){strlen(found->client_secret), (uint8_t *) borrow(found->client_secret)};
+            (ProtobufCBinaryData){strlen(found->client_secret), (uint8_t *) text_borrow(found->client_secret)};
         to->credential = credential;
     }
 }
@@ -415,6 +408,7 @@ static bool is_young(const struct call *call)
 static cof_code begun_before(struct registering *registering, write_intent intent)
 {
     if (intent == WRITE_DONE) {
+        registering->intent.intended = true; /* its record is there, so nothing is stored: the answer is found */
         registering->found = (struct registration_found){.client_id = "-",
                                                          .client_secret = "",
                                                          .access_token = "",

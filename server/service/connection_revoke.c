@@ -81,11 +81,7 @@ static cof_code read_answer(struct revoking *revoking, const struct connection_e
 static cof_code ask(struct revoking *revoking, const struct connection_exchange *exchange, const char *name,
                     struct outbound_answer_view *ret_answer)
 {
-    const struct outbound_header headers[] = {
-        {"Content-Type", cof_slice_text("application/x-www-form-urlencoded")},
-        {"Accept", cof_slice_text("application/json")},
-        {"Authorization", exchange->request.authorization},
-    };
+    struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS];
     const struct ask ask = {
         .name = name,
         .workspace = &revoking->rows.row.workspace_id,
@@ -93,7 +89,7 @@ static cof_code ask(struct revoking *revoking, const struct connection_exchange 
         .method = "POST",
         .url = exchange->url,
         .headers = headers,
-        .header_count = COF_COUNT(headers) - (exchange->request.authorization.len > 0 ? 0 : 1),
+        .header_count = connection_exchange_headers(exchange, headers),
         .body = exchange->request.body,
     };
     return asks_ask(revoking->call, &ask, ret_answer);

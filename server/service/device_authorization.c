@@ -7,7 +7,7 @@
 #include "server/providers/device.h"
 #include "server/providers/registration.h"
 #include "server/service/asks.h"
-#include "server/service/connection_change.h"
+#include "server/service/authorization_flow.h"
 #include "server/service/connection_exchange.h"
 #include "server/service/guard.h"
 #include "server/service/secret_change.h"
@@ -25,18 +25,17 @@ enum {
 /* --- Starting ------------------------------------------------------------------------------------------------- */
 
 struct starting {
-    struct connection_change change;
+    struct authorization_start base;
     const Coffer__V1__StartDeviceAuthorizationRequest *request;
     Coffer__V1__StartDeviceAuthorizationResponse *response;
     struct refresh_rows rows; /* as they were when the provider was asked */
     struct device_start start;
-    struct authorization authorization;
 };
 
 static cof_code find_rows(struct call *call, struct starting *starting, const struct provider **ret_provider)
 {
     bool found = false;
-    const struct connection_place *place = &starting->change.place;
+    const struct connection_place *place = &starting->base.change.place;
     TRY(refresh_rows_find(call, address_workspace(place->address), place->environment, place->provider,
                           CONNECTION_USER, &found, &starting->rows));
     if (!found || !cof_slice_equal(starting->rows.row.environment, place->environment)) {
@@ -84,23 +83,19 @@ static cof_code read_start(struct call *call, const struct outbound_answer_view 
 static cof_code ask_provider(struct call *call, struct starting *starting)
 {
     struct connection_exchange exchange;
+    struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS];
     struct outbound_answer_view answer;
     const struct provider *provider = NULL;
     TRY(find_rows(call, starting, &provider));
     TRY(connection_exchange_make_device(call, &starting->rows, provider, &exchange));
-    const struct outbound_header headers[] = {
-        {"Content-Type", cof_slice_text("application/x-www-form-urlencoded")},
-        {"Accept", cof_slice_text("application/json")},
-        {"Authorization", exchange.request.authorization},
-    };
     const struct ask ask = {
         .name = "device",
-        .workspace = address_workspace(starting->change.place.address),
+        .workspace = address_workspace(starting->base.change.place.address),
         .group = exchange.group,
         .method = "POST",
         .url = exchange.url,
         .headers = headers,
-        .header_count = exchange.request.authorization.len > 0 ? COF_COUNT(headers) : COF_COUNT(headers) - 1,
+        .header_count = connection_exchange_headers(&exchange, headers),
         .body = exchange.request.body,
     };
     TRY(asks_ask(call, &ask, &answer));
@@ -111,34 +106,14 @@ static cof_code ask_provider(struct call *call, struct starting *starting)
     return code;
 }
 
-static cof_code look(struct call *call, void *context)
-{
-    const struct starting *starting = context;
-    const struct param params[] = {param_uuid(&starting->change.write.workspace), param_time(call_now(call))};
-    TRY(connection_change_look(call, context));
-    return session_queue(call->session, STATEMENT_AUTHORIZATION_PENDING, params, COF_COUNT(params), call->err);
-}
-
-static cof_code check_pending(struct call *call)
-{
-    AUTO(rows_cleanup) struct rows *rows = NULL;
-    const uint32_t limit = call->service->limits.authorizations_per_workspace;
-    TRY(session_next(call->session, &rows, call->err));
-    return rows_i64(rows, 0, 0) < (int64_t) limit
-               ? COF_OK
-               : cof_fail(call->err, COF_REASON_LIMIT_EXCEEDED,
-                          "%u authorizations are pending in this workspace; complete some, or wait until they end",
-                          limit);
-}
-
 /* It has no state: its hash is of nothing that anybody has. */
 static cof_code make(struct call *call, struct starting *starting)
 {
     uint8_t hash[AUTHORIZATION_HASH];
-    struct authorization *authorization = &starting->authorization;
+    struct authorization *authorization = &starting->base.authorization;
     const struct device_start *start = &starting->start;
     TRY(crypto_random(hash, sizeof hash, call->err));
-    TRY(authorization_new(call, &starting->change.connection.row, AUTHORIZATION_DEVICE, hash, authorization));
+    TRY(authorization_new(call, &starting->base.change.connection.row, AUTHORIZATION_DEVICE, hash, authorization));
     authorization->row.expire_time = call_now(call) + start->life_s * SECOND;
     authorization->sealed->expire_time = authorization->row.expire_time;
     authorization->sealed->interval = start->interval_s;
@@ -158,33 +133,20 @@ static cof_code answer_start(struct call *call, struct starting *starting)
     return response->user_code == NULL || response->verification_uri == NULL ||
                    response->verification_uri_complete == NULL
                ? cof_arena_exhausted(call->err)
-               : authorization_message(call, &starting->authorization.row, &response->authorization);
+               : authorization_message(call, &starting->base.authorization.row, &response->authorization);
 }
 
 static cof_code decide_start(struct call *call, void *context)
 {
     struct starting *starting = context;
-    struct connection_change *change = &starting->change;
-    Coffer__Audit__V1__Object *object = NULL;
-    TRY(connection_change_take_current(call, change));
-    TRY(check_pending(call));
-    if (change->connection.row.config_generation != starting->rows.row.config_generation) {
+    TRY(authorization_start_take(call, &starting->base));
+    if (starting->base.change.connection.row.config_generation != starting->rows.row.config_generation) {
         return cof_fail(call->err, COF_REASON_CONFLICT,
                         "the connection was configured anew while the provider was asked; start anew");
     }
     TRY(make(call, starting));
     TRY(answer_start(call, starting));
-    TRY(write_object(call, &change->write, "authorization", &starting->authorization.row.authorization_id,
-                     address_environment(change->place.address), change->place.provider, &object));
-    object->effect = EFFECT(CREATED);
-    return COF_OK;
-}
-
-static cof_code apply_start(struct call *call, void *context)
-{
-    struct starting *starting = context;
-    return write_queue_row(call, &starting->change.write, STATEMENT_AUTHORIZATION_INSERT,
-                           &connection_authorization_row_type, &starting->authorization.row);
+    return authorization_start_record(call, &starting->base);
 }
 
 cof_code connection_start_device(struct call *call, const Coffer__V1__StartDeviceAuthorizationRequest *request,
@@ -192,14 +154,12 @@ cof_code connection_start_device(struct call *call, const Coffer__V1__StartDevic
 {
     const struct connection_name name = CONNECTION_NAME(request, CONNECTION_USER);
     struct starting starting = {
-        .change = {.expected_uid = request->expected_uid}, .request = request, .response = response};
-    TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &starting.change.place));
-    TRY(guard_load_keys(call, address_workspace(starting.change.place.address)));
+        .base.change.expected_uid = request->expected_uid, .request = request, .response = response};
+    TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &starting.base.change.place));
+    TRY(guard_load_keys(call, address_workspace(starting.base.change.place.address)));
     TRY(ask_provider(call, &starting));
-    connection_change_init(&starting.change, decide_start, &response->base);
-    starting.change.write.look = look;
-    starting.change.write.apply = apply_start;
-    return write_run(call, &starting.change.write);
+    authorization_start_init(&starting.base, decide_start, &response->base);
+    return write_run(call, &starting.base.change.write);
 }
 
 /* --- Asking how it goes --------------------------------------------------------------------------------------- */
@@ -212,45 +172,16 @@ struct polling {
     struct refresh_rows rows;
 };
 
-static cof_code not_found(struct call *call)
-{
-    return cof_fail_field(call->err, COF_REASON_AUTHORIZATION_NOT_FOUND, "authorization", "%s; %s",
-                          cof_reason_meaning(COF_REASON_AUTHORIZATION_NOT_FOUND),
-                          cof_reason_next_step(COF_REASON_AUTHORIZATION_NOT_FOUND));
-}
-
-/* Whoever may write the connection, and has started it himself. */
-static cof_code authorize_poll(struct call *call, const struct polling *polling)
-{
-    const struct connection_row *row = &polling->rows.row;
-    const struct address *address = NULL;
-    const char *provider = text_of(call->arena, row->provider);
-    const char *environment = row->environment.len == 0 ? NULL : text_of(call->arena, row->environment);
-    if (provider == NULL || (row->environment.len > 0 && environment == NULL)) {
-        return cof_arena_exhausted(call->err);
-    }
-    if (!cof_uuid_equal(&polling->authorization.row.principal_id, &call->caller->principal)) {
-        return not_found(call);
-    }
-    return authorize_connection(call, polling->request->workspace, environment, provider,
-                                COF_PERMISSION_CONNECTION_WRITE, &address);
-}
-
+/* For whoever may write the connection, and has started it himself. */
 static cof_code find(struct call *call, struct polling *polling)
 {
-    struct cof_uuid id;
-    if (!cof_uuid_parse(cof_slice_text(polling->request->authorization), &id)) {
-        return cof_fail_field(call->err, COF_REASON_FIELD_INVALID, "authorization",
-                              "authorization is no UUID in lower case");
+    const struct connection_authorization_row *row = &polling->authorization.row;
+    TRY(authorization_open(call, &polling->workspace, polling->request->authorization, &polling->authorization,
+                           &polling->rows));
+    if (row->flow != AUTHORIZATION_DEVICE || !cof_uuid_equal(&row->principal_id, &call->caller->principal)) {
+        return authorization_not_found(call);
     }
-    TRY(authorization_get(call, &polling->workspace, &id, &polling->authorization));
-    const cof_code code =
-        refresh_rows_read(call, &polling->workspace, &polling->authorization.row.connection_id, &polling->rows);
-    if (code == COF_NOT_FOUND || (code == COF_OK && polling->authorization.row.flow != AUTHORIZATION_DEVICE)) {
-        return not_found(call);
-    }
-    TRY(code);
-    return authorize_poll(call, polling);
+    return authorization_may_write(call, polling->request->workspace, &polling->rows.row);
 }
 
 /* One server at a time, and not before the provider's interval is over. */
@@ -272,28 +203,6 @@ static cof_code claim(struct call *call, const struct polling *polling, bool *re
     return COF_OK;
 }
 
-static cof_code begin_flight(struct call *call, const struct polling *polling, const struct provider *provider,
-                             struct flight *ret_flight)
-{
-    uint8_t digest[CRYPTO_DIGEST];
-    const struct authorization_source *source = call->service->authorizations;
-    const char *group = connection_group(call, &polling->workspace, provider);
-    const struct cof_uuid *id = &polling->authorization.row.authorization_id;
-    if (group == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    TRY(crypto_sha256(cof_slice_text(group), digest, call->err));
-    memcpy(ret_flight->group.bytes, digest, sizeof ret_flight->group.bytes);
-    TRY(authorization_flight_key(id, &ret_flight->key, call->err));
-    (void) flights_begin(call->service->flights, &ret_flight->key);
-    if (source->exchange(source->context, &polling->workspace, id,
-                         cof_slice_text(polling->authorization.sealed->device_code))) {
-        return COF_OK;
-    }
-    flights_land_if_any(call->service->flights, &ret_flight->key);
-    return cof_arena_exhausted(call->err);
-}
-
 /* Asks the provider for this call, if it is time; the call then waits, and looks again. */
 static cof_code ask_if_due(struct call *call, struct polling *polling)
 {
@@ -309,7 +218,9 @@ static cof_code ask_if_due(struct call *call, struct polling *polling)
     if (!claimed) {
         return COF_OK;
     }
-    TRY(begin_flight(call, polling, provider, &flight));
+    TRY(authorization_flight(call, &polling->authorization.row, provider, &flight));
+    TRY(authorization_exchange(call, &polling->authorization.row,
+                               cof_slice_text(polling->authorization.sealed->device_code), &flight));
     if (!call_may_wait(call, until_us)) {
         return COF_OK;
     }

@@ -13,6 +13,7 @@
 #include "server/service/providers.h"
 #include "server/service/registry_write.h"
 #include "server/service/secret_change.h"
+#include "server/service/text.h"
 
 #define KIND(name) COFFER__V1__DISCOVERY_KIND__DISCOVERY_KIND_##name
 
@@ -281,14 +282,6 @@ static cof_code apply(struct call *call, void *context)
 
 /* --- The answer ----------------------------------------------------------------------------------------------- */
 
-/* protobuf-c's messages have no const; nobody changes what they borrow. */
-static char *borrow(const char *text)
-{
-    char *borrowed = NULL;
-    memcpy(&borrowed, &text, sizeof borrowed);
-    return borrowed;
-}
-
 static cof_code borrow_list(struct call *call, struct provider_texts from, char ***ret_items, size_t *ret_count)
 {
     char **items = cof_arena_array(call->arena, from.count, sizeof *items);
@@ -296,7 +289,7 @@ static cof_code borrow_list(struct call *call, struct provider_texts from, char 
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < from.count; i++) {
-        items[i] = borrow(from.items[i]);
+        items[i] = text_borrow(from.items[i]);
     }
     *ret_items = items;
     *ret_count = from.count;
@@ -311,11 +304,11 @@ static cof_code tell_found(struct call *call, const struct discovered *found,
         return cof_arena_exhausted(call->err);
     }
     coffer__v1__discovery__init(message);
-    message->issuer = borrow(found->server.issuer);
-    message->metadata_url = borrow(found->server_url);
+    message->issuer = text_borrow(found->server.issuer);
+    message->metadata_url = text_borrow(found->server_url);
     if (found->is_resource) {
-        message->resource = borrow(found->resource.resource);
-        message->resource_metadata_url = borrow(found->resource_url);
+        message->resource = text_borrow(found->resource.resource);
+        message->resource_metadata_url = text_borrow(found->resource_url);
         TRY(borrow_list(call, found->resource.servers, &message->authorization_servers,
                         &message->n_authorization_servers));
         TRY(borrow_list(call, found->resource.scopes, &message->scopes, &message->n_scopes));

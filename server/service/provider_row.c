@@ -196,22 +196,14 @@ struct message {
     Coffer__V1__ClientAuthentication client_authentications[COF_COUNT(auths)];
 };
 
-/* Messages borrow texts that nobody changes; protobuf-c has no const. */
-static char *borrow(const char *text)
-{
-    char *borrowed = NULL;
-    memcpy(&borrowed, &text, sizeof borrowed);
-    return borrowed;
-}
-
 static size_t fill_pairs(struct message *message, size_t list, struct provider_pairs pairs)
 {
     assert(pairs.count <= PROVIDER_EXTRAS_MAX);
     for (size_t i = 0; i < pairs.count; i++) {
         Coffer__V1__ProviderPair *pair = &message->pairs[list][i];
         coffer__v1__provider_pair__init(pair);
-        pair->name = borrow(pairs.items[i].name);
-        pair->value = borrow(pairs.items[i].value);
+        pair->name = text_borrow(pairs.items[i].name);
+        pair->value = text_borrow(pairs.items[i].value);
         message->pair_lists[list][i] = pair;
     }
     return pairs.count;
@@ -227,11 +219,11 @@ static cof_code fill_side(struct call *call, struct message *message, provider_c
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < side->scopes.count; i++) {
-        to->scopes[i] = borrow(side->scopes.items[i]);
+        to->scopes[i] = text_borrow(side->scopes.items[i]);
     }
     to->n_scopes = side->scopes.count;
-    to->scope_parameter = borrow(strcmp(side->scope_parameter, "scope") == 0 ? "" : side->scope_parameter);
-    to->token_member = borrow(side->token_member);
+    to->scope_parameter = text_borrow(strcmp(side->scope_parameter, "scope") == 0 ? "" : side->scope_parameter);
+    to->token_member = text_borrow(side->token_member);
     to->n_token = fill_pairs(message, (size_t) class, side->token_extras);
     to->token = message->pair_lists[class];
     to->jwt_bearer = side->jwt_bearer;
@@ -244,9 +236,9 @@ static void fill_parameters(struct message *message, const struct provider *prov
         const struct provider_parameter *from = &provider->parameters[i];
         Coffer__V1__ProviderParameter *to = &message->parameters[i];
         coffer__v1__provider_parameter__init(to);
-        to->name = borrow(from->name);
-        to->value = borrow(from->value);
-        to->help = borrow(from->help);
+        to->name = text_borrow(from->name);
+        to->value = text_borrow(from->value);
+        to->help = text_borrow(from->help);
         for (size_t form = 0; form < COF_COUNT(forms); form++) {
             to->form = forms[form].form == from->form ? forms[form].value : to->form;
         }
@@ -297,16 +289,16 @@ static void fill_tokens(struct message *message, const struct provider *provider
 
 static void fill_plain(Coffer__V1__ProviderDefinition *to, const struct provider *provider)
 {
-#define URL(field) to->field = borrow(provider->field);
+#define URL(field) to->field = text_borrow(provider->field);
 #include "server/providers/provider_url.def"
 #undef URL
-    to->documentation = borrow(provider->documentation);
+    to->documentation = text_borrow(provider->documentation);
     to->discovery = provider->discovery;
     to->sends_issuer = provider->sends_issuer;
     to->accept_json = provider->accept_json;
     to->assertion_audience_issuer = provider->assertion_audience_issuer;
     to->pkce_refused = provider->pkce == PROVIDER_PKCE_REFUSED;
-    to->scope_separator = borrow(provider->scope_separator);
+    to->scope_separator = text_borrow(provider->scope_separator);
 }
 
 static cof_code fill(struct call *call, const struct provider *provider, struct message **ret_message)
@@ -438,8 +430,8 @@ cof_code provider_message(struct call *call, const struct provider *provider, co
     coffer__v1__provider__init(message);
     TRY(fill(call, provider, &definition));
     assert(definition != NULL);
-    message->id = borrow(provider->id);
-    message->name = borrow(provider->name);
+    message->id = text_borrow(provider->id);
+    message->name = text_borrow(provider->name);
     message->definition = &definition->definition;
     *ret_message = message;
     return row == NULL ? COF_OK : add_row(call, row, message);

@@ -13,6 +13,13 @@ char *text_of(struct cof_arena *arena, struct cof_slice bytes)
     return cof_arena_text(arena, bytes);
 }
 
+char *text_borrow(const char *text)
+{
+    char *borrowed = NULL;
+    memcpy(&borrowed, &text, sizeof borrowed);
+    return borrowed;
+}
+
 cof_code text_keep(struct cof_arena *arena, struct cof_slice bytes, struct cof_slice *ret_text,
                    struct cof_error *err)
 {

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from cofferd import BUILD, COFFERD, NO_CACHE, Dev  # noqa: E402
+from cofferd import BUILD, COFFERD, NO_CACHE, Dev, wait_for  # noqa: E402
 
 BENCH = BUILD / "client" / "bench" / "coffer-bench"
 TENANTS = 1000
@@ -32,6 +32,12 @@ end;
 
 def postgres(program):
     return sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))[-1]
+
+
+def address_in(log, scheme):
+    """The address that a server says it listens on, once it does."""
+    pattern = re.compile(rf"{re.escape(scheme)}://127\.0\.0\.1:\d+")
+    return wait_for(lambda: pattern.search(log.read_text()), f"{log} names no address").group()
 
 
 class Stand:
@@ -111,7 +117,7 @@ class Stand:
             listen = f"ipc://{self.directory / name}.sock,tcp://127.0.0.1:0"
             log = self.dev.more(name, COFFERD_TRANSPORT__LISTEN=listen, COFFERD_LOG__FORMAT="json", program=program,
                                 **settings).log
-            self.servers[name] = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()).group()
+            self.servers[name] = address_in(log, "tcp")
         return self.servers[name]
 
     def executor(self):
@@ -210,7 +216,7 @@ def tls(stand):
     certificate, key = authority.issue("server")
     server = stand.dev.more("tls", COFFERD_TLS__CERTIFICATE=str(certificate), COFFERD_TLS__KEY=str(key), COFFERD_TRANSPORT__LISTEN=(
         f"ipc://{stand.directory}/tls.sock,tls+tcp://127.0.0.1:0"))
-    address = re.search(r"tls\+tcp://127\.0\.0\.1:\d+", server.log.read_text()).group()
+    address = address_in(server.log, "tls+tcp")
     request, reply = frame_sizes(stand, address, authority.context())
     stand.trusted = authority.certificate
     ratios = []

@@ -2,12 +2,12 @@
  * What executors and people do, without end, for endurance_test.py: threads that open a client, resolve, write, make and
  * revoke tokens, watch, ask nonsense, close the client while calls run, and begin again.
  *
- *     churn THREADS ACCOUNT
+ *     churn THREADS ACCOUNT PAUSE_MS ADDRESS...
  *
- * Where the server is and the token, which may administer its workspace, come from the environment; ACCOUNT is the one
- * that tokens are made for, and the secret "steady" has the key KEY with the value "steady". Each line on the standard
- * input is answered with a line "LIVES FAILED"; the end of the input ends it, after which that line is printed once more.
- * What failed is told on the standard error.
+ * Each thread uses one of the addresses and pauses between two lives. The token, which may administer its workspace, and
+ * the CA come from the environment; ACCOUNT is the one that tokens are made for, and the secret "steady" has the key KEY
+ * with the value "steady". Each line on the standard input is answered with a line "LIVES FAILED"; the end of the input
+ * ends it, after which that line is printed once more. What failed is told on the standard error.
  */
 
 #include <pthread.h>
@@ -15,13 +15,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <coffer/rpc.h>
 #include <coffer/v1/identity.pb-c.h>
 #include <coffer/v1/secret.pb-c.h>
 #include <coffer/watch.h>
 
-enum { THREADS_MAX = 32, PACKED_MAX = 1024, NAME = 32, RESOLVES = 8, CUT_OFF = 4, WATCH_MS = 20 };
+enum {
+    THREADS_MAX = 32,
+    PACKED_MAX = 1024,
+    NAME = 32,
+    SETTINGS_MAX = 256,
+    RESOLVES = 8,
+    CUT_OFF = 4,
+    WATCH_MS = 20
+};
 
 #define SECRET "coffer.v1.SecretService/"
 #define TOKEN "coffer.v1.TokenService/"
@@ -30,10 +39,12 @@ static atomic_bool stopping;
 static atomic_uint life_count;
 static atomic_uint failed_count;
 static char *account;
+static struct timespec pause_time;
 
 struct actor {
     pthread_t thread;
     unsigned number;
+    char settings[SETTINGS_MAX];
     coffer_client *client;
 };
 
@@ -139,11 +150,11 @@ static void write_and_forget(struct actor *actor)
     remove_secret(actor->client, name);
 }
 
-static void use_token(const Coffer__V1__IssueTokenResponse *issued)
+static void use_token(const struct actor *actor, const Coffer__V1__IssueTokenResponse *issued)
 {
     coffer_client *client = NULL;
     coffer_error *error = NULL;
-    if (coffer_client_open(NULL, &client, &error) != COFFER_OK ||
+    if (coffer_client_open(actor->settings, &client, &error) != COFFER_OK ||
         coffer_client_set_token(client, issued->secret_text.data, issued->secret_text.len, &error) != COFFER_OK) {
         tell_failure("a client", coffer_reason_name(coffer_error_reason(error)), coffer_error_message(error));
     } else {
@@ -171,7 +182,7 @@ static void issue_use_and_revoke(struct actor *actor)
     if (issued == NULL) {
         abort();
     }
-    use_token(issued);
+    use_token(actor, issued);
     revoke.token_uid = issued->token->uid;
     coffer_reply_free(succeed(actor->client, TOKEN "RevokeToken", &revoke.base));
     coffer__v1__issue_token_response__free_unpacked(issued, NULL);
@@ -241,7 +252,7 @@ static void leave_calls_behind(struct actor *actor)
 static void live_once(struct actor *actor)
 {
     coffer_error *error = NULL;
-    if (coffer_client_open("timeout=2min connect_timeout=2min", &actor->client, &error) != COFFER_OK) {
+    if (coffer_client_open(actor->settings, &actor->client, &error) != COFFER_OK) {
         tell_failure("a client", coffer_reason_name(coffer_error_reason(error)), coffer_error_message(error));
         coffer_error_free(error);
         return;
@@ -262,11 +273,19 @@ static void *live(void *context)
 {
     while (!atomic_load(&stopping)) {
         live_once(context);
+        (void) nanosleep(&pause_time, NULL);
     }
     return NULL;
 }
 
 /* --- The program ---------------------------------------------------------------------------------------------- */
+
+enum { ADDRESSES = 4 }; /* of the arguments, the first of them */
+
+static struct timespec pause_of(long milliseconds)
+{
+    return (struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
+}
 
 static void print_counts(void)
 {
@@ -278,14 +297,17 @@ int main(int argc, char **argv)
 {
     static struct actor actors[THREADS_MAX];
     char line[64];
-    const unsigned long count = argc == 3 ? strtoul(argv[1], NULL, 10) : 0;
+    const unsigned long count = argc > ADDRESSES ? strtoul(argv[1], NULL, 10) : 0;
     if (count == 0 || count > THREADS_MAX) {
-        fprintf(stderr, "usage: churn THREADS ACCOUNT\n");
+        fprintf(stderr, "usage: churn THREADS ACCOUNT PAUSE_MS ADDRESS...\n");
         return 2;
     }
     account = argv[2];
+    pause_time = pause_of(strtol(argv[3], NULL, 10));
     for (unsigned i = 0; i < count; i++) {
         actors[i].number = i;
+        (void) snprintf(actors[i].settings, sizeof actors[i].settings, "addr=%s timeout=2min connect_timeout=2min",
+                        argv[ADDRESSES + i % (unsigned) (argc - ADDRESSES)]);
         if (pthread_create(&actors[i].thread, NULL, live, &actors[i]) != 0) {
             abort();
         }

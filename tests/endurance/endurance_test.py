@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a server lives through: many tenants in a small cache, churn, and broken connections.
+"""What a server lives through: many tenants in a small cache, and broken connections.
 
 One server for all of it. Each test has two sizes: seconds, and with TEST_FULL=1 what its rule says.
 """
@@ -25,7 +25,6 @@ SANITIZED = "COFFER_SANITIZE:STRING=\n" not in (BUILD / "CMakeCache.txt").read_t
 CALLER = "coffer.v1.TokenService/GetCaller"
 
 
-
 def size(name, full, small):
     """How much is done; TEST_READS=1000000 and the like say it exactly."""
     return int(os.environ.get(f"TEST_{name}") or (full if FULL else small))
@@ -34,12 +33,6 @@ def size(name, full, small):
 TENANTS = size("TENANTS", 1000, 40)
 READS = size("READS", 10_000_000, 20_000)
 BROKEN = size("BROKEN", 1_000_000, 4_000)
-CHURN_S = size("CHURN_S", 1800, 6)
-CHURN_THREADS = 8
-SAMPLES = 60 if FULL else 6
-# Bytes by which memory may be more at the end than in the middle: what an allocator keeps, and at full size what half an
-# hour may add.
-SLACK = 24 << 20
 
 
 class Endurance(context.AccessTest):
@@ -171,56 +164,6 @@ class Endurance(context.AccessTest):
         self.assertGreater(len(attacked), 10)
         if not SANITIZED:
             self.assertLess(grown, 16 << 20)
-
-    # --- Churn
-
-    @staticmethod
-    def may_fail(lives):
-        """In half an hour a machine that others use, too, may stand still for longer than a call may take; each failure is
-        told by the program."""
-        return lives // 200 if FULL else 0
-
-    def test_churn_leaves_memory_and_descriptors_flat(self):
-        self.create("steady", KEY=b"steady")
-        name, _ = self.account([{"permissions": ["resolve", "secret:read"]}])
-        admin = self.token_for([{"permissions": ["resolve", "secret:read", "secret:write", "token:write", "token:read"]}])
-        churn = subprocess.Popen([PROGRAMS / "coffer_churn", str(CHURN_THREADS), name], stdin=subprocess.PIPE,
-                                 stdout=subprocess.PIPE, text=True, env=self.environment(self.token_file("churn", admin)))
-        samples = []
-        try:
-            for _ in range(SAMPLES):
-                time.sleep(CHURN_S / SAMPLES)
-                churn.stdin.write("\n")
-                churn.stdin.flush()
-                lives, failed = map(int, churn.stdout.readline().split())
-                self.assertLessEqual(failed, self.may_fail(lives))
-                samples.append({"lives": lives, **{f"{what}_{whose}": how(pid) for what, how in (
-                    ("fds", self.descriptors), ("memory", self.resident)) for whose, pid in (
-                        ("server", self.pid), ("client", churn.pid))}})
-        finally:
-            rest, _ = churn.communicate()
-        lives, failed = map(int, rest.split())
-        print(f"{failed} calls failed")
-        self.assertEqual(churn.returncode, 0)
-        self.assertLessEqual(failed, self.may_fail(lives))
-        self.assert_flat(samples)
-        # Nothing of it is left when they are gone.
-        wait_for(lambda: self.descriptors(self.pid) < 100, "connections are left behind")
-
-    def assert_flat(self, samples):
-        """The last third is no more than the middle one."""
-        third = len(samples) // 3
-        middle, end = samples[third:2 * third], samples[-third:]
-        print(f"{samples[-1]['lives']} lives in {CHURN_S} s")
-        for what in samples[0]:
-            first, last = (max(sample[what] for sample in part) for part in (middle, end))
-            print(f"  {what}: {samples[0][what]} at first, at most {first}, then {last}")
-            if what.startswith("fds"):
-                # Connections that are being made or taken apart at the moment of the look.
-                self.assertLessEqual(last, first + 8 * CHURN_THREADS, what)
-            elif what.startswith("memory") and not SANITIZED:
-                self.assertLess(last, first + SLACK, what)
-        self.assertGreater(samples[-1]["lives"], 0)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 #include "client/cli/message.h"
 #include "client/cli/progress.h"
+#include "client/cli/trace.h"
 
 #define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
 
@@ -113,8 +114,10 @@ static cli_exit call_packed(struct cli *cli, const struct method *method, const 
 {
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
+    coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
+    options.traceparent = trace_parent();
     progress_begin("waiting for the server");
-    const coffer_status status = coffer_call(cli->client, method->name, packed, length, NULL, &reply, &error);
+    const coffer_status status = coffer_call(cli->client, method->name, packed, length, &options, &reply, &error);
     progress_end();
     if (status != COFFER_OK) {
         const bool expected =

@@ -11,6 +11,7 @@
 #include "client/cli/page.h"
 #include "client/cli/progress.h"
 #include "client/cli/resolve.h"
+#include "client/cli/trace.h"
 #include "common/name.h"
 
 /* Commands about the actions of a workspace. */
@@ -237,11 +238,12 @@ static cli_exit print_matrix(const struct cli *cli, coffer_preflight *preflight)
     return coffer_preflight_would_fail(preflight) == 0 ? CLI_OK : CLI_PARTIAL;
 }
 
-static cli_exit run_check(struct cli *cli, const coffer_request *request)
+static cli_exit run_check(struct cli *cli, coffer_request *request)
 {
     coffer_preflight *preflight = NULL;
     coffer_error *error = NULL;
     cli_exit code = cli_connect(cli);
+    coffer_request_set_traceparent(request, trace_parent());
     if (code == CLI_OK && coffer_preflight_new(cli->client, request, &preflight, &error) != COFFER_OK) {
         code = cli_fail(error);
         coffer_error_free(error);

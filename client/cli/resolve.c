@@ -7,6 +7,7 @@
 
 #include "client/cli/progress.h"
 #include "client/cli/template.h"
+#include "client/cli/trace.h"
 #include "common/name.h"
 
 enum { PLACE_TEXT = 64 };
@@ -66,10 +67,11 @@ static void warn_of_older(const coffer_result *result)
     }
 }
 
-cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
+cli_exit resolve_ask(struct cli *cli, coffer_request *request, coffer_result **ret_result)
 {
     coffer_error *error = NULL;
     cli_exit code = cli_connect(cli);
+    coffer_request_set_traceparent(request, trace_parent());
     progress_begin("waiting for values");
     const bool failed = code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK;
     progress_end();
@@ -155,7 +157,7 @@ cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, c
     return exit_of(item);
 }
 
-cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result)
+cli_exit resolve_one(struct cli *cli, coffer_request *request, coffer_result **ret_result)
 {
     const cli_exit code = resolve_ask(cli, request, ret_result);
     if (code != CLI_OK) {

@@ -13,14 +13,14 @@ cli_exit resolve_add(coffer_request *request, char *text, const char *what, char
 /* Adds the environments of -e, or that of COFFER_ENVIRONMENT. */
 void resolve_add_environments(const struct cli *cli, coffer_request *request);
 
-/* Connects and asks. Says what is wrong with the request as a whole. */
-cli_exit resolve_ask(struct cli *cli, const coffer_request *request, coffer_result **ret_result);
+/* Connects and asks, as part of the trace that the environment names. Says what is wrong with the request as a whole. */
+cli_exit resolve_ask(struct cli *cli, coffer_request *request, coffer_result **ret_result);
 
 /* Says all that is wrong with an item, and returns the exit code of it. */
 cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item);
 
 /* Asks, and fails unless the only item was resolved. */
-cli_exit resolve_one(struct cli *cli, const coffer_request *request, coffer_result **ret_result);
+cli_exit resolve_one(struct cli *cli, coffer_request *request, coffer_result **ret_result);
 
 /* Whether all that the files of --check name would be resolved; says what would not, and nothing else. */
 cli_exit check_templates(struct cli *cli);

@@ -12,6 +12,7 @@
 
 #include "client/cli/message.h"
 #include "client/cli/progress.h"
+#include "client/cli/trace.h"
 #include "client/reflect/message_pack.h"
 #include "client/reflect/message_print.h"
 #include "client/reflect/schema.h"
@@ -253,7 +254,9 @@ static cli_exit call(struct cli *cli, struct rpc *rpc, const struct schema_entry
     struct cof_error err = {0};
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
+    coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
     assert(method != NULL);
+    options.traceparent = trace_parent();
     if (method->streams) {
         return cli_refuse(CLI_ERROR, NULL, "%s streams, which this coffer cannot", method->name);
     }
@@ -262,7 +265,7 @@ static cli_exit call(struct cli *cli, struct rpc *rpc, const struct schema_entry
     }
     progress_begin("waiting for the server");
     const coffer_status status =
-        coffer_call(cli->client, method->name, request.data, request.len, NULL, &reply, &error);
+        coffer_call(cli->client, method->name, request.data, request.len, &options, &reply, &error);
     progress_end();
     if (status != COFFER_OK) {
         const cli_exit code = cli_fail(error);

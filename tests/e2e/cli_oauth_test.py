@@ -95,6 +95,8 @@ class OAuth(cli.CliTest):
         shown = self.text("oauth", "show", "github", *at)
         for part in ("CONNECTED", "repo", "refresh token", "not granted"):
             self.assertIn(part, shown)
+        self.assertEqual(self.text("oauth", "token", "github", *at), ACCESS)
+        self.assertEqual(self.text("oauth", "token", "github", *at, "-o", "env"), f"GITHUB_USER_TOKEN='{ACCESS}'\n")
         rotated = self.coffer("oauth", "rotate", "github", f"CLIENT_SECRET=@{self.file(NEWER.encode())}", "--overlap", "1h", *at)
         self.assertIn("used until", rotated[1].decode())
         self.assertEqual(len(self.connection("github", *at)["credentials"]), 2)

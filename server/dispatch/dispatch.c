@@ -21,8 +21,6 @@ enum {
     STANDING_US = 100000, /* a queue that was not empty for so long is more than a burst */
     IDLE_US = 1000000,    /* after which a worker looks whether the database is still there */
     WAITING_RETRY_MS = 500,
-    UNREADABLE_MOST = 100, /* lines in a second */
-    UNREADABLE_UNIT = 1024,
 };
 
 struct dispatch {
@@ -41,7 +39,7 @@ struct dispatch {
     bool stopping;
     struct worker **workers;
     uint32_t worker_count;
-    _Atomic uint64_t unreadable_told; /* the second, and the lines that were written in it */
+    struct line_limit *line_limit;
 };
 
 /* --- Tickets -------------------------------------------------------------------------------------------------- */
@@ -74,18 +72,9 @@ void ticket_set_state(struct ticket *ticket, ticket_state state)
     ticket->state = state;
 }
 
-bool dispatch_tells_unreadable(struct dispatch *dispatch)
+struct line_limit *dispatch_line_limit(struct dispatch *dispatch)
 {
-    const uint64_t second = (uint64_t) cof_clock_monotonic(dispatch->options.service->clock) / 1000000;
-    uint64_t told = atomic_load(&dispatch->unreadable_told);
-    uint64_t next;
-    do {
-        next = told / UNREADABLE_UNIT == second ? told + 1 : second * UNREADABLE_UNIT + 1;
-        if (next % UNREADABLE_UNIT > UNREADABLE_MOST) {
-            return false;
-        }
-    } while (!atomic_compare_exchange_weak(&dispatch->unreadable_told, &told, next));
-    return true;
+    return dispatch->line_limit;
 }
 
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch)
@@ -610,6 +599,7 @@ bool dispatch_take(struct dispatch *dispatch, struct batch *batch)
     const bool stop = batch->count == 0 && dispatch->stopping;
     (void) pthread_mutex_unlock(&dispatch->lock);
     resume_batch(dispatch, batch);
+    request_log_rest(dispatch, now_us(dispatch));
     return !stop;
 }
 
@@ -709,9 +699,10 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
         .flights = options->service->flights,
     });
     dispatch->fair = fair_new(&(struct fair_options){options->queue, options->workers});
+    dispatch->line_limit = line_limit_new();
     dispatch->workers = calloc(options->workers, sizeof *dispatch->workers);
     if (dispatch->tickets == NULL || dispatch->token_limit == NULL || dispatch->parking == NULL ||
-        dispatch->fair == NULL || dispatch->workers == NULL) {
+        dispatch->fair == NULL || dispatch->line_limit == NULL || dispatch->workers == NULL) {
         return cof_arena_exhausted(err);
     }
     for (uint32_t i = 0; i < dispatch->ticket_count; i++) {
@@ -825,9 +816,13 @@ void dispatch_free(struct dispatch *dispatch)
     if (dispatch == NULL) {
         return;
     }
+    if (dispatch->line_limit != NULL) {
+        request_log_rest(dispatch, INT64_MAX);
+    }
     (void) pthread_cond_destroy(&dispatch->ready);
     (void) pthread_mutex_destroy(&dispatch->lock);
     token_limit_free(dispatch->token_limit);
+    line_limit_free(dispatch->line_limit);
     parking_free(dispatch->parking);
     fair_free(dispatch->fair);
     free(dispatch->workers);

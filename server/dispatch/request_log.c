@@ -50,6 +50,25 @@ static void count(const struct dispatch_options *options, const struct exchange 
     metrics_count_call(options->metrics, &call);
 }
 
+/* Callers who are known have a line for each call. */
+static bool may_tell(struct dispatch *dispatch, const struct exchange *exchange)
+{
+    const int64_t now_us = cof_clock_monotonic(dispatch_options_of(dispatch)->service->clock);
+    request_log_rest(dispatch, now_us);
+    return line_limit_take(dispatch_line_limit(dispatch), &exchange->peer, now_us);
+}
+
+void request_log_rest(struct dispatch *dispatch, int64_t now_us)
+{
+    struct line_limit_rest rest;
+    while (line_limit_rest(dispatch_line_limit(dispatch), now_us, &rest)) {
+        COF_LOG(dispatch_options_of(dispatch)->log, COF_LOG_WARN, "requests_not_logged",
+                "more requests of a peer whom nobody knows had no line of their own",
+                cof_log_text("peer", rest.peer), cof_log_number("more", (int64_t) rest.lines),
+                cof_log_number("seconds", rest.window_us / 1000000));
+    }
+}
+
 static void add_peer(struct line *line, const struct exchange *exchange)
 {
     add(line, cof_log_text("transport", exchange->peer.transport));
@@ -64,7 +83,7 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
     struct cof_uuid id = {{0}};
     char id_text[COF_UUID_TEXT];
     count(options, exchange, NULL, err);
-    if (!wanted(options, err->code)) {
+    if (!wanted(options, err->code) || !may_tell(dispatch, exchange)) {
         return;
     }
     if (request_id.len == sizeof id.bytes) {
@@ -87,7 +106,7 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     char principal[COF_UUID_TEXT];
     char workspace[COF_UUID_TEXT];
     count(options, ticket->exchange, ticket->method, code == COF_OK ? NULL : &ticket->err);
-    if (!wanted(options, code) || (ticket->malformed && !dispatch_tells_unreadable(dispatch))) {
+    if (!wanted(options, code) || (ticket->call.caller == NULL && !may_tell(dispatch, ticket->exchange))) {
         return;
     }
     const int64_t now = cof_clock_monotonic(options->service->clock);

@@ -5,6 +5,7 @@
 #include "server/audit/audit.h"
 #include "server/dispatch/dispatch.h"
 #include "server/dispatch/fair.h"
+#include "server/dispatch/line_limit.h"
 #include "server/dispatch/method.h"
 #include "server/dispatch/parking.h"
 #include "server/service/caller.h"
@@ -80,11 +81,13 @@ bool record_is_durable(const struct dispatch *dispatch, const struct ticket *tic
 /* Whether the call may run: fails with AUDIT_UNAVAILABLE if its answer could not be recorded now. */
 COF_CODE record_check(struct dispatch *dispatch, struct ticket *ticket);
 
-/* request_log.c: the one line of a request. */
+/* request_log.c: the one line of a request, unless nobody knows the caller and his peer has had enough of them. */
 void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_code code);
 /* The same for one that got no ticket. */
 void request_log_refused(struct dispatch *dispatch, const struct exchange *exchange, struct cof_slice request_id,
                          const struct cof_error *err);
+/* The lines about those that had none, where it is time for them; `now_us` as in line_limit_rest. */
+void request_log_rest(struct dispatch *dispatch, int64_t now_us);
 
 /* dispatch.c: runs the handler of an admitted, authenticated call, and answers or parks it. */
 void ticket_run(struct dispatch *dispatch, struct ticket *ticket);
@@ -110,9 +113,8 @@ struct batch {
 bool dispatch_take(struct dispatch *dispatch, struct batch *batch);
 const struct dispatch_options *dispatch_options_of(const struct dispatch *dispatch);
 
-/* Whether one more line about a frame that nobody can read may be written in this second: whoever connects can send
- * them, and must neither fill the log nor keep the threads that others need. They are counted all the same. */
-bool dispatch_tells_unreadable(struct dispatch *dispatch);
+/* How many lines there are of peers whom nobody knows. */
+struct line_limit *dispatch_line_limit(struct dispatch *dispatch);
 
 /* fair_key.c: whose share of the queue the call takes, and how much of it. */
 struct fair_key fair_key_of(const struct dispatch *dispatch, const struct ticket *ticket);

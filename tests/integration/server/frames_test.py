@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """What comes from the wire: frames that are cut, wrong, too large or hostile get a clear error and harm nobody."""
 
+import json
+import os
+import re
 import socket
 import struct
 import time
 import unittest
+import urllib.request
 import uuid
 
 import context
+import token_text
 from cofferd import references, values
 from sp_client import SCHEMA, SCALARS, encode, field, uuid7, varint
 
@@ -41,23 +46,47 @@ class Frames(context.ServerTest):
             reasons.add(answer.reason)
         self.assertLessEqual({"FRAME_INVALID", "FRAME_REVISION_UNSUPPORTED", "METHOD_UNKNOWN"}, reasons)
 
-    def test_frames_that_cannot_be_read_do_not_fill_the_log(self):
-        """A hundred lines in a second, whoever sends them; the line of a frame that can be read is written all the same."""
-        log = self.dev.directory / "log"
-        before, begun, sent = log.stat().st_size, time.monotonic(), 0
-        while sent < 300:
-            with self.dev.connect() as connection:
-                numbers = [connection.send_message(b"\xff") for _ in range(2)]
-                self.assertEqual({connection.receive(number).reason for number in numbers}, {"FRAME_INVALID"})
-            sent += 2
-        seconds = time.monotonic() - begun
-        request_id = uuid7()
-        self.assertEqual(self.raw(encode(FRAME, self.frame(request_id=request_id))).code, 0)
-        written = log.read_bytes()[before:]
-        lines = written.count(b"FRAME_INVALID")
-        self.assertGreater(lines, 0)
-        self.assertLessEqual(lines, 100 * (int(seconds) + 2))
-        self.assertIn(str(uuid.UUID(bytes=request_id)).encode(), written)
+    def test_calls_of_whom_nobody_knows_do_not_fill_the_log_and_are_counted(self):
+        """A hundred lines in ten seconds; who has a good token has one for each call all the same."""
+        path = self.dev.directory / "lines.sock"
+        server = self.dev.more("lines", COFFERD_TRANSPORT__LISTEN=f"ipc://{path},ws://127.0.0.1:0/")
+        self.dev.extra.remove(server)
+        kind, where, token_id, _ = token_text.parse(self.dev.admin)
+        wrong = token_text.make(kind, where, token_id, os.urandom(token_text.SECRET))
+        calls = [(b"\xff", "FRAME_INVALID"), (encode(FRAME, self.frame(method="no.such/Method")), "METHOD_UNKNOWN"),
+                 (encode(FRAME, self.frame(method=CALLER, metadata=[
+                     {"key": "authorization", "value": b"Bearer " + wrong}])), "TOKEN_INVALID")]
+        for body, reason in calls:
+            for _ in range(75):  # few enough of a connection, which ends after three that nobody can read
+                with self.dev.connect(server.address) as connection:
+                    numbers = [connection.send_message(body) for _ in range(2)]
+                    self.assertEqual({connection.receive(number).reason for number in numbers}, {reason})
+        known = [uuid7() for _ in range(20)]
+        with self.dev.connect(server.address) as connection:
+            for request_id in known:
+                self.assertEqual(connection.call(CALLER, token=self.dev.admin, request_id=request_id).code, 0)
+        counted = self.rejected(server)
+        self.assertEqual(server.stop(), 0)
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        written = [line for line in lines if line["event"] == "request" and "principal" not in line]
+        rests = [line for line in lines if line["event"] == "requests_not_logged"]
+        windows = len({line["ts"][:18] for line in written}) + 1
+        self.assertLessEqual(len(written), 100 * windows)
+        self.assertEqual({line["peer"] for line in rests}, {f"uid {os.getuid()}"})
+        refused = sum(line["code"] != "OK" for line in written)
+        self.assertGreaterEqual(refused + sum(line["more"] for line in rests), 450)
+        for _, reason in calls:
+            self.assertEqual(counted[reason], 150, reason)
+        self.assertLessEqual({str(uuid.UUID(bytes=request_id)) for request_id in known},
+                             {line.get("request_id") for line in lines if line["event"] == "request"})
+
+    @staticmethod
+    def rejected(server):
+        """{reason: how often} as metrics have it."""
+        port = int(re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text())[1])
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        return {reason: int(count) for reason, count in re.findall(r'coffer_rpc_rejected_total\{reason="(\w+)"\} (\d+)', text)}
 
     def test_field_that_occurs_twice_is_refused(self):
         whole = encode(FRAME, self.frame(timeout_ms=1, attempt=1, payload=b""))

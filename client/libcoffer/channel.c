@@ -45,12 +45,26 @@ static cof_code out_of_memory(struct cof_error *err)
     return cof_fail(err, COF_REASON_OUT_OF_MEMORY, "the process has no memory left for a call");
 }
 
+/*
+ * nng makes itself ready at its first use, and whether it is, it looks at without a lock: threads that open their first
+ * clients at once must not meet there. If there is no memory now, whatever needs nng next finds out.
+ */
+static void start_nng(void)
+{
+    nng_aio *any = NULL;
+    if (nng_aio_alloc(&any, NULL, NULL) == 0) {
+        nng_aio_free(any);
+    }
+}
+
 cof_code channel_new(const struct channel_options *options, struct channel **ret_channel, struct cof_error *err)
 {
+    static pthread_once_t started = PTHREAD_ONCE_INIT;
     AUTO(close_cleanup) struct channel *channel = calloc(1, sizeof *channel);
     if (channel == NULL) {
         return out_of_memory(err);
     }
+    (void) pthread_once(&started, start_nng);
     channel->options = *options;
     (void) pthread_mutex_init(&channel->lock, NULL);
     (void) pthread_cond_init(&channel->all_free, NULL);

@@ -30,6 +30,60 @@ static pthread_once_t thread_end_once = PTHREAD_ONCE_INIT;
 
 static const uint8_t zero_key[CRYPTO_KEY];
 
+/* --- Memory of OpenSSL's ---------------------------------------------------------------------------------------- */
+
+/* Whether OpenSSL allocates by the functions below, and whether what it allocates now goes into the secure heap. */
+static bool memory_is_ours;
+static _Thread_local bool into_secure_heap;
+
+static void *allocate(size_t size, const char *file, int line)
+{
+    if (into_secure_heap) {
+        return CRYPTO_secure_malloc(size, file, line);
+    }
+    void *memory = malloc(size);
+    memory_refused = memory_refused || memory == NULL;
+    return memory;
+}
+
+static void release(void *memory, const char *file, int line)
+{
+    if (CRYPTO_secure_allocated(memory) != 0) {
+        CRYPTO_secure_clear_free(memory, CRYPTO_secure_actual_size(memory), file, line);
+    } else {
+        free(memory);
+    }
+}
+
+static void *reallocate(void *memory, size_t size, const char *file, int line)
+{
+    if (CRYPTO_secure_allocated(memory) == 0) {
+        void *grown = realloc(memory, size);
+        memory_refused = memory_refused || grown == NULL;
+        return grown;
+    }
+    const size_t held = CRYPTO_secure_actual_size(memory);
+    void *moved = CRYPTO_secure_malloc(size, file, line);
+    if (moved != NULL) {
+        memcpy(moved, memory, held < size ? held : size);
+        release(memory, file, line);
+    }
+    return moved;
+}
+
+void crypto_memory_start(void)
+{
+    memory_is_ours = memory_is_ours || CRYPTO_set_mem_functions(allocate, reallocate, release) == 1;
+}
+
+/* What a context allocates can lie there, and with it the keys that it has: locked, in no core, wiped when freed. */
+static bool secure_heap_serves(void)
+{
+    return memory_is_ours && CRYPTO_secure_malloc_initialized() == 1;
+}
+
+/* --- The contexts of a thread ----------------------------------------------------------------------------------- */
+
 static void contexts_free(struct crypto_contexts *contexts)
 {
     if (contexts == NULL) {
@@ -60,16 +114,44 @@ static void contexts_free_auto(struct crypto_contexts **contexts)
     contexts_free(*contexts);
 }
 
-static bool contexts_fill(struct crypto_contexts *contexts)
+/* Keyed with zeros, so that what they need is allocated by now. */
+static bool ciphers_fill(struct crypto_contexts *contexts)
 {
     contexts->block = EVP_CIPHER_CTX_new();
     contexts->gcm = EVP_CIPHER_CTX_new();
-    contexts->sha256 = EVP_MD_CTX_new();
-    contexts->random = random_block_new();
-    return contexts->block != NULL && contexts->gcm != NULL && contexts->sha256 != NULL &&
+    return contexts->block != NULL && contexts->gcm != NULL &&
            EVP_EncryptInit_ex2(contexts->block, algorithms.block, zero_key, NULL, NULL) == 1 &&
            EVP_CIPHER_CTX_set_padding(contexts->block, 0) == 1 &&
-           EVP_EncryptInit_ex2(contexts->gcm, algorithms.gcm, zero_key, NULL, NULL) == 1 &&
+           EVP_EncryptInit_ex2(contexts->gcm, algorithms.gcm, zero_key, NULL, NULL) == 1;
+}
+
+static void ciphers_free(struct crypto_contexts *contexts)
+{
+    EVP_CIPHER_CTX_free(TAKE(contexts->block));
+    EVP_CIPHER_CTX_free(TAKE(contexts->gcm));
+}
+
+/* In the secure heap; elsewhere where they cannot lie there. */
+static bool ciphers_place(struct crypto_contexts *contexts)
+{
+    if (secure_heap_serves()) {
+        into_secure_heap = true;
+        contexts->secure = ciphers_fill(contexts);
+        into_secure_heap = false;
+        if (contexts->secure) {
+            return true;
+        }
+        ciphers_free(contexts);
+        ERR_clear_error();
+    }
+    return ciphers_fill(contexts);
+}
+
+static bool contexts_fill(struct crypto_contexts *contexts)
+{
+    contexts->sha256 = EVP_MD_CTX_new();
+    contexts->random = random_block_new();
+    return ciphers_place(contexts) && contexts->sha256 != NULL &&
            EVP_DigestInit_ex2(contexts->sha256, algorithms.sha256, NULL) == 1;
 }
 
@@ -117,54 +199,10 @@ void crypto_contexts_free(void)
 
 /* --- The one that stays keyed --------------------------------------------------------------------------------- */
 
-/* Whether OpenSSL allocates by the functions below, and whether what it allocates now goes into the secure heap. */
-static bool memory_is_ours;
-static _Thread_local bool into_secure_heap;
-
-static void *allocate(size_t size, const char *file, int line)
-{
-    if (into_secure_heap) {
-        return CRYPTO_secure_malloc(size, file, line);
-    }
-    void *memory = malloc(size);
-    memory_refused = memory_refused || memory == NULL;
-    return memory;
-}
-
-static void release(void *memory, const char *file, int line)
-{
-    if (CRYPTO_secure_allocated(memory) != 0) {
-        CRYPTO_secure_clear_free(memory, CRYPTO_secure_actual_size(memory), file, line);
-    } else {
-        free(memory);
-    }
-}
-
-static void *reallocate(void *memory, size_t size, const char *file, int line)
-{
-    if (CRYPTO_secure_allocated(memory) == 0) {
-        void *grown = realloc(memory, size);
-        memory_refused = memory_refused || grown == NULL;
-        return grown;
-    }
-    const size_t held = CRYPTO_secure_actual_size(memory);
-    void *moved = CRYPTO_secure_malloc(size, file, line);
-    if (moved != NULL) {
-        memcpy(moved, memory, held < size ? held : size);
-        release(memory, file, line);
-    }
-    return moved;
-}
-
-void crypto_memory_start(void)
-{
-    memory_is_ours = memory_is_ours || CRYPTO_set_mem_functions(allocate, reallocate, release) == 1;
-}
-
 /* The context's state lies in one or two pieces of memory that OpenSSL allocates. */
 EVP_CIPHER_CTX *crypto_context_new_keyed(const uint8_t key[CRYPTO_KEY], int encrypts)
 {
-    if (!memory_is_ours || CRYPTO_secure_malloc_initialized() == 0) {
+    if (!secure_heap_serves()) {
         return NULL;
     }
     into_secure_heap = true;
@@ -198,10 +236,12 @@ EVP_CIPHER_CTX *crypto_contexts_kept(struct crypto_contexts *contexts, uint64_t 
  * would be a little faster on one core, but counts references of the shared algorithm and frees and allocates,
  * which costs more than it saves as soon as two cores do it.
  */
-void crypto_context_forget(EVP_CIPHER_CTX *context)
+void crypto_contexts_used(const struct crypto_contexts *contexts, EVP_CIPHER_CTX *context)
 {
-    const int forgotten = EVP_EncryptInit_ex2(context, NULL, zero_key, NULL, NULL);
-    assert(forgotten == 1);
+    if (!contexts->secure) {
+        const int forgotten = EVP_EncryptInit_ex2(context, NULL, zero_key, NULL, NULL);
+        assert(forgotten == 1);
+    }
 }
 
 COF_CODE crypto_algorithms_fetch(struct cof_error *err)

@@ -9,9 +9,9 @@
  * What the files of this folder share: the algorithms, fetched once, and one set of contexts for each thread.
  *
  * A set belongs to a thread and not to a call: making contexts costs as much as sealing a short value, and a list
- * of free ones would need a lock or a contended counter on the hot path. Nothing is lost by it, for between two
- * calls no context holds a key: whoever keys one forgets the key before returning. The one that stays keyed, for what
- * is kept in memory, lies in the secure heap.
+ * of free ones would need a lock or a contended counter on the hot path. Nothing is lost by it, for a context that
+ * holds a key between two calls lies in the secure heap; where it cannot, whoever keys it forgets the key before
+ * returning (crypto_contexts_used).
  */
 
 struct random_block;
@@ -25,7 +25,9 @@ void crypto_key_done(struct crypto_key *key);
 
 struct crypto_contexts {
     EVP_CIPHER_CTX *block; /* AES-256, single blocks */
+    uint64_t block_serial; /* of the key that it still has (xaes.c); 0: of none */
     EVP_CIPHER_CTX *gcm;   /* AES-256-GCM */
+    bool secure;           /* these two lie in the secure heap and keep the key that they had last */
     EVP_MD_CTX *sha256;
     EVP_CIPHER_CTX *kept;        /* AES-256-GCM, keyed; NULL until it is needed */
     uint64_t kept_serial;        /* of the key that it has */
@@ -53,8 +55,8 @@ void crypto_memory_start(void);
 /* Frees the calling thread's contexts; those of other threads go when the threads end. */
 void crypto_contexts_free(void);
 
-/* Replaces the key of a context by zeros. */
-void crypto_context_forget(EVP_CIPHER_CTX *context);
+/* Behind each use of a key in `block` or `gcm`: replaces it by zeros unless it may stay there. */
+void crypto_contexts_used(const struct crypto_contexts *contexts, EVP_CIPHER_CTX *context);
 
 struct random_block *random_block_new(void);
 void random_block_free(struct random_block *block);

@@ -34,7 +34,7 @@ COF_CODE gcm_seal(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE],
     struct crypto_contexts *contexts;
     TRY(crypto_contexts_view(&contexts, err));
     const bool sealed = seal_text(contexts->gcm, key, nonce, associated, text, to);
-    crypto_context_forget(contexts->gcm);
+    crypto_contexts_used(contexts, contexts->gcm);
     return sealed ? COF_OK : crypto_fail(err, "sealing with AES-256-GCM");
 }
 
@@ -101,7 +101,7 @@ COF_CODE gcm_open(const uint8_t key[CRYPTO_KEY], const uint8_t nonce[GCM_NONCE],
     }
     const bool opened = open_text(contexts->gcm, key, nonce, associated, text, to);
     const bool authentic = opened && verify(contexts->gcm, sealed.data + text.len);
-    crypto_context_forget(contexts->gcm);
+    crypto_contexts_used(contexts, contexts->gcm);
     return judge(opened, authentic, sealed, to, err);
 }
 

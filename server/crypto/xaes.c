@@ -1,5 +1,7 @@
 #include "server/crypto/xaes.h"
 
+#include <stdatomic.h>
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -10,6 +12,7 @@
 enum { AES_BLOCK = 16, DERIVE_NONCE = 12 };
 
 struct xaes_key {
+    uint64_t serial; /* of all in this process, from 1: whose a thread's context is */
     uint8_t key[CRYPTO_KEY];
     uint8_t subkey[AES_BLOCK]; /* K1 of CMAC */
 };
@@ -19,14 +22,29 @@ static void xaes_key_free_auto(struct xaes_key **key)
     xaes_key_free(*key);
 }
 
-/* Encrypts whole blocks in place under the long-lived key, which does not stay in the context. */
-static COF_CODE encrypt_blocks(EVP_CIPHER_CTX *context, const uint8_t *key, uint8_t *blocks, int len,
-                               struct cof_error *err)
+/* Mostly the key is there already: that of the workspace whose rows are opened one after the other. */
+static bool set_key(struct crypto_contexts *contexts, const struct xaes_key *key)
 {
+    if (contexts->block_serial == key->serial) {
+        return true;
+    }
+    contexts->block_serial = 0;
+    if (EVP_EncryptInit_ex2(contexts->block, NULL, key->key, NULL, NULL) != 1) {
+        return false;
+    }
+    contexts->block_serial = contexts->secure ? key->serial : 0;
+    return true;
+}
+
+/* Encrypts whole blocks in place under the long-lived key. */
+static COF_CODE encrypt_blocks(const struct xaes_key *key, uint8_t *blocks, int len, struct cof_error *err)
+{
+    struct crypto_contexts *contexts;
     int written = 0;
-    const bool done = EVP_EncryptInit_ex2(context, NULL, key, NULL, NULL) == 1 &&
-                      EVP_EncryptUpdate(context, blocks, &written, blocks, len) == 1 && written == len;
-    crypto_context_forget(context);
+    TRY(crypto_contexts_view(&contexts, err));
+    const bool done = set_key(contexts, key) &&
+                      EVP_EncryptUpdate(contexts->block, blocks, &written, blocks, len) == 1 && written == len;
+    crypto_contexts_used(contexts, contexts->block);
     return done ? COF_OK : crypto_fail(err, "encrypting a block with AES-256");
 }
 
@@ -42,13 +60,13 @@ static void double_block(uint8_t block[AES_BLOCK])
 
 COF_CODE xaes_key_new(const uint8_t key[CRYPTO_KEY], struct xaes_key **ret_key, struct cof_error *err)
 {
-    struct crypto_contexts *contexts;
-    TRY(crypto_contexts_view(&contexts, err));
+    static _Atomic uint64_t serials;
     void *memory;
     TRY(crypto_secure_new(sizeof(struct xaes_key), &memory, err));
     AUTO(xaes_key_free_auto) struct xaes_key *made = memory;
+    made->serial = atomic_fetch_add(&serials, 1) + 1;
     memcpy(made->key, key, CRYPTO_KEY);
-    TRY(encrypt_blocks(contexts->block, made->key, made->subkey, AES_BLOCK, err));
+    TRY(encrypt_blocks(made, made->subkey, AES_BLOCK, err));
     double_block(made->subkey);
     *ret_key = TAKE(made);
     return COF_OK;
@@ -63,8 +81,6 @@ void xaes_key_free(struct xaes_key *key)
 static COF_CODE derive(const struct xaes_key *key, const uint8_t *nonce, struct crypto_key *ret_key,
                        struct cof_error *err)
 {
-    struct crypto_contexts *contexts;
-    TRY(crypto_contexts_view(&contexts, err));
     for (uint8_t i = 0; i < 2; i++) {
         uint8_t *block = ret_key->bytes + (size_t) i * AES_BLOCK;
         const uint8_t head[] = {0, (uint8_t) (i + 1), 'X', 0};
@@ -74,7 +90,7 @@ static COF_CODE derive(const struct xaes_key *key, const uint8_t *nonce, struct 
             block[j] ^= key->subkey[j];
         }
     }
-    return encrypt_blocks(contexts->block, key->key, ret_key->bytes, CRYPTO_KEY, err);
+    return encrypt_blocks(key, ret_key->bytes, CRYPTO_KEY, err);
 }
 
 COF_CODE xaes_seal(const struct xaes_key *key, const uint8_t nonce[CRYPTO_NONCE], struct cof_slice associated,

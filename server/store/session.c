@@ -1136,11 +1136,10 @@ struct cell rows_cell(const struct rows *rows, size_t row, size_t column)
     assert(row < (size_t) PQntuples(rows->result) && column < (size_t) PQnfields(rows->result));
     const int r = (int) row;
     const int c = (int) column;
-    const bool null = PQgetisnull(rows->result, r, c) == 1;
-    const size_t len = null ? 0 : (size_t) PQgetlength(rows->result, r, c);
+    const size_t len = (size_t) PQgetlength(rows->result, r, c);
     return (struct cell){
         .bytes = cof_slice_of(PQgetvalue(rows->result, r, c), len),
         .type = PQftype(rows->result, c),
-        .null = null,
+        .null = len == 0 && PQgetisnull(rows->result, r, c) == 1, /* whose length is 0 */
     };
 }

@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -256,22 +258,90 @@ static bool keyed_with_zeros(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, 
     return done && memcmp(expected, found, sizeof expected) == 0;
 }
 
-static void no_context_holds_a_key_after_a_call(void)
+static void a_context_that_keeps_its_key_lies_in_the_secure_heap(void)
 {
     struct cof_error err;
     uint8_t opened[TEXT];
     struct crypto_contexts *contexts = NULL;
     AUTO(sample_done) struct sample sample;
     CHECK_OK(sample_init(&sample, &err), &err);
-    CHECK_OK(crypto_contexts_view(&contexts, &err), &err);
-    CHECK(keyed_with_zeros(contexts->block, EVP_aes_256_ecb(), NULL));
-    CHECK(keyed_with_zeros(contexts->gcm, EVP_aes_256_gcm(), vector_nonce));
     CHECK_OK(sample_open(&sample, opened, &err), &err);
+    CHECK_OK(crypto_contexts_view(&contexts, &err), &err);
+    CHECK(contexts->secure);
+    CHECK(CRYPTO_secure_allocated(contexts->block) == 1);
+    CHECK(CRYPTO_secure_allocated(contexts->gcm) == 1);
+}
+
+/* Takes all of the secure heap that is left, in pieces that the caller gives back. */
+static size_t fill_heap(void **pieces, size_t max)
+{
+    size_t count = 0;
+    for (size_t size = (size_t) 1 << 20; size >= 16; size /= 2) {
+        while (count < max && (pieces[count] = OPENSSL_secure_malloc(size)) != NULL) {
+            count++;
+        }
+    }
+    return count;
+}
+
+static void open_without_heap(struct sample *sample)
+{
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    struct crypto_contexts *contexts = NULL;
+    CHECK_OK(crypto_contexts_view(&contexts, &err), &err);
+    CHECK(!contexts->secure);
     CHECK(keyed_with_zeros(contexts->block, EVP_aes_256_ecb(), NULL));
     CHECK(keyed_with_zeros(contexts->gcm, EVP_aes_256_gcm(), vector_nonce));
-    sample.sealed[0] ^= 1;
-    CHECK_FAILS(sample_open(&sample, opened, &err), &err, CORRUPTED);
+    CHECK_OK(sample_open(sample, opened, &err), &err);
+    CHECK(keyed_with_zeros(contexts->block, EVP_aes_256_ecb(), NULL));
     CHECK(keyed_with_zeros(contexts->gcm, EVP_aes_256_gcm(), vector_nonce));
+    sample->sealed[0] ^= 1;
+    CHECK_FAILS(sample_open(sample, opened, &err), &err, CORRUPTED);
+    CHECK(keyed_with_zeros(contexts->gcm, EVP_aes_256_gcm(), vector_nonce));
+}
+
+static void *run_without_heap(void *sample)
+{
+    open_without_heap(sample);
+    return NULL;
+}
+
+static void a_context_that_has_no_room_there_forgets_its_key_after_each_call(void)
+{
+    enum { PIECES = 4096 };
+    static void *pieces[PIECES];
+    struct cof_error err;
+    pthread_t thread;
+    AUTO(sample_done) struct sample sample;
+    CHECK_OK(sample_init(&sample, &err), &err);
+    const size_t count = fill_heap(pieces, PIECES);
+    CHECK(count < PIECES);
+    CHECK_INT(pthread_create(&thread, NULL, run_without_heap, &sample), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    for (size_t i = 0; i < count; i++) {
+        OPENSSL_secure_free(pieces[i]);
+    }
+}
+
+static void keys_that_take_turns_open_what_is_theirs_and_nothing_else(void)
+{
+    enum { ROUNDS = 8 };
+    struct cof_error err;
+    uint8_t opened[TEXT];
+    AUTO(sample_done) struct sample left;
+    AUTO(sample_done) struct sample right;
+    CHECK_OK(sample_init(&left, &err), &err);
+    CHECK_OK(sample_init(&right, &err), &err);
+    struct sample crossed = left;
+    crossed.key = right.key;
+    for (size_t i = 0; i < ROUNDS; i++) {
+        CHECK_OK(sample_open(&left, opened, &err), &err);
+        CHECK_BYTES(opened, left.text, TEXT);
+        CHECK_FAILS(sample_open(&crossed, opened, &err), &err, CORRUPTED);
+        CHECK_OK(sample_open(&right, opened, &err), &err);
+        CHECK_BYTES(opened, right.text, TEXT);
+    }
 }
 
 static void a_key_takes_64_bytes_of_the_secure_heap_and_gives_them_back(void)
@@ -294,5 +364,8 @@ TEST_MAIN(TEST(sealing_gives_both_published_vectors), TEST(ten_thousand_random_m
           TEST(what_was_sealed_opens), TEST(every_flipped_bit_is_detected_and_the_output_wiped),
           TEST(every_truncation_is_detected), TEST(sealing_and_opening_work_in_place),
           TEST(nothing_at_all_can_be_sealed_and_is_authenticated),
-          TEST(more_than_the_limit_is_refused_before_it_is_touched), TEST(no_context_holds_a_key_after_a_call),
+          TEST(more_than_the_limit_is_refused_before_it_is_touched),
+          TEST(a_context_that_keeps_its_key_lies_in_the_secure_heap),
+          TEST(a_context_that_has_no_room_there_forgets_its_key_after_each_call),
+          TEST(keys_that_take_turns_open_what_is_theirs_and_nothing_else),
           TEST(a_key_takes_64_bytes_of_the_secure_heap_and_gives_them_back))

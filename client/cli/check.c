@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/cli/message.h"
+#include "client/cli/reference.h"
 #include "client/cli/registry.h"
 #include "client/cli/resolve.h"
 #include "client/cli/template.h"
@@ -65,20 +66,15 @@ static cli_exit add_template(struct check *check, const char *path, const char *
     return code;
 }
 
-/* The names are checked by a request that is thrown away, since the list knows each reference once. */
 static cli_exit add_argument(struct check *check, char *text, size_t place)
 {
     char what[PLACE_TEXT];
-    struct wanted one = {.required = true};
-    char *name = NULL;
-    char *key = NULL;
-    coffer_request *unused = coffer_request_new();
+    struct reference reference;
     (void) snprintf(what, sizeof what, "argument %zu", place);
-    const cli_exit code = resolve_add(unused, text, what, &name, &key);
-    coffer_request_free(unused);
-    one.name = name;
-    one.key = key;
-    return code == CLI_OK ? add_wanted(check, one) : code;
+    const cli_exit code = reference_read_short(text, what, &reference);
+    return code == CLI_OK
+               ? add_wanted(check, (struct wanted){.name = reference.name, .key = reference.key, .required = true})
+               : code;
 }
 
 static cli_exit collect(struct cli *cli, struct check *check)

@@ -61,7 +61,6 @@ struct cli {
     char *if_etag;
     char *to_env;
     char *to_name;
-    char *secret;
     char *on_conflict;
     char *data;
     char *client_id;
@@ -106,6 +105,8 @@ struct cli {
     struct cli_list removed;
     struct cli_list references;
     struct cli_list variables;
+    struct cli_list mounts;
+    struct cli_list secrets;
     struct cli_list env_files;
     struct cli_list templates;
     struct cli_list renamed;

@@ -280,6 +280,10 @@ static cli_exit import_all(struct cli *cli, struct import_file *file)
 cli_exit cmd_import(struct cli *cli)
 {
     struct import_file file;
+    if (cli->secrets.count > 1) {
+        return cli_usage("coffer import FILE --secret NAME", "a file is for one secret, not for %zu",
+                         cli->secrets.count);
+    }
     cli_exit code = import_file_init(&file);
     if (code == CLI_OK) {
         code = import_all(cli, &file);

@@ -180,7 +180,7 @@ cli_exit import_file_plan(const struct cli *cli, cof_import_format format, struc
 {
     struct cof_error err = {0};
     const char *path = cli->arguments[0];
-    const struct cof_slice secret = cof_slice_text(cli->secret == NULL ? "" : cli->secret);
+    const struct cof_slice secret = cof_slice_text(cli->secrets.count == 0 ? "" : cli->secrets.items[0]);
     if (cof_import_read(format, bytes, secret, &file->arena, &file->list, &err) != COF_OK) {
         return import_fail(path, &err);
     }

@@ -352,7 +352,7 @@ cli_exit import_server_read(const struct cli *cli, struct import_file *file, str
 {
     struct cof_error err = {0};
     struct reader reader = {.arena = &file->arena, .err = &err};
-    if (cli->secret != NULL) {
+    if (cli->secrets.count > 0) {
         return cli_usage(NULL, "the file names its secrets; --secret is for one that does not");
     }
     if (read_all(&reader, text) != COF_OK) {

@@ -6,39 +6,13 @@
 #include <time.h>
 
 #include "client/cli/progress.h"
+#include "client/cli/reference.h"
 #include "client/cli/template.h"
 #include "client/cli/trace.h"
-#include "common/name.h"
 
 enum { PLACE_TEXT = 64 };
 
 /* --- Requests --------------------------------------------------------------------------------------------------- */
-
-/* The library would name the field of the request; people know the arguments that they typed. */
-static cli_exit check_name(cof_name_kind kind, const char *name, const char *part, const char *what)
-{
-    struct cof_error err = {0};
-    char field[PLACE_TEXT];
-    (void) snprintf(field, sizeof field, "the %s in %.40s", part, what);
-    return cof_name_check(kind, cof_slice_text(name), field, &err) == COF_OK
-               ? CLI_OK
-               : cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
-}
-
-cli_exit resolve_add(coffer_request *request, char *text, const char *what, char **ret_name, char **ret_key)
-{
-    if (!cli_split_reference(text, ret_name, ret_key)) {
-        return cli_usage("slack.SLACK_BOT_TOKEN", "%s is not of the form NAME.KEY", what);
-    }
-    cli_exit code = check_name(COF_NAME_SECRET, *ret_name, "name", what);
-    if (code == CLI_OK) {
-        code = check_name(COF_NAME_KEY, *ret_key, "key", what);
-    }
-    if (code == CLI_OK) {
-        coffer_request_add_reference(request, *ret_name, *ret_key);
-    }
-    return code;
-}
 
 void resolve_add_environments(const struct cli *cli, coffer_request *request)
 {
@@ -157,31 +131,35 @@ cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, c
     return exit_of(item);
 }
 
-cli_exit resolve_one(struct cli *cli, coffer_request *request, coffer_result **ret_result)
+cli_exit resolve_all(struct cli *cli, coffer_request *request, coffer_result **ret_result)
 {
-    const cli_exit code = resolve_ask(cli, request, ret_result);
-    if (code != CLI_OK) {
-        return code;
+    cli_exit code = resolve_ask(cli, request, ret_result);
+    const size_t count = code == CLI_OK ? coffer_result_count(*ret_result) : 0;
+    for (size_t i = 0; i < count; i++) {
+        const coffer_item *item = coffer_result_item(*ret_result, i);
+        const cli_exit failed =
+            coffer_item_status(item) == COFFER_OK ? CLI_OK : resolve_fail_item(cli, *ret_result, item);
+        code = code == CLI_OK ? failed : code;
     }
-    const coffer_item *item = coffer_result_item(*ret_result, 0);
-    return coffer_item_status(item) == COFFER_OK ? CLI_OK : resolve_fail_item(cli, *ret_result, item);
+    return code;
 }
 
 /* --- get -------------------------------------------------------------------------------------------------------- */
 
 static cli_exit get_reference(struct cli *cli)
 {
+    struct reference reference;
     coffer_result *result = NULL;
-    char *name;
-    char *key;
-    coffer_request *request = coffer_request_new();
-    resolve_add_environments(cli, request);
-    cli_exit code = resolve_add(request, cli->arguments[0], "argument 1", &name, &key);
-    if (code == CLI_OK) {
-        code = resolve_one(cli, request, &result);
+    size_t item = 0;
+    cli_exit code = reference_read(cli->arguments[0], "argument 1", &reference);
+    if (code != CLI_OK) {
+        return code;
     }
+    coffer_request *request = coffer_request_new();
+    reference_ask(cli, request, &reference, 1, false, &item);
+    code = resolve_all(cli, request, &result);
     if (code == CLI_OK) {
-        code = cli_print_value(cli, coffer_item_value_at(coffer_result_item(result, 0), 0, NULL, NULL));
+        code = cli_print_value(cli, coffer_item_value_at(coffer_result_item(result, item), 0, NULL, NULL));
     }
     coffer_result_free(result);
     coffer_request_free(request);
@@ -189,52 +167,58 @@ static cli_exit get_reference(struct cli *cli)
 }
 
 /* Where a key stands in several secrets only one of them could be its variable. */
-static cli_exit check_key(char *const *keys, size_t count)
+static cli_exit check_key(const struct reference *references, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(keys[i], keys[count]) == 0) {
+        if (strcmp(references[i].key, references[count].key) == 0) {
             return cli_usage("coffer run --set NAME=SECRET.KEY gives one of them another name",
-                             "the variable %s would come from two references", keys[count]);
+                             "the variable %s would come from two references", references[count].key);
         }
     }
     return CLI_OK;
 }
 
-static cli_exit add_variables(const struct cli *cli, coffer_request *request, char **names, char **keys)
+static cli_exit read_references(const struct cli *cli, struct reference *references)
 {
     char what[PLACE_TEXT];
     cli_exit code = CLI_OK;
     for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
         (void) snprintf(what, sizeof what, "argument %zu", i + 1);
-        code = resolve_add(request, cli->arguments[i], what, &names[i], &keys[i]);
+        code = reference_read(cli->arguments[i], what, &references[i]);
         if (code == CLI_OK) {
-            code = check_key(keys, i);
+            code = check_key(references, i);
         }
     }
     return code;
 }
 
 /* All of them, or none. */
-static cli_exit get_variables(struct cli *cli)
+static cli_exit print_variables(struct cli *cli, const struct reference *references, size_t *items)
 {
     coffer_result *result = NULL;
-    char **names = calloc(2 * cli->argument_count, sizeof *names);
-    if (names == NULL) {
-        return cli_no_memory();
-    }
-    char **keys = names + cli->argument_count;
     coffer_request *request = coffer_request_new();
-    resolve_add_environments(cli, request);
-    cli_exit code = add_variables(cli, request, names, keys);
-    if (code == CLI_OK) {
-        code = resolve_one(cli, request, &result);
-    }
+    reference_ask(cli, request, references, cli->argument_count, false, items);
+    cli_exit code = resolve_all(cli, request, &result);
     for (size_t i = 0; code == CLI_OK && i < cli->argument_count; i++) {
-        code = cli_print_variable(keys[i], coffer_item_value(coffer_result_item(result, 0), names[i], keys[i]));
+        const coffer_item *item = coffer_result_item(result, items[i]);
+        code =
+            cli_print_variable(references[i].key, coffer_item_value(item, references[i].name, references[i].key));
     }
     coffer_result_free(result);
     coffer_request_free(request);
-    free(names);
+    return code;
+}
+
+static cli_exit get_variables(struct cli *cli)
+{
+    struct reference *references = calloc(cli->argument_count, sizeof *references);
+    size_t *items = calloc(cli->argument_count, sizeof *items);
+    cli_exit code = references == NULL || items == NULL ? cli_no_memory() : read_references(cli, references);
+    if (code == CLI_OK) {
+        code = print_variables(cli, references, items);
+    }
+    free(references);
+    free(items);
     return code;
 }
 

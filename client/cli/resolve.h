@@ -4,12 +4,6 @@
 
 /* Asking for values: what `get`, `run`, `inject`, `resolve` and `check` have in common. */
 
-/*
- * Adds NAME.KEY, which is cut in place at its dot; `what` names it in messages, as "argument 1". The names belong to
- * the text.
- */
-cli_exit resolve_add(coffer_request *request, char *text, const char *what, char **ret_name, char **ret_key);
-
 /* Adds the environments of -e, or that of COFFER_ENVIRONMENT. */
 void resolve_add_environments(const struct cli *cli, coffer_request *request);
 
@@ -19,8 +13,8 @@ cli_exit resolve_ask(struct cli *cli, coffer_request *request, coffer_result **r
 /* Says all that is wrong with an item, and returns the exit code of it. */
 cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, const coffer_item *item);
 
-/* Asks, and fails unless the only item was resolved. */
-cli_exit resolve_one(struct cli *cli, coffer_request *request, coffer_result **ret_result);
+/* Asks, and fails unless every item was resolved, which it says of each. */
+cli_exit resolve_all(struct cli *cli, coffer_request *request, coffer_result **ret_result);
 
 /* Whether all that the files of --check name would be resolved; says what would not, and nothing else. */
 cli_exit check_templates(struct cli *cli);

@@ -133,6 +133,8 @@ struct program {
     char **environment;
     int ends[OUTPUTS][2]; /* of pipes; -1: the program writes where this one does */
     struct output outputs[OUTPUTS];
+    const int *files; /* that it inherits under the same numbers */
+    size_t file_count;
 };
 
 static bool open_pipes(struct program *program)
@@ -146,7 +148,8 @@ static bool open_pipes(struct program *program)
     return true;
 }
 
-/* The actions that give the program its outputs; the ends of the pipes close themselves. */
+/* The actions that give the program its outputs and files; the ends of the pipes close themselves, and what is put in its own
+ * place does not. */
 static int spawn_with(const struct program *program, const posix_spawnattr_t *attributes, pid_t *ret_child)
 {
     posix_spawn_file_actions_t actions;
@@ -158,6 +161,9 @@ static int spawn_with(const struct program *program, const posix_spawnattr_t *at
         if (failed == 0 && program->ends[i][1] >= 0) {
             failed = posix_spawn_file_actions_adddup2(&actions, program->ends[i][1], STDOUT_FILENO + i);
         }
+    }
+    for (size_t i = 0; failed == 0 && i < program->file_count; i++) {
+        failed = posix_spawn_file_actions_adddup2(&actions, program->files[i], program->files[i]);
     }
     if (failed == 0) {
         failed =
@@ -272,15 +278,17 @@ static cli_exit run_with(struct cli *cli, struct variables *variables, const cof
 {
     struct program program = {
         .words = cli->arguments, .ends = {{-1, -1}, {-1, -1}}, .outputs = {{.from = -1}, {.from = -1}}};
-    if (cli->action != NULL && variables_add_action(variables, coffer_result_item(result, 0)) != CLI_OK) {
+    if (cli->action != NULL && variables_add_action(variables, result) != CLI_OK) {
         return CLI_NOT_RUN;
     }
-    if (variables_fill(variables, coffer_result_item(result, 0)) != CLI_OK) {
+    if (variables_fill(variables, result) != CLI_OK) {
         return CLI_NOT_RUN;
     }
     coffer_client_close(cli->client);
     cli->client = NULL;
     program.environment = variables->environment;
+    program.files = variables->files;
+    program.file_count = variables->file_count;
     return cli->no_mask ? execute(&program) : execute_masked(&program, result);
 }
 
@@ -289,13 +297,15 @@ cli_exit cmd_run(struct cli *cli)
     struct variables variables = {.count = 0};
     coffer_request *request = coffer_request_new();
     coffer_result *result = NULL;
-    resolve_add_environments(cli, request);
     cli_exit code = check_templates(cli);
     if (code == CLI_OK) {
-        code = variables_read(cli, request, &variables);
+        code = variables_read(cli, &variables);
     }
     if (code == CLI_OK) {
-        code = resolve_one(cli, request, &result);
+        code = variables_ask(cli, request, &variables);
+    }
+    if (code == CLI_OK) {
+        code = resolve_all(cli, request, &result);
     }
     code = code == CLI_OK ? run_with(cli, &variables, result) : CLI_NOT_RUN;
     variables_done(&variables);

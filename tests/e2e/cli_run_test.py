@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 
 import cli  # noqa: E402
 from cli import NOT_FOUND, OK, PARTIAL, REJECTED, USAGE, CliTest  # noqa: E402
-from cofferd import PATIENCE  # noqa: E402
+from cofferd import PATIENCE, wait_for  # noqa: E402
 
 NOT_RUN, NOT_EXECUTABLE, NO_PROGRAM = 125, 126, 127
 MARK = b"marker-of-run"
@@ -117,7 +117,7 @@ class Run(RunTest):
         for options, text in ((["--ref", "jira.odd-key"], 'the key "odd-key" cannot be the name of a variable'),
                               (["--ref", "jira.PATH"], "the variable PATH changes what a program runs"),
                               (["--ref", "slack.BOT", "--ref", "jira.BOT"], "BOT would come from slack.BOT and from jira.BOT"),
-                              (["--set", "a-b=slack.BOT"], "not of the form VARIABLE=NAME.KEY"), ([], "run needs --ref, --set, --env-file or --action"),
+                              (["--set", "a-b=slack.BOT"], "not of the form VARIABLE=NAME.KEY"), ([], "run needs --ref, --set, --mount, --secret, --env-file or --action"),
                               (["--ref", "nodot"], "not of the form NAME.KEY")):
             code, out, err = self.run_program(*options, "--", "true")
             self.assertEqual((code, out), (NOT_RUN, b""), err)
@@ -156,6 +156,108 @@ class Run(RunTest):
         process.stdout.read(10)
         process.stdout.close()
         self.assertEqual(process.wait(PATIENCE), 128 + signal.SIGPIPE)
+
+
+class References(RunTest):
+    """coffer://WORKSPACE/ENVIRONMENT/NAME/KEY says where, too."""
+
+    def full(self, environment, reference, workspace=""):
+        return f"coffer://{workspace}/{environment}/{reference.replace('.', '/')}"
+
+    def workspace(self):
+        return json.loads(self.succeed("whoami", "--json"))["serviceAccount"]["workspace"]
+
+    def test_one_program_gets_values_of_several_places_and_all_are_masked(self):
+        script = "echo $HERE $THERE $BOT $FROM_FILE; test $(printf %s $THERE | wc -c) = 9 && echo whole"
+        names = self.file(f"FROM_FILE={self.full('dev', 'slack.CHANNEL')}\n".encode())
+        code, out, err = self.run_program("--set", "HERE=slack.CHANNEL", "--set", f"THERE={self.full('dev', 'slack.BOT')}",
+                                          "--ref", self.full("prod", "jira.BOT", self.workspace()), "--env-file", names,
+                                          "--", "sh", "-c", script)
+        self.assertEqual((code, out, err), (OK, b"*** *** *** ***\nwhole\n", ""))
+
+    def test_variables_that_hold_references_are_resolved_unless_an_option_sets_them(self):
+        code, out, err = self.run_cli("run", "--no-mask", "--set", "B=coffer:///prod/slack/CHANNEL", "--", "sh", "-c", "echo $A $B $C",
+                                      A=self.full("dev", "slack.BOT"), B=self.full("dev", "slack.NOPE"), C="https://slack.BOT")
+        self.assertEqual((code, out, err), (OK, b"dev-value ops-channel https://slack.BOT\n", ""))
+        for value, said in (("coffer://slack", "the variable A is not of the form coffer://"), (self.full("dev", "slack.NOPE"), 'no key "NOPE"')):
+            code, out, err = self.run_cli("run", "--", "touch", self.dev.directory / "never", A=value)
+            self.assertEqual((code, out), (NOT_RUN, b""), err)
+            self.assertIn(said, err)
+        self.assertFalse((self.dev.directory / "never").exists())
+
+    def test_get_takes_them_whatever_the_environment_of_the_command_is(self):
+        self.assertEqual(self.succeed("get", self.full("prod", "slack.BOT"), "-e", "dev"), MARK)
+        self.assertEqual(self.succeed("get", "-o", "env", self.full("prod", "slack.BOT"), "slack.CHANNEL", "-e", "dev"),
+                         b"BOT='" + MARK + b"'\nCHANNEL='dev-channel'\n")
+
+    def test_what_is_wrong_with_one_is_told(self):
+        for text, said in (("coffer:///prod/slack", "not of the form coffer://"), ("coffer:///prod/slack/BOT/more", "not of the form coffer://"),
+                           ("coffer:///prod/slack/BOT?version=1", "secret reveal"), ("coffer://acme/prod/slack/BOT", "is no UUID"),
+                           ("coffer:////slack/BOT", "the environment in argument 1"), ("coffer:///prod/sl ack/BOT", "the name in argument 1")):
+            code, out, err = self.run_cli("get", text)
+            self.assertIn(code, (USAGE, REJECTED), err)
+            self.assertEqual(out, b"")
+            self.assertIn(said, err)
+        self.assertIn("-e prod", self.run_cli("check", "coffer:///prod/slack/BOT")[2])
+        code, out, err = self.run_program("--set", "A=coffer:///prod/slack/NOPE", "--set", "B=coffer:///dev/jira/BOT", "--", "true")
+        self.assertEqual((code, out), (NOT_RUN, b""))
+        self.assertIn('no key "NOPE"', err)
+        self.assertIn('no secret "jira" in the environment "dev"', err)
+
+
+class Secrets(RunTest):
+    def test_every_key_of_a_secret_becomes_a_variable(self):
+        code, out, err = self.run_program("--secret", "slack", "--no-mask", "--", "env")
+        self.assertEqual((code, err), (OK, ""))
+        variables = dict(line.split("=", 1) for line in out.decode().splitlines() if "=" in line)
+        self.assertEqual({name: variables.get(name) for name in ("BOT", "CHANNEL", "PIN")},
+                         {"BOT": MARK.decode(), "CHANNEL": "ops-channel", "PIN": "12"})
+
+    def test_only_key_gets_the_name_that_is_given(self):
+        self.succeed("set", "single.KEY=-", "-e", "prod", stdin=b"only-value")
+        code, out, err = self.run_program("--secret", "single=GIVEN", "--no-mask", "--", "sh", "-c", "echo $GIVEN.$KEY.")
+        self.assertEqual((code, out, err), (OK, b"only-value..\n", ""))
+
+    def test_what_cannot_be_is_told_before_the_program_starts(self):
+        for options, said in ((["--secret", "nope"], 'there is no secret "nope"'), (["--secret", "slack=ALL"], "slack has 3"),
+                              (["--secret", "slack=a-b"], "NAME or NAME=VARIABLE"), (["--secret", "jira"], "changes what a program runs"),
+                              (["--secret", "slack", "--ref", "jira.BOT"], "would come from")):
+            code, out, err = self.run_program(*options, "--", "touch", self.dev.directory / "begun")
+            self.assertEqual((code, out), (NOT_RUN, b""), err)
+            self.assertIn(said, err)
+        self.assertFalse((self.dev.directory / "begun").exists())
+
+
+class Mounts(RunTest):
+    def mounted(self, script, *options):
+        return self.run_program("--mount", "FILE=jira.NUL", *options, "--no-mask", "--", "sh", "-c", script)
+
+    def test_program_reads_the_exact_bytes_of_a_file_whose_path_it_is_given(self):
+        code, out, err = self.mounted('case $FILE in /proc/self/fd/*) ;; *) exit 9;; esac; cat "$FILE"; cat "$FILE"')
+        self.assertEqual((code, out, err), (OK, b"a\0bcd" * 2, ""))
+
+    def test_file_is_its_users_alone_and_nobody_changes_it(self):
+        code, out, err = self.mounted('stat -Lc %a "$FILE"; echo x 2>/dev/null > "$FILE" && echo written; cat "$FILE"')
+        self.assertEqual((code, out), (OK, b"400\na\0bcd"), err)
+
+    def test_file_is_on_no_disk_and_gone_with_the_program_however_it_ends(self):
+        code, out, _ = self.mounted('readlink "$FILE"; kill -9 $$')
+        self.assertEqual((code, out), (128 + signal.SIGKILL, b"/memfd:coffer (deleted)\n"))
+        path = self.dev.directory / "pid"
+        process = subprocess.Popen([cli.COFFER, "run", "-e", "prod", "--mount", "FILE=slack.BOT", "--", "sh", "-c", f"echo $$ > {path}.new; mv {path}.new {path}; exec cat"],
+                                   env=cli.environment(self.dev), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        wait_for(path.exists, "the program")
+        child = int(path.read_text())
+        self.assertIn("/memfd:coffer (deleted)", [os.readlink(entry) for entry in pathlib.Path(f"/proc/{child}/fd").iterdir()])
+        os.kill(child, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 128 + signal.SIGKILL)
+
+    def test_files_and_variables_stand_beside_each_other_and_are_masked(self):
+        code, out, err = self.run_program("--mount", "FILE=slack.BOT", "--mount", "OTHER=coffer:///dev/slack/BOT", "--set", "TOKEN=jira.BOT",
+                                          "--", "sh", "-c", 'cat "$FILE" "$OTHER"; echo " $TOKEN"')
+        self.assertEqual((code, out, err), (OK, b"*** ***\n", ""))
+        self.assertIn("hint:", self.run_program("--mount", "slack.BOT", "--", "true")[2])
 
 
 class Inject(RunTest):

@@ -206,7 +206,8 @@ cli_exit cmd_sa_list(struct cli *cli)
                                      .items = "service_accounts",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = account_row};
+                                     .row = account_row,
+                                     .none = "there is no service account; coffer sa create NAME makes one"};
     Coffer__V1__ListServiceAccountsRequest request;
     coffer__v1__list_service_accounts_request__init(&request);
     request.workspace = cli_workspace(cli);

@@ -83,7 +83,8 @@ cli_exit cmd_env_list(struct cli *cli)
                                      .items = "environments",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = environment_row};
+                                     .row = environment_row,
+                                     .none = "there is no environment yet; the first secret of one makes it, and so does coffer env create NAME"};
     Coffer__V1__ListEnvironmentsRequest request;
     coffer__v1__list_environments_request__init(&request);
     request.workspace = cli_workspace(cli);

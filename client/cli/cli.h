@@ -194,10 +194,8 @@ struct cli_caught {
 
 const struct cli_caught *cli_caught(void);
 
-/* What to do where a provider wants a connection to be connected again. */
-extern const char cli_hint_reauth[];
-/* ... and where there is no connection. */
-extern const char cli_hint_connection[];
+/* What to do at the command line about a failure with this reason, or outcome; NULL if there is nothing to add. */
+const char *cli_hint(const char *reason);
 
 /* Prints a failure of a call and returns its exit code. */
 cli_exit cli_fail(const coffer_error *error);
@@ -282,13 +280,17 @@ cli_exit cli_confirm(const struct cli *cli, const char *question, const char *na
 
 /*
  * A table. On a terminal its columns have headers, those that are empty are left out, and cells that have no room are
- * cut; elsewhere all of them are separated by tabs, without headers. Control characters are shown as "?", for
- * descriptions are what anybody wrote.
+ * cut, but for those of the first column; where even that does not do, each cell has a line of its own. Elsewhere all of
+ * them are separated by tabs, without headers. Control characters are shown as "?", for descriptions are what anybody
+ * wrote.
  */
 struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers, size_t columns);
 void cli_table_add(struct cli_table *table, const char *text); /* the next cell; copies */
 void cli_table_print(struct cli_table *table);                 /* and frees */
+
+/* What is said on a terminal in place of a table without rows: what to do next, or "". Borrowed. */
+void cli_table_none(struct cli_table *table, const char *none);
 
 /* Leaves these columns, in this order. */
 void cli_table_choose(struct cli_table *table, const size_t *columns, size_t count);
@@ -317,18 +319,11 @@ void cli_table_always(void);
 /* A copy without control characters; "-" for an empty text. NULL if there is no memory. */
 char *cli_harmless(const char *text);
 
-/* "name         value" with the value made harmless as in a table. */
+/* "name         value" with the value made harmless as in a table, and on a terminal broken at blanks. */
 void cli_print_field(const char *name, const char *text);
 
 /* Whether standard output is a terminal. */
 bool cli_on_terminal(void);
-
-/* Columns of the terminal; 0 if they are not known. */
-size_t cli_terminal_columns(void);
-
-/* Prints a text behind what stands on the line already, broken at blanks so that no line is longer than `room` (0: not
- * broken), and ends the line. Further lines begin at `indent`. */
-void cli_print_wrapped(const char *text, size_t indent, size_t room);
 
 /* On a terminal "12 d ago" or "in 3 h", elsewhere the time as RFC 3339; "-" for none. In a static buffer of four. */
 const char *cli_time(const void *timestamp);

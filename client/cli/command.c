@@ -454,6 +454,7 @@ cli_exit command_unknown(char *const *words, size_t count)
         }
     }
     const char *near = nearest(words[0], NULL);
-    return near == NULL ? cli_usage("coffer help", "there is no such command")
-                        : cli_usage("coffer help", "there is no such command; did you mean \"%s\"?", near);
+    return near == NULL
+               ? cli_usage("coffer help lists them", "there is no such command")
+               : cli_usage("coffer help lists them", "there is no such command; did you mean \"%s\"?", near);
 }

@@ -219,7 +219,7 @@ static void offer_words(const struct line *line, const struct command *command)
         offer_groups(line);
         completed = line;
         help_each_topic(offer_topic);
-        offer_list(line, "exit-codes,man");
+        offer_list(line, "all,exit-codes,man");
     } else if (strcmp(line->group, "help") == 0 && line->verb != NULL) {
         offer_verbs(line, line->verb);
     } else if (strcmp(line->group, "completion") == 0) {

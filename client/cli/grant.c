@@ -3,9 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { LABEL = 13, NARROW = 79 };
+#include "client/cli/text.h"
+
+enum { LABEL = 13 };
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
 
@@ -142,24 +143,18 @@ void grants_done(struct grants *grants)
 
 void grant_print_list(const char *label, char *const *items, size_t count)
 {
-    const bool wrap = isatty(STDOUT_FILENO) == 1;
-    size_t column = LABEL;
-    for (size_t i = 0; i < count; i++) {
-        const size_t length = strlen(items[i]) + 2;
-        if (i == 0) {
-            printf("%-*s", LABEL, label);
-        } else if (wrap && column + length > NARROW) {
-            printf(",\n%*s", LABEL, "");
-            column = LABEL;
-        } else {
-            fputs(", ", stdout);
-        }
-        fputs(items[i], stdout);
-        column += length;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *joined = count == 0 ? NULL : open_memstream(&text, &length);
+    for (size_t i = 0; joined != NULL && i < count; i++) {
+        fprintf(joined, "%s%s", i == 0 ? "" : ", ", items[i]);
     }
-    if (count > 0) {
+    if (joined != NULL && fclose(joined) == 0) {
+        printf("%-*s", LABEL, label);
+        text_wrap(stdout, text, LABEL, LABEL, text_room(stdout));
         (void) putchar('\n');
     }
+    free(text);
 }
 
 void grant_print(const char *label, const Coffer__V1__Rule *rule)

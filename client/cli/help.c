@@ -3,12 +3,14 @@
 #include <string.h>
 
 #include "client/cli/command.h"
+#include "client/cli/text.h"
 
-enum { OPTION_COLUMN = 26, WIDE_INDENT = 6 };
+enum { OPTION_COLUMN = 26, WIDE_INDENT = 6, NAME_INDENT = 14, TOPIC_INDENT = 18 };
 
 void help_wrapped(const char *text, size_t indent)
 {
-    cli_print_wrapped(text, indent, cli_on_terminal() ? cli_terminal_columns() : 0);
+    text_wrap(stdout, text, indent, indent, text_room(stdout));
+    (void) putchar('\n');
 }
 
 static void print_option(const struct option_row *row)
@@ -43,13 +45,13 @@ static void print_names(const struct command *command)
         }
     }
     if (names != NULL && fclose(names) == 0) {
-        fputs("\nOptions of every command, of which coffer help tells more:\n  ", stdout);
+        fputs("\nOptions of every command, of which coffer help all tells more:\n  ", stdout);
         help_wrapped(text, 2);
     }
     free(text);
 }
 
-/* Its own, and of those that every command has only the names: coffer help tells more. */
+/* Its own, and of those that every command has only the names: coffer help all tells more. */
 static void print_options(const struct command *command)
 {
     bool begun = false;
@@ -104,14 +106,80 @@ static void help_exits(void)
 #undef EXIT
 }
 
-static void help_all(void)
+static void print_topics(void)
+{
+    puts("\nTopics, for coffer help TOPIC:");
+    help_topics();
+    printf("  %-*s%s\n  %-*s%s\n\n", TOPIC_INDENT - 2, "exit-codes", "what the exit codes mean", TOPIC_INDENT - 2,
+           "man", "the man page");
+}
+
+static bool has_verbs(const char *group)
+{
+    bool found = false;
+    for (size_t i = 0; i < command_count; i++) {
+        found = found || (strcmp(commands[i].group, group) == 0 && commands[i].verb[0] != '\0');
+    }
+    return found;
+}
+
+static void print_verbs(const char *group)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *verbs = open_memstream(&text, &length);
+    for (size_t i = 0; verbs != NULL && i < command_count; i++) {
+        if (strcmp(commands[i].group, group) == 0 && commands[i].verb[0] != '\0') {
+            fprintf(verbs, "%s%s", ftell(verbs) == 0 ? "" : ", ", commands[i].verb);
+        }
+    }
+    if (verbs != NULL && fclose(verbs) == 0) {
+        help_wrapped(text, NAME_INDENT);
+    }
+    free(text);
+}
+
+/* Whether a command before this one is of its group. */
+static bool is_listed(size_t command)
+{
+    bool listed = false;
+    for (size_t i = 0; i < command; i++) {
+        listed = listed || strcmp(commands[i].group, commands[command].group) == 0;
+    }
+    return listed;
+}
+
+/* A line for each command, or for each group of them. */
+static void help_overview(void)
 {
     puts("coffer: credentials for workflow actions\n");
     for (size_t i = 0; i < command_count; i++) {
-        fputs("  ", stdout);
+        if (commands[i].verb[0] == '\0' && !has_verbs(commands[i].group)) {
+            printf("  %-*s", NAME_INDENT - 2, commands[i].group);
+            help_wrapped(commands[i].help, NAME_INDENT);
+        }
+    }
+    (void) putchar('\n');
+    for (size_t i = 0; i < command_count; i++) {
+        if (has_verbs(commands[i].group) && !is_listed(i)) {
+            printf("  %-*s", NAME_INDENT - 2, commands[i].group);
+            print_verbs(commands[i].group);
+        }
+    }
+    print_names(NULL);
+    print_topics();
+    help_wrapped(
+        "coffer help COMMAND [VERB] tells more about a command, coffer help all about all of them. New here: "
+        "coffer login stores a token, coffer doctor says what is wrong.",
+        0);
+}
+
+static void help_all(void)
+{
+    for (size_t i = 0; i < command_count; i++) {
         print_usage(&commands[i]);
-        fputs("      ", stdout);
-        help_wrapped(commands[i].help, WIDE_INDENT);
+        fputs("    ", stdout);
+        help_wrapped(commands[i].help, 4);
     }
     puts("\nOptions of every command:");
     for (size_t i = 0; i < option_count; i++) {
@@ -119,31 +187,30 @@ static void help_all(void)
             print_option(&option_rows[i]);
         }
     }
-    puts("\nTopics, for coffer help TOPIC:");
-    help_topics();
-    puts("  exit-codes    what the exit codes mean\n  man           the man page");
-    (void) putchar('\n');
-    help_wrapped("New here: coffer login stores a token, coffer doctor says what is wrong, coffer help COMMAND "
-                 "tells more about "
-                 "a command.",
-                 0);
+}
+
+/* What is no command: a topic, or a group of commands. */
+static bool help_word(const char *word)
+{
+    if (strcmp(word, "all") == 0) {
+        help_all();
+    } else if (strcmp(word, "exit-codes") == 0) {
+        help_exits();
+    } else if (strcmp(word, "man") == 0) {
+        help_man();
+    } else {
+        return help_topic(word);
+    }
+    return true;
 }
 
 cli_exit cmd_help(struct cli *cli)
 {
     if (cli->argument_count == 0) {
-        help_all();
+        help_overview();
         return CLI_OK;
     }
-    if (strcmp(cli->arguments[0], "exit-codes") == 0) {
-        help_exits();
-        return CLI_OK;
-    }
-    if (strcmp(cli->arguments[0], "man") == 0) {
-        help_man();
-        return CLI_OK;
-    }
-    if (cli->argument_count == 1 && help_topic(cli->arguments[0])) {
+    if (cli->argument_count == 1 && help_word(cli->arguments[0])) {
         return CLI_OK;
     }
     const struct command *command = command_find(cli->arguments, cli->argument_count);

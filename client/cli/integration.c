@@ -87,12 +87,14 @@ static void definition_row(struct cli_table *table, const ProtobufCMessage *item
 static cli_exit list_definitions(struct cli *cli, Coffer__V1__ListDefinitionsRequest *request)
 {
     static const char *const headers[] = {"SECRET", "TYPE", "IS", "ACTIONS", "KEYS", "OPTIONAL KEYS"};
-    static const struct list list = {.method = INTEGRATION_SERVICE "ListDefinitions",
-                                     .response = &coffer__v1__list_definitions_response__descriptor,
-                                     .items = "definitions",
-                                     .headers = headers,
-                                     .columns = COF_COUNT(headers),
-                                     .row = definition_row};
+    static const struct list list = {
+        .method = INTEGRATION_SERVICE "ListDefinitions",
+        .response = &coffer__v1__list_definitions_response__descriptor,
+        .items = "definitions",
+        .headers = headers,
+        .columns = COF_COUNT(headers),
+        .row = definition_row,
+        .none = "there is nothing like that in the catalogue, nor does an action of the workspace declare it"};
     return list_all(cli, &list, &request->base);
 }
 
@@ -335,6 +337,7 @@ static cli_exit show_matrix(const struct collected *collected)
     free(headers);
     cli_table_colour(table);
     if (cli_table_fits(table)) {
+        cli_table_none(table, "");
         cli_table_print(table);
         return CLI_OK;
     }

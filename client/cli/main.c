@@ -81,6 +81,10 @@ int main(int argc, char **argv)
         const cli_exit told = flush(CLI_OK);
         return (int) told;
     }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        const cli_exit told = flush(cmd_version(&cli));
+        return (int) told;
+    }
     cli_exit code = options_read(&cli, argc, argv, &given);
     cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {

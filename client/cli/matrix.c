@@ -425,6 +425,7 @@ static cli_exit show_table(const struct cli *cli, const struct matrix *matrix)
     free(headers);
     cli_table_colour(table);
     if (cli_table_fits(table)) {
+        cli_table_none(table, "there is no secret there; coffer set NAME.KEY -e ENVIRONMENT stores one");
         cli_table_print(table);
         return code;
     }

@@ -115,7 +115,8 @@ cli_exit cmd_oauth_providers(struct cli *cli)
                                      .items = "providers",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = provider_row};
+                                     .row = provider_row,
+                                     .none = "there is no provider like that"};
     Coffer__V1__ListProvidersRequest request;
     coffer__v1__list_providers_request__init(&request);
     request.workspace = cli_workspace(cli);

@@ -124,6 +124,7 @@ cli_exit list_all(struct cli *cli, const struct list *list, ProtobufCMessage *re
     memcpy(field_at(request, "page_size"), &size, sizeof size);
     if (!output.json) {
         output.table = cli_table_new(list->headers, list->columns);
+        cli_table_none(output.table, list->none);
     }
     progress_begin("reading the list");
     do {

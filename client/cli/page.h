@@ -14,6 +14,7 @@ struct list {
     const char *const *headers;
     size_t columns;
     list_row *row;
+    const char *none; /* what is said on a terminal where there are no items */
 };
 
 /* Asks for all pages, with the fields `page_size` and `page_token` of the request, and prints what came. */

@@ -72,12 +72,14 @@ static void action_row(struct cli_table *table, const ProtobufCMessage *item)
 cli_exit cmd_registry_list(struct cli *cli)
 {
     static const char *const headers[] = {"ACTION", "DECLARES", "CALLS", "CHANGED"};
-    static const struct list list = {.method = INTEGRATION_SERVICE "ListActions",
-                                     .response = &coffer__v1__list_actions_response__descriptor,
-                                     .items = "actions",
-                                     .headers = headers,
-                                     .columns = COF_COUNT(headers),
-                                     .row = action_row};
+    static const struct list list = {
+        .method = INTEGRATION_SERVICE "ListActions",
+        .response = &coffer__v1__list_actions_response__descriptor,
+        .items = "actions",
+        .headers = headers,
+        .columns = COF_COUNT(headers),
+        .row = action_row,
+        .none = "no action is registered; coffer registry import PATH registers those of template files"};
     Coffer__V1__ListActionsRequest request;
     coffer__v1__list_actions_request__init(&request);
     request.workspace = cli_workspace(cli);
@@ -227,6 +229,7 @@ static cli_exit print_matrix(const struct cli *cli, coffer_preflight *preflight)
         printf("\n  ],\n  \"wouldResolve\": %" PRIu32 ",\n  \"wouldFail\": %" PRIu32 "\n}\n",
                coffer_preflight_would_resolve(preflight), coffer_preflight_would_fail(preflight));
     }
+    cli_table_none(matrix.table, "");
     cli_table_print(matrix.table);
     if (status != COFFER_OK) {
         const cli_exit code = cli_fail(error);

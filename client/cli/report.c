@@ -6,6 +6,9 @@
 #include "client/cli/cli.h"
 #include "client/cli/message.h"
 #include "client/cli/progress.h"
+#include "client/cli/text.h"
+
+enum { REQUEST_TEXT = 160 };
 
 static struct {
     bool json;
@@ -64,43 +67,36 @@ cli_exit cli_exit_of(coffer_status status)
     return CLI_ERROR;
 }
 
-const char cli_hint_connection[] = "coffer oauth list shows connections; coffer help oauth says how one is made";
-const char cli_hint_reauth[] = "coffer oauth show PROVIDER says why; its user has to connect it again";
-
 /* --- Failures ------------------------------------------------------------------------------------------------- */
 
-/* What to do at the command line about a failure whose message speaks of the protocol. */
+/* What to do at the command line about a failure whose message speaks of the protocol, or to anybody. */
 static const struct {
-    coffer_reason reason;
     const char *hint;
+    coffer_reason reason;
+    bool instead; /* in place of what the message says, which nobody can do here */
 } hints[] = {
-    {COFFER_REASON_TOKEN_MISSING, "coffer login stores one; --token-file FILE or COFFER_TOKEN_FILE give one"},
-    {COFFER_REASON_REAUTH_REQUIRED, cli_hint_reauth},
-    {COFFER_REASON_CONNECTION_NOT_FOUND, cli_hint_connection},
-    {COFFER_REASON_TOKEN_MALFORMED, "coffer login stores another one"},
-    {COFFER_REASON_TOKEN_INVALID, "coffer login stores another one"},
-    {COFFER_REASON_TOKEN_EXPIRED, "coffer login stores another one"},
-    {COFFER_REASON_FRAME_REVISION_UNSUPPORTED, "coffer doctor compares the versions of client and server"},
-    {COFFER_REASON_METHOD_UNKNOWN, "coffer doctor compares the versions of client and server"},
-    {COFFER_REASON_REPLY_INVALID, "coffer doctor looks at what answers there"},
-    {COFFER_REASON_REQUEST_ID_EXPIRED, "coffer doctor compares the clocks of client and server"},
-    {COFFER_REASON_CONFIG_INVALID, "coffer config shows where each setting comes from"},
-    {COFFER_REASON_PERMISSION_DENIED, "coffer whoami shows what the token may do"},
-    {COFFER_REASON_ENVIRONMENT_NOT_FOUND, "coffer env list shows them, coffer env create makes one"},
-    {COFFER_REASON_VERSION_NOT_FOUND, "coffer secret versions NAME lists them"},
-    {COFFER_REASON_WORKSPACE_REQUIRED, "-w UUID, or -w system; coffer workspace list lists them"},
-    {COFFER_REASON_NOT_CONNECTED,
-     "coffer doctor looks for the cause; --addr ADDRESS or COFFER_ADDR name another server"},
+#define HINT(reason, instead, hint) {hint, COFFER_REASON_##reason, instead},
+#include "client/cli/hints.def"
+#undef HINT
 };
 
-static const char *hint_of(coffer_reason reason)
+const char *cli_hint(const char *reason)
 {
     for (size_t i = 0; i < COF_COUNT(hints); i++) {
-        if (hints[i].reason == reason) {
+        if (strcmp(coffer_reason_name(hints[i].reason), reason) == 0) {
             return hints[i].hint;
         }
     }
     return NULL;
+}
+
+static bool is_instead(coffer_reason reason)
+{
+    bool instead = false;
+    for (size_t i = 0; i < COF_COUNT(hints); i++) {
+        instead = instead || (hints[i].reason == reason && hints[i].instead);
+    }
+    return instead;
 }
 
 static void print_member(const char *name, const char *text)
@@ -122,6 +118,28 @@ static void print_json(const struct cli_report *report)
     fputs("}}\n", stderr);
 }
 
+/* On a terminal no word is broken, and further lines stand below the text. */
+static void print_labelled(const char *label, const char *text)
+{
+    fputs(label, stderr);
+    text_wrap(stderr, text, strlen(label), strlen(label), text_room(stderr));
+    (void) fputc('\n', stderr);
+}
+
+static void print_text(const struct cli_report *report)
+{
+    char request[REQUEST_TEXT];
+    progress_clear();
+    print_labelled("coffer: ", report->message);
+    if (report->hint != NULL) {
+        print_labelled("  hint: ", report->hint);
+    }
+    if (report->request_id != NULL && report->request_id[0] != '\0') {
+        (void) snprintf(request, sizeof request, "%s  (%s)", report->request_id, report->reason);
+        print_labelled("  request: ", request);
+    }
+}
+
 cli_exit cli_report(const struct cli_report *report)
 {
     if (how.catching) {
@@ -133,14 +151,7 @@ cli_exit cli_report(const struct cli_report *report)
         print_json(report);
         return report->code;
     }
-    progress_clear();
-    fprintf(stderr, "coffer: %s\n", report->message);
-    if (report->hint != NULL) {
-        fprintf(stderr, "  hint: %s\n", report->hint);
-    }
-    if (report->request_id != NULL && report->request_id[0] != '\0') {
-        fprintf(stderr, "  request: %s  (%s)\n", report->request_id, report->reason);
-    }
+    print_text(report);
     return report->code;
 }
 
@@ -156,13 +167,18 @@ static cli_exit exit_of_error(const coffer_error *error)
 cli_exit cli_fail(const coffer_error *error)
 {
     const coffer_reason reason = coffer_error_reason(error);
-    return cli_report(&(struct cli_report){
-        .message = coffer_error_message(error),
-        .hint = hint_of(reason),
+    const char *whole = coffer_error_message(error);
+    const char *advice = is_instead(reason) ? strstr(whole, "; ") : NULL;
+    char *what = advice == NULL ? NULL : strndup(whole, (size_t) (advice - whole));
+    const cli_exit code = cli_report(&(struct cli_report){
+        .message = what == NULL ? whole : what,
+        .hint = cli_hint(coffer_reason_name(reason)),
         .reason = coffer_reason_name(reason),
         .request_id = coffer_error_request_id(error),
         .code = exit_of_error(error),
     });
+    free(what);
+    return code;
 }
 
 cli_exit cli_refuse(cli_exit code, const char *hint, const char *format, ...)
@@ -188,7 +204,7 @@ cli_exit cli_no_memory(void)
 void cli_report_request(const char *request_id)
 {
     if (!how.json && request_id[0] != '\0') {
-        fprintf(stderr, "  request: %s\n", request_id);
+        print_labelled("  request: ", request_id);
     }
 }
 
@@ -201,7 +217,7 @@ void cli_note(const char *format, ...)
     va_end(args);
     if (length >= 0 && !how.quiet) {
         progress_clear();
-        fprintf(stderr, "%s\n", note);
+        print_labelled("", note);
     }
     free(length >= 0 ? note : NULL);
 }

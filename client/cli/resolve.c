@@ -89,14 +89,6 @@ static cli_exit exit_of(const coffer_item *item)
                                                                        : cli_exit_of(coffer_item_status(item));
 }
 
-static const char *hint_of(coffer_outcome outcome)
-{
-    if (outcome == COFFER_OUTCOME_CONNECTION_NOT_FOUND) {
-        return cli_hint_connection;
-    }
-    return outcome == COFFER_OUTCOME_REAUTH_REQUIRED ? cli_hint_reauth : NULL;
-}
-
 static void report_fault(const coffer_result *result, const coffer_item *item, size_t i)
 {
     const coffer_fault *fault = coffer_item_fault(item, i);
@@ -104,7 +96,7 @@ static void report_fault(const coffer_result *result, const coffer_item *item, s
     char *near = near_misses(fault);
     (void) cli_report(&(struct cli_report){
         .message = coffer_fault_message(fault),
-        .hint = near == NULL ? hint_of(coffer_fault_outcome(fault)) : near,
+        .hint = near == NULL ? cli_hint(coffer_outcome_name(coffer_fault_outcome(fault))) : near,
         .reason = coffer_outcome_name(last ? coffer_item_outcome(item) : coffer_fault_outcome(fault)),
         .request_id = last ? coffer_result_request_id(result) : NULL,
         .code = exit_of(item),
@@ -122,7 +114,8 @@ cli_exit resolve_fail_item(const struct cli *cli, const coffer_result *result, c
     if (coffer_item_fault_count(item) == 0) {
         (void) cli_report(&(struct cli_report){
             .message = coffer_item_message(item),
-            .hint = elsewhere ? "-w UUID, if the token acts in several workspaces" : NULL,
+            .hint = elsewhere ? "-w UUID, if the token acts in several workspaces"
+                              : cli_hint(coffer_outcome_name(coffer_item_outcome(item))),
             .reason = coffer_outcome_name(coffer_item_outcome(item)),
             .request_id = coffer_result_request_id(result),
             .code = exit_of(item),

@@ -150,7 +150,8 @@ cli_exit cmd_secret_versions(struct cli *cli)
                                      .items = "versions",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = version_row};
+                                     .row = version_row,
+                                     .none = "there is no version"};
     Coffer__V1__ListSecretVersionsRequest request;
     coffer__v1__list_secret_versions_request__init(&request);
     request.workspace = cli_workspace(cli);

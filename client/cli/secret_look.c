@@ -49,7 +49,8 @@ cli_exit cmd_secret_list(struct cli *cli)
                                      .items = "secrets",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = secret_row};
+                                     .row = secret_row,
+                                     .none = "there is no secret there; coffer set NAME.KEY -e ENVIRONMENT stores one, coffer import FILE those of a file"};
     Coffer__V1__ListSecretsRequest request;
     Coffer__V1__SecretType type;
     const cli_exit code = secret_type_read(cli->type, &type);
@@ -140,7 +141,8 @@ cli_exit cmd_secret_compare(struct cli *cli)
                                      .items = "differences",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = difference_row};
+                                     .row = difference_row,
+                                     .none = "neither environment has a secret there"};
     Coffer__V1__CompareEnvironmentsRequest request;
     coffer__v1__compare_environments_request__init(&request);
     request.workspace = cli_workspace(cli);

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/message.h"
+#include "client/cli/text.h"
 
 enum {
     GAP = 2,
@@ -25,6 +25,7 @@ enum {
 
 struct cli_table {
     size_t columns;
+    const char *none;
     bool colour;
     char **cells;
     size_t count;
@@ -89,71 +90,72 @@ void cli_table_add(struct cli_table *table, const char *text)
     table->cells[table->count++] = cli_harmless(text);
 }
 
-/* Characters, which is what a column counts, not bytes. */
-static size_t length_of(const char *text)
-{
-    size_t count = 0;
-    for (; text != NULL && *text != '\0'; text++) {
-        count += ((unsigned char) *text & 0xc0) != 0x80;
-    }
-    return count;
-}
-
 /* 0 for a column that is empty below its header; the first one never is. */
 static size_t width_of(const struct cli_table *table, size_t column)
 {
     size_t width = 0;
     bool empty = column > 0 && table->count > table->columns;
     for (size_t i = column; i < table->count; i += table->columns) {
-        const size_t length = length_of(table->cells[i]);
+        const size_t length = text_width(table->cells[i]);
         width = length > width ? length : width;
         empty = empty && (i == column || (table->cells[i] != NULL && strcmp(table->cells[i], "-") == 0));
     }
     return empty ? 0 : width;
 }
 
-size_t cli_terminal_columns(void)
+/* What a column needs to be of use: its header, and the beginning of what is below. */
+static size_t least_of(const struct cli_table *table, const size_t *widths, size_t column)
 {
-    struct winsize size = {0};
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+    const size_t header = text_width(table->cells[column]);
+    const size_t least = header > NARROWEST ? header : NARROWEST;
+    return widths[column] < least ? widths[column] : least;
 }
 
-/* Takes from the widest columns until the rows have room; a column keeps its header and a little more. */
-static void fit(size_t *widths, size_t columns)
+/* The widest of the columns that can be narrower; 0 if there is none, since names, in the first one, stay whole. */
+static size_t widest_of(const struct cli_table *table, const size_t *widths)
 {
-    const size_t room = cli_terminal_columns();
+    size_t widest = 0;
+    for (size_t i = 1; i < table->columns; i++) {
+        if (widths[i] > least_of(table, widths, i) && (widest == 0 || widths[i] > widths[widest])) {
+            widest = i;
+        }
+    }
+    return widest;
+}
+
+/* Takes from the widest columns until the rows have room; false if they have none. */
+static bool fit(const struct cli_table *table, size_t *widths)
+{
+    const size_t room = text_room(stdout);
     size_t total = 0;
-    for (size_t i = 0; i < columns; i++) {
+    for (size_t i = 0; i < table->columns; i++) {
         total += widths[i] + (widths[i] > 0 && i > 0 ? GAP : 0);
     }
     while (room > 0 && total > room) {
-        size_t widest = 0;
-        for (size_t i = 1; i < columns; i++) {
-            widest = widths[i] > widths[widest] ? i : widest;
-        }
-        if (widths[widest] <= NARROWEST) {
-            return;
+        const size_t widest = widest_of(table, widths);
+        if (widest == 0) {
+            return false;
         }
         widths[widest]--;
         total--;
     }
+    return true;
 }
 
-/* A cell that has no room ends in "..", at a whole character. */
-static void print_cell(const char *cell, size_t width)
+/* A cell that has no room ends in "..", at a whole character. Returns the columns that it took. */
+static size_t print_cell(const char *cell, size_t width)
 {
-    const char *end = cell;
-    if (length_of(cell) <= width) {
+    const size_t whole = text_width(cell);
+    if (whole <= width) {
         fputs(cell, stdout);
-        return;
+        return whole;
     }
-    for (size_t shown = 0; shown + 2 < width; shown++) {
-        end++;
-        while (((unsigned char) *end & 0xc0) == 0x80) {
-            end++;
-        }
-    }
-    printf("%.*s..", (int) (end - cell), cell);
+    const char *end = text_end(cell, width < 2 ? 0 : width - 2);
+    char *begin = strndup(cell, (size_t) (end - cell));
+    printf("%s..", begin == NULL ? "" : begin);
+    const size_t taken = begin == NULL ? 0 : text_width(begin);
+    free(begin);
+    return taken + 2;
 }
 
 /* By the conventions of NO_COLOR, CLICOLOR and CLICOLOR_FORCE. */
@@ -190,14 +192,15 @@ static const char *colour_of(const char *cell)
     return strstr(cell, " of ") == NULL ? NULL : "33";
 }
 
-static void print_coloured(const struct cli_table *table, const char *cell, size_t width)
+static size_t print_coloured(const struct cli_table *table, const char *cell, size_t width)
 {
     const char *colour = table->colour ? colour_of(cell) : NULL;
     if (colour != NULL) {
         printf("\033[%sm", colour);
     }
-    print_cell(cell, width);
+    const size_t taken = print_cell(cell, width);
     fputs(colour == NULL ? "" : "\033[0m", stdout);
+    return taken;
 }
 
 void cli_table_colour(struct cli_table *table)
@@ -214,7 +217,7 @@ bool cli_table_is_aligned(void)
 
 bool cli_table_fits(const struct cli_table *table)
 {
-    const size_t room = cli_terminal_columns();
+    const size_t room = text_room(stdout);
     size_t total = 0;
     for (size_t i = 0; table != NULL && i < table->columns; i++) {
         total += width_of(table, i) + (i > 0 ? GAP : 0);
@@ -234,14 +237,10 @@ static void print_aligned(const struct cli_table *table, const size_t *widths, s
     for (size_t column = 0; column < table->columns; column++) {
         const char *cell = cell_at(table, first + column);
         if (widths[column] > 0) {
-            const size_t length = length_of(cell);
             printf("%*s", (int) missing, "");
-            if (column > 0) {
-                print_coloured(table, cell, widths[column]);
-            } else {
-                print_cell(cell, widths[column]);
-            }
-            missing = (length < widths[column] ? widths[column] - length : 0) + GAP;
+            const size_t taken =
+                column > 0 ? print_coloured(table, cell, widths[column]) : print_cell(cell, widths[column]);
+            missing = widths[column] - taken + GAP;
         }
     }
     (void) putchar('\n');
@@ -254,24 +253,68 @@ static void print_tabbed(const struct cli_table *table, size_t first)
     }
 }
 
-static void print_rows(const struct cli_table *table)
+/* For people, where a row has no room on a line: each cell that says something on a line of its own. */
+static void print_records(const struct cli_table *table, const size_t *widths)
 {
-    size_t *widths = always || cli_on_terminal() ? calloc(table->columns, sizeof *widths) : NULL;
-    for (size_t i = 0; widths != NULL && i < table->columns; i++) {
-        widths[i] = width_of(table, i);
+    const size_t room = text_room(stdout);
+    size_t label = 0;
+    for (size_t i = 0; i < table->columns; i++) {
+        const size_t width = widths[i] == 0 ? 0 : text_width(table->cells[i]) + GAP;
+        label = width > label ? width : label;
     }
-    if (widths != NULL) {
-        fit(widths, table->columns);
-        print_aligned(table, widths, 0);
-    }
-    for (size_t first = table->columns; first + table->columns <= table->count; first += table->columns) {
-        if (widths != NULL) {
-            print_aligned(table, widths, first);
-        } else {
-            print_tabbed(table, first);
+    for (size_t at = table->columns; at < table->count; at++) {
+        const size_t column = at % table->columns;
+        fputs(column == 0 && at > table->columns ? "\n" : "", stdout);
+        if (widths[column] > 0 && (column == 0 || strcmp(cell_at(table, at), "-") != 0)) {
+            printf("%-*s", (int) label, table->cells[column]);
+            text_wrap(stdout, cell_at(table, at), label, label, room);
+            (void) putchar('\n');
         }
     }
+}
+
+static void print_tabs(const struct cli_table *table)
+{
+    for (size_t first = table->columns; first + table->columns <= table->count; first += table->columns) {
+        print_tabbed(table, first);
+    }
+}
+
+static void print_columns(const struct cli_table *table, size_t *widths)
+{
+    for (size_t i = 0; i < table->columns; i++) {
+        widths[i] = width_of(table, i);
+    }
+    const bool fits = fit(table, widths);
+    if (!fits && table->count > table->columns) {
+        print_records(table, widths);
+        return;
+    }
+    for (size_t first = 0; first + table->columns <= table->count; first += table->columns) {
+        print_aligned(table, widths, first);
+    }
+}
+
+static void print_rows(const struct cli_table *table)
+{
+    size_t *widths = cli_table_is_aligned() ? calloc(table->columns, sizeof *widths) : NULL;
+    if (table->none != NULL && table->count <= table->columns && cli_on_terminal()) {
+        if (table->none[0] != '\0') {
+            cli_note("%s", table->none);
+        }
+    } else if (widths != NULL) {
+        print_columns(table, widths);
+    } else {
+        print_tabs(table);
+    }
     free(widths);
+}
+
+void cli_table_none(struct cli_table *table, const char *none)
+{
+    if (table != NULL) {
+        table->none = none;
+    }
 }
 
 void cli_table_free(struct cli_table *table)
@@ -316,28 +359,13 @@ void cli_table_print(struct cli_table *table)
     cli_table_free(table);
 }
 
-void cli_print_wrapped(const char *text, size_t indent, size_t room)
-{
-    size_t column = indent;
-    while (*text != '\0') {
-        const size_t length = strcspn(text, " ");
-        if (column > indent && room > 0 && column + 1 + length > room) {
-            printf("\n%*s", (int) indent, "");
-            column = indent;
-        }
-        printf("%s%.*s", column > indent ? " " : "", (int) length, text);
-        column += length + (column > indent);
-        text += length + (text[length] == ' ');
-    }
-    (void) putchar('\n');
-}
-
 /* However narrow the terminal is, some room is left for the text. */
 static void print_broken(const char *text, size_t indent)
 {
-    const size_t known = cli_terminal_columns();
+    const size_t known = text_room(stdout);
     const size_t least = indent + BROKEN_LEAST;
-    cli_print_wrapped(text, indent, known == 0 || known > least ? known : least);
+    text_wrap(stdout, text, indent, indent, known == 0 || known > least ? known : least);
+    (void) putchar('\n');
 }
 
 static void print_list_row(const struct cli_table *table, const size_t *widths, size_t first, const char *label)
@@ -345,8 +373,8 @@ static void print_list_row(const struct cli_table *table, const size_t *widths, 
     size_t indent = 0;
     for (size_t column = 0; column + 2 < table->columns; column++) {
         const char *cell = cell_at(table, first + column);
-        print_coloured(table, cell, widths[column]);
-        printf("%*s", (int) (widths[column] - length_of(cell) + GAP), "");
+        const size_t taken = print_coloured(table, cell, widths[column]);
+        printf("%*s", (int) (widths[column] - taken + GAP), "");
         indent += widths[column] + GAP;
     }
     print_broken(cell_at(table, first + table->columns - 2), indent);
@@ -366,7 +394,7 @@ void cli_table_print_list(struct cli_table *table, const char *label)
     }
     for (size_t i = 0; i < table->columns; i++) {
         for (size_t at = table->columns + i; at < table->count; at += table->columns) {
-            const size_t length = length_of(cell_at(table, at));
+            const size_t length = text_width(cell_at(table, at));
             widths[i] = length > widths[i] ? length : widths[i];
         }
     }
@@ -408,7 +436,8 @@ void cli_table_print_json(struct cli_table *table, const char *name)
 void cli_print_field(const char *name, const char *text)
 {
     char *shown = cli_harmless(text);
-    printf("%-*s %s\n", FIELD_COLUMN, name, shown == NULL ? "" : shown);
+    printf("%-*s ", FIELD_COLUMN, name);
+    print_broken(shown == NULL ? "" : shown, FIELD_COLUMN + 1);
     free(shown);
 }
 

@@ -230,7 +230,8 @@ cli_exit cmd_token_list(struct cli *cli)
                                      .items = "tokens",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = token_row};
+                                     .row = token_row,
+                                     .none = "the account has no token; coffer token issue ACCOUNT makes one"};
     Coffer__V1__ListTokensRequest request;
     Google__Protobuf__Timestamp before;
     bool never = false;

@@ -18,7 +18,7 @@ static const struct topic topics[] = {
 #undef TOPIC
 };
 
-enum { NAME_COLUMN = 16 };
+enum { NAME_COLUMN = 18 };
 
 static void print_line(const char *line, size_t length)
 {

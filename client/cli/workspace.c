@@ -156,7 +156,8 @@ cli_exit cmd_workspace_list(struct cli *cli)
                                      .items = "workspaces",
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
-                                     .row = workspace_row};
+                                     .row = workspace_row,
+                                     .none = "there is no workspace; coffer workspace create NAME makes one"};
     Coffer__V1__ListWorkspacesRequest request;
     coffer__v1__list_workspaces_request__init(&request);
     request.show_deleted = cli->deleted;

@@ -69,7 +69,7 @@ class Pages(unittest.TestCase):
     def test_help_fits_the_terminal(self):
         environment = {**VARIABLES, "COFFER_ADDR": "ipc:///nowhere"}
         for columns in (72, 80, 200):
-            for arguments in (["help"], ["help", "secret", "update"], ["help", "sa", "create"]):
+            for arguments in ([], ["help", "all"], ["help", "secret", "update"], ["help", "sa", "create"]):
                 code, shown = cli.Terminal(environment, *arguments, columns=columns).end()
                 self.assertEqual(code, 0)
                 self.assertLessEqual(max(len(line) for line in shown.splitlines() if "coffer " not in line), columns)

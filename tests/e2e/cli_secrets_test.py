@@ -154,14 +154,16 @@ class Lists(SecretsTest):
         self.assertEqual(self.json("secret", "list", "-e", "nothing-is-here"), {"secrets": []})
 
     def test_columns_without_content_are_left_out_on_a_terminal_and_wide_ones_cut(self):
-        self.succeed("secret", "create", "n" * 60, f"{'K' * 60}=-", "-e", "wide", "--tag", "t" * 60, stdin=b"v")
+        self.succeed("secret", "create", "n" * 20, f"{'K' * 60}=-", "-e", "wide", "--tag", "t" * 60, stdin=b"v")
         _, shown = self.terminal("secret", "list", "-e", "wide", columns=80).end()
         self.assertEqual(shown.splitlines()[0].split(), ["NAME", "ENVIRONMENT", "TYPE", "KEYS", "VERSION", "UPDATED",
                                                          "TAGS"])
         self.assertLessEqual(max(len(line) for line in shown.splitlines()), 80)
-        self.assertIn("n..", shown)
+        self.assertIn("K..", shown)
+        self.assertIn("t..", shown)
+        self.assertIn("n" * 20 + "  wide", shown, "names stay whole")
         _, shown = self.terminal("secret", "list", "-e", "wide", columns=300).end()
-        for letter in "nKt":
+        for letter in "Kt":
             self.assertIn(letter * 60, shown)
 
 

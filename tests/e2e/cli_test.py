@@ -7,6 +7,7 @@ The outputs of tests/golden/cli are compared as a whole; COFFER_GOLDEN=write wri
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -77,7 +78,7 @@ class Transcript(CliTest):
             (["set", "a.B=@/nowhere/to/be/found"], b""), (["sa", "create", "x", "--kind", "y"], b""))
 
     def test_help_of_everything(self):
-        text = self.succeed("help").decode() + self.succeed("help", "exit-codes").decode()
+        text = "".join(self.succeed("help", *words).decode() for words in ([], ["all"], ["exit-codes"]))
         for words in (["get"], ["set"], ["secret"], ["secret", "create"], ["sa", "create"], ["token", "revoke"]):
             shown = self.succeed("help", *words)
             self.assertEqual(shown, self.succeed(*words, "--help"))
@@ -85,8 +86,8 @@ class Transcript(CliTest):
         self.golden("help", text)
 
     def test_every_command_has_help_and_is_in_the_list(self):
-        listed = [line.split()[1:] for line in self.succeed("help").decode().splitlines()
-                  if line.startswith("  coffer ")]
+        listed = [line.split()[1:] for line in self.succeed("help", "all").decode().splitlines()
+                  if line.startswith("coffer ")]
         self.assertGreater(len(listed), 20)
         for words in listed:
             verb = [word for word in words[:2] if word.islower()]
@@ -399,6 +400,41 @@ class OnATerminal(CliTest):
             self.golden("table", shown)
         for line in self.succeed("secret", "list", "-e", "table").decode().splitlines():
             self.assertEqual(len(line.split("\t")), 9)
+
+    @staticmethod
+    def words(text):
+        return ["UUID" if re.fullmatch(r"[0-9a-f-]{36}", word) else word for word in text.split()]
+
+    def test_messages_break_between_words_however_narrow_the_terminal_is(self):
+        for arguments in (["get", "nobody.K", "-e", "nowhere"], ["frobnicate"], ["secret", "show", "größe"], ["whoami"],
+                          ["get", "a.B", "--addr", "bogus"], ["secret"]):
+            _, out, err = self.run_cli(*arguments)
+            for columns in (60, 80, 200):
+                shown = self.terminal(*arguments, columns=columns).end()[1]
+                self.assertLessEqual(max(map(len, shown.splitlines())), columns)
+                self.assertEqual(self.words(shown), self.words(out.decode() + err))
+
+    def test_list_without_items_says_what_to_do_next_to_people_alone(self):
+        for arguments, says in ((["secret", "list", "-e", "nothing-is-here"], "coffer set NAME.KEY"),
+                                (["oauth", "list", "-e", "nothing-is-here"], "coffer oauth providers"),
+                                (["registry", "list"], "coffer registry import")):
+            code, shown = self.terminal(*arguments).end()
+            self.assertEqual(code, OK)
+            self.assertIn(says, " ".join(shown.split()))
+            self.assertEqual(self.run_cli(*arguments), (OK, b"", ""))
+            self.assertEqual(self.terminal(*arguments, "-q").end(), (OK, ""))
+
+    def test_row_that_has_no_room_is_shown_line_by_line(self):
+        self.succeed("set", "narrow.A_KEY_WITH_A_LONG_NAME=-", "-e", "slim", stdin=b"v")
+        _, shown = self.terminal("secret", "list", "-e", "slim", columns=40).end()
+        self.assertEqual([line.split() for line in shown.splitlines()][:4],
+                         [["NAME", "narrow"], ["ENVIRONMENT", "slim"], ["TYPE", "custom"], ["KEYS", "A_KEY_WITH_A_LONG_NAME"]])
+
+    def test_columns_are_those_of_the_screen_for_every_script(self):
+        self.succeed("secret", "create", "first", "K=-", "-e", "width", "--tag", "日本", stdin=b"v")
+        self.succeed("secret", "create", "second", "K=-", "-e", "width", "--tag", "größe", stdin=b"v")
+        _, shown = self.terminal("secret", "list", "-e", "width", "--fields", "tags,version,name").end()
+        self.assertEqual(shown, "TAGS   VERSION  NAME\n日本   1        first\ngröße  1        second\n")
 
     def test_long_lists_of_permissions_break_at_commas(self):
         code, shown = self.terminal("whoami").end()

@@ -78,13 +78,15 @@ static void environment_row(struct cli_table *table, const ProtobufCMessage *ite
 cli_exit cmd_env_list(struct cli *cli)
 {
     static const char *const headers[] = {"NAME", "CREATED"};
-    static const struct list list = {.method = "coffer.v1.EnvironmentService/ListEnvironments",
-                                     .response = &coffer__v1__list_environments_response__descriptor,
-                                     .items = "environments",
-                                     .headers = headers,
-                                     .columns = COF_COUNT(headers),
-                                     .row = environment_row,
-                                     .none = "there is no environment yet; the first secret of one makes it, and so does coffer env create NAME"};
+    static const struct list list = {
+        .method = "coffer.v1.EnvironmentService/ListEnvironments",
+        .response = &coffer__v1__list_environments_response__descriptor,
+        .items = "environments",
+        .headers = headers,
+        .columns = COF_COUNT(headers),
+        .row = environment_row,
+        .none =
+            "there is no environment yet; the first secret of one makes it, and so does coffer env create NAME"};
     Coffer__V1__ListEnvironmentsRequest request;
     coffer__v1__list_environments_request__init(&request);
     request.workspace = cli_workspace(cli);

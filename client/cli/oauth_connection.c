@@ -194,7 +194,8 @@ cli_exit cmd_oauth_list(struct cli *cli)
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
                                      .row = connection_row,
-                                     .none = "there is no connection there; coffer oauth providers lists what can be connected, coffer help oauth says how"};
+                                     .none = "there is no connection there; coffer oauth providers lists what can "
+                                             "be connected, coffer help oauth says how"};
     Coffer__V1__ListConnectionsRequest request;
     coffer__v1__list_connections_request__init(&request);
     request.workspace = cli_workspace(cli);

@@ -50,7 +50,8 @@ cli_exit cmd_secret_list(struct cli *cli)
                                      .headers = headers,
                                      .columns = COF_COUNT(headers),
                                      .row = secret_row,
-                                     .none = "there is no secret there; coffer set NAME.KEY -e ENVIRONMENT stores one, coffer import FILE those of a file"};
+                                     .none = "there is no secret there; coffer set NAME.KEY -e ENVIRONMENT stores "
+                                             "one, coffer import FILE those of a file"};
     Coffer__V1__ListSecretsRequest request;
     Coffer__V1__SecretType type;
     const cli_exit code = secret_type_read(cli->type, &type);

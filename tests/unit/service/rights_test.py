@@ -2,7 +2,7 @@
 """The server's rights against an independent model (T20): random grants, callers and requests.
 
 The first argument is the program that asks the server's functions (rights_driver.c). TEST_FULL=1 asks a million
-questions instead of 100,000; TEST_SEED repeats a run.
+questions instead of 30,000; TEST_SEED repeats a run.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ from rights_model import FLEET, SYS, SYSTEM, WS, Rule  # noqa: E402
 
 DRIVER = sys.argv.pop(1)
 SEED = int(os.environ.get("TEST_SEED") or int.from_bytes(os.urandom(6), "big"))
-QUESTIONS = 1000000 if os.environ.get("TEST_FULL") else 100000
+QUESTIONS = 1000000 if os.environ.get("TEST_FULL") else 30000
 WORKSPACES = [f"{i:08x}-0000-4000-8000-00000000000{i}" for i in range(1, 5)]
 
 

@@ -5,7 +5,7 @@
                                                  calls wait for a provider that hangs, against the same without them
   refresh_bench.py connections [COUNT]           100,000 if it is not given: a server's start and its memory with so many
 
-The first prints the median of the rounds' ratios; each round has its own provider, and both halves follow each other, so that
+The first prints the medians of the rounds' ratios; each round has its own provider, and both halves follow each other, so that
 the ratio counts also on a machine that is not quiet. COFFER_BUILD names the build.
 """
 
@@ -55,6 +55,18 @@ def rate(dev):
     return count / SECONDS
 
 
+def p99(dev):
+    """The same, one after the other: what one in a hundred takes longer than."""
+    end, times = time.monotonic() + SECONDS, []
+    with dev.connect() as connection:
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            answer = connection.call(RESOLVE, item("default", "plain.KEY"), token=dev.admin)
+            times.append(time.monotonic() - begun)
+            assert answer.code == 0, answer
+    return sorted(times)[len(times) * 99 // 100]
+
+
 def provider_entries(server, rounds):
     return "providers:\n" + "".join(
         f"  - id: slow{i}\n    name: Slow\n    documentation: https://slow.example\n"
@@ -80,7 +92,9 @@ def hanging(callers, rounds):
         dev = Dev(COFFERD_PROVIDERS__FILES=str(folder / "providers.yaml"), COFFERD_OUTBOUND__CA_FILE=str(authority.certificate),
                   COFFERD_OUTBOUND__ALLOW_PRIVATE=f"localhost:{server.port}")
         try:
-            print(f"hanging: {compare(dev, callers, rounds):.3f} of the rate without, median of {rounds} rounds, {callers} waiting")
+            rates, p99s = compare(dev, callers, rounds)
+            print(f"hanging: {rates:.3f} of the rate without, p99 {p99s:.2f} times as long, medians of {rounds} rounds, "
+                  f"{callers} waiting")
         finally:
             server.close()
             dev.close()
@@ -93,17 +107,18 @@ def compare(dev, callers, rounds):
         for i in range(rounds):
             for caller in range(callers):
                 configured(dev, connection, f"env{caller}", f"slow{i}")
-    ratios = []
+    rates, p99s = [], []
     rate(dev)
     for i in range(rounds):
-        without = rate(dev)
+        without = rate(dev), p99(dev)
         with dev.connect() as waiting:
             for caller in range(callers):
                 waiting.send(RESOLVE, item(f"env{caller}", f"slow{i}_oauth.SLOW{i}_SERVICE_TOKEN"), token=dev.admin,
                              timeout_ms=10000)
             time.sleep(2)  # until all of them are under way or wait for their turn
-            ratios.append(rate(dev) / without)
-    return statistics.median(ratios)
+            rates.append(rate(dev) / without[0])
+            p99s.append(p99(dev) / without[1])
+    return statistics.median(rates), statistics.median(p99s)
 
 
 def write_connections(dev, first, last):

@@ -46,8 +46,9 @@ ENVIRONMENT = "churn"
 # caches fill meanwhile, and an allocator keeps what was in use at once. A sanitizer keeps what was freed, and stacks.
 GROWTH = ((48 if sanitizer() else 4) if FULL else (1024 if sanitizer() else 32)) << 20
 FDS_GROWTH = 4 if FULL else 64
-# What is kept of freed memory would grow for a long time.
-OPTIONS = {"ASAN_OPTIONS": ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "quarantine_size_mb=8")))}
+# What is kept of freed memory, by each thread of its own, would grow for a long time.
+OPTIONS = {"ASAN_OPTIONS": ":".join(filter(None, (
+    os.environ.get("ASAN_OPTIONS"), "quarantine_size_mb=8", "thread_local_quarantine_size_kb=16")))}
 
 
 class Churn(context.AccessTest):
@@ -93,7 +94,7 @@ class Churn(context.AccessTest):
     def settings(cls, number):
         dev, folder = cls.dev.directory, cls.folder
         return f"""
-database: {{conninfo: "{cls.dev.conninfo}"}}
+database: {{conninfo: "{cls.dev.conninfo}", connect_timeout: 60s}}
 keys:
   root_key_file: {dev}/root.key
   other_root_keys: [{cls.second_key}]
@@ -172,7 +173,8 @@ server: {{state_dir: {dev}/churn.state}}
     def cofferd(self, command, first, other, arguments=()):
         done = subprocess.run([COFFERD, "key", command, *arguments], capture_output=True, text=True, timeout=10 * PATIENCE, env={
             **os.environ, "COFFERD_DATABASE__CONNINFO": self.dev.conninfo, "COFFERD_KEYS__ROOT_KEY_FILE": first,
-            "COFFERD_KEYS__OTHER_ROOT_KEYS": other, "COFFERD_SERVER__STATE_DIR": str(self.dev.directory / "state")})
+            "COFFERD_KEYS__OTHER_ROOT_KEYS": other, "COFFERD_SERVER__STATE_DIR": str(self.dev.directory / "state"),
+            "COFFERD_DATABASE__CONNECT_TIMEOUT": "60s"})
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
 
     def reloads(self, number, _):

@@ -27,8 +27,8 @@ IMPORTS, IMPORTED = 30, 20  # and secrets in each
 KILLED_WRITES, KILLS = (10000, 200) if FULL else (240, 6)
 KEYS = 50
 FAULT_EXIT = 86  # of a server that ended at a fault point
-# All versions, so that they can be counted.
-KEPT = {"COFFERD_LIMITS__VERSIONS_KEPT": "10000"}
+# All versions, so that they can be counted; and a database that others keep busy, too, may take its time.
+KEPT = {"COFFERD_LIMITS__VERSIONS_KEPT": "10000", "COFFERD_DATABASE__CONNECT_TIMEOUT": "60s"}
 
 
 class Killed:

@@ -148,6 +148,16 @@ def statements():
     return [Statement(line) for line in output.splitlines()]
 
 
+def writing_parts(sql):
+    """The updates and deletes of which a statement is made; each is to be of one tenant by itself."""
+    for begin in re.finditer(r"\b(?<!for )(?<!do )(?:update|delete from) \w+", sql):
+        depth, end = 0, begin.end()
+        while end < len(sql) and depth >= 0:
+            depth += {"(": 1, ")": -1}.get(sql[end], 0)
+            end += 1
+        yield sql[begin.start():end]
+
+
 def nodes(plan):
     yield plan
     for child in plan.get("Plans", []):
@@ -312,6 +322,34 @@ class Tenancy(context.ServerTest):
         # Those that do are over all tenants, and would have to be asked node by node there.
         spread = {s.name for s in self.statements if s.scope == "ACROSS" and re.search(r"skip locked|ctid|pg_snapshot|export_snapshot", s.sql)}
         self.assertEqual(spread, NODE_BY_NODE)
+
+    def test_tables_and_statements_are_such_as_citus_documents_it_takes(self):
+        """Its conditions for tables that are distributed by workspace_id, beside those of the tests above: keys and unique
+        indexes with the column, joins by it, one column of one type, no triggers, no volatile functions in writes."""
+        tenant = self.tenant_tables()
+        kinds = {"partitions and children": "select inhrelid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+                                            " where c.relkind in ('r', 'p')",
+                 "exclusion constraints": "select conname from pg_constraint where contype = 'x'",
+                 "tables that are not lasting": "select relname from pg_class where relkind = 'r' and relpersistence <> 'p'"
+                                                " and relnamespace = 'public'::regnamespace",
+                 "row security": "select relname from pg_class where relrowsecurity",
+                 "keys of another kind of reference": "select conname from pg_constraint where contype = 'f' and"
+                                                      " (confmatchtype <> 's' or confupdtype <> 'a')"}
+        for what, query in kinds.items():
+            self.assertEqual(self.rows(query), [], what)
+        for statement in (s for s in self.statements if s.scope == "TENANT"):
+            # A row never moves to another tenant.
+            self.assertNotRegex(statement.sql, r"\bset (?:[^=]*=[^,]*, *)*workspace_id =", statement.name)
+            for part in writing_parts(statement.sql):
+                self.assertRegex(part, r"workspace_id = (?:\$1|\w+\.workspace_id)", statement.name)
+            for table, columns in re.findall(r"insert into (\w+) \(([^)]*)\)", statement.sql):
+                self.assertIn(table, tenant, statement.name)
+                self.assertIn("workspace_id", columns, statement.name)
+            # No table of a tenant is joined with one of those that are on every node.
+            self.assertEqual(self.touched(statement) - tenant, set(), statement.name)
+        for statement in (s for s in self.statements if s.scope == "ACROSS" and s.name not in NODE_BY_NODE):
+            if self.touched(statement) & tenant:
+                self.assertNotRegex(statement.sql, r"for update|for share|^insert|^update|^delete", statement.name)
 
     # --- The plans
 

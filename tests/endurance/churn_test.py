@@ -198,9 +198,12 @@ server: {{state_dir: {dev}/churn.state}}
                   credential={"client_secret": CLIENT_SECRET})
         started, browser = self.done(method + "StartAuthorization", **place), Browser(self.port("ws"))
         page = browser.back(self.provider.consent(browser.pass_start(started["url"])))
-        self.assertEqual(page.status, 200, page.text)
-        read = self.resolve(ENVIRONMENT, "acme_oauth.ACME_USER_TOKEN")
-        self.assertEqual(self.value(read, "acme_oauth", "ACME_USER_TOKEN"), b"access-1")
+        if FULL and page.status == 502 and re.search("be sent in time|time for it was over", page.text):
+            self.late += 1  # a code is given up after 5 s
+        else:
+            self.assertEqual(page.status, 200, page.text)
+            read = self.resolve(ENVIRONMENT, "acme_oauth.ACME_USER_TOKEN")
+            self.assertEqual(self.value(read, "acme_oauth", "ACME_USER_TOKEN"), b"access-1")
         left = self.done(method + "StartAuthorization", **place)
         self.assertEqual(Browser(self.port("ws")).open(left["url"]).status, 200)
         self.done(method + "DeleteConnection", **place, connection_class="CONNECTION_CLASS_USER")
@@ -281,7 +284,7 @@ server: {{state_dir: {dev}/churn.state}}
         return sample
 
     def test_everything_comes_and_goes_and_memory_and_descriptors_stay_flat(self):
-        self.mine, self.stop, self.rounds, self.failures = threading.local(), threading.Event(), {}, []
+        self.mine, self.stop, self.rounds, self.failures, self.late = threading.local(), threading.Event(), {}, [], 0
         deeds = (self.workspaces, self.rotations, self.reloads, self.authorizations, self.strangers)
         threads, samples = [], []
         with self.clients() as churn:
@@ -297,8 +300,8 @@ server: {{state_dir: {dev}/churn.state}}
                 rest, _ = churn.communicate()
         self.lives, failed = map(int, rest.split())
         self.assertEqual((churn.returncode, self.failures), (0, []))
-        self.assertLessEqual(failed, self.may_fail())
-        print(f"{self.lives} lives of clients in {CHURN_S} s, {failed} calls failed, and {self.rounds}")
+        self.assertLessEqual(failed + self.late, self.may_fail())
+        print(f"{self.lives} lives of clients in {CHURN_S} s, {failed} calls failed, {self.late} codes were late, and {self.rounds}")
         self.assertEqual(set(self.rounds), {deed.__name__ for deed in deeds})
         self.assert_flat(samples)
         # Nothing of it is left when they are gone.

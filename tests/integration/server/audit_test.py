@@ -402,6 +402,22 @@ class FailingDisk(unittest.TestCase):
         self.assertEqual(audit(self.dev, "verify", state).returncode, 0)
 
 
+    def test_reveal_and_export_wait_for_the_disk_where_resolves_do_not(self):
+        server = self.dev.more("written", self.PROGRAM, TEST_DISK_FAILS=str(self.fails), COFFERD_AUDIT__RESOLVE="written")
+        place = {"name": "s", "environment": "prod"}
+        with self.dev.connect(server.address) as connection:
+            def answer(method, request):
+                return connection.call(method, request, token=self.dev.admin)
+            for method, request in ((SECRET + "RevealSecret", place), (SECRET + "ExportSecrets", {})):
+                cofferd.wait_for(lambda call=(method, request): answer(*call).code == 0, "the log is not written again")
+                self.assertIn(CANARY, answer(method, request).payload)
+                self.fails.touch()
+                refused = answer(method, request)
+                self.assertEqual((refused.code, refused.reason), (14, "AUDIT_UNAVAILABLE"), method)
+                self.assertNotIn(CANARY, refused.payload)
+                self.fails.unlink()
+
+
 class Durable(unittest.TestCase):
     def setUp(self):
         self.dev = cofferd.Dev()

@@ -57,13 +57,26 @@ static bool measure_mixes(struct measure *measure)
     return prepare_mixes(measure) && measure_run(measure, &stop);
 }
 
+/* What is wrong with the address or the token is told once, and before anything is made. */
+static bool is_answered(coffer_client *client)
+{
+    static const uint8_t empty[1];
+    const struct remote_call call = {.method = "coffer.v1.TokenService/GetCaller",
+                                     .payload = cof_slice_of(empty, 0)};
+    coffer_reply *reply = remote_wait(client, &call);
+    const bool answered = reply != NULL;
+    coffer_reply_free(reply);
+    return answered;
+}
+
 /* What was made is removed, whatever happens in between; by a client of its own, that is as patient as is needed. */
 static bool measure_with_data(struct measure *measure, const struct options *options)
 {
     const char *token_file = options->admin_token_file != NULL ? options->admin_token_file : options->token_file;
     coffer_client *admin = remote_open(options->address, token_file, ADMIN_TIMEOUT_MS);
-    bool done = admin != NULL && data_create(&measure->data, admin, ADMIN_IN_FLIGHT) && measure_mixes(measure);
-    done = admin != NULL && data_remove(&measure->data, admin, ADMIN_IN_FLIGHT) && done;
+    const bool answered = admin != NULL && is_answered(admin);
+    bool done = answered && data_create(&measure->data, admin, ADMIN_IN_FLIGHT) && measure_mixes(measure);
+    done = answered && data_remove(&measure->data, admin, ADMIN_IN_FLIGHT) && done;
     coffer_client_close(admin);
     return done;
 }

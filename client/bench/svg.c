@@ -7,7 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 860, HEIGHT = 480, LEFT = 80, RIGHT = 260, TOP = 30, BOTTOM = 60, LINES = 4, TICKS = 5, ROW = 18 };
+enum {
+    EDGE = 640, /* of the plot, to the right */
+    HEIGHT = 480,
+    LEFT = 90,
+    TOP = 50,
+    BOTTOM = 60,
+    LINES = 4,
+    TICKS = 5,
+    ROW = 18,
+    SAMPLE = 30, /* of a line, before its name */
+    LETTER = 7
+};
 
 static const struct {
     const char *name;
@@ -32,8 +43,9 @@ struct point {
 struct drawing {
     struct point points[SUBJECTS_MAX];
     size_t count;
-    size_t lines; /* without the echo's if there is none */
-    double most_load;
+    size_t lines;     /* without the echo's if there is none */
+    double most_load; /* at the right edge, a whole number of steps */
+    double step;
     double least_us;
     double most_us;
     FILE *to;
@@ -71,6 +83,15 @@ static bool add_point(const struct measure *measure, const struct subject *subje
            (measure->no_echo || add_times(measure, drawing, point, true));
 }
 
+/* About `most` / TICKS, as people count: 1, 2 or 5 with zeros behind it. */
+static double step_of(double most)
+{
+    const double decade = pow(10, floor(log10(most / TICKS)));
+    const double share = most / TICKS / decade;
+    const double nice = share <= 1 ? 1 : (share <= 2 ? 2 : (share <= 5 ? 5 : 10));
+    return decade * nice;
+}
+
 static bool collect(const struct measure *measure, struct drawing *drawing)
 {
     drawing->lines = measure->no_echo ? LINES - 1 : LINES;
@@ -84,6 +105,8 @@ static bool collect(const struct measure *measure, struct drawing *drawing)
         (void) fputs("coffer-bench: --svg: no call has succeeded, so there is nothing to draw\n", stderr);
         return false;
     }
+    drawing->step = step_of(drawing->most_load);
+    drawing->most_load = ceil(drawing->most_load / drawing->step) * drawing->step;
     /* Whole decades. */
     drawing->least_us = pow(10, floor(log10(drawing->least_us)));
     drawing->most_us = pow(10, ceil(log10(fmax(drawing->most_us, drawing->least_us * 1.001))));
@@ -92,7 +115,7 @@ static bool collect(const struct measure *measure, struct drawing *drawing)
 
 static double x_of(const struct drawing *drawing, double load)
 {
-    return LEFT + load / drawing->most_load * (WIDTH - LEFT - RIGHT);
+    return LEFT + load / drawing->most_load * (EDGE - LEFT);
 }
 
 static double y_of(const struct drawing *drawing, double us)
@@ -103,6 +126,14 @@ static double y_of(const struct drawing *drawing, double us)
 
 /* --- Axes ------------------------------------------------------------------------------------------------------- */
 
+static void draw_decade(const struct drawing *drawing, double us, double y)
+{
+    const char *unit = us >= 1000000 ? "s" : (us >= 1000 ? "ms" : "us");
+    const double count = us >= 1000000 ? us / 1000000 : (us >= 1000 ? us / 1000 : us);
+    (void) fprintf(drawing->to, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g %s</text>\n", LEFT - 8, y + 4,
+                   count, unit);
+}
+
 static void draw_time(const struct drawing *drawing)
 {
     const int decades = (int) lround(log10(drawing->most_us / drawing->least_us));
@@ -110,21 +141,27 @@ static void draw_time(const struct drawing *drawing)
         const double us = drawing->least_us * pow(10, i);
         const double y = y_of(drawing, us);
         (void) fprintf(drawing->to, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" stroke=\"#ddd\"/>\n", LEFT,
-                       y, WIDTH - RIGHT, y);
-        (void) fprintf(drawing->to, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g %s</text>\n", LEFT - 8, y + 4,
-                       us >= 1000 ? us / 1000 : us, us >= 1000 ? "ms" : "us");
+                       y, EDGE, y);
+        draw_decade(drawing, us, y);
     }
+    (void) fprintf(
+        drawing->to,
+        "<text x=\"20\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 20 %d)\">latency</text>\n",
+        (TOP + HEIGHT - BOTTOM) / 2, (TOP + HEIGHT - BOTTOM) / 2);
 }
 
 static void draw_load(const struct drawing *drawing)
 {
-    for (int i = 0; i <= TICKS; i++) {
-        const double load = drawing->most_load * i / TICKS;
-        (void) fprintf(drawing->to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.0f</text>\n",
+    const long ticks = lround(drawing->most_load / drawing->step);
+    for (long i = 0; i <= ticks; i++) {
+        const double load = drawing->step * (double) i;
+        (void) fprintf(drawing->to, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" stroke=\"#ddd\"/>\n",
+                       x_of(drawing, load), TOP, x_of(drawing, load), HEIGHT - BOTTOM + 4);
+        (void) fprintf(drawing->to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g</text>\n",
                        x_of(drawing, load), HEIGHT - BOTTOM + 20, load);
     }
     (void) fprintf(drawing->to, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">calls per second</text>\n",
-                   (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 15);
+                   (LEFT + EDGE) / 2, HEIGHT - 15);
 }
 
 /* --- Lines ------------------------------------------------------------------------------------------------------ */
@@ -161,6 +198,19 @@ static void draw_line(const struct drawing *drawing, size_t first, size_t line, 
     }
 }
 
+/* Its name, behind a piece of the line. */
+static void draw_name(const struct drawing *drawing, size_t row, size_t line, const char *mix, const char *colour)
+{
+    const size_t y = TOP + 14 + row * ROW;
+    const int x = EDGE + 20;
+    (void) fprintf(drawing->to,
+                   "<line x1=\"%d\" y1=\"%zu\" x2=\"%d\" y2=\"%zu\" stroke=\"%s\" stroke-width=\"2\" "
+                   "stroke-dasharray=\"%s\"/>\n",
+                   x, y - 4, x + SAMPLE, y - 4, colour, lines[line].dashes);
+    (void) fprintf(drawing->to, "<text x=\"%d\" y=\"%zu\" fill=\"%s\">%s %s</text>\n", x + SAMPLE + 8, y, colour,
+                   mix, lines[line].name);
+}
+
 /* Names of mixes are letters, digits, "=" and ",", which SVG takes as they are. */
 static void draw_mixes(const struct drawing *drawing)
 {
@@ -171,13 +221,22 @@ static void draw_mixes(const struct drawing *drawing)
         }
         const char *colour = colours[mixes % COF_COUNT(colours)];
         for (size_t line = 0; line < drawing->lines; line++) {
-            const size_t row = mixes * drawing->lines + line;
             draw_line(drawing, i, line, colour);
-            (void) fprintf(drawing->to, "<text x=\"%d\" y=\"%zu\" fill=\"%s\">%s %s</text>\n", WIDTH - RIGHT + 16,
-                           TOP + 14 + row * ROW, colour, drawing->points[i].subject->mix.name, lines[line].name);
+            draw_name(drawing, mixes * drawing->lines + line, line, drawing->points[i].subject->mix.name, colour);
         }
         mixes++;
     }
+}
+
+/* With room for the longest name. */
+static size_t whole_width(const struct drawing *drawing)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < drawing->count; i++) {
+        const size_t length = strlen(drawing->points[i].subject->mix.name) + strlen(lines[drawing->lines - 1].name);
+        longest = length > longest ? length : longest;
+    }
+    return EDGE + 2 * SAMPLE + (longest + 1) * LETTER;
 }
 
 /* The list of lines may be longer than the drawing is high. */
@@ -194,10 +253,12 @@ static size_t whole_height(const struct drawing *drawing)
 static void draw(const struct drawing *drawing)
 {
     (void) fprintf(drawing->to,
-                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%zu\" "
+                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%zu\" height=\"%zu\" viewBox=\"0 0 %zu %zu\" "
                    "font-family=\"sans-serif\" font-size=\"12\">\n"
-                   "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-                   WIDTH, whole_height(drawing));
+                   "<title>coffer-bench: latency against load</title>\n"
+                   "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n"
+                   "<text x=\"%d\" y=\"28\" font-size=\"15\">coffer-bench: latency against load</text>\n",
+                   whole_width(drawing), whole_height(drawing), whole_width(drawing), whole_height(drawing), LEFT);
     draw_time(drawing);
     draw_load(drawing);
     draw_mixes(drawing);

@@ -189,6 +189,11 @@ class BenchTest(ServerTest):
         self.assertIn("PERMISSION_DENIED", done.stderr)
         self.assertEqual(done.stdout, "")
 
+    def test_server_that_is_not_there_is_told_once_with_its_address_and_what_to_do(self):
+        done = self.bench(*SHORT, "--addr", "tcp://127.0.0.1:1", "--timeout", "300", "resolve", code=1)
+        self.assertIn("no server could be reached at tcp://127.0.0.1:1; check the address", done.stderr)
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("", 1))
+
     def test_wrong_arguments_are_refused(self):
         for arguments in ([], ["nothing"], ["resolve=0"], ["resolve,"], ["--rounds", "0", "info"], ["--rounds", "x", "info"],
                           ["--output", "xml", "info"], ["--anchor", "x", "info"], ["--workspace", "x", "info"],

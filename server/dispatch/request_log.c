@@ -1,6 +1,7 @@
+#include "common/trace.h"
 #include "server/dispatch/ticket.h"
 
-enum { FIELDS_MAX = 20 };
+enum { FIELDS_MAX = 24 };
 
 struct line {
     struct cof_log_field fields[FIELDS_MAX];
@@ -75,6 +76,17 @@ static void add_peer(struct line *line, const struct exchange *exchange)
     add(line, cof_log_text("peer", exchange->peer.address));
 }
 
+/* What the caller's own spans are found by. */
+static void add_trace(struct line *line, const struct cof_metadata *metadata)
+{
+    struct cof_slice header;
+    struct cof_trace trace;
+    if (cof_metadata_find(metadata, "traceparent", &header) && cof_trace_parse(header, &trace)) {
+        add(line, cof_log_slice("trace_id", trace.trace_id));
+        add(line, cof_log_slice("span_id", trace.span_id));
+    }
+}
+
 void request_log_refused(struct dispatch *dispatch, const struct exchange *exchange, struct cof_slice request_id,
                          const struct cof_error *err)
 {
@@ -128,6 +140,7 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
         add(&line, cof_log_text("workspace", workspace));
     }
     add_peer(&line, ticket->exchange);
+    add_trace(&line, &ticket->frame.metadata);
     add(&line, cof_log_number("attempt", ticket->frame.attempt));
     if (ticket->call.replayed) {
         add(&line, cof_log_number("replayed", 1));

@@ -2,6 +2,7 @@
 """What there is to see of the calls that `coffer` makes: the trace that they belong to."""
 
 import contextlib
+import json
 import pathlib
 import socket
 import sys
@@ -57,6 +58,15 @@ class Trace(CallsTest):
                           ("run", "--ref", "slack.BOT", "-e", "prod", "--", "true"), ("rpc", "call", "coffer.v1.TokenService/GetCaller", "-d", "-")):
             self.assertIn(TRACE.encode(), self.passed(*arguments, TRACEPARENT=TRACE), arguments)
         self.assertNotIn(b"traceparent", self.passed("secret", "list"))
+
+    def test_line_of_the_log_has_the_trace_and_the_span_of_its_caller(self):
+        trace = TRACE.replace("4", "9")
+        for arguments in (("secret", "list"), ("get", "slack.BOT", "-e", "prod"), ("secret", "show", "nobody")):
+            cli.run(cli.environment(self.dev, TRACEPARENT=trace), *arguments)
+        _, trace_id, span_id, _ = trace.split("-")
+        lines = [json.loads(line) for line in self.dev.server.log.read_text().splitlines() if trace_id in line]
+        self.assertEqual([(line["method"].split("/")[1], line["trace_id"], line["span_id"]) for line in lines],
+                         [(method, trace_id, span_id) for method in ("ListSecrets", "Resolve", "GetSecret")])
 
     def test_trace_that_breaks_its_form_is_ignored(self):
         for wrong in ("", "none", TRACE + "-more", TRACE[:-1], TRACE.upper(), TRACE.replace("00-", "ff-", 1), TRACE[:3] + "0" * 32 + TRACE[35:],

@@ -249,6 +249,15 @@ class Checks(unittest.TestCase):
             self.fails("leads nowhere", "links")
         with self.planted("common/planted.c", "/* See docs/not-" "here.md. */\n"):
             self.fails("there is no docs/not-here.md", "links")
+        with self.appended("README.md", "See [a section](docs/operations.md#not-there).\n"):
+            self.fails("has no heading not-there", "links")
+
+    def test_metrics_doc__metric_that_nobody_writes_or_explains(self):
+        self.passes("metrics-doc")
+        with self.replaced("docs/operations.md", "`coffer_db_up`", "`coffer_db_gone`"):
+            self.fails("coffer_db_up is not explained", "metrics-doc")
+        with self.replaced("deploy/prometheus/alerts.yaml", "coffer_db_up", "coffer_db_gone"):
+            self.fails("no server writes coffer_db_gone", "metrics-doc")
 
     def test_exports__library_and_list_differ(self):
         self.passes("exports", BUILD)

@@ -25,15 +25,19 @@ enum {
 #define FORM_FIELD "t="
 
 static const char style[] =
+    ":root{color-scheme:light dark}"
     "body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1a1d21}"
-    "main{max-width:34rem;margin:8vh auto;padding:1.5rem;background:#fff;border-radius:8px}"
-    "h1{font-size:1.35rem;line-height:1.3;margin:0 0 1rem}dl{margin:1rem 0}dt{color:#5a626b;font-size:.9rem}"
+    "main{box-sizing:border-box;width:calc(100% - 2rem);max-width:37rem;margin:8vh auto;padding:1.5rem;"
+    "background:#fff;border-radius:8px}main>:last-child{margin-bottom:0}"
+    ".of{margin:0 0 .5rem;color:#5a626b;font-size:.9rem}.said{padding-left:.8rem;border-left:3px solid #8a929b}"
+    "h1{font-size:1.35rem;line-height:1.3;margin:0 0 1rem;overflow-wrap:anywhere}"
+    "dl{margin:1rem 0}dt{color:#5a626b;font-size:.9rem}"
     "dd{margin:0 0 .6rem;overflow-wrap:anywhere;font-weight:600}p{overflow-wrap:anywhere}"
     "button{font:inherit;font-weight:600;width:100%;padding:.8rem;border:0;border-radius:6px;background:#1f5fbf;"
-    "color:#fff}"
-    "button:focus{outline:3px solid #f0a500}"
-    "@media(prefers-color-scheme:dark){body{background:#15181c;color:#e8eaed}main{background:#20242a}dt{color:#"
-    "a5adb8}}";
+    "color:#fff;cursor:pointer;overflow-wrap:anywhere}button:hover{background:#184c9b}"
+    "button:focus-visible{outline:3px solid #f0a500;outline-offset:2px}"
+    "@media(prefers-color-scheme:dark){body{background:#15181c;color:#e8eaed}main{background:#20242a}"
+    "dt,.of{color:#a5adb8}}";
 
 /* One that somebody's browser waits for. */
 struct asked {
@@ -240,43 +244,35 @@ struct page {
 
 static const struct page endings[] = {
     {AUTHORIZATION_ASKS, 200, "Connect %?",
-     "The button leads to the provider, where you sign in and say what may be done. From then on this workspace "
-     "can act "
-     "there as you, within that. Go on only if you expected this page and know who started it."},
+     "The button leads to the provider, where you sign in and say what may be done. From then on this "
+     "workspace can act there as you, within that. Go on only if you expected this page and know who started "
+     "it."},
     {AUTHORIZATION_DONE, 200, "% is connected", "The workspace has its tokens. You can close this page."},
     {AUTHORIZATION_UNKNOWN, 404, "There is no such authorization",
-     "The address is incomplete, or the authorization ended long ago. Nothing was changed. Start anew, and open "
-     "the whole "
-     "address."},
+     "The address is incomplete, or the authorization ended long ago. Nothing was changed. Start anew, and "
+     "open the whole address."},
     {AUTHORIZATION_USED, 410, "This authorization is over",
-     "It was used already, or ten minutes have passed. Nothing was changed by this visit. Whoever started it can "
-     "see how it "
-     "went; to connect again, start anew."},
+     "It was used already, or ten minutes have passed. Nothing was changed by this visit. Whoever started it "
+     "can see how it went; to connect again, start anew."},
     {AUTHORIZATION_OTHER_BROWSER, 403, "This is not the browser that began",
      "An authorization ends in the browser in which its button was pressed, with cookies allowed. Nothing was "
-     "changed. Go on "
-     "in that browser, or start anew."},
+     "changed. Go on in that browser, or start anew."},
     {AUTHORIZATION_REFUSED, 403, "The provider did not agree",
-     "Nothing was changed: a connection that worked still does. If access was refused by mistake, start anew. If "
-     "the "
-     "provider names the client, the redirect URI or a scope, the connection's configuration has to be corrected "
-     "first."},
+     "Nothing was changed: a connection that worked still does. If access was refused by mistake, start anew. "
+     "If the provider names the client, the redirect URI or a scope, the connection's configuration has to be "
+     "corrected first."},
     {AUTHORIZATION_CHANGED, 409, "The connection has changed meanwhile",
-     "The connection, its provider, its workspace or the account that started this is not as it was. Nothing was "
-     "stored. "
-     "Start anew."},
+     "The connection, its provider, its workspace or the account that started this is not as it was. Nothing "
+     "was stored. Start anew."},
     {AUTHORIZATION_UNFINISHED, 502, "The connection was not made",
-     "The provider sent you back, but gave no tokens, or they could not be used. A connection that worked still "
-     "does. Start "
-     "anew; if it fails again, the connection's configuration has to be looked at."},
+     "The provider sent you back, but gave no tokens, or they could not be used. A connection that worked "
+     "still does. Start anew; if it fails again, the connection's configuration has to be looked at."},
     {AUTHORIZATION_STORING, 202, "It takes longer than usual",
-     "The provider sent you back, and the rest is still under way. You need not do anything: whoever started this "
-     "can see "
-     "how it went."},
+     "The provider sent you back, and the rest is still under way. You need not do anything: whoever started "
+     "this can see how it went."},
     {AUTHORIZATION_LATER, 503, "Not just now",
      "The server cannot do this at the moment. Load this page again in a few seconds. If that says that the "
-     "authorization "
-     "is over, start anew."},
+     "authorization is over, start anew."},
 };
 
 static const struct page *page_of(authorization_result result)
@@ -308,7 +304,7 @@ static void put_page(struct http_text *to, const struct asked *asked, const stru
     put_named(to, page->title, name);
     put(to, "</title><style>");
     put(to, style);
-    put(to, "</style></head><body><main><h1>");
+    put(to, "</style></head><body><main><p class=\"of\">Coffer</p><h1>");
     put_named(to, page->title, name);
     put(to, "</h1>");
     put_facts(to, answer);
@@ -316,7 +312,7 @@ static void put_page(struct http_text *to, const struct asked *asked, const stru
     put_escaped(to, page->text);
     put(to, "</p>");
     if (answer->text[0] != '\0') {
-        put(to, "<p>In the provider&#39;s words: ");
+        put(to, "<p class=\"said\">In the provider&#39;s words: ");
         put_escaped(to, answer->text);
         put(to, "</p>");
     }

@@ -67,9 +67,9 @@ class Provider:
         return whole(json.dumps(body).encode(), status)
 
 
-def port_of(server):
+def port_of(server, scheme="ws"):
     """Where the server listens for browsers."""
-    found = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()),
+    found = wait_for(lambda: re.search(rf'"address":"{scheme}://127\.0\.0\.1:(\d+)', server.log.read_text()),
                      "the server listens for browsers")
     return int(found[1])
 

@@ -262,8 +262,8 @@ static const struct page endings[] = {
      "If the provider names the client, the redirect URI or a scope, the connection's configuration has to be "
      "corrected first."},
     {AUTHORIZATION_CHANGED, 409, "The connection has changed meanwhile",
-     "The connection, its provider, its workspace or the account that started this is not as it was. Nothing "
-     "was stored. Start anew."},
+     "The connection, its provider or its workspace is not as it was, or whoever started this may no longer "
+     "connect it. Nothing was stored. Start anew."},
     {AUTHORIZATION_UNFINISHED, 502, "The connection was not made",
      "The provider sent you back, but gave no tokens, or they could not be used. A connection that worked "
      "still does. Start anew; if it fails again, the connection's configuration has to be looked at."},
@@ -312,7 +312,7 @@ static void put_page(struct http_text *to, const struct asked *asked, const stru
     put_escaped(to, page->text);
     put(to, "</p>");
     if (answer->text[0] != '\0') {
-        put(to, "<p class=\"said\">In the provider&#39;s words: ");
+        put(to, "<p class=\"said\">The reason: ");
         put_escaped(to, answer->text);
         put(to, "</p>");
     }

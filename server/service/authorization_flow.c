@@ -95,6 +95,78 @@ cof_code authorization_may_write(struct call *call, const char *workspace, const
     return authorize_connection(call, workspace, environment, provider, COF_PERMISSION_CONNECTION_WRITE, &address);
 }
 
+static bool read_uuid(const ProtobufCBinaryData *bytes, struct cof_uuid *ret_uuid)
+{
+    if (bytes->len != sizeof ret_uuid->bytes) {
+        return false;
+    }
+    memcpy(ret_uuid->bytes, bytes->data, sizeof ret_uuid->bytes);
+    return true;
+}
+
+static cof_code read_starter(struct call *call, const struct authorization *authorization,
+                             struct caller *ret_starter)
+{
+    struct cof_uuid workspace;
+    struct cof_uuid token;
+    if (!read_uuid(&authorization->sealed->token_workspace, &workspace) ||
+        !read_uuid(&authorization->sealed->token, &token)) {
+        return cof_fail(call->err, COF_REASON_TOKEN_INVALID, "it is not known who started this");
+    }
+    TRY(caller_of_token(call, &workspace, &token, ret_starter));
+    return cof_uuid_equal(&ret_starter->principal, &authorization->row.principal_id)
+               ? COF_OK
+               : cof_fail(call->err, COF_REASON_CORRUPTED, "the token is another account's");
+}
+
+/* What the starter may do is asked as if he called. */
+static cof_code check_starter(struct call *call, const struct authorization *authorization,
+                              const struct connection_row *row, struct caller *ret_starter)
+{
+    const struct caller *caller = call->caller;
+    const char *workspace = text_of_uuid(call->arena, &row->workspace_id);
+    if (workspace == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    TRY(read_starter(call, authorization, ret_starter));
+    call->caller = ret_starter;
+    const cof_code code = authorization_may_write(call, workspace, row);
+    call->caller = caller;
+    return code;
+}
+
+/* What is not about the starter is given on: somebody tries again. */
+static bool is_about_starter(cof_reason reason)
+{
+    switch (reason) {
+    case COF_REASON_TOKEN_INVALID:
+    case COF_REASON_TOKEN_EXPIRED:
+    case COF_REASON_ACCOUNT_DISABLED:
+    case COF_REASON_PERMISSION_DENIED:
+    case COF_REASON_CORRUPTED:
+    case COF_REASON_WORKSPACE_DISABLED:
+    case COF_REASON_WORKSPACE_DELETED:
+    case COF_REASON_WORKSPACE_NOT_FOUND:
+        return true;
+    default:
+        return false;
+    }
+}
+
+cof_code authorization_check_starter(struct call *call, const struct authorization *authorization,
+                                     const struct connection_row *row, struct caller *ret_starter)
+{
+    const cof_code code = check_starter(call, authorization, row, ret_starter);
+    if (code == COF_OK || !is_about_starter(call->err->reason)) {
+        return code;
+    }
+    cof_error_clear(call->err);
+    return cof_fail(
+        call->err, COF_REASON_AUTHORIZATION_REFUSED,
+        "the token that started this authorization is no longer good, or its account may no longer write "
+        "this connection; nothing was stored; start anew");
+}
+
 /* --- Exchanging ----------------------------------------------------------------------------------------------- */
 
 cof_code authorization_flight(struct call *call, const struct connection_authorization_row *row,

@@ -32,6 +32,14 @@ COF_CODE authorization_open(struct call *call, const struct cof_uuid *workspace,
 /* Whether the caller may write the connection: one of all environments takes more than the sight of it. */
 COF_CODE authorization_may_write(struct call *call, const char *workspace, const struct connection_row *row);
 
+/*
+ * Whether whoever started it may still do so: the token is good, the account is there, and it may write the connection. A
+ * start lives for minutes, and that is when somebody finds out that a token was stolen. AUTHORIZATION_REFUSED if not. The
+ * start has to be one that is still sealed. No pipeline may be open.
+ */
+COF_CODE authorization_check_starter(struct call *call, const struct authorization *authorization,
+                                     const struct connection_row *row, struct caller *ret_starter);
+
 /* --- Exchanging ----------------------------------------------------------------------------------------------- */
 
 /* That calls wait for. `provider` may be NULL where nobody will be asked. */

@@ -33,19 +33,26 @@ static struct blob_address address_of(const struct connection_authorization_row 
     return (struct blob_address){BLOB_AUTHORIZATION, row->workspace_id, row->authorization_id, 0};
 }
 
+struct sealed_ids {
+    struct cof_uuid connection;
+    struct cof_uuid principal;
+    struct cof_uuid token;
+    struct cof_uuid token_workspace;
+};
+
 cof_code authorization_new(struct call *call, const struct connection_row *connection, int32_t flow,
                            const uint8_t state_hash[AUTHORIZATION_HASH], struct authorization *ret_authorization)
 {
     struct connection_authorization_row *row = &ret_authorization->row;
     Coffer__Stored__V1__Authorization *sealed = cof_arena_alloc(call->arena, sizeof *sealed);
     uint8_t *hash = cof_arena_alloc(call->arena, AUTHORIZATION_HASH);
-    uint8_t *ids = cof_arena_alloc(call->arena, 2 * sizeof(struct cof_uuid));
+    struct sealed_ids *ids = cof_arena_alloc(call->arena, sizeof *ids);
     if (sealed == NULL || hash == NULL || ids == NULL) {
         return cof_arena_exhausted(call->err);
     }
     memcpy(hash, state_hash, AUTHORIZATION_HASH);
-    memcpy(ids, connection->connection_id.bytes, sizeof(struct cof_uuid));
-    memcpy(ids + sizeof(struct cof_uuid), call->caller->principal.bytes, sizeof(struct cof_uuid));
+    *ids = (struct sealed_ids){connection->connection_id, call->caller->principal, call->caller->token.token_id,
+                               call->caller->workspace};
     *row = (struct connection_authorization_row){
         .workspace_id = connection->workspace_id,
         .authorization_id = cof_uuid_random(),
@@ -60,8 +67,10 @@ cof_code authorization_new(struct call *call, const struct connection_row *conne
         .error_text = cof_slice_text(""),
     };
     coffer__stored__v1__authorization__init(sealed);
-    sealed->connection = bytes_of(ids, sizeof(struct cof_uuid));
-    sealed->principal = bytes_of(ids + sizeof(struct cof_uuid), sizeof(struct cof_uuid));
+    sealed->connection = bytes_of(ids->connection.bytes, sizeof ids->connection.bytes);
+    sealed->principal = bytes_of(ids->principal.bytes, sizeof ids->principal.bytes);
+    sealed->token = bytes_of(ids->token.bytes, sizeof ids->token.bytes);
+    sealed->token_workspace = bytes_of(ids->token_workspace.bytes, sizeof ids->token_workspace.bytes);
     sealed->state_hash = bytes_of(hash, AUTHORIZATION_HASH);
     sealed->config_generation = connection->config_generation;
     sealed->flow = (uint32_t) flow;

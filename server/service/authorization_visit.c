@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "server/service/authorization_flow.h"
+#include "server/service/caller.h"
 #include "server/service/guard.h"
 #include "server/service/text.h"
 #include "server/service/workspace_state.h"
@@ -75,41 +77,18 @@ static cof_code find(struct visiting *visiting)
 
 /* --- What it is for ------------------------------------------------------------------------------------------- */
 
-static cof_code read_principal(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *id,
-                               bool *ret_found, struct principal_row *ret_row)
-{
-    AUTO(rows_cleanup) struct rows *rows = NULL;
-    const struct param params[] = {param_uuid(workspace), param_uuid(id)};
-    TRY(session_queue(call->session, STATEMENT_PRINCIPAL_BY_ID, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &rows, call->err));
-    *ret_found = rows_count(rows) == 1;
-    if (!*ret_found) {
-        return COF_OK;
-    }
-    TRY(row_read(&principal_row_type, rows, 0, 0, call->arena, ret_row, call->err));
-    TRY(row_keep(&principal_row_type, call->arena, ret_row, call->err));
-    TRY(guard_load_keys(call, workspace));
-    return guard_check_row(call, &principal_row_type, workspace, ret_row);
-}
-
-/* Accounts that act in several workspaces are the system's. */
+/* Who started it, and may still connect it. */
 static cof_code take_account(struct visiting *visiting)
 {
     struct call *call = visiting->call;
-    const struct connection_authorization_row *row = &visiting->authorization.row;
-    struct principal_row principal;
-    bool found = false;
-    TRY(read_principal(call, &row->workspace_id, &row->principal_id, &found, &principal));
-    if (!found) {
-        TRY(read_principal(call, &cof_uuid_zero, &row->principal_id, &found, &principal));
+    struct caller starter;
+    TRY(ends_as(visiting,
+                authorization_check_starter(call, &visiting->authorization, &visiting->rows.row, &starter),
+                COF_REASON_AUTHORIZATION_REFUSED, AUTHORIZATION_CHANGED));
+    if (ended(visiting)) {
+        return COF_OK;
     }
-    const bool may = found && !principal.disabled && principal.delete_time == ROW_NO_TIME &&
-                     (principal.expire_time == ROW_NO_TIME || principal.expire_time > call_now(call));
-    if (!may) {
-        return ends(visiting, AUTHORIZATION_CHANGED);
-    }
-    visiting->answer->account = text_of(call->arena, principal.name);
+    visiting->answer->account = text_of(call->arena, starter.account.name);
     return visiting->answer->account == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }
 

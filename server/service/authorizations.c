@@ -222,6 +222,7 @@ struct completing {
     Coffer__V1__CompleteAuthorizationResponse *response;
     struct authorization authorization;
     struct refresh_rows rows;
+    struct caller starter;
     const struct provider *provider;
     struct flow_return back;
     flow_verdict verdict;
@@ -384,6 +385,8 @@ cof_code connection_complete_authorization(struct call *call,
     TRY(connection_exchange_provider(call, &completing.rows, &completing.provider));
     TRY(authorization_flight(call, &completing.authorization.row, completing.provider, &flight));
     if (completing.authorization.row.state == AUTHORIZATION_PENDING) {
+        TRY(authorization_check_starter(call, &completing.authorization, &completing.rows.row,
+                                        &completing.starter));
         TRY(authorization_rows(call, &completing.authorization, &completing.rows, &completing.provider));
         TRY(read_query(call, &completing));
     }

@@ -79,7 +79,7 @@ static cof_code tag_fits(struct call *call, const struct cof_token *token, const
     return narrowed_fits(call, token, exists ? &caller->token : NULL, &caller->narrowed, ret_fits);
 }
 
-cof_code caller_check_account(struct call *call, const struct principal_row *account)
+static cof_code check_life(struct call *call, const struct principal_row *account)
 {
     if (account->delete_time != ROW_NO_TIME) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
@@ -87,10 +87,16 @@ cof_code caller_check_account(struct call *call, const struct principal_row *acc
     if (account->disabled || (account->expire_time != ROW_NO_TIME && account->expire_time <= call_now(call))) {
         return refuse(call, COF_REASON_ACCOUNT_DISABLED);
     }
+    return COF_OK;
+}
+
+cof_code caller_check_account(struct call *call, const struct principal_row *account)
+{
+    TRY(check_life(call, account));
     return networks_permit(&account->networks, &call->from) ? COF_OK : refuse(call, COF_REASON_NETWORK_DENIED);
 }
 
-static cof_code check_state(struct call *call, const struct caller *caller)
+static cof_code check_token(struct call *call, const struct caller *caller)
 {
     if (caller->token.revoke_time != ROW_NO_TIME) {
         return refuse(call, COF_REASON_TOKEN_INVALID);
@@ -98,6 +104,12 @@ static cof_code check_state(struct call *call, const struct caller *caller)
     if (caller->token.expire_time != ROW_NO_TIME && caller->token.expire_time <= call_now(call)) {
         return refuse(call, COF_REASON_TOKEN_EXPIRED);
     }
+    return COF_OK;
+}
+
+static cof_code check_state(struct call *call, const struct caller *caller)
+{
+    TRY(check_token(call, caller));
     if (caller->narrowed != NULL) {
         TRY(narrowed_check_expiry(call, caller->narrowed));
     }
@@ -340,6 +352,41 @@ cof_code caller_at_least(struct call *call, const struct cof_uuid *workspace, ui
     TRY(code);
     call->caller = caller;
     return COF_OK;
+}
+
+/* --- Somebody who does not call ------------------------------------------------------------------------------- */
+
+static cof_code read_absent(struct call *call, const struct cof_token *token, struct caller_source *source,
+                            struct caller *ret_caller)
+{
+    TRY(caller_queue(call, token, source));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &source->rows, call->err));
+    if (rows_count(source->rows) != 1) {
+        return refuse(call, COF_REASON_TOKEN_INVALID);
+    }
+    TRY(take_source(call, source, ret_caller));
+    ret_caller->workspace = token->workspace;
+    ret_caller->principal = ret_caller->account.principal_id;
+    ret_caller->kind = (cof_token_kind) ret_caller->account.token_kind;
+    TRY(check_workspace(call, token, source, true));
+    TRY(check_reverted(call, source));
+    TRY(check_source(call, source, ret_caller));
+    TRY(check_token(call, ret_caller));
+    TRY(check_life(call, &ret_caller->account));
+    TRY(row_keep(&token_row_type, call->arena, &ret_caller->token, call->err));
+    return row_keep(&principal_row_type, call->arena, &ret_caller->account, call->err);
+}
+
+cof_code caller_of_token(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *token,
+                         struct caller *ret_caller)
+{
+    const struct cof_token named = {.workspace = *workspace, .id = *token};
+    struct caller_source source = {0};
+    *ret_caller = (struct caller){0};
+    const cof_code code = read_absent(call, &named, &source, ret_caller);
+    caller_source_done(&source);
+    return code;
 }
 
 void caller_set_home(struct caller *caller, const struct cof_uuid *home)

@@ -69,6 +69,13 @@ COF_CODE caller_read(struct call *call, const struct cof_token *token, const str
  * lost a right, is still known. No pipeline may be open. */
 COF_CODE caller_at_least(struct call *call, const struct cof_uuid *workspace, uint64_t revision);
 
+/*
+ * Somebody who does not call now: what the account of a token may do as of now, if the token is still good. Fails as
+ * caller_read does, except that nobody asks from where he would come. No pipeline may be open.
+ */
+COF_CODE caller_of_token(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *token,
+                         struct caller *ret_caller);
+
 /* Whether tokens of this account work now, and from where the call comes: fails with TOKEN_INVALID if it was deleted,
  * ACCOUNT_DISABLED or NETWORK_DENIED. */
 COF_CODE caller_check_account(struct call *call, const struct principal_row *account);

@@ -208,11 +208,13 @@ static cof_code ask_if_due(struct call *call, struct polling *polling)
 {
     struct flight flight;
     bool claimed = false;
+    struct caller starter;
     const struct provider *provider = NULL;
     const int64_t until_us = call_wait_end(call, call->deadline_us);
     if (call->waits > 0 || call->service->authorizations == NULL || polling->authorization.sealed == NULL) {
         return COF_OK;
     }
+    TRY(authorization_check_starter(call, &polling->authorization, &polling->rows.row, &starter));
     TRY(authorization_rows(call, &polling->authorization, &polling->rows, &provider));
     TRY(claim(call, polling, &claimed));
     if (!claimed) {

@@ -21,15 +21,15 @@ class Site(dict):
 
 
 class Host:
-    """One host on loopback with TLS, which the server may ask."""
+    """One host on loopback with TLS, which the server may ask; it has this name, for which there is no DNS but localhost's."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="localhost"):
         self.authority = certificates.Authority(folder / "ca")
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.tls.load_cert_chain(*self.authority.issue("provider"))
+        self.tls.load_cert_chain(*self.authority.issue("provider", names=f"DNS:{name}"))
         self.rude = Rude({}, context=self.tls)
         self.site = self.rude.scripts = Site()
-        self.origin = f"https://localhost:{self.rude.port}"
+        self.origin = f"https://{name}:{self.rude.port}"
         self.settings = {
             "COFFERD_OUTBOUND__ALLOW_PRIVATE": f"localhost:{self.rude.port}",
             "COFFERD_OUTBOUND__CA_FILE": str(self.authority.certificate),

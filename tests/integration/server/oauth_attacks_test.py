@@ -2,6 +2,7 @@
 """Attacks on OAuth, and mistakes that are as good as one: each has a name, and each is refused (T15)."""
 
 import base64
+import contextlib
 import json
 import pathlib
 import socket
@@ -27,6 +28,10 @@ REDIRECT = PUBLIC + "/oauth/callback"
 HTML = "<script>alert(1)</script>"
 LATE = BUILD / "tests" / "integration" / "server" / "cofferd_late_clock"
 LIFE_S = 600
+CHANGING = BUILD / "tests" / "integration" / "server" / "cofferd_changing_names"
+REBINDING, PUBLIC_ADDRESS, GONE_ADDRESS = "rebinding.example", "11.11.11.11", "11.11.11.12"  # see changing_names.c
+REBOUND = ("reached", "rebound", "gone")
+USER = {"connection_class": "CONNECTION_CLASS_USER"}
 COOKIE = "__Host-coffer_oauth"
 # Pages that say no.
 UNKNOWN = (404, "There is no such authorization")
@@ -87,13 +92,16 @@ class Visit:
 
 
 class Attacks(context.AccessTest):
+    servers = 0
+
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory(prefix="coffer-attacks-", dir="/tmp")
         folder = pathlib.Path(cls.folder.name)
-        for name in ("ours", "strange"):
+        for name in ("ours", "strange", "rebinding"):
             (folder / name).mkdir()
         cls.host, cls.strange = Host(folder / "ours"), Host(folder / "strange")
+        cls.rebinding = Host(folder / "rebinding", REBINDING)
         cls.origin = cls.host.origin
         cls.provider = Provider(cls.host.tls)
         (folder / "providers.yaml").write_text("providers:\n" + cls.provider.entry("acme", "Acme"))
@@ -107,7 +115,7 @@ class Attacks(context.AccessTest):
 
     @classmethod
     def with_pages(cls, name, program=COFFERD, **settings):
-        return cls.dev.more(name, program, **cls.SETTINGS, **settings, COFFERD_HTTP__PUBLIC_URL=PUBLIC,
+        return cls.dev.more(name, program, **{**cls.SETTINGS, **settings}, COFFERD_HTTP__PUBLIC_URL=PUBLIC,
                             COFFERD_TRANSPORT__LISTEN=f"ipc://{cls.dev.directory}/{name}.sock,ws://127.0.0.1:0/")
 
     @classmethod
@@ -117,6 +125,7 @@ class Attacks(context.AccessTest):
         cls.provider.server.close()
         cls.host.rude.close()
         cls.strange.rude.close()
+        cls.rebinding.rude.close()
         cls.folder.cleanup()
 
     # --- What attacks use
@@ -612,6 +621,71 @@ class Attacks(context.AccessTest):
         except OSError:
             self.skipTest("this host's name stands for nothing")
         self.assertEqual(self.discover(f"https://{name.lower()}").reason, "ADDRESS_REFUSED")
+
+    # --- Names that stand for something else the next time
+
+    @contextlib.contextmanager
+    def resolving(self, *addresses):
+        """A server for whose DNS a host's name stands for these addresses. It is one more each time, since libcurl remembers
+        for a minute what a name stands for."""
+        Attacks.servers += 1
+        names = self.dev.directory / f"names{self.servers}"
+        names.write_text(" ".join((REBINDING, *addresses)) + "\n")
+        server = self.with_pages(f"names{self.servers}", CHANGING, TEST_NAMES=str(names),
+                                 COFFERD_OUTBOUND__CA_FILE=str(self.rebinding.authority.certificate))
+        with self.dev.connect(server.address) as calls:
+            yield server, lambda method, **fields: calls.call(method, fields, token=self.dev.admin, timeout_ms=60000)
+        self.dev.extra.remove(server)
+        self.assertEqual(server.stop(), 0)
+
+    def at_a_public_address(self, call):
+        """All that a host may be trusted with as long as its name stands for a public address."""
+        site, origin = self.rebinding.site, self.rebinding.origin
+        site.json(SERVER, {**self.rebinding.server(origin), **{
+            f"{name}_endpoint": f"{origin}/{name}" for name in ("device_authorization", "revocation", "registration")}})
+        site.json("token", {"access_token": "a", "refresh_token": "r", "expires_in": 3600})
+        provider = call(PROVIDER + "DiscoverProvider", url=origin, kind="DISCOVERY_KIND_ISSUER").message["provider"]["id"]
+        for environment, grant in (*((name, "AUTHORIZATION_CODE") for name in REBOUND), ("device", "DEVICE_CODE")):
+            configured = call(context.CONNECTION + "ConfigureConnection", provider=provider, environment=environment, client_id="client",
+                              grant=f"CONNECTION_GRANT_{grant}", credential={"client_secret": CLIENT_SECRET})
+            self.assertEqual(configured.code, 0, configured)
+            place = {"provider": provider, "environment": environment}
+            if environment in REBOUND:
+                call(context.CONNECTION + "SetConnectionTokens", **place, refresh_token=b"r")
+        place["environment"] = REBOUND[0]
+        refreshed = call(context.CONNECTION + "RefreshConnection", **place, **USER).message
+        self.assertEqual(refreshed["result"], "REFRESH_RESULT_REFRESHED", refreshed)
+        return place
+
+    def check_nothing_is_asked(self, call, place):
+        for kind in ("ISSUER", "MCP_SERVER"):
+            found = call(PROVIDER + "DiscoverProvider", url=self.rebinding.origin, kind=f"DISCOVERY_KIND_{kind}")
+            self.assertEqual(found.reason, "ADDRESS_REFUSED", kind)
+        registered = call(context.CONNECTION + "RegisterClient", provider=place["provider"], grant="CONNECTION_GRANT_AUTHORIZATION_CODE")
+        device = call(context.CONNECTION + "StartDeviceAuthorization", **{**place, "environment": "device"})
+        self.assertEqual((registered.reason, device.reason), ("ADDRESS_REFUSED", "ADDRESS_REFUSED"))
+        refreshed = call(context.CONNECTION + "RefreshConnection", **place, **USER)
+        self.assertEqual(refreshed.message["result"], "REFRESH_RESULT_PROVIDER_UNAVAILABLE", refreshed)
+        ended = call(context.CONNECTION + "DisconnectConnection", **place, **USER)
+        self.assertEqual(ended.message["revocation"], "REVOCATION_FAILED", ended)
+
+    def test_name_that_stands_for_an_inner_address_the_next_time_is_not_asked(self):
+        with self.resolving(PUBLIC_ADDRESS) as (server, call):
+            place = self.at_a_public_address(call)
+            browser, starts = Browser(port_of(server)), []
+            for place["environment"] in REBOUND[1:]:
+                started = call(context.CONNECTION + "StartAuthorization", **place).message
+                starts.append(Visit.asked(browser.pass_start(started["url"]))["state"])
+        connections = self.rebinding.rude.connections
+        self.assertGreater(connections, 0)
+        for addresses, state, place["environment"] in zip((["127.0.0.1"], [GONE_ADDRESS, "127.0.0.1"]), starts, REBOUND[1:]):
+            with self.resolving(*addresses) as (server, call):
+                browser.port = port_of(server)
+                page = browser.back(f"state={state}&code=evil")
+                self.assertEqual((page.status, page.title), NOT_MADE)
+                self.assertIn("its address is not public", page.text)
+                self.check_nothing_is_asked(call, place)
+            self.assertEqual(self.rebinding.rude.connections, connections)
 
     def test_nothing_inner_is_asked_and_no_provider_is_left_behind(self):
         self.says(head(302, f"Location: {self.origin}/inner", "Content-Length: 0"))

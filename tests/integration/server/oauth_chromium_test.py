@@ -183,7 +183,7 @@ class InChromium(context.AccessTest):
         self.sign_in(ann)
         self.assertEqual(ann.press("[ Cancel ]"), 403)
         text = self.check_page(ann, "The provider did not agree", self.parameter(started["url"], "state"))
-        for shown in (TITLE, "Nothing was changed", "In the provider's words: access_denied", "start anew"):
+        for shown in (TITLE, "Nothing was changed", "The reason: access_denied", "start anew"):
             self.assertIn(shown, text)
         self.assertEqual((self.status(), self.state(started)), ("CONFIGURED", "FAILED"))
 

@@ -204,6 +204,17 @@ class Device(context.AccessTest):
         self.assertEqual(self.ask("StartDeviceAuthorization", provider="acme", environment="elsewhere").reason,
                          "CONNECTION_NOT_FOUND")
 
+    def test_start_of_a_token_that_was_revoked_asks_nobody(self):
+        name, answer = self.account([{"permissions": ["connection:read", "connection:write"]}])
+        self.assertEqual(answer.code, 0, answer)
+        first, second = (self.issue(name).message for _ in range(2))
+        answer = self.ask("StartDeviceAuthorization", token=first["secret_text"], **self.place)
+        self.assertEqual(answer.code, 0, answer)
+        self.due(answer.message)
+        self.assertEqual(self.call(context.TOKEN + "RevokeToken", {"token_uid": first["token"]["uid"]}).code, 0)
+        self.assertEqual(self.poll(answer.message, token=second["secret_text"]).reason, "AUTHORIZATION_REFUSED")
+        self.assertEqual(self.forms("token"), [])
+
     def test_provider_that_begins_nothing_is_told_and_nobody_is_sent_anywhere(self):
         self.host.site.json("device", {"error": "unauthorized_client", "error_description": "not this client"}, 400)
         answer = self.ask("StartDeviceAuthorization", **self.place)

@@ -503,6 +503,35 @@ class Flow(context.AccessTest):
         self.assertEqual(browser.back(self.provider.consent(location)).status, 409)
         self.assertEqual((self.status(), self.provider.forms), ("CONFIGURED", []))
 
+    def losses(self):
+        """What somebody can lose between a start and its end, and how he is answered from then on, with another token of his
+        account as well."""
+        everywhere = {"permissions": ["connection:read", "connection:write", "connection:manage_all"]}
+        here = {**everywhere, "environments": [self.environment]}
+        return (("his token", lambda name, uid: self.call(context.TOKEN + "RevokeToken", {"token_uid": uid}), "AUTHORIZATION_REFUSED"),
+                ("the permission", lambda name, uid: self.update_account(name, grants=[{"permissions": ["connection:read"]}]),
+                 "PERMISSION_DENIED"),
+                ("other environments", lambda name, uid: self.update_account(name, grants=[here]), "PERMISSION_DENIED"),
+                ("his account", lambda name, uid: self.delete_account(name), "TOKEN_INVALID"))
+
+    def test_who_may_no_longer_connect_ends_nothing_that_he_started(self):
+        self.configure(environment="", all_environments=True)
+        for lost, lose, reason in self.losses():
+            name, answer = self.account([{"permissions": ["connection:read", "connection:write", "connection:manage_all"]}])
+            self.assertEqual(answer.code, 0, answer)
+            first, second = (self.issue(name).message for _ in range(2))
+            everywhere = {"provider": "acme", "all_environments": True, "token": first["secret_text"]}
+            started, browser = self.done("StartAuthorization", **everywhere), self.browser()
+            location = browser.pass_start(started["url"])
+            platform = self.done("StartAuthorization", redirect_uri=LOOPBACK, **everywhere)
+            self.assertEqual(lose(name, first["token"]["uid"]).code, 0, lost)
+            for page in browser.open(started["url"]), browser.back(self.provider.consent(location)):
+                self.assertEqual((page.status, page.title), (409, "The connection has changed meanwhile"), lost)
+            completed = self.complete(platform, self.provider.consent(platform["url"]), token=second["secret_text"])
+            self.assertEqual(completed.reason, reason, lost)
+        shown = self.done("GetConnection", connection_class="CONNECTION_CLASS_USER", provider="acme", all_environments=True)
+        self.assertEqual((shown["connection"]["status"], self.provider.forms), ("CONNECTION_STATUS_CONFIGURED", []))
+
     def test_edited_rows_are_no_starts(self):
         self.configure()
         self.configure("quiet")

@@ -173,21 +173,36 @@ static void note(const char *what, const Coffer__V1__Connection *connection)
 
 /* --- list, show ------------------------------------------------------------------------------------------------- */
 
+/* Who is about to connect it, and until when. */
+static const char *pending_text(const Coffer__V1__Connection *connection, char text[TEXT])
+{
+    if (connection->n_pending_authorizations == 0) {
+        return "";
+    }
+    const Coffer__V1__Authorization *start = connection->pending_authorizations[0];
+    (void) snprintf(text, TEXT, "%s, ends %s", start->account[0] == '\0' ? start->principal : start->account,
+                    cli_time(start->expire_time));
+    return text;
+}
+
 static void connection_row(struct cli_table *table, const ProtobufCMessage *item)
 {
     const Coffer__V1__Connection *connection = (const Coffer__V1__Connection *) (const void *) item;
     const bool all = connection->scope_case != COFFER__V1__CONNECTION__SCOPE_ENVIRONMENT;
+    char text[TEXT];
     cli_table_add(table, connection->provider);
     cli_table_add(table, class_text(connection));
     cli_table_add(table, all ? every_environment : connection->environment);
     cli_table_add(table, status_text(connection));
     cli_table_add(table, connection->client_id);
     cli_table_add(table, connection->expire_time == NULL ? "" : cli_time(connection->expire_time));
+    cli_table_add(table, pending_text(connection, text));
 }
 
 cli_exit cmd_oauth_list(struct cli *cli)
 {
-    static const char *const headers[] = {"PROVIDER", "TYPE", "ENVIRONMENT", "STATUS", "CLIENT", "EXPIRES"};
+    static const char *const headers[] = {"PROVIDER", "TYPE",    "ENVIRONMENT", "STATUS",
+                                          "CLIENT",   "EXPIRES", "PENDING"};
     static const struct list list = {.method = SERVICE "ListConnections",
                                      .response = &coffer__v1__list_connections_response__descriptor,
                                      .items = "connections",
@@ -211,10 +226,13 @@ static void print_authorizations(const Coffer__V1__GetConnectionResponse *found)
     for (size_t i = 0; i < found->n_authorizations; i++) {
         const Coffer__V1__Authorization *start = found->authorizations[i];
         char text[TEXT];
+        const bool pending = start->state == COFFER__V1__AUTHORIZATION_STATE__AUTHORIZATION_STATE_PENDING;
         (void) snprintf(
-            text, sizeof text, "%s, started %s%s%s",
+            text, sizeof text, "%s, started %s by %s%s%s%s%s",
             name_of(&coffer__v1__authorization_state__descriptor, (int) start->state, "AUTHORIZATION_STATE_"),
-            cli_time(start->create_time), start->error_text[0] == '\0' ? "" : ": ", start->error_text);
+            cli_time(start->create_time), start->account[0] == '\0' ? start->principal : start->account,
+            pending ? ", ends " : "", pending ? cli_time(start->expire_time) : "",
+            start->error_text[0] == '\0' ? "" : ": ", start->error_text);
         cli_print_field("authorization", text);
     }
 }

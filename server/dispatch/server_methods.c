@@ -68,6 +68,7 @@ static cof_code fill_limits(struct call *call, Coffer__Rpc__V1__GetServerInfoRes
     message->max_secrets_per_import = limits->secrets_per_import;
     message->max_actions_per_workspace = limits->actions_per_workspace;
     message->max_providers_per_workspace = limits->providers_per_workspace;
+    message->max_authorizations_per_workspace = limits->authorizations_per_workspace;
     message->max_watches = limits->watches;
     message->max_watches_per_workspace = limits->watches_per_workspace;
     response->limits = message;

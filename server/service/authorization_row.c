@@ -66,6 +66,9 @@ cof_code authorization_new(struct call *call, const struct connection_row *conne
         .change_time = call_now(call),
         .error_text = cof_slice_text(""),
     };
+    ret_authorization->account = cof_uuid_equal(&call->caller->workspace, &connection->workspace_id)
+                                     ? call->caller->account.name
+                                     : cof_slice_text("");
     coffer__stored__v1__authorization__init(sealed);
     sealed->connection = bytes_of(ids->connection.bytes, sizeof ids->connection.bytes);
     sealed->principal = bytes_of(ids->principal.bytes, sizeof ids->principal.bytes);
@@ -126,13 +129,25 @@ static cof_code open_sealed(struct call *call, struct authorization *authorizati
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
 
+/* What stands in the clear, in the arena. */
+static cof_code read_clear(struct call *call, const struct rows *rows, size_t index,
+                           struct authorization *ret_authorization)
+{
+    struct connection_authorization_row *row = &ret_authorization->row;
+    const char *account = text_of(call->arena, rows_bytes(rows, index, connection_authorization_row_type.count));
+    if (account == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    *ret_authorization = (struct authorization){.account = cof_slice_text(account)};
+    TRY(row_read(&connection_authorization_row_type, rows, index, 0, call->arena, row, call->err));
+    return row_keep(&connection_authorization_row_type, call->arena, row, call->err);
+}
+
 cof_code authorization_read(struct call *call, const struct rows *rows, size_t index,
                             struct authorization *ret_authorization)
 {
-    struct connection_authorization_row *row = &ret_authorization->row;
-    ret_authorization->sealed = NULL;
-    TRY(row_read(&connection_authorization_row_type, rows, index, 0, call->arena, row, call->err));
-    TRY(row_keep(&connection_authorization_row_type, call->arena, row, call->err));
+    const struct connection_authorization_row *row = &ret_authorization->row;
+    TRY(read_clear(call, rows, index, ret_authorization));
     if (row->state == AUTHORIZATION_CONNECTED || row->state == AUTHORIZATION_FAILED) {
         return COF_OK;
     }
@@ -237,9 +252,10 @@ static cof_code failure(struct call *call, const struct connection_authorization
     return message->error_reason == NULL || message->error_text == NULL ? cof_arena_exhausted(call->err) : COF_OK;
 }
 
-cof_code authorization_message(struct call *call, const struct connection_authorization_row *row,
+cof_code authorization_message(struct call *call, const struct authorization *authorization,
                                Coffer__V1__Authorization **ret_message)
 {
+    const struct connection_authorization_row *row = &authorization->row;
     Coffer__V1__Authorization *message = cof_arena_alloc(call->arena, sizeof *message);
     if (message == NULL) {
         return cof_arena_exhausted(call->err);
@@ -248,26 +264,24 @@ cof_code authorization_message(struct call *call, const struct connection_author
     message->uid = text_of_uuid(call->arena, &row->authorization_id);
     message->connection_uid = text_of_uuid(call->arena, &row->connection_id);
     message->principal = text_of_uuid(call->arena, &row->principal_id);
+    message->account = text_of(call->arena, authorization->account);
     message->flow = (Coffer__V1__AuthorizationFlow) row->flow;
     message->state = state_of(call, row);
     message->create_time = time_of(call->arena, row->create_time);
     message->expire_time = time_of(call->arena, row->expire_time);
     message->change_time = time_of(call->arena, row->change_time);
     if (message->uid == NULL || message->connection_uid == NULL || message->principal == NULL ||
-        message->create_time == NULL || message->expire_time == NULL || message->change_time == NULL) {
+        message->account == NULL || message->create_time == NULL || message->expire_time == NULL ||
+        message->change_time == NULL) {
         return cof_arena_exhausted(call->err);
     }
     *ret_message = message;
     return message->state == STATE(FAILED) ? failure(call, row, message) : COF_OK;
 }
 
-cof_code authorization_list(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
-                            Coffer__V1__Authorization ***ret_list, size_t *ret_count)
+cof_code authorization_list_next(struct call *call, Coffer__V1__Authorization ***ret_list, size_t *ret_count)
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
-    const struct param params[] = {param_uuid(workspace), param_uuid(connection), param_i64(AUTHORIZATION_SHOWN)};
-    TRY(session_queue(call->session, STATEMENT_AUTHORIZATION_LIST, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
     const size_t count = rows_count(rows);
     Coffer__V1__Authorization **list = cof_arena_array(call->arena, count, sizeof(Coffer__V1__Authorization *));
@@ -275,13 +289,29 @@ cof_code authorization_list(struct call *call, const struct cof_uuid *workspace,
         return cof_arena_exhausted(call->err);
     }
     for (size_t i = 0; i < count; i++) {
-        struct connection_authorization_row row;
-        TRY(row_read(&connection_authorization_row_type, rows, i, 0, call->arena, &row, call->err));
-        TRY(authorization_message(call, &row, &list[i]));
+        struct authorization authorization;
+        TRY(read_clear(call, rows, i, &authorization));
+        TRY(authorization_message(call, &authorization, &list[i]));
     }
     *ret_list = list;
     *ret_count = count;
     return COF_OK;
+}
+
+cof_code authorization_list(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
+                            Coffer__V1__Authorization ***ret_list, size_t *ret_count)
+{
+    const struct param params[] = {param_uuid(workspace), param_uuid(connection), param_i64(AUTHORIZATION_SHOWN)};
+    TRY(session_queue(call->session, STATEMENT_AUTHORIZATION_LIST, params, COF_COUNT(params), call->err));
+    TRY(session_sync(call->session, call->err));
+    return authorization_list_next(call, ret_list, ret_count);
+}
+
+cof_code authorization_queue_pending(struct call *call, const struct cof_uuid *workspace)
+{
+    const struct param params[] = {param_uuid(workspace), param_time(call_now(call)),
+                                   param_i64(call->service->limits.authorizations_per_workspace)};
+    return session_queue(call->session, STATEMENT_AUTHORIZATION_LIST_PENDING, params, COF_COUNT(params), call->err);
 }
 
 cof_code authorization_flight_key(const struct cof_uuid *authorization, struct flight_key *ret_key,

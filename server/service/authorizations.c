@@ -134,7 +134,7 @@ static cof_code answer_start(struct call *call, struct starting *starting)
         return cof_arena_exhausted(call->err);
     }
     TRY(list_scopes(call, starting));
-    return authorization_message(call, &starting->start.authorization.row, &response->authorization);
+    return authorization_message(call, &starting->start.authorization, &response->authorization);
 }
 
 static cof_code decide_start(struct call *call, void *context)
@@ -208,7 +208,7 @@ cof_code connection_get_authorization(struct call *call, const Coffer__V1__GetAu
     TRY(authorize_workspace(call, request->workspace, COF_PERMISSION_CONNECTION_READ, &workspace));
     TRY(call_needs_database(call));
     TRY(find(call, &workspace, request->authorization, COF_PERMISSION_CONNECTION_READ, &authorization, &rows));
-    TRY(authorization_message(call, &authorization.row, &response->authorization));
+    TRY(authorization_message(call, &authorization, &response->authorization));
     return authorization.row.state == AUTHORIZATION_CONNECTED
                ? show_connection(call, &rows.row, &response->connection)
                : COF_OK;
@@ -352,7 +352,7 @@ static cof_code report(struct call *call, struct completing *completing, const s
     Coffer__V1__CompleteAuthorizationResponse *response = completing->response;
     const struct connection_authorization_row *row = &completing->authorization.row;
     const int64_t until_us = call_wait_end(call, call->deadline_us);
-    TRY(authorization_message(call, row, &response->authorization));
+    TRY(authorization_message(call, &completing->authorization, &response->authorization));
     if (response->authorization->state == STATE(FAILED)) {
         return cof_fail(call->err,
                         (cof_reason) row->error_reason == COF_REASON_NONE ? COF_REASON_PROVIDER_UNAVAILABLE

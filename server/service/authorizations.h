@@ -33,6 +33,7 @@ struct authorization_source {
 struct authorization {
     struct connection_authorization_row row;
     Coffer__Stored__V1__Authorization *sealed; /* NULL once it has ended */
+    struct cof_slice account; /* the name of whoever started it; empty: of none of the workspace's */
 };
 
 /* Where people are sent back to by this server's own pages, in the arena; empty: it has none. */
@@ -71,12 +72,16 @@ COF_CODE authorization_fail(struct call *call, const struct cof_uuid *workspace,
                             cof_reason reason, struct cof_slice text);
 
 /* As it is shown. */
-COF_CODE authorization_message(struct call *call, const struct connection_authorization_row *row,
+COF_CODE authorization_message(struct call *call, const struct authorization *authorization,
                                Coffer__V1__Authorization **ret_message);
 
 /* The latest ones of a connection. */
 COF_CODE authorization_list(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                             Coffer__V1__Authorization ***ret_list, size_t *ret_count);
+
+/* Queues those of the workspace that are pending; authorization_list_next reads them, the newest first. */
+COF_CODE authorization_queue_pending(struct call *call, const struct cof_uuid *workspace);
+COF_CODE authorization_list_next(struct call *call, Coffer__V1__Authorization ***ret_list, size_t *ret_count);
 
 COF_CODE authorization_flight_key(const struct cof_uuid *authorization, struct flight_key *ret_key,
                                   struct cof_error *err);

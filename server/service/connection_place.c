@@ -3,6 +3,7 @@
 #include "common/name.h"
 #include "common/wire.h"
 #include "server/providers/provider_catalogue.h"
+#include "server/service/expected_uid.h"
 #include "server/service/guard.h"
 #include "server/service/providers.h"
 
@@ -92,6 +93,29 @@ cof_code connection_read(struct call *call, const struct rows *rows, size_t inde
     return found->token.config_generation == found->row.config_generation
                ? COF_OK
                : corrupted(call, "the stored tokens of a connection are of another configuration");
+}
+
+cof_code connection_look(struct call *call, const struct connection_place *place, struct rows **ret_rows)
+{
+    TRY(guard_load_keys(call, address_workspace(place->address)));
+    TRY(connection_queue(call, place, STATEMENT_CONNECTION_GET));
+    TRY(session_sync(call->session, call->err));
+    return session_next(call->session, ret_rows, call->err);
+}
+
+cof_code connection_find(struct call *call, const struct connection_place *place, const char *expected_uid,
+                         struct connection_row *ret_row)
+{
+    struct connection found;
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(connection_look(call, place, &rows));
+    if (rows_count(rows) == 0) {
+        return connection_not_found(call, place);
+    }
+    TRY(connection_read(call, rows, 0, &found));
+    TRY(expected_uid_check(call, expected_uid, &found.row.connection_id));
+    *ret_row = found.row;
+    return row_keep(&connection_row_type, call->arena, ret_row, call->err);
 }
 
 cof_code connection_not_found(struct call *call, const struct connection_place *place)

@@ -60,6 +60,14 @@ COF_CODE connection_queue(struct call *call, const struct connection_place *plac
 COF_CODE connection_read(struct call *call, const struct rows *rows, size_t index,
                          struct connection *ret_connection);
 
+/* What CONNECTION_GET finds there: one row or none, of which nothing is checked yet. Loads the keys; no pipeline may be open. */
+COF_CODE connection_look(struct call *call, const struct connection_place *place, struct rows **ret_rows);
+
+/* The row of the connection at this place, checked; texts are the call's. CONNECTION_NOT_FOUND, UID_MISMATCH (an
+ * empty UUID is any). As above. */
+COF_CODE connection_find(struct call *call, const struct connection_place *place, const char *expected_uid,
+                         struct connection_row *ret_row);
+
 COF_CODE connection_not_found(struct call *call, const struct connection_place *place);
 
 COF_CODE connection_provider_not_found(struct call *call, const struct connection_place *place);

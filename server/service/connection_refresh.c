@@ -8,8 +8,6 @@
 #include "server/service/connection_change.h"
 #include "server/service/connection_exchange.h"
 #include "server/service/connections.h"
-#include "server/service/expected_uid.h"
-#include "server/service/guard.h"
 #include "server/service/secret_change.h"
 #include "server/service/text.h"
 #include "server/service/token_source.h"
@@ -40,33 +38,14 @@ static cof_code provider_changed(struct call *call)
         "client's credential");
 }
 
-/* Which one it is. */
-static cof_code find(struct renewal *renewal, struct cof_uuid *ret_id)
-{
-    struct call *call = renewal->call;
-    const struct connection_place *place = &renewal->change.place;
-    struct connection found;
-    AUTO(rows_cleanup) struct rows *rows = NULL;
-    TRY(guard_load_keys(call, address_workspace(place->address)));
-    TRY(connection_queue(call, place, STATEMENT_CONNECTION_GET));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &rows, call->err));
-    if (rows_count(rows) == 0) {
-        return connection_not_found(call, place);
-    }
-    TRY(connection_read(call, rows, 0, &found));
-    *ret_id = found.row.connection_id;
-    return expected_uid_check(call, renewal->change.expected_uid, ret_id);
-}
-
 static cof_code read(struct renewal *renewal)
 {
     struct call *call = renewal->call;
-    struct cof_uuid id;
+    struct connection_row row;
     TRY(call_needs_database(call));
-    TRY(find(renewal, &id));
+    TRY(connection_find(call, &renewal->change.place, renewal->change.expected_uid, &row));
     const int64_t asked = cof_clock_monotonic(call->service->clock);
-    TRY(refresh_rows_read(call, address_workspace(renewal->change.place.address), &id, &renewal->rows));
+    TRY(refresh_rows_read(call, &row.workspace_id, &row.connection_id, &renewal->rows));
     TRY(connection_exchange_provider(call, &renewal->rows, &renewal->provider));
     if (renewal->provider == NULL) {
         return provider_changed(call);

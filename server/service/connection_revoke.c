@@ -4,8 +4,6 @@
 
 #include "server/service/asks.h"
 #include "server/service/connection_exchange.h"
-#include "server/service/expected_uid.h"
-#include "server/service/guard.h"
 #include "server/service/text.h"
 #include "server/service/token_source.h"
 
@@ -143,27 +141,6 @@ static cof_code revoke_tokens(struct revoking *revoking)
 
 /* --- The connection ------------------------------------------------------------------------------------------- */
 
-/* False if there is none that this is about. */
-static cof_code find(struct call *call, const struct connection_place *place, const char *expected_uid,
-                     bool *ret_found, struct connection *ret_connection)
-{
-    AUTO(rows_cleanup) struct rows *rows = NULL;
-    TRY(guard_load_keys(call, address_workspace(place->address)));
-    TRY(connection_queue(call, place, STATEMENT_CONNECTION_GET));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &rows, call->err));
-    *ret_found = rows_count(rows) > 0;
-    if (!*ret_found) {
-        return COF_OK;
-    }
-    TRY(connection_read(call, rows, 0, ret_connection));
-    if (expected_uid_check(call, expected_uid, &ret_connection->row.connection_id) != COF_OK) {
-        cof_error_clear(call->err);
-        *ret_found = false;
-    }
-    return COF_OK;
-}
-
 /* A refresh that is under way brings tokens that would be dropped without being revoked. It is waited for as by somebody who
  * wants it now, and not for long: its server may have gone. */
 static cof_code wait_for_refresh(struct revoking *revoking)
@@ -212,22 +189,30 @@ static cof_code revoke_all(struct revoking *revoking)
     return revoke_tokens(revoking);
 }
 
+/* There is none that this is about, which the write will say. */
+static bool is_another(cof_reason reason)
+{
+    return reason == COF_REASON_CONNECTION_NOT_FOUND || reason == COF_REASON_UID_MISMATCH;
+}
+
 cof_code connection_revoke(struct call *call, const struct connection_place *place, const char *expected_uid,
                            struct revocation *ret_revocation)
 {
     struct revoking revoking = {.call = call, .revocation = ret_revocation};
-    struct connection connection;
-    bool found = false;
+    struct connection_row row;
     TRY(ends(&revoking, REVOCATION(NOTHING), "it had no tokens"));
-    cof_code code = find(call, place, expected_uid, &found, &connection);
-    if (code == COF_OK && found) {
-        code = refresh_rows_read(call, address_workspace(place->address), &connection.row.connection_id,
-                                 &revoking.rows);
+    cof_code code = connection_find(call, place, expected_uid, &row);
+    if (code != COF_OK && is_another(call->err->reason)) {
+        cof_error_clear(call->err);
+        return COF_OK;
     }
-    if (code == COF_OK && found) {
+    if (code == COF_OK) {
+        code = refresh_rows_read(call, &row.workspace_id, &row.connection_id, &revoking.rows);
+    }
+    if (code == COF_OK) {
         code = connection_exchange_provider(call, &revoking.rows, &revoking.provider);
     }
-    if (code == COF_OK && found) {
+    if (code == COF_OK) {
         return revoke_all(&revoking);
     }
     /* What is damaged can still be deleted. */

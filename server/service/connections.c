@@ -67,10 +67,7 @@ cof_code connection_get(struct call *call, const Coffer__V1__GetConnectionReques
     struct provider_found provider;
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_READ, &place));
-    TRY(guard_load_keys(call, address_workspace(place.address)));
-    TRY(connection_queue(call, &place, STATEMENT_CONNECTION_GET));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &rows, call->err));
+    TRY(connection_look(call, &place, &rows));
     if (rows_count(rows) > 0) {
         return show_one(call, rows, response);
     }
@@ -113,6 +110,11 @@ static cof_code read_environments(struct call *call, const Coffer__V1__ListConne
     return count == 0 ? COF_OK : secret_texts(call, items, count, ret_param);
 }
 
+struct pending {
+    Coffer__V1__Authorization **items;
+    size_t count;
+};
+
 /* Part of a position. */
 static const char *class_text(int token_class)
 {
@@ -143,6 +145,7 @@ static cof_code queue_listing(struct call *call, const struct cof_uuid *workspac
         param_i64(page_size(call, request->page_size)),
     };
     TRY(session_queue(call->session, STATEMENT_CONNECTION_LIST, params, COF_COUNT(params), call->err));
+    TRY(authorization_queue_pending(call, workspace));
     return session_sync(call->session, call->err);
 }
 
@@ -160,6 +163,31 @@ static cof_code fill_page(struct call *call, const struct cof_uuid *workspace, c
         if (in_sight(call, workspace, message)) {
             response->connections[response->n_connections++] = message;
         }
+    }
+    return COF_OK;
+}
+
+/* Those of the workspace that are of this connection. */
+static cof_code add_pending(struct call *call, const struct pending *pending, Coffer__V1__Connection *message)
+{
+    message->pending_authorizations = cof_arena_array(call->arena, AUTHORIZATION_SHOWN, sizeof *pending->items);
+    if (message->pending_authorizations == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < pending->count && message->n_pending_authorizations < AUTHORIZATION_SHOWN; i++) {
+        if (strcmp(pending->items[i]->connection_uid, message->uid) == 0) {
+            message->pending_authorizations[message->n_pending_authorizations++] = pending->items[i];
+        }
+    }
+    return COF_OK;
+}
+
+static cof_code fill_pending(struct call *call, Coffer__V1__ListConnectionsResponse *response)
+{
+    struct pending pending = {NULL, 0};
+    TRY(authorization_list_next(call, &pending.items, &pending.count));
+    for (size_t i = 0; i < response->n_connections && pending.count > 0; i++) {
+        TRY(add_pending(call, &pending, response->connections[i]));
     }
     return COF_OK;
 }
@@ -185,6 +213,7 @@ cof_code connection_list(struct call *call, const Coffer__V1__ListConnectionsReq
     TRY(queue_listing(call, &workspace, &position, request));
     TRY(session_next(call->session, &rows, call->err));
     TRY(fill_page(call, &workspace, rows, response));
+    TRY(fill_pending(call, response));
     return rows_count(rows) < page_size(call, request->page_size) ? COF_OK : next_page(call, rows, response);
 }
 

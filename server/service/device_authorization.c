@@ -133,7 +133,7 @@ static cof_code answer_start(struct call *call, struct starting *starting)
     return response->user_code == NULL || response->verification_uri == NULL ||
                    response->verification_uri_complete == NULL
                ? cof_arena_exhausted(call->err)
-               : authorization_message(call, &starting->base.authorization.row, &response->authorization);
+               : authorization_message(call, &starting->base.authorization, &response->authorization);
 }
 
 static cof_code decide_start(struct call *call, void *context)
@@ -242,7 +242,7 @@ static cof_code tell(struct call *call, struct polling *polling)
 {
     Coffer__V1__PollDeviceAuthorizationResponse *response = polling->response;
     const struct authorization *authorization = &polling->authorization;
-    TRY(authorization_message(call, &authorization->row, &response->authorization));
+    TRY(authorization_message(call, authorization, &response->authorization));
     const bool goes_on =
         response->authorization->state == STATE(PENDING) || response->authorization->state == STATE(EXCHANGING);
     response->poll_after_seconds = goes_on && authorization->sealed != NULL ? poll_after(call, authorization) : 0;

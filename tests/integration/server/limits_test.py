@@ -149,18 +149,19 @@ class Limits(context.ServerTest):
             "max_in_flight_per_token": 4096, "max_value_bytes": 65536, "max_secret_bytes": 262144,
             "max_keys_per_secret": 100, "max_page_size": 1000, "max_waiting_per_workspace": 1024,
             "max_secrets_per_import": 1000, "max_watches": 1638, "max_watches_per_workspace": 512,
-            "max_actions_per_workspace": 5000, "max_providers_per_workspace": 200})
+            "max_actions_per_workspace": 5000, "max_providers_per_workspace": 200,
+            "max_authorizations_per_workspace": 100})
         server = self.server("told", limits__request="128KiB", limits__response="256KiB", limits__max_timeout="7s",
                              limits__default_timeout="3s", limits__in_flight_per_peer=11, limits__in_flight_per_token=13,
                              limits__waiting_per_workspace=17, limits__import_secrets=5, limits__actions=9,
-                             limits__providers=3,
+                             limits__providers=3, limits__authorizations=7,
                              transport__max_waiting=1000)
         changed = self.connect(server).call(INFO).message["limits"]
         self.assertEqual({key: value for key, value in changed.items() if value != told[key]}, {
             "max_request_bytes": 131072, "max_response_bytes": 262144, "max_timeout_ms": 7000, "default_timeout_ms": 3000,
             "max_in_flight_per_peer": 11, "max_in_flight_per_token": 13, "max_waiting_per_workspace": 17,
             "max_secrets_per_import": 5, "max_actions_per_workspace": 9,
-            "max_providers_per_workspace": 3, "max_watches": 100, "max_watches_per_workspace": 8})
+            "max_providers_per_workspace": 3, "max_authorizations_per_workspace": 7, "max_watches": 100, "max_watches_per_workspace": 8})
 
 
 if __name__ == "__main__":

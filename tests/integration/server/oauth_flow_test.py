@@ -478,6 +478,32 @@ class Flow(context.AccessTest):
         self.dev.extra.remove(server)
         self.assertEqual(self.sql(f"select count(*) from connection_authorization where workspace_id = '{workspace}'"), "3")
 
+    def test_pending_starts_are_shown_with_who_and_until_when(self):
+        self.configure()
+        self.configure("quiet")
+        name, answer = self.account([{"permissions": ["connection:read", "connection:write"]}])
+        self.assertEqual(answer.code, 0, answer)
+        mine, browser = self.start(), self.browser()
+        theirs = self.start(token=self.issue(name).message["secret_text"])
+        self.assertEqual((mine["authorization"]["account"], theirs["authorization"]["account"]), ("admin", name))
+        listed = {c["provider"]: c["pending_authorizations"] for c in self.done(
+            "ListConnections", environments=[self.environment])["connections"]}
+        self.assertEqual([(a["uid"], a["account"], a["expire_time"]) for a in listed["acme"]],
+                         [(s["authorization"]["uid"], who, s["authorization"]["expire_time"])
+                          for s, who in ((theirs, name), (mine, "admin"))])
+        self.assertEqual(listed["quiet"], [])
+        environment = cli.environment(self.dev, COFFER_ADDR=self.server.address)
+        _, shown, _ = cli.run(environment, "oauth", "list", "-e", self.environment)
+        self.assertRegex(shown.decode(), rf"(?m)^acme\t.*\t{name}, ends 20\S+Z$")
+        self.assertRegex(shown.decode(), r"(?m)^quiet\t.*\t-$")
+        _, shown, _ = cli.run(environment, "oauth", "show", "acme", "-e", self.environment)
+        self.assertRegex(shown.decode(), rf"(?m)^authorization +PENDING, started 20\S+Z by {name}, ends 20\S+Z$")
+        # Nothing is pending once it has ended.
+        for started in mine, theirs:
+            self.assertEqual(browser.back(self.provider.consent(browser.pass_start(started["url"]))).status, 200)
+        listed = self.done("ListConnections", environments=[self.environment], provider="acme")["connections"]
+        self.assertEqual([c["pending_authorizations"] for c in listed], [[]])
+
     def test_rights_are_asked_for_and_no_tenant_sees_another_s_start(self):
         self.configure()
         started = self.start(redirect_uri=LOOPBACK)

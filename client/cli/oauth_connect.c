@@ -96,6 +96,8 @@ static void send_there(const struct connecting *connecting)
     fprintf(
         stderr, "%s\n\n  %s\n\n",
         browser == NULL ? "Open this page in a browser:" : "A browser opens; if none does, open this page:", url);
+    fprintf(stderr, "The provider sends it back to %s, with which the client has to be registered there.\n\n",
+            connecting->started->redirect_uri);
     if (browser != NULL) {
         run_browser(browser, url);
     }

@@ -166,6 +166,17 @@ static void print_connection(const Coffer__V1__Connection *connection)
     cli_print_field("etag", connection->etag);
 }
 
+/* What has to be registered at the provider: its own people ask for it before there is a client's ID. */
+static void print_redirect_uri(const Coffer__V1__Connection *connection, const char *own_page)
+{
+    if (connection->corrupted || connection->connection_class != CLASS(USER) ||
+        (connection->grant != GRANT(AUTHORIZATION_CODE) && connection->grant != GRANT(UNSPECIFIED))) {
+        return;
+    }
+    print_text("redirect URI", own_page);
+    cli_print_field("redirect URI", "http://127.0.0.1:PORT/callback for coffer oauth connect without --page");
+}
+
 static void note(const char *what, const Coffer__V1__Connection *connection)
 {
     cli_note("%s: %s for %s, %s", connection->provider, what, where(connection), status_text(connection));
@@ -243,6 +254,7 @@ static void show_connection(const struct cli *cli, const ProtobufCMessage *answe
         (const Coffer__V1__GetConnectionResponse *) (const void *) answer;
     (void) cli;
     print_connection(found->connection);
+    print_redirect_uri(found->connection, found->redirect_uri);
     print_authorizations(found);
 }
 
@@ -362,6 +374,7 @@ static void show_configured(const struct cli *cli, const ProtobufCMessage *answe
         (const Coffer__V1__ConfigureConnectionResponse *) (const void *) answer;
     (void) cli;
     print_connection(configured->connection);
+    print_redirect_uri(configured->connection, configured->redirect_uri);
     note(configured->created ? "configured" : "changed", configured->connection);
     if (configured->tokens_dropped) {
         cli_note("its tokens were dropped: they belong to the configuration of before");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/encode.h"
+#include "common/secret.h"
 #include "server/crypto/crypto.h"
 
 enum {
@@ -29,16 +30,20 @@ struct slot {
 struct asks {
     struct asks_options options;
     pthread_mutex_t lock;
+    uint8_t key[CRYPTO_KEY]; /* of asks_secret */
     struct slot slots[];
 };
 
 struct asks *asks_new(const struct asks_options *options)
 {
+    struct cof_error err;
     struct asks *asks = calloc(1, sizeof *asks + options->most * sizeof *asks->slots);
-    if (asks != NULL) {
-        asks->options = *options;
-        (void) pthread_mutex_init(&asks->lock, NULL);
+    if (asks == NULL || crypto_random(asks->key, sizeof asks->key, &err) != COF_OK) {
+        free(asks);
+        return NULL;
     }
+    asks->options = *options;
+    (void) pthread_mutex_init(&asks->lock, NULL);
     return asks;
 }
 
@@ -52,6 +57,7 @@ void asks_free(struct asks *asks)
         outbound_answer_free(asks->slots[i].answer);
     }
     (void) pthread_mutex_destroy(&asks->lock);
+    cof_wipe(asks->key, sizeof asks->key);
     free(asks);
 }
 
@@ -69,6 +75,25 @@ static cof_code key_of(const struct call *call, const struct ask *ask, struct fl
     memcpy(at + 2 * size, call->token->id.bytes, size);
     memcpy(at + 3 * size, ask->name, name);
     return crypto_sha256(cof_slice_of(text, sizeof "ask" + 3 * size + name), ret_key->bytes, call->err);
+}
+
+static cof_code not_available(struct call *call)
+{
+    return cof_fail(call->err, COF_REASON_NOT_AVAILABLE, "nothing is asked of providers here; %s",
+                    cof_reason_next_step(COF_REASON_NOT_AVAILABLE));
+}
+
+cof_code asks_secret(struct call *call, const struct cof_uuid *workspace, const char *name,
+                     uint8_t ret_secret[ASK_SECRET])
+{
+    const struct ask ask = {.name = name, .workspace = workspace};
+    struct flight_key key;
+    static_assert((int) ASK_SECRET == (int) CRYPTO_DIGEST, "an HMAC is the secret");
+    if (call->service->asks == NULL) {
+        return not_available(call);
+    }
+    TRY(key_of(call, &ask, &key));
+    return crypto_hmac(call->service->asks->key, cof_slice_of(key.bytes, sizeof key.bytes), ret_secret, call->err);
 }
 
 /* The limit of waiting calls counts by the host that is waited for. */
@@ -222,8 +247,7 @@ cof_code asks_ask(struct call *call, const struct ask *ask, struct outbound_answ
     struct flight flight;
     cof_code code = COF_OK;
     if (asks == NULL) {
-        return cof_fail(call->err, COF_REASON_NOT_AVAILABLE, "nothing is asked of providers here; %s",
-                        cof_reason_next_step(COF_REASON_NOT_AVAILABLE));
+        return not_available(call);
     }
     TRY(flight_of(call, ask, &flight));
     (void) pthread_mutex_lock(&asks->lock);

@@ -15,7 +15,7 @@
 
 struct asks;
 
-enum { ASK_NAME_MAX = 64 };
+enum { ASK_NAME_MAX = 64, ASK_SECRET = 32 };
 
 struct asks_options {
     struct outbound *outbound;
@@ -25,7 +25,7 @@ struct asks_options {
     uint32_t most_per_workspace; /* of them */
 };
 
-/* NULL if there is no memory. */
+/* NULL if there is no memory, or there are no random numbers. */
 struct asks *asks_new(const struct asks_options *options);
 /* When outbound was stopped, before it is freed. NULL is allowed. */
 void asks_free(struct asks *asks);
@@ -47,6 +47,11 @@ struct ask {
  * is asked already; NOT_AVAILABLE where nothing is asked of the outside.
  */
 COF_CODE asks_ask(struct call *call, const struct ask *ask, struct outbound_answer_view *ret_answer);
+
+/* Something that nobody else knows, and that is the same whenever the request comes to this question on this server: for what
+ * was put into a question and is needed with its answer. NOT_AVAILABLE as above. */
+COF_CODE asks_secret(struct call *call, const struct cof_uuid *workspace, const char *name,
+                     uint8_t ret_secret[ASK_SECRET]);
 
 /* Whether the request has asked this on this server, and the answer is awaited or kept. */
 bool asks_known(struct call *call, const struct ask *ask);

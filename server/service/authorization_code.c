@@ -80,9 +80,10 @@ static cof_code parameters_of(struct call *call, const Coffer__V1__ConnectionSet
     return COF_OK;
 }
 
-static cof_code challenge_of(const char *verifier, char challenge[COF_BASE64URL_SIZE(CRYPTO_DIGEST)],
-                             struct cof_error *err)
+cof_code authorization_challenge(const char *verifier, char challenge[AUTHORIZATION_CHALLENGE],
+                                 struct cof_error *err)
 {
+    static_assert((int) AUTHORIZATION_CHALLENGE == COF_BASE64URL_SIZE(CRYPTO_DIGEST), "the text of a digest");
     uint8_t digest[CRYPTO_DIGEST];
     TRY(crypto_sha256(cof_slice_text(verifier), digest, err));
     cof_base64url_encode(cof_slice_of(digest, sizeof digest), challenge);
@@ -93,7 +94,7 @@ cof_code authorization_url(struct call *call, const struct connection_row *conne
                            const struct provider *provider, const struct authorization *authorization,
                            const char *state, const char **ret_url)
 {
-    char challenge[COF_BASE64URL_SIZE(CRYPTO_DIGEST)];
+    char challenge[AUTHORIZATION_CHALLENGE];
     Coffer__V1__ConnectionSettings *settings = NULL;
     struct provider asked = *provider;
     struct flow_start start = {
@@ -109,7 +110,7 @@ cof_code authorization_url(struct call *call, const struct connection_row *conne
     TRY(connection_settings(call, connection, &settings));
     TRY(parameters_of(call, settings, &start.parameters));
     TRY(scopes_of(call, connection, provider, &start.scopes));
-    TRY(challenge_of(authorization->sealed->code_verifier, challenge, call->err));
+    TRY(authorization_challenge(authorization->sealed->code_verifier, challenge, call->err));
     if (settings->resource[0] != '\0') {
         asked.resource = settings->resource;
     }

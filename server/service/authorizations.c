@@ -40,6 +40,14 @@ cof_code authorization_own_page(struct call *call, const char **ret_uri)
     return COF_OK;
 }
 
+cof_code authorization_tell_page(struct call *call, char **ret_uri)
+{
+    const char *uri = NULL;
+    TRY(authorization_own_page(call, &uri));
+    *ret_uri = text_of(call->arena, cof_slice_text(uri));
+    return *ret_uri == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
 static cof_code choose_redirect(struct call *call, struct starting *starting)
 {
     const char *asked = starting->request->redirect_uri;

@@ -18,6 +18,7 @@ enum {
     AUTHORIZATION_LIFE_S = 10 * 60,
     AUTHORIZATION_LOST_S = 2 * 60, /* one that is being exchanged for so long is told as failed */
     AUTHORIZATION_HASH = 32,
+    AUTHORIZATION_CHALLENGE = 44, /* with its NUL */
     AUTHORIZATION_SHOWN = 10,
 };
 
@@ -38,6 +39,8 @@ struct authorization {
 
 /* Where people are sent back to by this server's own pages, in the arena; empty: it has none. */
 COF_CODE authorization_own_page(struct call *call, const char **ret_uri);
+/* The same for an answer. */
+COF_CODE authorization_tell_page(struct call *call, char **ret_uri);
 
 /*
  * A new start of `flow` for a connection, by the call's caller: it may be used for ten minutes. What is particular to a flow
@@ -91,6 +94,10 @@ COF_CODE authorization_flight_key(const struct cof_uuid *authorization, struct f
 /* The connection of a start, of the configuration that it was started for; AUTHORIZATION_REFUSED if that has changed. */
 COF_CODE authorization_rows(struct call *call, const struct authorization *authorization,
                             struct refresh_rows *ret_rows, const struct provider **ret_provider);
+
+/* S256 of a PKCE verifier (RFC 7636). */
+COF_CODE authorization_challenge(const char *verifier, char challenge[AUTHORIZATION_CHALLENGE],
+                                 struct cof_error *err);
 
 /* The URL of the provider's authorization endpoint. */
 COF_CODE authorization_url(struct call *call, const struct connection_row *connection,

@@ -7,6 +7,7 @@
 
 #include "common/name.h"
 #include "common/wire.h"
+#include "server/service/authorizations.h"
 #include "server/service/connection_change.h"
 #include "server/service/connection_credential.h"
 #include "server/service/connections.h"
@@ -509,6 +510,7 @@ static cof_code configure(struct call *call, const Coffer__V1__ConfigureConnecti
     struct connection_name name = CONNECTION_NAME(request, class_of(request->grant));
     name.class_field = "grant";
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_WRITE, &configuration.change.place));
+    TRY(authorization_tell_page(call, &response->redirect_uri));
     connection_change_init(&configuration.change, registered == NULL ? decide_configure : decide_registered,
                            registered == NULL ? &response->base : registered->answer);
     configuration.change.write.look = configure_look;

@@ -402,13 +402,15 @@ cof_code connection_exchange_revoke(struct call *call, const struct refresh_rows
 }
 
 cof_code connection_exchange_make_device(struct call *call, const struct refresh_rows *rows,
-                                         const struct provider *provider, struct connection_exchange *ret_exchange)
+                                         const struct provider *provider, struct cof_slice challenge,
+                                         struct connection_exchange *ret_exchange)
 {
     struct making making = {.call = call, .rows = rows, .provider = provider};
     struct connection_exchange exchange = {.group = connection_group(call, &rows->row.workspace_id, provider)};
     if (exchange.group == NULL) {
         return cof_arena_exhausted(call->err);
     }
+    making.exchange.code_challenge = challenge;
     TRY(read_rows(&making));
     TRY(expand(&making, provider->device_endpoint, &exchange.url));
     making.exchange.kind = TOKEN_EXCHANGE_DEVICE_START;

@@ -60,9 +60,11 @@ COF_CODE connection_exchange_make_code(struct call *call, const struct refresh_r
                                        const struct provider *provider, const struct connection_code *code,
                                        struct connection_exchange *ret_exchange);
 
-/* Begins a device flow (RFC 8628), at a provider that has an endpoint for it; the same failures. The answer is no token's. */
+/* Begins a device flow (RFC 8628), at a provider that has an endpoint for it; the same failures. The answer is no token's.
+ * The challenge is empty for one that refuses PKCE. */
 COF_CODE connection_exchange_make_device(struct call *call, const struct refresh_rows *rows,
-                                         const struct provider *provider, struct connection_exchange *ret_exchange);
+                                         const struct provider *provider, struct cof_slice challenge,
+                                         struct connection_exchange *ret_exchange);
 
 /* The provider's name for limits: its ID, and for a workspace's own one something that no other workspace has. NULL if the
  * memory is exhausted. */

@@ -67,6 +67,7 @@ cof_code connection_get(struct call *call, const Coffer__V1__GetConnectionReques
     struct provider_found provider;
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(connection_place_of(call, &name, COF_PERMISSION_CONNECTION_READ, &place));
+    TRY(authorization_tell_page(call, &response->redirect_uri));
     TRY(connection_look(call, &place, &rows));
     if (rows_count(rows) > 0) {
         return show_one(call, rows, response);

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "common/encode.h"
 #include "server/crypto/crypto.h"
 #include "server/providers/device.h"
 #include "server/providers/registration.h"
@@ -22,6 +23,8 @@ enum {
     CLAIM_US = 45000000, /* after which whoever has claimed has not come back: longer than an exchange takes */
 };
 
+static const char question[] = "device";
+
 /* --- Starting ------------------------------------------------------------------------------------------------- */
 
 struct starting {
@@ -30,6 +33,7 @@ struct starting {
     Coffer__V1__StartDeviceAuthorizationResponse *response;
     struct refresh_rows rows; /* as they were when the provider was asked */
     struct device_start start;
+    const char *verifier; /* of PKCE; empty: without */
 };
 
 static cof_code find_rows(struct call *call, struct starting *starting, const struct provider **ret_provider)
@@ -79,6 +83,23 @@ static cof_code read_start(struct call *call, const struct outbound_answer_view 
                : cof_fail(call->err, COF_REASON_AUTHORIZATION_REFUSED, "%s: %s", url, problem.message);
 }
 
+/* RFC 8628 says nothing of PKCE, and a server ignores what it does not know (RFC 6749, 3.1); some demand it. The answer comes
+ * to a later attempt of the request, which has to have the same verifier. */
+static cof_code make_verifier(struct call *call, struct starting *starting, const struct provider *provider,
+                              char challenge[AUTHORIZATION_CHALLENGE])
+{
+    uint8_t secret[ASK_SECRET];
+    char text[COF_BASE64URL_SIZE(ASK_SECRET)] = "";
+    challenge[0] = '\0';
+    if (provider->pkce == PROVIDER_PKCE_USED) {
+        TRY(asks_secret(call, address_workspace(starting->base.change.place.address), question, secret));
+        cof_base64url_encode(cof_slice_of(secret, sizeof secret), text);
+        TRY(authorization_challenge(text, challenge, call->err));
+    }
+    starting->verifier = text_of(call->arena, cof_slice_text(text));
+    return starting->verifier == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
 /* The codes, which the provider gives anew for each request; those of a request that failed end by themselves. */
 static cof_code ask_provider(struct call *call, struct starting *starting)
 {
@@ -86,10 +107,12 @@ static cof_code ask_provider(struct call *call, struct starting *starting)
     struct outbound_header headers[CONNECTION_EXCHANGE_HEADERS];
     struct outbound_answer_view answer;
     const struct provider *provider = NULL;
+    char challenge[AUTHORIZATION_CHALLENGE];
     TRY(find_rows(call, starting, &provider));
-    TRY(connection_exchange_make_device(call, &starting->rows, provider, &exchange));
+    TRY(make_verifier(call, starting, provider, challenge));
+    TRY(connection_exchange_make_device(call, &starting->rows, provider, cof_slice_text(challenge), &exchange));
     const struct ask ask = {
-        .name = "device",
+        .name = question,
         .workspace = address_workspace(starting->base.change.place.address),
         .group = exchange.group,
         .method = "POST",
@@ -118,8 +141,10 @@ static cof_code make(struct call *call, struct starting *starting)
     authorization->sealed->expire_time = authorization->row.expire_time;
     authorization->sealed->interval = start->interval_s;
     authorization->sealed->device_code = text_of(call->arena, cof_slice_text(start->device_code));
-    return authorization->sealed->device_code == NULL ? cof_arena_exhausted(call->err)
-                                                      : authorization_seal(call, authorization);
+    authorization->sealed->code_verifier = text_of(call->arena, cof_slice_text(starting->verifier));
+    return authorization->sealed->device_code == NULL || authorization->sealed->code_verifier == NULL
+               ? cof_arena_exhausted(call->err)
+               : authorization_seal(call, authorization);
 }
 
 static cof_code answer_start(struct call *call, struct starting *starting)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The device flow (RFC 8628): begun by a client, completed by somebody at another device, and asked for without losing it."""
 
+import base64
+import hashlib
 import json
 import pathlib
 import sys
@@ -30,10 +32,11 @@ class Device(context.AccessTest):
         cls.folder = tempfile.TemporaryDirectory(prefix="coffer-device-", dir="/tmp")
         folder = pathlib.Path(cls.folder.name)
         cls.host = Host(folder)
-        (folder / "providers.yaml").write_text(
-            "providers:\n  - id: acme\n    name: Acme\n    documentation: https://acme.example/docs\n"
+        (folder / "providers.yaml").write_text("providers:\n" + "".join(
+            f"  - id: {name}\n    name: Acme\n    documentation: https://acme.example/docs\n"
             f"    device_endpoint: {cls.host.origin}/device\n    token_endpoint: {cls.host.origin}/token\n"
-            "    user: {scopes: [read, write]}\n    resource: https://api.acme.example/\n")
+            f"    user: {{scopes: [read, write]}}\n    resource: https://api.acme.example/\n    pkce: {pkce}\n"
+            for name, pkce in (("acme", "true"), ("plain", "false"))))
         cls.SETTINGS = {**cls.host.settings, "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml")}
         super().setUpClass()
 
@@ -103,8 +106,10 @@ class Device(context.AccessTest):
         self.assertEqual((started["user_code"], started["verification_uri"], started["interval_seconds"],
                           started["authorization"]["flow"], started["authorization"]["state"]),
                          ("WDJB-MJHT", "https://acme.example/device", 1, "AUTHORIZATION_FLOW_DEVICE", "AUTHORIZATION_STATE_PENDING"))
-        self.assertEqual(self.forms("device"), [{"client_id": "client", "scope": "read write",
-                                                 "resource": "https://api.acme.example/"}])
+        begun, = self.forms("device")
+        challenge = begun.pop("code_challenge")
+        self.assertEqual(begun, {"client_id": "client", "scope": "read write", "resource": "https://api.acme.example/",
+                                 "code_challenge_method": "S256"})
         self.refuses("authorization_pending")
         self.due(started)
         self.assertEqual(self.state(started), "PENDING")
@@ -112,13 +117,28 @@ class Device(context.AccessTest):
         self.due(started)
         answer = self.polled(started)
         self.assertEqual((answer["authorization"]["state"], answer["poll_after_seconds"]), ("AUTHORIZATION_STATE_CONNECTED", 0))
-        self.assertEqual(self.forms("token")[-1], {
+        asked, before = self.forms("token")[-1], self.forms("token")[0]
+        self.assertEqual(asked, before)
+        verifier = asked.pop("code_verifier")
+        self.assertEqual(base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("="), challenge)
+        self.assertEqual(asked, {
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": CODE, "resource": "https://api.acme.example/"})
         shown = self.done("GetConnection", **self.place, **USER)["connection"]
         self.assertEqual((shown["status"], shown["granted_scopes"], shown["missing_scopes"], shown["has_refresh_token"]),
                          ("CONNECTION_STATUS_CONNECTED", ["read"], [], True))
         result = self.resolve(self.place["environment"], "acme_oauth.ACME_USER_TOKEN")
         self.assertEqual(self.value(result, "acme_oauth", "ACME_USER_TOKEN"), b"access-granted")
+
+    def test_provider_that_refuses_pkce_is_sent_none(self):
+        self.place["provider"] = "plain"
+        self.done("ConfigureConnection", **self.place, grant="CONNECTION_GRANT_DEVICE_CODE", client_id="client",
+                  credential={"client_secret": SECRET})
+        started = self.start()
+        self.grants()
+        self.due(started)
+        self.assertEqual(self.state(started), "CONNECTED")
+        for form in self.forms("device") + self.forms("token"):
+            self.assertFalse({"code_challenge", "code_challenge_method", "code_verifier"} & set(form), form)
 
     def test_provider_is_not_asked_before_its_interval_is_over_and_later_when_it_says_slow_down(self):
         self.begins(interval=30)
@@ -166,6 +186,7 @@ class Device(context.AccessTest):
             answer = self.polled(started)["authorization"]
             self.assertEqual((answer["state"], answer["error_reason"]), ("AUTHORIZATION_STATE_FAILED", "AUTHORIZATION_REFUSED"))
             self.assertIn(error, answer["error_text"])
+        self.assertEqual(len({form["code_challenge"] for form in self.forms("device")}), 4)  # none has another's verifier
         self.assertEqual(self.done("GetConnection", **self.place, **USER)["connection"]["status"], "CONNECTION_STATUS_CONNECTED")
 
     def test_provider_that_fails_in_between_is_asked_again(self):

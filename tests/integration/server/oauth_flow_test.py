@@ -580,11 +580,14 @@ class Flow(context.AccessTest):
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         shown = ""
-        while "https://" not in shown:
+        while "has to be registered" not in shown:
             line = process.stderr.readline()
             self.assertTrue(line, shown)
             shown += line
-        return process, shown.split()[-1]
+        url, uri = re.search(r"  (https://\S+)\n\nThe provider sends it back to (\S+),", shown).groups()
+        if not options:
+            self.assertEqual(uri, dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))["redirect_uri"])
+        return process, url
 
     @staticmethod
     def local(uri, query):
@@ -611,6 +614,18 @@ class Flow(context.AccessTest):
         self.assertEqual(self.value_of(), "access-1")
         for secret in ("access-1", "refresh-1", "code-"):
             self.assertNotIn(secret, output + said)
+
+    def test_redirect_uri_to_register_is_shown_before_and_after_the_client_is_configured(self):
+        environment = cli.environment(self.dev, COFFER_ADDR=self.server.address)
+        _, before, _ = cli.run(environment, "oauth", "show", "acme", "-e", self.environment)
+        _, configured, _ = cli.run(environment, "oauth", "configure", "acme", "CLIENT_SECRET=-", "--client-id", "client", "-e",
+                                   self.environment, stdin=CLIENT_SECRET)
+        _, after, _ = cli.run(environment, "oauth", "show", "acme", "-e", self.environment)
+        for shown in before, configured, after:
+            self.assertRegex(shown.decode(), rf"(?m)^redirect URI +{PUBLIC}/oauth/callback$")
+            self.assertRegex(shown.decode(), r"(?m)^redirect URI +http://127\.0\.0\.1:PORT/callback for")
+        _, service, _ = cli.run(environment, "oauth", "show", "github", "-e", self.environment, "--type", "service")
+        self.assertNotIn(b"redirect URI", service)
 
     def test_command_line_names_the_redirect_uri_where_the_provider_refuses_it(self):
         self.configure()

@@ -1,5 +1,6 @@
 #include "client/cli/resolve.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,7 @@ static cli_exit read_references(const struct cli *cli, struct reference *referen
 static cli_exit print_variables(struct cli *cli, const struct reference *references, size_t *items)
 {
     coffer_result *result = NULL;
+    assert(references != NULL && items != NULL);
     coffer_request *request = coffer_request_new();
     reference_ask(cli, request, references, cli->argument_count, false, items);
     cli_exit code = resolve_all(cli, request, &result);

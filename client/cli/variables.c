@@ -102,6 +102,7 @@ static cli_exit add_reference(char *text, size_t i, struct variables *variables)
 /* VARIABLE=NAME.KEY; `what` says where it stands. */
 static cli_exit add_set(char *text, const char *what, bool mounted, struct variables *variables)
 {
+    assert(text != NULL);
     char *equals = strchr(text, '=');
     struct variable one = {.name = text, .mounted = mounted};
     if (equals != NULL) {

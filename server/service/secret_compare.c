@@ -1,10 +1,10 @@
-/* What two environments have in common, name by name. */
+/* What two environments have in common, name by name, and two versions of a secret, key by key. */
 #include <stdio.h>
 
 #include "common/name.h"
 #include "server/service/guard.h"
 #include "server/service/page.h"
-#include "server/service/secret_change.h"
+#include "server/service/secret_version.h"
 #include "server/service/secrets.h"
 #include "server/service/text.h"
 
@@ -256,4 +256,73 @@ cof_code secret_compare(struct call *call, const Coffer__V1__CompareEnvironments
         return cof_arena_exhausted(call->err);
     }
     return fill(call, &comparison);
+}
+
+/* --- Versions of one secret ----------------------------------------------------------------------------------- */
+
+/* The keys of a version, and its values if they are to be compared. What does not hold is an error: there is no other secret
+ * that it would hide. */
+static cof_code open_version(struct call *call, const struct secret_row *row, const struct sealed_version *sealed,
+                             bool reveal, struct side *side)
+{
+    TRY(values_keys(call, sealed->keys, &side->keys, &side->key_count));
+    return reveal ? values_open(call, row, sealed, &side->values) : COF_OK;
+}
+
+static cof_code read_former(struct call *call, const struct address *address, struct secret_row row, bool reveal,
+                            struct side *side)
+{
+    AUTO(rows_cleanup) struct rows *former = NULL;
+    const uint64_t version = (uint64_t) row.version;
+    TRY(secret_version_queue(call, address, version));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &former, call->err));
+    TRY(secret_version_present(call, version, former));
+    const struct sealed_version sealed = {rows_bytes(former, 0, VERSION_KEYS), rows_bytes(former, 0, VERSION_BLOB)};
+    return open_version(call, &row, &sealed, reveal, side);
+}
+
+/* `number` is 0 for the current version, and the number that it stands for afterwards. */
+static cof_code read_version(struct call *call, const struct address *address, const struct side *secret,
+                             uint64_t *number, struct side *side)
+{
+    const bool reveal = may_reveal(call, secret);
+    struct secret_row row = secret->row;
+    if (*number == 0 || *number == (uint64_t) row.version) {
+        *number = (uint64_t) row.version;
+        return open_version(call, &row, &secret->sealed, reveal, side);
+    }
+    TRY(secret_version_check(call, *number));
+    row.version = (int64_t) *number;
+    return read_former(call, address, row, reveal, side);
+}
+
+cof_code secret_compare_versions(struct call *call, const Coffer__V1__CompareVersionsRequest *request,
+                                 Coffer__V1__CompareVersionsResponse *response)
+{
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    const struct address *address;
+    struct side secret = {0};
+    struct side here = {0};
+    struct side there = {0};
+    Coffer__V1__SecretDifference message = COFFER__V1__SECRET_DIFFERENCE__INIT;
+    TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_READ,
+                         &address));
+    response->version = request->version;
+    response->other_version = request->other_version;
+    TRY(secret_read_whole(call, address, &secret.row, &rows));
+    TRY(row_keep(&secret_row_type, call->arena, &secret.row, call->err));
+    secret.sealed = secret_sealed_of(rows, 0);
+    TRY(read_version(call, address, &secret, &response->version, &here));
+    TRY(read_version(call, address, &secret, &response->other_version, &there));
+    message.keys = cof_arena_array(call->arena, here.key_count + there.key_count, sizeof *message.keys);
+    if (message.keys == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    const bool reveal = may_reveal(call, &secret);
+    TRY(merge_keys(call, &here, &there, reveal, &message));
+    response->difference = sum_up(&message, reveal);
+    response->keys = message.keys;
+    response->n_keys = message.n_keys;
+    return secret_message(call, &secret.row, secret.sealed.keys, &response->secret);
 }

@@ -12,6 +12,20 @@
 
 /* --- Former versions ------------------------------------------------------------------------------------------ */
 
+cof_code secret_read_whole(struct call *call, const struct address *address, struct secret_row *row,
+                           struct rows **ret_rows)
+{
+    TRY(guard_load_keys(call, address_workspace(address)));
+    TRY(secret_queue(call, address, STATEMENT_SECRET_GET));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, ret_rows, call->err));
+    if (rows_count(*ret_rows) == 0) {
+        return secret_not_found(call, address);
+    }
+    TRY(row_read(&secret_row_type, *ret_rows, 0, 0, call->arena, row, call->err));
+    return guard_check_row(call, &secret_row_type, &row->workspace_id, row);
+}
+
 cof_code secret_version_check(struct call *call, uint64_t version)
 {
     if (version != 0 && version <= INT64_MAX) {
@@ -168,21 +182,6 @@ static cof_code read_before(struct call *call, const char *token, int64_t *ret_b
     return COF_OK;
 }
 
-/* Reads a secret by its address, whole. */
-static cof_code read_whole(struct call *call, const struct address *address, struct secret_row *row,
-                           struct rows **ret_rows)
-{
-    TRY(guard_load_keys(call, address_workspace(address)));
-    TRY(secret_queue(call, address, STATEMENT_SECRET_GET));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, ret_rows, call->err));
-    if (rows_count(*ret_rows) == 0) {
-        return secret_not_found(call, address);
-    }
-    TRY(row_read(&secret_row_type, *ret_rows, 0, 0, call->arena, row, call->err));
-    return guard_check_row(call, &secret_row_type, &row->workspace_id, row);
-}
-
 cof_code secret_list_versions(struct call *call, const Coffer__V1__ListSecretVersionsRequest *request,
                               Coffer__V1__ListSecretVersionsResponse *response)
 {
@@ -193,7 +192,7 @@ cof_code secret_list_versions(struct call *call, const Coffer__V1__ListSecretVer
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_READ,
                          &address));
     TRY(read_before(call, request->page_token, &list.before));
-    TRY(read_whole(call, address, &row, &rows));
+    TRY(secret_read_whole(call, address, &row, &rows));
     TRY(secret_message(call, &row, secret_sealed_of(rows, 0).keys, &response->secret));
     response->versions = cof_arena_array(call->arena, list.size, sizeof *response->versions);
     if (response->versions == NULL) {
@@ -277,7 +276,7 @@ static cof_code open_revealed(struct call *call, const struct address *address, 
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     AUTO(rows_cleanup) struct rows *former = NULL;
-    TRY(read_whole(call, address, row, &rows));
+    TRY(secret_read_whole(call, address, row, &rows));
     TRY(row_keep(&secret_row_type, call->arena, row, call->err));
     if (version == 0 || version == (uint64_t) row->version) {
         const struct sealed_version sealed = secret_sealed_of(rows, 0);

@@ -19,3 +19,7 @@ COF_CODE secret_version_present(struct call *call, uint64_t version, const struc
 /* Opens the values of a former version. */
 COF_CODE secret_version_open(struct call *call, const struct secret_row *secret, uint64_t version,
                              const struct rows *former, struct values *ret_values);
+
+/* Reads a secret by its address, whole, with the workspace's keys loaded. The rows hold its current version. */
+COF_CODE secret_read_whole(struct call *call, const struct address *address, struct secret_row *row,
+                           struct rows **ret_rows);

@@ -34,6 +34,8 @@ COF_CODE secret_compare(struct call *call, const Coffer__V1__CompareEnvironments
                         Coffer__V1__CompareEnvironmentsResponse *response);
 COF_CODE secret_watch(struct call *call, const Coffer__V1__WatchSecretsRequest *request,
                       Coffer__V1__WatchSecretsResponse *response);
+COF_CODE secret_compare_versions(struct call *call, const Coffer__V1__CompareVersionsRequest *request,
+                                 Coffer__V1__CompareVersionsResponse *response);
 COF_CODE secret_reveal(struct call *call, const Coffer__V1__RevealSecretRequest *request,
                        Coffer__V1__RevealSecretResponse *response);
 COF_CODE secret_import(struct call *call, const Coffer__V1__ImportSecretsRequest *request,

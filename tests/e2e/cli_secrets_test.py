@@ -186,6 +186,25 @@ class Environments(SecretsTest):
         self.assertEqual(self.succeed("get", "moved.K", "-e", "to"), b"v")
 
 
+class Diff(SecretsTest):
+    def test_two_versions_are_compared_key_by_key_without_a_value(self):
+        at = ["-e", "diff"]
+        self.succeed("secret", "create", "differs", "A=-", "--file", f"B={self.file(b'planted-1')}", *at, stdin=b"same")
+        self.succeed("secret", "update", "differs", "B=-", "--file", f"C={self.file(b'planted-2')}", *at, stdin=b"planted-3")
+        self.succeed("secret", "update", "differs", "--remove", "A", *at)
+        self.assertEqual(self.rows("secret", "diff", "differs", "1", "2", *at), [["A", "same"], ["B", "changed"], ["C", "added"]])
+        self.assertEqual(self.rows("secret", "diff", "differs", "1", *at), [["A", "removed"], ["B", "changed"], ["C", "added"]])
+        told = self.json("secret", "diff", "differs", "3", "2", *at)
+        self.assertEqual((told["version"], told["otherVersion"], told["difference"]), (3, 2, "DIFFERENCE_CHANGED"))
+        self.assertEqual({key["key"]: key["difference"] for key in told["keys"]},
+                         {"A": "DIFFERENCE_ONLY_THERE", "B": "DIFFERENCE_SAME", "C": "DIFFERENCE_SAME"})
+        code, _, err = self.run_cli("secret", "diff", "differs", "2", "2", *at)
+        self.assertEqual((code, err), (OK, "differs: from version 2 to 2, which are the same\n"))
+        self.assertEqual(self.run_cli("secret", "diff", "differs", "9", *at)[0], NOT_FOUND)
+        self.assertEqual(self.run_cli("secret", "diff", "differs", "one", *at)[0], USAGE)
+        self.assertEqual(self.run_cli("secret", "diff", "differs", *at)[0], USAGE)
+
+
 class Reveal(SecretsTest):
     def test_old_version_comes_out_byte_for_byte_and_is_recorded(self):
         self.set("shown.K", b"\x00old\xff")

@@ -717,6 +717,11 @@ BUILD(reveal_secret, Coffer__V1__RevealSecretRequest, coffer__v1__reveal_secret_
     return pack(&request.base, to);
 })
 
+BUILD(compare_versions, Coffer__V1__CompareVersionsRequest, coffer__v1__compare_versions_request, {
+    request.environment = environment_text;
+    request.name = name;
+})
+
 BUILD(copy_secret, Coffer__V1__CopySecretRequest, coffer__v1__copy_secret_request, {
     request.environment = environment_text;
     request.name = name;
@@ -1252,6 +1257,8 @@ SCENARIO(describing_a_secret_without_memory, &make_secret, true, {SECRET "Update
 SCENARIO(renaming_a_secret_without_memory, &make_secret, true, {SECRET "RenameSecret", rename_secret, false})
 SCENARIO(listing_versions_without_memory, &make_secret, false, {SECRET "ListSecretVersions", list_versions, false})
 SCENARIO(revealing_a_secret_without_memory, &make_secret, false, {SECRET "RevealSecret", reveal_secret, false})
+SCENARIO(comparing_versions_without_memory, &make_secret, false,
+         {SECRET "CompareVersions", compare_versions, false})
 SCENARIO(copying_a_secret_without_memory, &make_secret, true, {SECRET "CopySecret", copy_secret, false})
 SCENARIO(beginning_a_watch_without_memory, NULL, false, {SECRET "WatchSecrets", watch_from_now, false})
 SCENARIO(watch_that_tells_changes_without_memory, NULL, false, {SECRET "WatchSecrets", watch_changes, false})
@@ -1630,6 +1637,7 @@ static const struct test_case cases[] = {
     TEST(renaming_a_secret_without_memory),
     TEST(listing_versions_without_memory),
     TEST(revealing_a_secret_without_memory),
+    TEST(comparing_versions_without_memory),
     TEST(copying_a_secret_without_memory),
     TEST(beginning_a_watch_without_memory),
     TEST(watch_that_tells_changes_without_memory),

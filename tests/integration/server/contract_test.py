@@ -103,6 +103,9 @@ class Contract(context.ServerTest):
         call("SecretService/RenameSecret", {**place, "name": "renamed", "new_name": "s"})
         call("SecretService/RollBackSecret", {**place, "version": 1})
         self.assertEqual(len(call("SecretService/ListSecretVersions", place)["versions"]), 3)
+        compared = call("SecretService/CompareVersions", {**place, "version": 2, "other_version": 3})
+        self.assertEqual((compared["difference"], compared["keys"]), (
+            "DIFFERENCE_CHANGED", [{"key": "KEY", "difference": "DIFFERENCE_SAME"}, {"key": "OTHER", "difference": "DIFFERENCE_ONLY_HERE"}]))
         call("SecretService/DestroySecretVersion", {**place, "version": 2})
         self.assertEqual(call("SecretService/RevealSecret", place)["values"], [{"key": "KEY", "value": b"\0\xff"}])
         call("SecretService/CopySecret", {**place, "target_environment": environment, "target_name": "copy"})

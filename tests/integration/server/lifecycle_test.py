@@ -475,6 +475,45 @@ class Comparison(LifecycleTest):
         self.assertEqual(answer.fields, ["other_environment"])
 
 
+class Versions(LifecycleTest):
+    def keys(self, answer):
+        return {key["key"]: key["difference"].removeprefix("DIFFERENCE_") for key in answer["keys"]}
+
+    def fill(self):
+        self.create("pair", A=b"1", B=b"2", C=b"3")
+        self.done("UpdateSecretValues", "pair", patch={"set": values(B=b"x", D=b"4"), "remove": ["C"]})
+        self.done("UpdateSecretValues", "pair", patch={"set": values(B=b"2")})
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.fill(cls("keys"))
+
+    def test_keys_of_two_versions_are_the_same_changed_or_in_one_only(self):
+        for here, there, numbers, expected in (
+                (1, 2, (1, 2), {"A": "SAME", "B": "CHANGED", "C": "ONLY_HERE", "D": "ONLY_THERE"}),
+                (1, 0, (1, 3), {"A": "SAME", "B": "SAME", "C": "ONLY_HERE", "D": "ONLY_THERE"}),
+                (0, 2, (3, 2), {"A": "SAME", "B": "CHANGED", "D": "SAME"}), (3, 0, (3, 3), {"A": "SAME", "B": "SAME", "D": "SAME"})):
+            answer = self.ask("CompareVersions", "pair", version=here, other_version=there).message
+            self.assertEqual(self.keys(answer), expected)
+            self.assertEqual((answer["version"], answer["other_version"]), numbers)
+            self.assertEqual(answer["difference"], "DIFFERENCE_SAME" if set(expected.values()) == {"SAME"} else "DIFFERENCE_CHANGED")
+
+    def test_who_may_not_reveal_is_not_told_which_values_are_the_same(self):
+        answer = self.ask("CompareVersions", "pair", version=1, token=self.token_for([{"permissions": ["secret:read"]}]))
+        self.assertEqual(self.keys(answer.message), {"A": "PRESENT", "B": "PRESENT", "C": "ONLY_HERE", "D": "ONLY_THERE"})
+        self.assertEqual(self.ask("CompareVersions", "pair", token=self.token_for([{"permissions": ["resolve"]}])).reason, "PERMISSION_DENIED")
+
+    def test_version_that_is_not_there_or_destroyed_is_told(self):
+        self.create("gone", A=b"1")
+        self.done("UpdateSecretValues", "gone", patch={"set": values(A=b"2")})
+        self.assertEqual(self.ask("CompareVersions", "gone", version=7).reason, "VERSION_NOT_FOUND")
+        self.done("DestroySecretVersion", "gone", version=1)
+        self.assertEqual(self.ask("CompareVersions", "gone", version=1).reason, "VERSION_DESTROYED")
+        self.assertEqual(self.ask("CompareVersions", "nobody", version=1).reason, "SECRET_NOT_FOUND")
+        self.assertEqual(self.ask("CompareVersions", "gone", other_version=2**63).reason, "FIELD_INVALID")
+
+
 class Reveal(LifecycleTest):
     def test_values_of_any_version_are_shown_all_or_those_asked_for(self):
         self.create("shown", A=b"1", B=os.urandom(50), C=b"")

@@ -184,15 +184,19 @@ static void note(const char *what, const Coffer__V1__Connection *connection)
 
 /* --- list, show ------------------------------------------------------------------------------------------------- */
 
-/* Who is about to connect it, and until when. */
-static const char *pending_text(const Coffer__V1__Connection *connection, char text[TEXT])
+/* Who is about to connect it, and until when; or that it will stop by itself, which its message says as well. */
+static const char *note_text(const Coffer__V1__Connection *connection, char text[TEXT])
 {
+    const bool connected = connection->status == COFFER__V1__CONNECTION_STATUS__CONNECTION_STATUS_CONNECTED;
     if (connection->n_pending_authorizations == 0) {
-        return "";
+        const bool ends = connected && connection->status_message[0] != '\0';
+        (void) snprintf(text, TEXT, "%s%s", ends ? "refresh token ends " : "",
+                        ends ? cli_time(connection->refresh_expire_time) : "");
+        return text;
     }
     const Coffer__V1__Authorization *start = connection->pending_authorizations[0];
-    (void) snprintf(text, TEXT, "%s, ends %s", start->account[0] == '\0' ? start->principal : start->account,
-                    cli_time(start->expire_time));
+    (void) snprintf(text, TEXT, "%s connects it, ends %s",
+                    start->account[0] == '\0' ? start->principal : start->account, cli_time(start->expire_time));
     return text;
 }
 
@@ -207,13 +211,12 @@ static void connection_row(struct cli_table *table, const ProtobufCMessage *item
     cli_table_add(table, status_text(connection));
     cli_table_add(table, connection->client_id);
     cli_table_add(table, connection->expire_time == NULL ? "" : cli_time(connection->expire_time));
-    cli_table_add(table, pending_text(connection, text));
+    cli_table_add(table, note_text(connection, text));
 }
 
 cli_exit cmd_oauth_list(struct cli *cli)
 {
-    static const char *const headers[] = {"PROVIDER", "TYPE",    "ENVIRONMENT", "STATUS",
-                                          "CLIENT",   "EXPIRES", "PENDING"};
+    static const char *const headers[] = {"PROVIDER", "TYPE", "ENVIRONMENT", "STATUS", "CLIENT", "EXPIRES", "NOTE"};
     static const struct list list = {.method = SERVICE "ListConnections",
                                      .response = &coffer__v1__list_connections_response__descriptor,
                                      .items = "connections",

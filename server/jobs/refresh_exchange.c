@@ -74,6 +74,22 @@ static int64_t life_of(const struct exchange *exchange, const struct token_found
     return found->life_s > 0 ? found->life_s * SECOND : exchange->what.life_us;
 }
 
+/* A refresh token that came without its life has what the provider's entry says; of one that stays nothing is known anew. */
+static int64_t refresh_end_of(const struct exchange *exchange, const struct token_found *found, int64_t now_us)
+{
+    if (found->refresh_life_s > 0) {
+        return now_us + found->refresh_life_s * SECOND;
+    }
+    if (found->refresh_forever) {
+        return REFRESH_NEVER;
+    }
+    if (found->refresh_token.len == 0) {
+        return 0;
+    }
+    const int64_t life_us = exchange->what.refresh_life_us;
+    return life_us == REFRESH_NEVER ? REFRESH_NEVER : now_us + life_us;
+}
+
 static cof_reason reason_of(token_verdict verdict)
 {
     switch (verdict) {
@@ -119,8 +135,12 @@ static struct refresher_answer answer_of(struct exchange *exchange, const struct
         .failure = {.reason = reason_of(found->verdict), .text = cof_slice_text("")},
     };
     if (found->verdict == TOKEN_GRANTED) {
-        answer.tokens =
-            (struct refresh_tokens){found->access_token, found->refresh_token, scopes_of(exchange, found->scope)};
+        answer.tokens = (struct refresh_tokens){
+            .access_token = found->access_token,
+            .refresh_token = found->refresh_token,
+            .scopes = scopes_of(exchange, found->scope),
+            .refresh_expires = refresh_end_of(exchange, found, view->received_us),
+        };
     } else {
         answer.failure.text = words_of(exchange, view, found);
     }

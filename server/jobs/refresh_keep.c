@@ -62,6 +62,7 @@ static cof_code pack(const struct refresher_entry *entry, struct cof_arena *aren
     message.tries = entry->store.tries;
     message.access_token = bytes_of(entry->tokens.access_token);
     message.refresh_token = bytes_of(entry->tokens.refresh_token);
+    message.refresh_expire_time = entry->tokens.refresh_expires;
     if (entry->connects) {
         const struct refresh_connect *connect = &entry->connect;
         message.authorization =
@@ -136,6 +137,7 @@ static cof_code read_entry(struct cof_slice packed, struct cof_arena *arena, str
     entry.store.tries = message->tries;
     entry.tokens.access_token = slice_of(&message->access_token);
     entry.tokens.refresh_token = slice_of(&message->refresh_token);
+    entry.tokens.refresh_expires = message->refresh_expire_time;
     TRY(read_scopes(message, arena, &entry.tokens.scopes, err));
     TRY(read_connect(message, &entry, err));
     *ret_entry = entry;

@@ -23,6 +23,7 @@ struct fields {
     struct cof_slice refresh_token;
     struct cof_slice scope;
     struct cof_slice life;
+    struct cof_slice refresh_life;
     struct cof_slice error;
     struct cof_slice description;
     bool has_error;
@@ -53,6 +54,13 @@ static bool named(struct cof_slice name, const char *text)
     return cof_slice_equal(name, cof_slice_text(text));
 }
 
+/* No RFC has one; these are what providers send. */
+static bool is_refresh_life(struct cof_slice name)
+{
+    return named(name, "refresh_token_expires_in") || named(name, "refresh_expires_in") ||
+           named(name, "x_refresh_token_expires_in");
+}
+
 static void take_token_field(struct fields *fields, struct cof_slice name, struct cof_slice value)
 {
     if (named(name, "access_token")) {
@@ -64,6 +72,8 @@ static void take_token_field(struct fields *fields, struct cof_slice name, struc
         fields->scope = is_token(value) ? value : (struct cof_slice){NULL, 0};
     } else if (named(name, "expires_in")) {
         fields->life = value;
+    } else if (is_refresh_life(name)) {
+        fields->refresh_life = value;
     }
 }
 
@@ -116,7 +126,7 @@ static void take_scalar(struct json_reader *json, const struct cof_json_event *e
     if (json->depth == 1) {
         take_error_field(reader->fields, json->key, value);
     }
-    if (in_place(json, 0) && (text || named(json->key, "expires_in"))) {
+    if (in_place(json, 0) && (text || named(json->key, "expires_in") || is_refresh_life(json->key))) {
         take_token_field(reader->fields, json->key, value);
     } else if (in_place(json, 0) && named(json->key, "access_token")) {
         reader->fields->unusable = true; /* a token is a text */
@@ -515,6 +525,8 @@ static void grant(const struct token_question *question, const struct fields *fi
     found->refresh_token = fields->refresh_token;
     found->scope = fields->scope;
     found->life_s = seconds_of(fields->life, TOKEN_LIFE_MOST_S);
+    found->refresh_life_s = seconds_of(fields->refresh_life, TOKEN_LIFE_MOST_S);
+    found->refresh_forever = named(fields->refresh_life, "0");
     /* The next refresh token may have stood in what is missing. */
     found->may_be_spent = !fields->whole && fields->refresh_token.len == 0 && can_be_spent(question);
 }

@@ -67,6 +67,8 @@ struct token_found {
     struct cof_slice refresh_token; /* empty: none came, the old one stays */
     struct cof_slice scope;         /* separated by spaces; empty: as asked for */
     int64_t life_s;                 /* 0: not told */
+    int64_t refresh_life_s;         /* of the refresh token that holds from now on; 0: not told */
+    bool refresh_forever;           /* it was told that it does not end */
     /* Not granted. */
     int64_t retry_after_s;                       /* 0: not told */
     char code[TOKEN_CODE_MAX + 1];               /* the provider's, or empty; letters, digits, "_.-" only */

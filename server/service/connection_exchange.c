@@ -348,6 +348,8 @@ static cof_code make(struct making *making, struct cof_slice refresh_token,
     const struct provider *provider = making->provider;
     struct connection_exchange exchange = {
         .life_us = provider->token_never_expires ? REFRESH_NEVER : (int64_t) provider->token_life_s * SECOND,
+        .refresh_life_us =
+            provider->refresh_life_s == 0 ? REFRESH_NEVER : (int64_t) provider->refresh_life_s * SECOND,
         .group = connection_group(making->call, &making->rows->row.workspace_id, provider),
     };
     if (exchange.group == NULL) {

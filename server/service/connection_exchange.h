@@ -17,6 +17,7 @@ struct connection_exchange {
     struct token_request request;
     struct token_question question; /* that the answer is read with */
     int64_t life_us;                /* of a token whose life is not told; REFRESH_NEVER */
+    int64_t refresh_life_us;        /* of a refresh token, in the same way */
 };
 
 /* The headers of its request; returns how many there are. They last as long as the exchange does. */

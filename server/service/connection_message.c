@@ -8,6 +8,9 @@
 
 #define STATUS(name) COFFER__V1__CONNECTION_STATUS__CONNECTION_STATUS_##name
 
+/* Before the end of a refresh token, in microseconds. */
+static const int64_t SOON_US = (int64_t) 7 * 24 * 3600 * 1000000;
+
 static cof_code texts(struct call *call, const struct row_texts *from, char ***ret_texts, size_t *ret_count)
 {
     *ret_texts = cof_arena_array(call->arena, from->count, sizeof **ret_texts);
@@ -35,24 +38,46 @@ static bool has_text(const struct row_texts *list, struct cof_slice text)
     return false;
 }
 
+/* Providers that give a refresh token for a scope of its own need not list that scope. */
+static bool was_granted(const struct connection *connection, struct cof_slice scope)
+{
+    return has_text(&connection->token.scopes, scope) ||
+           (connection->token.refresh_token.len > 0 && cof_slice_equal(scope, cof_slice_text("offline_access")));
+}
+
 static cof_code scopes(struct call *call, const struct connection *connection, Coffer__V1__Connection *message)
 {
-    const struct row_texts *asked = &connection->row.scopes;
+    const struct row_texts *own = &connection->row.scopes;
     const struct row_texts *granted = &connection->token.scopes;
-    struct cof_slice missing[ROW_TEXTS_MAX];
-    struct row_texts list = {missing, 0};
+    const struct row_texts *asked = own->count > 0 ? own : &connection->usual_scopes;
+    struct row_texts list = {cof_arena_array(call->arena, asked->count, sizeof(struct cof_slice)), 0};
+    if (list.items == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
     for (size_t i = 0; i < asked->count && granted->count > 0; i++) {
-        if (!has_text(granted, asked->items[i])) {
-            missing[list.count++] = asked->items[i];
+        if (!was_granted(connection, asked->items[i])) {
+            list.items[list.count++] = asked->items[i];
         }
     }
-    TRY(texts(call, asked, &message->scopes, &message->n_scopes));
+    TRY(texts(call, own, &message->scopes, &message->n_scopes));
     TRY(texts(call, granted, &message->granted_scopes, &message->n_granted_scopes));
     return texts(call, &list, &message->missing_scopes, &message->n_missing_scopes);
 }
 
+/* Until then somebody has to authorise it anew, or it stops: a week is long enough to find that person. */
+static const char *end_of(const struct connection_token_row *token, int64_t now)
+{
+    const int64_t end = token->refresh_expire_time;
+    if (token->refresh_token.len == 0 || end == ROW_NO_TIME || end > now + SOON_US) {
+        return "";
+    }
+    return end > now ? "its refresh token ends within a week; connect it anew before that"
+                     : "its refresh token should have ended; connect it anew";
+}
+
 /* What is wrong with a connection, and what to do next. */
-static Coffer__V1__ConnectionStatus status_of(const struct connection *connection, const char **ret_message)
+static Coffer__V1__ConnectionStatus status_of(const struct connection *connection, int64_t now,
+                                              const char **ret_message)
 {
     *ret_message = "";
     if (!connection->has_provider) {
@@ -66,6 +91,7 @@ static Coffer__V1__ConnectionStatus status_of(const struct connection *connectio
     }
     switch (connection->token.state) {
     case CONNECTION_CONNECTED:
+        *ret_message = end_of(&connection->token, now);
         return STATUS(CONNECTED);
     case CONNECTION_REAUTH_REQUIRED:
         *ret_message = "the provider takes its tokens no more; connect it anew";
@@ -134,7 +160,7 @@ static cof_code failure(struct call *call, const struct connection_lease_row *le
 static cof_code fill(struct call *call, const struct connection *connection, Coffer__V1__Connection *message)
 {
     const char *words;
-    message->status = status_of(connection, &words);
+    message->status = status_of(connection, call_now(call), &words);
     message->status_message = text_of(call->arena, cof_slice_text(words));
     message->grant = (Coffer__V1__ConnectionGrant) connection->row.grant_kind;
     message->client_authentication = (Coffer__V1__ClientAuthentication) connection->row.client_authentication;

@@ -5,6 +5,7 @@
 #include "server/providers/provider_catalogue.h"
 #include "server/service/expected_uid.h"
 #include "server/service/guard.h"
+#include "server/service/provider_row.h"
 #include "server/service/providers.h"
 
 static cof_code check_name(struct call *call, const struct connection_name *name)
@@ -52,19 +53,41 @@ static cof_code corrupted(struct call *call, const char *what)
     return cof_fail(call->err, COF_REASON_CORRUPTED, "%s; %s", what, cof_reason_next_step(COF_REASON_CORRUPTED));
 }
 
+static cof_code set_usual_scopes(struct call *call, const struct provider *provider, struct connection *connection)
+{
+    const provider_class side = connection->row.class == CONNECTION_USER ? PROVIDER_USER : PROVIDER_SERVICE;
+    const struct provider_texts *scopes = &provider->sides[side].scopes;
+    struct row_texts *usual = &connection->usual_scopes;
+    usual->items = cof_arena_array(call->arena, scopes->count, sizeof *usual->items);
+    for (usual->count = 0; usual->items != NULL && usual->count < scopes->count; usual->count++) {
+        usual->items[usual->count] = cof_slice_text(scopes->items[usual->count]);
+    }
+    return usual->items == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+static cof_code read_own_provider(struct call *call, const struct provider_row *row, struct connection *connection)
+{
+    struct provider provider;
+    TRY(guard_check_row(call, &provider_row_type, &row->workspace_id, row));
+    TRY(provider_of_row(call, row, &provider));
+    return set_usual_scopes(call, &provider, connection);
+}
+
 /* Its configuration's generation is all that a connection depends on. */
 static cof_code read_provider(struct call *call, const struct rows *rows, size_t index, size_t column,
                               struct connection *connection)
 {
     struct provider_row row;
     const char *id = (const char *) connection->row.provider.data;
+    const struct provider *builtin = provider_catalogue_find(call->service->providers, id);
     connection->provider_generation = 0;
-    connection->has_provider = provider_catalogue_find(call->service->providers, id) != NULL;
+    connection->usual_scopes = (struct row_texts){NULL, 0};
+    connection->has_provider = builtin != NULL;
     if (rows_null(rows, index, column)) {
-        return COF_OK;
+        return builtin == NULL ? COF_OK : set_usual_scopes(call, builtin, connection);
     }
     TRY(row_read(&provider_row_type, rows, index, column, call->arena, &row, call->err));
-    const cof_code code = guard_check_row(call, &provider_row_type, &row.workspace_id, &row);
+    const cof_code code = read_own_provider(call, &row, connection);
     connection->has_provider = code == COF_OK;
     connection->provider_generation = row.generation;
     if (code == COF_DATA_LOSS) {

@@ -48,8 +48,9 @@ struct connection {
     struct connection_row row;
     struct connection_token_row token;
     struct connection_lease_row lease;
-    bool has_provider;           /* there is one that may be believed */
-    int64_t provider_generation; /* of its configuration as it is now; 0: a built-in one */
+    bool has_provider;             /* there is one that may be believed */
+    int64_t provider_generation;   /* of its configuration as it is now; 0: a built-in one */
+    struct row_texts usual_scopes; /* the provider's, which are asked for where the row has none */
 };
 
 /* Queues a statement whose parameters are the place: CONNECTION_LOCK, CONNECTION_GET. */

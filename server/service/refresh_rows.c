@@ -243,6 +243,14 @@ static cof_code seal_token(struct call *call, const struct connection_token_row 
     return COF_OK;
 }
 
+static int64_t refresh_end(const struct connection_token_row *before, const struct refresh_tokens *tokens)
+{
+    if (tokens->refresh_expires == 0) {
+        return tokens->refresh_token.len > 0 ? ROW_NO_TIME : before->refresh_expire_time;
+    }
+    return tokens->refresh_expires == REFRESH_NEVER ? ROW_NO_TIME : tokens->refresh_expires;
+}
+
 /* A refresh token that did not come is sealed anew, since it has the generation in its address. */
 static cof_code next_token_row(struct call *call, const struct refresh_rows *rows,
                                const struct refresh_action *action, const struct refresh_tokens *tokens,
@@ -258,6 +266,7 @@ static cof_code next_token_row(struct call *call, const struct refresh_rows *row
     row.obtain_time = action->obtained;
     row.expire_time = action->expires == REFRESH_NEVER ? ROW_NO_TIME : action->expires;
     row.scopes = tokens->scopes.count > 0 ? tokens->scopes : row.scopes;
+    row.refresh_expire_time = refresh_end(&row, tokens);
     TRY(seal_token(call, &row, BLOB_ACCESS_TOKEN, tokens->access_token, &row.access_token));
     TRY(seal_token(call, &row, BLOB_REFRESH_TOKEN, refresh_token, &row.refresh_token));
     *ret_row = row;
@@ -403,9 +412,6 @@ static cof_code connected_row(struct call *call, const struct refresh_rows *rows
     ret_row->scopes = tokens->scopes;
     ret_row->principal_id = connect->principal;
     ret_row->connect_time = call_now(call);
-    if (tokens->refresh_token.len > 0) {
-        ret_row->refresh_expire_time = ROW_NO_TIME;
-    }
     return COF_OK;
 }
 

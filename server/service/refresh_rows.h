@@ -55,6 +55,9 @@ struct refresh_tokens {
     struct cof_slice access_token;
     struct cof_slice refresh_token; /* empty: the old one stays */
     struct row_texts scopes;        /* none: those of before */
+    /* When the refresh token that holds from now on ends; REFRESH_NEVER: it does not, or nobody knows; 0: as before, unless a
+     * new one came. */
+    int64_t refresh_expires;
 };
 
 /* Puts them in the place of the rows' tokens, with the revision and the record; false if these have moved on. The rows are

@@ -54,21 +54,22 @@ static bool find(const char *name, char line[LINE_MOST], char **rest)
 #define EXPORTED __attribute__((visibility("default")))
 
 EXPORTED int getaddrinfo(const char *restrict name, const char *restrict service,
-                         const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+                         const struct addrinfo *restrict req, struct addrinfo **restrict pai)
 {
     const union real real = {.found = dlsym(RTLD_NEXT, "getaddrinfo")};
     char line[LINE_MOST];
     char *rest = NULL;
     if (name == NULL || !find(name, line, &rest)) {
-        return real.getaddrinfo(name, service, hints, found);
+        return real.getaddrinfo(name, service, req, pai);
     }
     int result = EAI_NONAME;
-    *found = NULL;
+    struct addrinfo **end = pai;
+    *end = NULL;
     for (const char *word = strtok_r(NULL, " \n", &rest); word != NULL; word = strtok_r(NULL, " \n", &rest)) {
-        while (*found != NULL) {
-            found = &(*found)->ai_next;
+        while (*end != NULL) {
+            end = &(*end)->ai_next;
         }
-        result = real.getaddrinfo(word, service, hints, found);
+        result = real.getaddrinfo(word, service, req, end);
     }
     return result;
 }
@@ -84,19 +85,19 @@ static bool is_at(const struct sockaddr *address, const char *text)
 }
 
 /* The type is that of the C library, under GNU: a union of pointers to all kinds of addresses. */
-EXPORTED int connect(int socket, __CONST_SOCKADDR_ARG any, socklen_t size)
+EXPORTED int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
-    const struct sockaddr *address = any.__sockaddr__;
+    const struct sockaddr *address = addr.__sockaddr__;
     const union real real = {.found = dlsym(RTLD_NEXT, "connect")};
     if (is_at(address, GONE)) {
         errno = ECONNREFUSED;
         return -1;
     }
     if (!is_at(address, REACHED)) {
-        return real.connect(socket, address, size);
+        return real.connect(fd, address, len);
     }
     struct sockaddr_in here;
     memcpy(&here, address, sizeof here);
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return real.connect(socket, (const struct sockaddr *) &here, sizeof here);
+    return real.connect(fd, (const struct sockaddr *) &here, sizeof here);
 }

@@ -22,12 +22,12 @@ class Provider:
         self.server = Rude({"token": self._answer}, context=tls)
         self.reset()
 
-    def entry(self, name, title, announced="true"):
+    def entry(self, name, title, announced="true", tokens="{}"):
         """What stands in a file of providers."""
         return (f"  - id: {name}\n    name: {title}\n    documentation: https://acme.example/docs\n"
                 f"    issuer: {self.issuer}\n    sends_issuer: {announced}\n"
                 f"    authorization_endpoint: {self.issuer}/authorize\n    token_endpoint: {self.issuer}/token\n"
-                "    user: {scopes: [read, write]}\n    client_authentication: [client_secret_post]\n")
+                f"    user: {{scopes: [read, write]}}\n    tokens: {tokens}\n    client_authentication: [client_secret_post]\n")
 
     def reset(self):
         self.codes, self.forms, self.says, self.tokens = {}, [], None, {}

@@ -45,8 +45,7 @@ class Flow(context.AccessTest):
         tls.load_cert_chain(*authority.issue("provider"))
         cls.provider = Provider(tls)
         (folder / "providers.yaml").write_text("providers:\n" + "".join(
-            cls.provider.entry(name, title, announced)
-            for name, title, announced in (("acme", "Acme <b>&", "true"), ("quiet", "Quiet", "false"))))
+            cls.provider.entry(*facts) for facts in (("acme", "Acme <b>&"), ("quiet", "Quiet", "false", "{refresh_life: 60d}"))))
         cls.settings = {
             "COFFERD_PROVIDERS__FILES": str(folder / "providers.yaml"),
             "COFFERD_OUTBOUND__ALLOW_PRIVATE": f"localhost:{cls.provider.server.port}",
@@ -151,8 +150,8 @@ class Flow(context.AccessTest):
         self.assertEqual((self.status(), self.state(started)), ("CONNECTED", "CONNECTED"))
         self.assertEqual(self.value_of(), "access-1")
         shown = self.get()["connection"]
-        self.assertEqual((shown["granted_scopes"], shown["has_refresh_token"], bool(shown["connect_time"])),
-                         (["read"], True, True))
+        self.assertEqual((shown["granted_scopes"], shown["missing_scopes"], shown["has_refresh_token"], bool(shown["connect_time"])),
+                         (["read"], ["write"], True, True))
         form, = self.provider.forms
         self.assertEqual((form["grant_type"], form["redirect_uri"]), ("authorization_code", PUBLIC + "/oauth/callback"))
         self.assertRegex(form["code_verifier"], "^[A-Za-z0-9_-]{43}$")
@@ -348,6 +347,37 @@ class Flow(context.AccessTest):
         self.assertEqual(self.status(), "CONNECTED")
         self.assertRegex(self.value_of(), "^access-")
 
+    def ends_in(self, days, provider="acme"):
+        """Whether the connection's refresh token is known to end about then, and what is said of it."""
+        shown = self.get(provider)["connection"]
+        left = shown["refresh_expire_time"]["seconds"] - self.now_ms() / 1000
+        self.assertTrue(abs(left - days * 86400) < 600, left)
+        self.assertEqual(shown["status"], "CONNECTION_STATUS_CONNECTED")
+        return shown["status_message"]
+
+    def test_end_of_the_refresh_token_is_known_and_told_a_week_before(self):
+        self.configure()
+        self.configure("quiet")
+        self.connect(refresh_token_expires_in=90 * 86400)
+        self.assertEqual(self.ends_in(90), "")
+        self.connect(refresh_token_expires_in=6 * 86400, expires_in=1)
+        self.assertIn("ends within a week; connect it anew", self.ends_in(6))
+        environment = cli.environment(self.dev, COFFER_ADDR=self.server.address)
+        self.assertRegex(cli.run(environment, "oauth", "list", "-e", self.environment)[1].decode(),
+                         r"(?m)^acme\t.*\trefresh token ends 20\S+Z$")
+        self.assertIn(b"ends within a week", cli.run(environment, "oauth", "show", "acme", "-e", self.environment)[1])
+        # A refresh that brings no new refresh token leaves the end as it is; one that does begins anew.
+        for answer, days in (({}, 6), ({"refresh_token": "next", "refresh_expires_in": 30 * 86400}, 30)):
+            self.provider.says = Provider.whole({"access_token": f"after-{days}", "expires_in": 1, **answer})
+            wait_for(lambda: self.value_of() == f"after-{days}", "the token is refreshed")
+            self.ends_in(days)
+        # What the answer does not tell, the provider's entry does.
+        self.provider.says = None
+        self.connect("quiet")
+        self.assertEqual(self.ends_in(60, "quiet"), "")
+        self.connect("quiet", refresh_expires_in=0)
+        self.assertIsNone(self.get("quiet")["connection"]["refresh_expire_time"])
+
     def test_whoever_writes_tokens_during_the_exchange_wins(self):
         self.configure()
         self.connect()
@@ -494,7 +524,7 @@ class Flow(context.AccessTest):
         self.assertEqual(listed["quiet"], [])
         environment = cli.environment(self.dev, COFFER_ADDR=self.server.address)
         _, shown, _ = cli.run(environment, "oauth", "list", "-e", self.environment)
-        self.assertRegex(shown.decode(), rf"(?m)^acme\t.*\t{name}, ends 20\S+Z$")
+        self.assertRegex(shown.decode(), rf"(?m)^acme\t.*\t{name} connects it, ends 20\S+Z$")
         self.assertRegex(shown.decode(), r"(?m)^quiet\t.*\t-$")
         _, shown, _ = cli.run(environment, "oauth", "show", "acme", "-e", self.environment)
         self.assertRegex(shown.decode(), rf"(?m)^authorization +PENDING, started 20\S+Z by {name}, ends 20\S+Z$")
@@ -609,11 +639,29 @@ class Flow(context.AccessTest):
         self.assertEqual((page.status, page.title), (200, "Connected"))
         output, said = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, said)
-        self.assertRegex(output, r"(?s)provider +acme.*granted +read\n.*not granted|provider +acme.*granted +read")
+        self.assertRegex(output, r"(?m)^provider +acme\n(.*\n)*granted +read\nnot granted +write$")
         self.assertIn("acme: connected", said)
         self.assertEqual(self.value_of(), "access-1")
         for secret in ("access-1", "refresh-1", "code-"):
             self.assertNotIn(secret, output + said)
+
+    def test_command_line_opens_the_browser_that_is_named(self):
+        self.configure()
+        opened, script = self.dev.directory / "opened", self.dev.directory / "browser"
+        script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{opened}.new && mv {opened}.new {opened}\n')
+        script.chmod(0o700)
+        process = subprocess.Popen([cli.COFFER, "oauth", "connect", "acme", "-e", self.environment], stdin=subprocess.DEVNULL,
+                                   env=cli.environment(self.dev, COFFER_ADDR=self.server.address, BROWSER=str(script)),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        wait_for(opened.exists, "the browser opens")
+        url, = opened.read_text().splitlines()
+        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+        self.assertEqual(self.local(asked["redirect_uri"], self.provider.consent(url)).title, "Connected")
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, said)
+        self.assertIn("A browser opens", said)
 
     def test_redirect_uri_to_register_is_shown_before_and_after_the_client_is_configured(self):
         environment = cli.environment(self.dev, COFFER_ADDR=self.server.address)

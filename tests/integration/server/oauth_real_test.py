@@ -222,6 +222,21 @@ class RealProviders(context.AccessTest):
             self.assertEqual(completed["connection"]["status"], "CONNECTION_STATUS_CONNECTED", name)
             self.assertTrue(self.active("oidc", self.token(place)), name)
 
+    def test_real_server_is_discovered_and_registers_a_client_that_somebody_authorises(self):
+        found = self.call("coffer.v1.ProviderService/DiscoverProvider", {
+            "url": self.oidc.issuer, "kind": "DISCOVERY_KIND_ISSUER", "name": "Found"}, timeout_ms=60000)
+        self.assertEqual(found.code, 0, found)
+        place = {"environment": f"found-{self.count}", "provider": found.message["provider"]["id"]}
+        registered = self.done("RegisterClient", grant="CONNECTION_GRANT_AUTHORIZATION_CODE", redirect_uris=[CALLBACK], **place)
+        self.assertTrue(registered["connection"]["client_registered"])
+        started = self.done("StartAuthorization", redirect_uri=CALLBACK, **place)
+        back = self.oidc.approve(started["url"])
+        self.assertIn("iss=", back)  # which it announces, so it is demanded
+        completed = self.done("CompleteAuthorization", authorization=started["authorization"]["uid"],
+                              query=urllib.parse.urlsplit(back).query.encode())
+        self.assertEqual(completed["connection"]["status"], "CONNECTION_STATUS_CONNECTED")
+        self.assertTrue(self.active("oidc", self.token(place)))
+
     def test_calls_on_two_servers_at_once_use_no_refresh_token_twice(self):
         for provider in ("oidc", "authlib"):
             place, _ = self.connect(provider, "post")

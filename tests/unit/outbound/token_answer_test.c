@@ -125,6 +125,12 @@ static void words_of(const struct token_found *found, char words[LINE])
     if (found->refresh_token.len > 0) {
         add(words, "; new refresh token ", found->refresh_token);
     }
+    if (found->refresh_life_s != 0) {
+        add_number(words, "; refresh token ends in ", found->refresh_life_s);
+    }
+    if (found->refresh_forever) {
+        add(words, "; refresh token does not end", cof_slice_text(""));
+    }
     if (found->scope.len > 0) {
         add(words, "; scope ", found->scope);
     }

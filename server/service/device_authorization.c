@@ -90,6 +90,7 @@ static cof_code make_verifier(struct call *call, struct starting *starting, cons
 {
     uint8_t secret[ASK_SECRET];
     char text[COF_BASE64URL_SIZE(ASK_SECRET)] = "";
+    assert(provider != NULL);
     challenge[0] = '\0';
     if (provider->pkce == PROVIDER_PKCE_USED) {
         TRY(asks_secret(call, address_workspace(starting->base.change.place.address), question, secret));

@@ -227,7 +227,8 @@ class RealProviders(context.AccessTest):
             "url": self.oidc.issuer, "kind": "DISCOVERY_KIND_ISSUER", "name": "Found"}, timeout_ms=60000)
         self.assertEqual(found.code, 0, found)
         place = {"environment": f"found-{self.count}", "provider": found.message["provider"]["id"]}
-        registered = self.done("RegisterClient", grant="CONNECTION_GRANT_AUTHORIZATION_CODE", redirect_uris=[CALLBACK], **place)
+        registered = self.done("RegisterClient", grant="CONNECTION_GRANT_AUTHORIZATION_CODE", redirect_uris=[CALLBACK],
+                               scopes=["openid", "read"], **place)
         self.assertTrue(registered["connection"]["client_registered"])
         started = self.done("StartAuthorization", redirect_uri=CALLBACK, **place)
         back = self.oidc.approve(started["url"])

@@ -125,7 +125,7 @@ class Device(context.AccessTest):
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": CODE, "resource": "https://api.acme.example/"})
         shown = self.done("GetConnection", **self.place, **USER)["connection"]
         self.assertEqual((shown["status"], shown["granted_scopes"], shown["missing_scopes"], shown["has_refresh_token"]),
-                         ("CONNECTION_STATUS_CONNECTED", ["read"], [], True))
+                         ("CONNECTION_STATUS_CONNECTED", ["read"], ["write"], True))
         result = self.resolve(self.place["environment"], "acme_oauth.ACME_USER_TOKEN")
         self.assertEqual(self.value(result, "acme_oauth", "ACME_USER_TOKEN"), b"access-granted")
 

@@ -289,6 +289,9 @@ struct cli_table *cli_table_new(const char *const *headers, size_t columns);
 void cli_table_add(struct cli_table *table, const char *text); /* the next cell; copies */
 void cli_table_print(struct cli_table *table);                 /* and frees */
 
+/* No cell is cut: each is one that somebody copies. */
+void cli_table_whole(struct cli_table *table);
+
 /* What is said on a terminal in place of a table without rows: what to do next, or "". Borrowed. */
 void cli_table_none(struct cli_table *table, const char *none);
 

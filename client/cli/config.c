@@ -55,6 +55,7 @@ cli_exit cmd_config(struct cli *cli)
     if (cli->json) {
         cli_table_print_json(table, "settings");
     } else {
+        cli_table_whole(table);
         cli_table_print(table);
     }
     return CLI_OK;
@@ -169,6 +170,7 @@ cli_exit cmd_config_profiles(struct cli *cli)
     if (cli->json) {
         cli_table_print_json(profiles.table, "profiles");
     } else {
+        cli_table_whole(profiles.table);
         cli_table_print(profiles.table);
     }
     return CLI_OK;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NUMBER_TEXT = 40, QUESTION_TEXT = 360, NAME_COLUMN = 13 };
+enum { NUMBER_TEXT = 40, QUESTION_TEXT = 360, NAME_COLUMN = 14 };
 
 /* --- Values ----------------------------------------------------------------------------------------------------- */
 

@@ -20,13 +20,14 @@ enum {
     MINUTE = 60,
     HOUR = 3600,
     DAY = 86400,
-    FIELD_COLUMN = 12
+    FIELD_COLUMN = 13
 };
 
 struct cli_table {
     size_t columns;
     const char *none;
     bool colour;
+    bool whole;
     char **cells;
     size_t count;
     size_t room;
@@ -132,7 +133,7 @@ static bool fit(const struct cli_table *table, size_t *widths)
         total += widths[i] + (widths[i] > 0 && i > 0 ? GAP : 0);
     }
     while (room > 0 && total > room) {
-        const size_t widest = widest_of(table, widths);
+        const size_t widest = table->whole ? 0 : widest_of(table, widths);
         if (widest == 0) {
             return false;
         }
@@ -308,6 +309,13 @@ static void print_rows(const struct cli_table *table)
         print_tabs(table);
     }
     free(widths);
+}
+
+void cli_table_whole(struct cli_table *table)
+{
+    if (table != NULL) {
+        table->whole = true;
+    }
 }
 
 void cli_table_none(struct cli_table *table, const char *none)

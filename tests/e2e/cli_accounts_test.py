@@ -75,8 +75,8 @@ class Grants(AccountsTest):
     def test_rule_says_what_in_which_environments_and_for_which_names(self):
         self.succeed("sa", "create", "ruled", "--grant", "resolve,secret:read@prod,dev*/slack,jira*", "--grant", "account:read")
         shown = self.succeed("sa", "show", "ruled").decode()
-        self.assertIn("may          resolve, secret:read\n  envs       prod, dev*\n  names      slack, jira*\n"
-                      "may          account:read\n", shown)
+        self.assertIn("may           resolve, secret:read\n  envs        prod, dev*\n  names       slack, jira*\n"
+                      "may           account:read\n", shown)
         rules = self.json("sa", "show", "ruled")["serviceAccount"]["grants"]
         self.assertEqual(rules, [
             {"permissions": ["resolve", "secret:read"], "environments": ["prod", "dev*"], "names": ["slack", "jira*"],
@@ -112,7 +112,7 @@ class Grants(AccountsTest):
         self.assertEqual(self.succeed("get", "narrow.K", "-e", "prod", token="wide"), b"v")
         self.assertEqual(self.run_cli("secret", "show", "narrow", "-e", "prod", token="wide")[0], DENIED)
         shown = self.succeed("whoami", token="wide").decode()
-        self.assertIn("  only       resolve\n  envs       prod\n", shown)
+        self.assertIn("  only        resolve\n  envs        prod\n", shown)
 
     def test_account_is_made_with_networks_and_an_end_and_both_change(self):
         self.succeed("sa", "create", "bound", "--grant", "resolve", "--network", "unix", "--expires", "2099-06-30")
@@ -150,7 +150,7 @@ class Lists(AccountsTest):
         self.succeed("sa", "delete", "gone", "--yes")
         self.assertNotIn("gone", [row[0] for row in self.rows("sa", "list")])
         self.assertIn(("gone", "deleted"), [(row[0], row[5]) for row in self.rows("sa", "list", "--deleted")])
-        self.assertIn("state        deleted", self.succeed("sa", "show", "--uid", uid).decode())
+        self.assertIn("state         deleted", self.succeed("sa", "show", "--uid", uid).decode())
         self.assertEqual(self.run_cli("sa", "show")[0], USAGE)
 
 

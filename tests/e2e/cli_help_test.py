@@ -91,8 +91,10 @@ class Pages(unittest.TestCase):
                 self.assertEqual(long, [])
         self.assertNotIn(" configuration", coffer("help", "secret"))
 
-    def test_commands_that_topics_name_are_there(self):
-        text = " ".join(coffer("help", row[0]) for row in tree.table("client/cli/topics.def", "TOPIC"))
+    def test_commands_and_options_that_topics_and_hints_name_are_there(self):
+        hints = [row[2] for row in tree.table("client/cli/hints.def", "HINT")]
+        text = " ".join(hints + [coffer("help", row[0]) for row in tree.table("client/cli/topics.def", "TOPIC")])
+        self.assertLessEqual(set(re.findall(r"--([a-z][a-z-]+)", " ".join(hints))), set(OPTIONS.values()))
         known = {" ".join(filter(None, (group, verb))) for group, verb, _, _ in COMMANDS}
         groups = {group for group, _, _, _ in COMMANDS}
         for first, second in re.findall(r"coffer ([a-z]+)(?: ([a-z][a-z-]*))?", text):

@@ -81,9 +81,9 @@ class Types(SecretsTest):
         known = subprocess.run(["ssh-keygen", "-l", "-f", path], check=True, capture_output=True, text=True).stdout
         self.succeed("secret", "create", "jump", "--type", "ssh_key", "--file", f"PRIVATE_KEY={path}", "-e", "types")
         shown = self.succeed("secret", "show", "jump", "-e", "types").decode()
-        self.assertIn(f"fingerprint  {known.split()[1]}\n", shown)
-        self.assertIn("key type     ed25519, 256 bits\n", shown)
-        self.assertIn("type         ssh_key\n", shown)
+        self.assertIn(f"fingerprint   {known.split()[1]}\n", shown)
+        self.assertIn("key type      ed25519, 256 bits\n", shown)
+        self.assertIn("type          ssh_key\n", shown)
         self.assertEqual(self.json("secret", "show", "jump", "-e", "types")["secret"]["facts"]["fingerprint"],
                          known.split()[1])
 
@@ -119,9 +119,9 @@ class Types(SecretsTest):
         self.assertIn("coffer: warning: ", err)
         self.assertIn("expired", err)
         shown = self.succeed("secret", "show", "old", "-e", "types").decode()
-        self.assertRegex(shown, r"subject      .*old\.example")
+        self.assertRegex(shown, r"subject       .*old\.example")
         self.assertIn("certificates 1\n", shown)
-        self.assertRegex(shown, r"valid until  \d{4}-")
+        self.assertRegex(shown, r"valid until   \d{4}-")
 
 
 class Lists(SecretsTest):

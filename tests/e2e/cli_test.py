@@ -180,7 +180,7 @@ class Values(CliTest):
         self.succeed("set", "parts.A=-", "-e", "set", stdin=b"3")
         self.assertEqual(self.succeed("get", "parts.A", "-e", "set"), b"3")
         self.assertEqual(self.succeed("get", "parts.B", "-e", "set"), b"2")
-        self.assertIn(b"version      3\n", self.succeed("secret", "show", "parts", "-e", "set"))
+        self.assertIn(b"version       3\n", self.succeed("secret", "show", "parts", "-e", "set"))
 
     def test_set_needs_no_right_to_read(self):
         self.succeed("sa", "create", "writer", "--permission", "secret:write", "--permission", "environment:write")

@@ -120,7 +120,7 @@ class Types(SecretsTest):
         self.assertIn("expired", err)
         shown = self.succeed("secret", "show", "old", "-e", "types").decode()
         self.assertRegex(shown, r"subject       .*old\.example")
-        self.assertIn("certificates 1\n", shown)
+        self.assertIn("certificates  1\n", shown)
         self.assertRegex(shown, r"valid until   \d{4}-")
 
 

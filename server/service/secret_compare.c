@@ -305,7 +305,8 @@ cof_code secret_compare_versions(struct call *call, const Coffer__V1__CompareVer
     struct side secret = {0};
     struct side here = {0};
     struct side there = {0};
-    Coffer__V1__SecretDifference message = COFFER__V1__SECRET_DIFFERENCE__INIT;
+    Coffer__V1__SecretDifference message;
+    coffer__v1__secret_difference__init(&message);
     TRY(authorize_secret(call, request->workspace, request->environment, request->name, COF_PERMISSION_SECRET_READ,
                          &address));
     response->version = request->version;

@@ -21,6 +21,7 @@ struct refreshing {
     struct refreshing_options options;
     struct refresh_exchange_options exchange;
     struct refresh_keep *keep;
+    struct token_clock *clock;
     struct refresher *refresher;
     struct authorizer *authorizer;
     struct token_source source;
@@ -129,6 +130,7 @@ static cof_code make_refresher(struct refreshing *refreshing, struct cof_error *
         .log = options->log,
         .session = options->session,
         .service = options->service,
+        .clock = refreshing->clock,
         .pool = options->pool,
         .server = options->server,
         .rules = &refresh_default_rules,
@@ -171,6 +173,8 @@ static bool recover(void *context, const struct refresher_entry *entry)
 static cof_code start(struct refreshing *refreshing, struct cof_error *err)
 {
     TRY(open_journal(refreshing, err));
+    TRY(token_clock_new(&refreshing->clock, err));
+    refreshing->options.service->token_clock = refreshing->clock;
     TRY(make_refresher(refreshing, err));
     TRY(make_authorizer(refreshing, err));
     TRY(refresh_keep_recover(refreshing->keep, recover, refreshing, err));
@@ -216,6 +220,8 @@ void refreshing_stop(struct refreshing *refreshing)
     if (refreshing != NULL) {
         authorizer_stop(refreshing->authorizer);
         refresher_stop(refreshing->refresher);
+        refreshing->options.service->token_clock = NULL;
+        token_clock_free(refreshing->clock);
         refresh_keep_close(refreshing->keep);
         free(refreshing);
     }

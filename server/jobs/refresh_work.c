@@ -36,10 +36,12 @@ static refresh_event_kind unanswered(const struct work_context *context)
 
 /* --- Actions in the database ---------------------------------------------------------------------------------- */
 
+/* Where it has gone back the job's next look says so. */
 static void look_at_clock(const struct work_context *context, const struct work *work)
 {
-    refresh_clock_look(context->clock, work->claim.asked, cof_clock_monotonic(context->options->session.clock),
-                       work->rows.time);
+    (void) token_clock_look(context->options->clock, work->claim.asked,
+                            cof_clock_monotonic(context->options->session.clock), work->rows.database_time,
+                            token_clock_ahead(context->options->clock));
 }
 
 static refresh_event_kind claim(struct work_context *context, struct work *work)
@@ -231,11 +233,12 @@ void work_take_answer(struct work *work, const struct refresher_answer *answer)
 static void step(struct work_context *context, struct work *work, refresh_event_kind kind)
 {
     const int64_t mono = cof_clock_monotonic(context->options->session.clock);
+    int64_t time = 0;
     context->random = context->random * 6364136223846793005U + 1442695040888963407U;
     const struct refresh_event event = {
         .kind = kind,
         .mono = mono,
-        .time = context->clock->known ? refresh_clock_time(context->clock, mono) : 0,
+        .time = token_clock_read(context->options->clock, mono, &time) ? time : 0,
         .until = work->until_us,
         .random = context->random >> 16,
         .claim = &work->claim,

@@ -35,7 +35,6 @@ struct work {
 struct work_context {
     const struct refresher_options *options;
     struct session *session;
-    struct refresh_clock *clock;
     uint64_t random;
 };
 

@@ -20,7 +20,6 @@ struct word {
 struct refresher {
     struct refresher_options options;
     struct job *job;
-    struct refresh_clock clock;
     /* Of the refresher's thread. */
     struct work *works;
     size_t count;
@@ -284,15 +283,29 @@ static void begin_due(struct refresher *refresher, const struct rows *due)
 {
     const struct refresh_wish wish = {.want = REFRESH_WANT_DUE};
     const bool leaving = atomic_load(&refresher->options.service->draining);
-    for (size_t i = 0; i < rows_count(due) && !rows_null(due, i, 1) && !leaving; i++) {
-        const struct cof_uuid workspace = rows_uuid(due, i, 1);
-        const struct cof_uuid connection = rows_uuid(due, i, 2);
+    for (size_t i = 0; i < rows_count(due) && !rows_null(due, i, 2) && !leaving; i++) {
+        const struct cof_uuid workspace = rows_uuid(due, i, 2);
+        const struct cof_uuid connection = rows_uuid(due, i, 3);
         struct work *work = new_work(refresher, &workspace, &connection);
         if (work != NULL) {
             work->action = refresh_begin(&work->machine, refresher->options.rules, &wish);
             begin_or_join(refresher, work);
         }
     }
+}
+
+/* Of the servers that see it one writes it down; then all see the same time again. */
+static cof_code write_ahead(const struct refresher *refresher, struct session *session, int64_t behind,
+                            int64_t ahead, struct cof_error *err)
+{
+    AUTO(rows_cleanup) struct rows *done = NULL;
+    const struct param params[] = {param_i64(behind), param_i64(ahead)};
+    COF_LOG(refresher->options.log, COF_LOG_WARN, "clock_went_back",
+            "the database's clock went back; tokens live by what it said before, and by the time since",
+            cof_log_number("by_ms", behind / 1000));
+    TRY(session_queue(session, STATEMENT_CLOCK_AHEAD, params, COF_COUNT(params), err));
+    TRY(session_sync(session, err));
+    return session_next(session, &done, err);
 }
 
 static cof_code look(struct refresher *refresher, struct session *session, struct cof_error *err)
@@ -306,7 +319,12 @@ static cof_code look(struct refresher *refresher, struct session *session, struc
     TRY(session_queue(session, STATEMENT_REFRESH_DUE, &limit, 1, err));
     TRY(session_sync(session, err));
     TRY(session_next(session, &due, err));
-    refresh_clock_look(&refresher->clock, asked, now_us(refresher), rows_time(due, 0, 0));
+    const int64_t ahead = rows_i64(due, 0, 1);
+    const int64_t behind =
+        token_clock_look(refresher->options.clock, asked, now_us(refresher), rows_time(due, 0, 0), ahead);
+    if (behind > 0) {
+        return write_ahead(refresher, session, behind, ahead, err);
+    }
     begin_due(refresher, due);
     refresher->next_look_us =
         rows_count(due) == DUE_AT_ONCE ? asked : asked + (int64_t) refresher->options.interval_ms * 1000;
@@ -315,12 +333,14 @@ static cof_code look(struct refresher *refresher, struct session *session, struc
 
 static cof_code look_if_due(struct refresher *refresher, struct session *session, struct cof_error *err)
 {
+    int64_t time = 0;
+    const bool known = token_clock_read(refresher->options.clock, now_us(refresher), &time);
     const bool due = now_us(refresher) >= refresher->next_look_us && refresher->count < refresher->options.at_once;
-    if (refresher->clock.known && !due) {
+    if (known && !due) {
         return COF_OK;
     }
     const cof_code code = look(refresher, session, err);
-    if (code == COF_OK || !refresher->clock.known || refresher->works == NULL) {
+    if (code == COF_OK || !known || refresher->works == NULL) {
         return code;
     }
     /* What is under way goes on, for an answer may be waiting for the database. */
@@ -336,7 +356,6 @@ static cof_code run_round(void *context, struct session *session, int64_t *ret_p
     struct work_context work = {
         .options = &refresher->options,
         .session = session,
-        .clock = &refresher->clock,
         .random = refresher->random + (uint64_t) now_us(refresher),
     };
     /* What a journal has kept is there before anybody looks what is due. */

@@ -2,6 +2,7 @@
 
 #include "server/jobs/job.h"
 #include "server/service/refresh_rows.h"
+#include "server/service/token_clock.h"
 
 /*
  * The runtime of refreshes (docs/decisions/0022-refresh.md): drives a machine for each connection that is being refreshed,
@@ -44,7 +45,8 @@ struct refresher_options {
     const struct cof_log *log;
     struct session_options session;
     struct service *service;
-    struct cof_pool *pool; /* locked: tokens lie in it */
+    struct token_clock *clock; /* that it looks at */
+    struct cof_pool *pool;     /* locked: tokens lie in it */
     struct cof_uuid server;
     const struct refresh_rules *rules;
     uint32_t interval_ms; /* between two looks for what is due */

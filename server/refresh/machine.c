@@ -214,16 +214,19 @@ static bool forced(const struct refresh_facts *facts, const struct refresh_wish 
 /* --- The clock ------------------------------------------------------------------------------------------------ */
 
 /* The offset lies between what the two ends of the look say. Clocks that run a little slower do not go back. */
-void refresh_clock_look(struct refresh_clock *clock, int64_t mono_asked, int64_t mono_answered,
-                        int64_t database_time)
+int64_t refresh_clock_look(struct refresh_clock *clock, int64_t mono_asked, int64_t mono_answered,
+                           int64_t database_time)
 {
     const int64_t high = database_time - mono_asked;
     const int64_t low = database_time - mono_answered;
-    const bool behind = !clock->known || clock->offset < low;
-    const bool closer = clock->known && clock->offset > high && clock->offset - clock->error <= high + CLOCK_DRIFT;
-    if (behind || closer) {
+    const int64_t least_offset = clock->offset - clock->error;
+    if (clock->known && least_offset > high + CLOCK_DRIFT) {
+        return least_offset - high;
+    }
+    if (!clock->known || clock->offset < low || clock->offset > high) {
         *clock = (struct refresh_clock){.known = true, .offset = high, .error = high - low};
     }
+    return 0;
 }
 
 int64_t refresh_clock_time(const struct refresh_clock *clock, int64_t mono)

@@ -104,8 +104,9 @@ struct refresh_clock {
     int64_t error;  /* by how much the offset may be too large */
 };
 
-void refresh_clock_look(struct refresh_clock *clock, int64_t mono_asked, int64_t mono_answered,
-                        int64_t database_time);
+/* Returns by how much that is behind the clock, if it has gone back by more than is followed; else 0. */
+int64_t refresh_clock_look(struct refresh_clock *clock, int64_t mono_asked, int64_t mono_answered,
+                           int64_t database_time);
 int64_t refresh_clock_time(const struct refresh_clock *clock, int64_t mono);
 
 /* Constant while the server runs. */

@@ -64,6 +64,7 @@ struct catalogue;
 struct key_loader;
 struct provider_catalogue;
 struct roles;
+struct token_clock;
 struct token_source;
 struct token_use;
 
@@ -80,6 +81,7 @@ struct service {
     const struct provider_catalogue *providers; /* the built-in ones and the operator's */
     struct roles *roles;                        /* of AWS; NULL: none are assumed */
     struct asks *asks;                          /* of providers, by handlers; NULL: nothing is asked */
+    struct token_clock *token_clock;            /* NULL: the time is that of each statement */
     const struct token_source *tokens;          /* of connections; NULL: none are refreshed */
     const struct authorization_source *authorizations; /* NULL: no codes are exchanged */
     const char

@@ -5,6 +5,7 @@
 #include "server/service/connection_credential.h"
 #include "server/service/connection_place.h"
 #include "server/service/text.h"
+#include "server/service/token_clock.h"
 
 #define STATUS(name) COFFER__V1__CONNECTION_STATUS__CONNECTION_STATUS_##name
 
@@ -131,10 +132,17 @@ static cof_code set_time(struct call *call, int64_t time, Google__Protobuf__Time
     return *ret_time == NULL && time != ROW_NO_TIME ? cof_arena_exhausted(call->err) : COF_OK;
 }
 
+/* One of the clock that tokens live by. */
+static cof_code set_token_time(struct call *call, int64_t time, Google__Protobuf__Timestamp **ret_time)
+{
+    const int64_t ahead = time == ROW_NO_TIME ? 0 : token_clock_ahead(call->service->token_clock);
+    return set_time(call, time - ahead, ret_time);
+}
+
 static cof_code times(struct call *call, const struct connection *connection, Coffer__V1__Connection *message)
 {
-    TRY(set_time(call, connection->token.obtain_time, &message->obtain_time));
-    TRY(set_time(call, connection->token.expire_time, &message->expire_time));
+    TRY(set_token_time(call, connection->token.obtain_time, &message->obtain_time));
+    TRY(set_token_time(call, connection->token.expire_time, &message->expire_time));
     TRY(set_time(call, connection->token.refresh_expire_time, &message->refresh_expire_time));
     TRY(set_time(call, connection->token.connect_time, &message->connect_time));
     TRY(set_time(call, connection->lease.refresh_time, &message->refresh_time));

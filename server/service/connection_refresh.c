@@ -51,7 +51,7 @@ static cof_code read(struct renewal *renewal)
         return provider_changed(call);
     }
     refresh_rows_facts(&renewal->rows, renewal->provider, &renewal->facts);
-    renewal->since = renewal->rows.time - (asked - call->received_us);
+    renewal->since = renewal->rows.database_time - (asked - call->received_us);
     return COF_OK;
 }
 

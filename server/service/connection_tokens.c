@@ -7,6 +7,7 @@
 #include "server/service/guard.h"
 #include "server/service/secret_change.h"
 #include "server/service/text.h"
+#include "server/service/token_clock.h"
 
 enum { SECOND = 1000000 };
 
@@ -107,14 +108,26 @@ static cof_code seal(struct call *call, const struct connection_token_row *row, 
     return COF_OK;
 }
 
-/* What the provider's entry says of a token without a time. */
-static int64_t life_of(struct call *call, const struct setting *setting)
+/* What is said of it, by everybody's clock, or what the provider's entry says of a token without a time. */
+static int64_t end_of(const struct call *call, const struct setting *setting, int64_t now)
 {
     const struct provider *provider = &setting->change.provider.provider;
-    if (setting->expire_time != ROW_NO_TIME || setting->access_token.len == 0) {
-        return setting->expire_time;
+    if (setting->expire_time != ROW_NO_TIME) {
+        return setting->expire_time + token_clock_ahead(call->service->token_clock);
     }
-    return provider->token_never_expires ? ROW_NO_TIME : call_now(call) + (int64_t) provider->token_life_s * SECOND;
+    if (setting->access_token.len == 0) {
+        return ROW_NO_TIME;
+    }
+    return provider->token_never_expires ? ROW_NO_TIME : now + (int64_t) provider->token_life_s * SECOND;
+}
+
+/* By the clock that tokens live by. */
+static int64_t token_now(const struct call *call)
+{
+    int64_t time = 0;
+    return token_clock_read(call->service->token_clock, cof_clock_monotonic(call->service->clock), &time)
+               ? time
+               : call_now(call);
 }
 
 static cof_code decide_tokens(struct call *call, void *context)
@@ -127,9 +140,9 @@ static cof_code decide_tokens(struct call *call, void *context)
     row->state = CONNECTION_CONNECTED;
     row->token_type = cof_slice_text("bearer");
     row->scopes = setting->scopes;
-    row->obtain_time = call_now(call);
-    row->connect_time = row->obtain_time;
-    row->expire_time = life_of(call, setting);
+    row->obtain_time = token_now(call);
+    row->connect_time = call_now(call);
+    row->expire_time = end_of(call, setting, row->obtain_time);
     row->refresh_expire_time = setting->refresh_expire_time;
     row->principal_id = call->caller->principal;
     TRY(seal(call, row, BLOB_ACCESS_TOKEN, setting->access_token, &row->access_token));

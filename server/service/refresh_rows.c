@@ -4,7 +4,10 @@
 
 #include "common/encode.h"
 #include "server/service/guard.h"
+#include "server/service/token_clock.h"
 #include "server/service/write.h"
+
+enum { LEASE_LOOK_PARAMS = 4 };
 
 /* --- Reading -------------------------------------------------------------------------------------------------- */
 
@@ -38,7 +41,9 @@ static cof_code take(struct call *call, const struct rows *found, struct refresh
     TRY(row_read(&connection_row_type, found, 0, 0, call->arena, &rows->row, call->err));
     TRY(row_read(&connection_token_row_type, found, 0, token, call->arena, &rows->token, call->err));
     TRY(row_read(&connection_lease_row_type, found, 0, lease, call->arena, &rows->lease, call->err));
-    rows->time = rows_time(found, 0, lease + connection_lease_row_type.count);
+    rows->database_time = rows_time(found, 0, lease + connection_lease_row_type.count);
+    rows->time = token_clock_time(call->service->token_clock, cof_clock_monotonic(call->service->clock),
+                                  rows->database_time);
     TRY(row_keep(&connection_row_type, call->arena, &rows->row, call->err));
     TRY(row_keep(&connection_token_row_type, call->arena, &rows->token, call->err));
     return row_keep(&connection_lease_row_type, call->arena, &rows->lease, call->err);
@@ -104,12 +109,26 @@ cof_code refresh_rows_find(struct call *call, const struct cof_uuid *workspace, 
 
 /* --- The lease ------------------------------------------------------------------------------------------------ */
 
+/* The clock of the server, which may have run on where the database's has just gone back; NULL: it is not known. */
+static struct param carried_param(const struct call *call)
+{
+    int64_t time = 0;
+    return token_clock_read(call->service->token_clock, cof_clock_monotonic(call->service->clock), &time)
+               ? param_time(time)
+               : param_null();
+}
+
+static struct param ahead_param(const struct call *call)
+{
+    return param_i64(token_clock_ahead(call->service->token_clock));
+}
+
 static cof_code queue_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                             const struct cof_uuid *holder, int64_t lease_us)
 {
     const struct param params[] = {param_uuid(workspace), param_uuid(connection), param_uuid(holder),
-                                   param_i64(lease_us)};
-    TRY(session_queue(call->session, STATEMENT_LEASE_LOOK, params, COF_COUNT(params) - 1, call->err));
+                                   ahead_param(call),     param_i64(lease_us),    carried_param(call)};
+    TRY(session_queue(call->session, STATEMENT_LEASE_LOOK, params, LEASE_LOOK_PARAMS, call->err));
     TRY(session_queue(call->session, STATEMENT_LEASE_TAKE, params, COF_COUNT(params), call->err));
     TRY(session_sync(call->session, call->err));
     return queue_read(call, workspace, connection);
@@ -183,6 +202,8 @@ cof_code refresh_rows_record(struct call *call, const struct refresh_rows *rows,
         param_i32(action->tries),
         param_i64(lease_us),
         param_bool(action->forced),
+        ahead_param(call),
+        carried_param(call),
     };
     TRY(session_queue(call->session, STATEMENT_LEASE_RECORD, params, COF_COUNT(params), call->err));
     TRY(session_sync(call->session, call->err));

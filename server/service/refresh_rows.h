@@ -18,7 +18,8 @@ struct refresh_rows {
     struct connection_row row;
     struct connection_token_row token;
     struct connection_lease_row lease;
-    int64_t time; /* the database's */
+    int64_t time;          /* that tokens and leases live by (token_clock.h) */
+    int64_t database_time; /* as the statement said */
 };
 
 struct refresh_lease {

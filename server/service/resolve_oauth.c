@@ -3,6 +3,7 @@
 #include "common/name.h"
 #include "server/crypto/crypto.h"
 #include "server/service/connection_exchange.h"
+#include "server/service/token_clock.h"
 #include "server/service/token_source.h"
 
 enum {
@@ -130,7 +131,9 @@ static cof_code hand_out(struct asking *asking)
     }
     TRY(refresh_rows_access_token(asking->call, &asking->rows, &bytes));
     set_value(asking, bytes);
-    asking->token->expire_us = asking->facts.expires == REFRESH_NEVER ? 0 : asking->facts.expires;
+    asking->token->expire_us = asking->facts.expires == REFRESH_NEVER
+                                   ? 0
+                                   : asking->facts.expires - token_clock_ahead(asking->call->service->token_clock);
     return COF_OK;
 }
 
@@ -239,9 +242,20 @@ static cof_code wait_for_person(struct asking *asking)
                             "connect it anew");
 }
 
+/* Before this server has looked at the clock it does not know whether the database's went back while it was off. */
+static bool knows_time(const struct call *call)
+{
+    int64_t time = 0;
+    struct token_clock *clock = call->service->token_clock;
+    return clock == NULL || token_clock_read(clock, cof_clock_monotonic(call->service->clock), &time);
+}
+
 static cof_code decide(struct asking *asking)
 {
     refresh_rows_facts(&asking->rows, asking->provider, &asking->facts);
+    if (!knows_time(asking->call)) {
+        return fetch(asking);
+    }
     switch (refresh_need_of(&asking->facts, &asking->wish, asking->rows.time)) {
     case REFRESH_USE:
         return hand_out(asking);

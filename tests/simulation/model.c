@@ -35,11 +35,18 @@ struct refresh_facts model_facts(const struct world *world, int connection)
     };
 }
 
+/* A lease that begins when the happening happens. */
+static int64_t begins(const struct world *world, const struct happening *happening)
+{
+    const int64_t time = world_database_time(world) + happening->ahead;
+    return time > happening->carried ? time : happening->carried;
+}
+
 static refresh_event_kind claim(struct world *world, const struct happening *happening,
                                 struct refresh_claim *ret_claim)
 {
     struct row *row = &world->connections[happening->connection].row;
-    const int64_t time = world_database_time(world);
+    const int64_t time = world_database_time(world) + happening->ahead;
     const bool free = !row->leased || row->lease_until <= time || row->holder == happening->server;
     ret_claim->asked = happening->asked;
     if (!free && world->lie != LIE_TAKE_ANYWAY) {
@@ -50,7 +57,7 @@ static refresh_event_kind claim(struct world *world, const struct happening *hap
     row->fence++;
     row->holder = happening->server;
     row->leased = true;
-    row->lease_until = time + refresh_default_rules.lease_us;
+    row->lease_until = begins(world, happening) + refresh_default_rules.lease_us;
     ret_claim->fence = row->fence;
     ret_claim->facts = model_facts(world, happening->connection);
     return REFRESH_CLAIMED;
@@ -74,8 +81,8 @@ static refresh_event_kind record(struct world *world, const struct happening *ha
         return REFRESH_LOST;
     }
     row->tries = action->tries;
-    row->lease_until = world_database_time(world) + refresh_default_rules.lease_us;
-    row->forced = action->forced ? world_database_time(world) : row->forced;
+    row->lease_until = begins(world, happening) + refresh_default_rules.lease_us;
+    row->forced = action->forced ? begins(world, happening) : row->forced;
     if (happening->by_person) {
         forgive(world, happening->connection);
     }
@@ -165,7 +172,7 @@ void model_reconnect(struct world *world, int connection)
     row->present = true;
     row->refresh = provider->current;
     row->ends = world->now + provider->life;
-    row->obtained = world_database_time(world);
+    row->obtained = world_token_time(world);
     row->expires = row->obtained + provider->life;
     row->tries = 0;
     row->failures = 0;
@@ -298,7 +305,7 @@ void model_check_send(struct world *world, int connection, const struct refresh_
         world_fault(world, connection, "a grant is sent a third time, although two answers were lost");
     }
     if (unanswered > 0 && model->provider.told == REFRESH_ROTATES_STRICTLY && model->row.present &&
-        model->row.generation == action->generation && world_database_time(world) + SECOND < model->row.expires) {
+        model->row.generation == action->generation && world_token_time(world) + SECOND < model->row.expires) {
         world_fault(world, connection, "a grant that may be spent is sent while its access token lives");
     }
 }
@@ -326,7 +333,7 @@ static void check_connection(struct world *world, int connection)
     const struct connection_model *model = &world->connections[connection];
     const struct refresh_facts facts = model_facts(world, connection);
     const struct refresh_wish wish = {.want = REFRESH_WANT_TOKEN};
-    const refresh_need need = refresh_need_of(&facts, &wish, world_database_time(world));
+    const refresh_need need = refresh_need_of(&facts, &wish, world_token_time(world));
     const bool alive = model->row.present && model->row.ends > world->now;
     const bool excused = model->excused || model->revoked || world->jumped;
     world_trace(

@@ -96,8 +96,9 @@ void server_start(struct world *world, int server)
     model->life++;
     model->started = world->now - moment(world, 50 * SECOND);
     model->frozen_until = 0;
+    model->ahead = world->ahead;
     model->clock =
-        (struct refresh_clock){.known = true, .offset = world_database_time(world) - server_mono(world, server)};
+        (struct refresh_clock){.known = true, .offset = world_token_time(world) - server_mono(world, server)};
     memset(model->slots, 0, sizeof model->slots);
     model->begun = world->now;
     for (int i = 0; i < WORLD_CONNECTIONS; i++) {
@@ -164,6 +165,8 @@ static void ask_database(struct world *world, const struct happening *happening)
     struct happening *commit =
         world_follow(world, happening, HAPPENS_COMMIT, world->now + moment(world, 20 * MILLISECOND));
     commit->asked = server_mono(world, happening->server);
+    commit->ahead = world->servers[happening->server].ahead;
+    commit->carried = server_time(world, happening->server);
     commit->by_person =
         world->servers[happening->server].slots[happening->connection].machine.wish.want == REFRESH_WANT_NOW;
 }
@@ -292,7 +295,8 @@ void server_deliver(struct world *world, const struct happening *happening)
         return;
     }
     if (happening->looked) {
-        refresh_clock_look(&server->clock, happening->asked, mono, happening->database_time);
+        (void) refresh_clock_look(&server->clock, happening->asked, mono,
+                                  happening->database_time + happening->ahead);
     }
     if (happening->result == REFRESH_CLAIMED) {
         slot->refresh = happening->refresh;
@@ -335,17 +339,40 @@ static struct refresh_wish random_wish(struct world *world)
     };
 }
 
-void server_resolve(struct world *world, int server, int connection, int64_t until)
+/* At the database's clock, with what it has gone back by. */
+void server_look(struct world *world, int server)
 {
     struct server_model *model = &world->servers[server];
+    const int64_t mono = server_mono(world, server);
+    model->ahead = world->ahead;
+    const int64_t behind =
+        refresh_clock_look(&model->clock, mono - 2 * MILLISECOND, mono, world_token_time(world) - MILLISECOND);
+    if (behind > 0 && world->lie == LIE_NO_AHEAD) {
+        model->clock.known = false;
+    } else {
+        world->ahead += behind;
+    }
+    if (behind > 0) {
+        server_look(world, server);
+    }
+}
+
+/* Of what a statement says the server believes no time that is before what it knows. */
+static int64_t time_of_rows(const struct world *world, int server)
+{
+    const int64_t carried = server_time(world, server);
+    const int64_t told = world_database_time(world) - MILLISECOND + world->servers[server].ahead;
+    return told > carried && world->lie != LIE_OWN_CLOCK ? told : carried;
+}
+
+void server_resolve(struct world *world, int server, int connection, int64_t until)
+{
     if (!world->database_up) {
         return;
     }
-    const int64_t mono = server_mono(world, server);
-    refresh_clock_look(&model->clock, mono - 2 * MILLISECOND, mono, world_database_time(world) - MILLISECOND);
     const struct refresh_facts facts = model_facts(world, connection);
     const struct refresh_wish wish = random_wish(world);
-    const int64_t time = server_time(world, server);
+    const int64_t time = time_of_rows(world, server);
     const refresh_need need = refresh_need_of(&facts, &wish, time);
     if (need == REFRESH_FETCH) {
         wants(world, server, connection, &wish, until);
@@ -359,12 +386,11 @@ void server_scan(struct world *world, int server)
 {
     struct server_model *model = &world->servers[server];
     const struct refresh_wish due = {.want = REFRESH_WANT_DUE};
-    const int64_t time = world_database_time(world);
     if (!world->database_up) {
         return;
     }
-    const int64_t mono = server_mono(world, server);
-    refresh_clock_look(&model->clock, mono - 2 * MILLISECOND, mono, time - MILLISECOND);
+    server_look(world, server);
+    const int64_t time = world_token_time(world);
     for (int i = 0; i < WORLD_CONNECTIONS; i++) {
         const struct row *row = &world->connections[i].row;
         if (!model->slots[i].busy && row->next <= time && (!row->leased || row->lease_until <= time)) {

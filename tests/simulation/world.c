@@ -40,6 +40,11 @@ int64_t world_database_time(const struct world *world)
     return world->now + world->database_jump;
 }
 
+int64_t world_token_time(const struct world *world)
+{
+    return world_database_time(world) + world->ahead;
+}
+
 void world_trace(struct world *world, const char *format, ...)
 {
     va_list arguments;
@@ -205,7 +210,29 @@ static void database_down(struct world *world)
     }
 }
 
-/* The database's clock goes ahead by any time, and back by what is followed; those of servers do what they like. */
+static bool awake(const struct world *world, int server)
+{
+    return world->servers[server].up && world->servers[server].frozen_until <= world->now;
+}
+
+/* Whoever is there notices within a second; nobody knows if all are away. */
+static void go_back(struct world *world)
+{
+    const int64_t by =
+        world_chance(world, 300) ? SECOND / 2 : (int64_t) world_random(world, 7200) * SECOND + MILLISECOND;
+    int server = 0;
+    while (server < WORLD_SERVERS && !awake(world, server)) {
+        server++;
+    }
+    if (server == WORLD_SERVERS || !world->database_up) {
+        return;
+    }
+    world->database_jump -= by;
+    world_trace(world, "the database's clock goes back by %lld ms", (long long) (by / MILLISECOND));
+    server_look(world, server);
+}
+
+/* The database's clock goes ahead or back by any time; those of servers do what they like. */
 static void jump(struct world *world)
 {
     if (world->quiet) {
@@ -215,10 +242,11 @@ static void jump(struct world *world)
         world->servers[i].wall_jump = ((int64_t) world_random(world, 7200) - 3600) * SECOND;
     }
     if (world_chance(world, 500)) {
+        go_back(world);
+    } else {
         world->jumped = true;
-        world->database_jump +=
-            world_chance(world, 300) ? -(SECOND / 2) : (int64_t) world_random(world, 200) * SECOND;
-        world_trace(world, "the database's clock jumps");
+        world->database_jump += (int64_t) world_random(world, 200) * SECOND;
+        world_trace(world, "the database's clock jumps ahead");
     }
 }
 
@@ -247,11 +275,6 @@ static void end(struct world *world)
     check_stuck(world);
     model_check_end(world);
     world->ended = true;
-}
-
-static bool awake(const struct world *world, int server)
-{
-    return world->servers[server].up && world->servers[server].frozen_until <= world->now;
 }
 
 /* Who comes anew, and who has waited and looks again. */

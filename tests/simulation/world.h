@@ -37,6 +37,7 @@ enum {
     LIE(NOTHING_SPENT, "a lost answer is said to have spent nothing")             \
     LIE(LONGER_LIFE, "tokens are said to live a minute longer")                   \
     LIE(OWN_CLOCK, "the servers' own clocks are used")                            \
+    LIE(NO_AHEAD, "a clock that goes back is believed")                           \
     LIE(NO_WAKING, "who waits for another server's lease is not woken")           \
     LIE(NEVER_REFUSED, "refusals are said to be outages")                         \
     LIE(HAND_OUT_OLD, "a token is handed out whatever its age")                   \
@@ -129,6 +130,7 @@ struct server_model {
     int64_t started; /* of its monotonic clock */
     int64_t frozen_until;
     int64_t wall_jump; /* of its own clock */
+    int64_t ahead;     /* of the database's row, as it was read last */
     struct refresh_clock clock;
     struct slot slots[WORLD_CONNECTIONS];
     struct refresh_action journal[WORLD_CONNECTIONS]; /* kind STORE: there is an entry */
@@ -162,7 +164,9 @@ struct happening {
     int connection;
     uint32_t life;
     uint32_t turn;
-    int64_t asked; /* mono of the server */
+    int64_t asked;   /* mono of the server */
+    int64_t ahead;   /* as the server knew it then */
+    int64_t carried; /* the time by its clock then */
     int64_t database_time;
     bool looked; /* `database_time` was read by it */
     int exchange;
@@ -186,6 +190,7 @@ struct world {
     uint32_t crashes; /* of a thousand actions, those around which a server crashes */
     uint32_t freezes; /* of a thousand actions, those before which a server freezes */
     int64_t database_jump;
+    int64_t ahead; /* a row: what the database's clock has gone back by, as servers have noticed it */
     struct server_model servers[WORLD_SERVERS];
     struct connection_model connections[WORLD_CONNECTIONS];
     int exchange_count;
@@ -216,6 +221,8 @@ struct happening *world_follow(struct world *world, const struct happening *from
 void world_fault(struct world *world, int connection, const char *text);
 void world_trace(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int64_t world_database_time(const struct world *world);
+/* That which tokens and leases live by. */
+int64_t world_token_time(const struct world *world);
 
 /* model.c: what the database and the providers do. */
 struct refresh_facts model_facts(const struct world *world, int connection);
@@ -233,6 +240,7 @@ int64_t server_mono(const struct world *world, int server);
 void server_start(struct world *world, int server);
 void server_freeze(struct world *world, int server);
 void server_crash(struct world *world, int server);
+void server_look(struct world *world, int server);
 void server_resolve(struct world *world, int server, int connection, int64_t until);
 void server_scan(struct world *world, int server);
 void server_perform(struct world *world, const struct happening *happening);

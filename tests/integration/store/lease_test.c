@@ -45,9 +45,9 @@ static int64_t claim(struct session *session, uint8_t holder, int64_t lease_us, 
     AUTO(rows_cleanup) struct rows *look = NULL;
     AUTO(rows_cleanup) struct rows *taken = NULL;
     const struct param params[] = {param_uuid(&workspace), param_uuid(&connection), param_uuid(&server),
-                                   param_i64(lease_us)};
-    if (session_queue(session, STATEMENT_LEASE_LOOK, params, 3, err) != COF_OK ||
-        session_queue(session, STATEMENT_LEASE_TAKE, params, 4, err) != COF_OK ||
+                                   param_i64(0),           param_i64(lease_us),     param_null()};
+    if (session_queue(session, STATEMENT_LEASE_LOOK, params, 4, err) != COF_OK ||
+        session_queue(session, STATEMENT_LEASE_TAKE, params, 6, err) != COF_OK ||
         session_sync(session, err) != COF_OK || session_next(session, &look, err) != COF_OK ||
         session_next(session, &taken, err) != COF_OK) {
         return -1;
@@ -76,9 +76,9 @@ static int changes(struct session *session, statement id, const struct param *mo
 
 static int record(struct session *session, int64_t fence, int64_t generation, struct cof_error *err)
 {
-    const struct param params[] = {param_i64(fence), param_i64(generation), param_i32(1), param_i64(HOUR_US),
-                                   param_bool(false)};
-    return changes(session, STATEMENT_LEASE_RECORD, params, 5, err);
+    const struct param params[] = {param_i64(fence),  param_i64(generation), param_i32(1), param_i64(HOUR_US),
+                                   param_bool(false), param_i64(0),          param_null()};
+    return changes(session, STATEMENT_LEASE_RECORD, params, 7, err);
 }
 
 static int stored(struct session *session, int64_t fence, int64_t generation, struct cof_error *err)
@@ -210,7 +210,7 @@ static void what_is_due_is_found_unless_somebody_is_at_it(void)
         CHECK_OK(session_sync(session, &err), &err);
         CHECK_OK(session_next(session, &due, &err), &err);
         CHECK_INT(rows_count(due), 1);
-        CHECK_INT(rows_null(due, 0, 1), held);
+        CHECK_INT(rows_null(due, 0, 2), held);
         CHECK(rows_time(due, 0, 0) > 0);
         CHECK(held == 1 || claim(session, 10, HOUR_US, NULL, &err) == 1);
     }

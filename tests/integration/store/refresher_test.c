@@ -25,6 +25,7 @@ static struct {
 
 static struct server {
     struct refresher *refresher;
+    struct token_clock *clock;
     pthread_mutex_t lock;
     int landed[CONNECTIONS];
     int journaled;
@@ -124,10 +125,12 @@ static cof_code start_server(size_t number)
     static const struct cof_log silent = {0};
     *server = (struct server){0};
     (void) pthread_mutex_init(&server->lock, NULL);
+    TRY(token_clock_new(&server->clock, &fixture.err));
     const struct refresher_options options = {
         .log = &silent,
         .session = connections_session_options(&fixture),
         .service = &fixture.service,
+        .clock = server->clock,
         .pool = fixture.pool,
         .server = {.bytes = {[15] = (uint8_t) (100 + number)}},
         .rules = &refresh_default_rules,
@@ -148,6 +151,7 @@ static cof_code start_server(size_t number)
 static void stop_server(size_t number)
 {
     refresher_stop(servers[number].refresher);
+    token_clock_free(servers[number].clock);
     (void) pthread_mutex_destroy(&servers[number].lock);
 }
 

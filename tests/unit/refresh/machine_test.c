@@ -286,14 +286,20 @@ static void an_answer_is_journaled_then_stored_until_it_is(void)
 static void a_clock_goes_with_the_database_and_not_back(void)
 {
     struct refresh_clock clock = {0};
-    refresh_clock_look(&clock, 100, 200, NOW);
+    CHECK(refresh_clock_look(&clock, 100, 200, NOW) == 0);
     CHECK(refresh_clock_time(&clock, 200) == NOW + 100);
-    refresh_clock_look(&clock, 300, 310, NOW + 150); /* a quicker look knows better */
+    CHECK(refresh_clock_look(&clock, 300, 310, NOW + 150) == 0); /* a quicker look knows better */
     CHECK(refresh_clock_time(&clock, 310) == NOW + 160);
-    refresh_clock_look(&clock, 400, 410, NOW + HOUR);
+    CHECK(refresh_clock_look(&clock, 400, 410, NOW + HOUR) == 0);
     CHECK(refresh_clock_time(&clock, 410) == NOW + HOUR + 10);
-    refresh_clock_look(&clock, 500, 510, NOW);
+    const int64_t behind = refresh_clock_look(&clock, 500, 510, NOW);
+    CHECK(behind == HOUR + 90);
     CHECK(refresh_clock_time(&clock, 510) == NOW + HOUR + 110);
+    /* When that has been added, what the database says fits again; half a second is followed. */
+    CHECK(refresh_clock_look(&clock, 600, 610, NOW + 100 + behind) == 0);
+    CHECK(refresh_clock_time(&clock, 610) == NOW + HOUR + 200);
+    CHECK(refresh_clock_look(&clock, 700, 710, NOW + 200 + behind - SECOND / 2) == 0);
+    CHECK(refresh_clock_time(&clock, 710) == NOW + HOUR + 300 - SECOND / 2);
 }
 
 TEST_MAIN(TEST(a_token_is_wanted_for_five_minutes_or_a_fifth_of_its_life),

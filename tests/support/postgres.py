@@ -2,12 +2,15 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import socket
+import struct
 import subprocess
+import tempfile
 import threading
 
-from cofferd import wait_for
+from cofferd import BUILD, wait_for
 
 PSQL = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
 
@@ -67,6 +70,44 @@ class Frozen:
     def __exit__(self, *_):
         for process in reversed(self.stopped):
             os.kill(process, signal.SIGCONT)
+
+
+class Jumping:
+    """The development server's PostgreSQL with a clock that can be put ahead and back: in the place of the one that runs,
+    until it is closed."""
+
+    LIBRARY = BUILD / "tests" / "integration" / "server" / "libjumping_clock.so"
+
+    def __init__(self, directory):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coffer-clock-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        library = shutil.copy(self.LIBRARY, self.folder)
+        (self.folder / "clock").write_bytes(bytes(8))
+        before, data = postmaster(directory), directory / "postgresql"
+        program = os.readlink(f"/proc/{before}/exe")
+        os.kill(before, signal.SIGINT)
+        wait_for(lambda: status(before)[0] in ("Z", None), "PostgreSQL does not end")
+        settings = {"unix_socket_directories": directory / "run", "listen_addresses": "", "port": 5432,
+                    "unix_socket_permissions": "0700", "fsync": "off"}
+        owner = data.stat()
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [program, "-D", data, *(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))],
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "LD_PRELOAD": library, "TEST_CLOCK_FILE": str(self.folder / "clock")},
+                user=owner.st_uid, group=owner.st_gid, extra_groups=[], umask=0o077, cwd="/", stdout=log, stderr=log)
+        conninfo = f"host={directory}/run user=coffer dbname=postgres"
+        wait_for(lambda: subprocess.run([PSQL, "-X", "-q", "-d", conninfo, "-c", "select"], check=False,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0, "PostgreSQL does not start")
+
+    def put(self, seconds):
+        """So much ahead of the true time, or behind it."""
+        with open(self.folder / "clock", "r+b", buffering=0) as file:
+            file.write(struct.pack("=q", seconds))
+
+    def close(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+        shutil.rmtree(self.folder)
 
 
 class Proxy:

@@ -430,3 +430,15 @@ cof_code secret_change_apply(struct call *call, void *context)
     struct secret_change *change = context;
     return secret_change_queue(call, &change->write, change);
 }
+
+cof_code secret_change_finish(struct call *call, void *context, const struct row_more *common)
+{
+    struct secret_change *change = context;
+    struct row_more more = secret_more_of(call, &change->sealed);
+    for (size_t i = 0; i < common->count; i++) {
+        more.params[more.count++] = common->params[i];
+    }
+    TRY(row_queue(&secret_row_type, &change->row, &more, call->session, STATEMENT_SECRET_FINISH_VALUES, call->arena,
+                  call->err));
+    return trim(call, &change->write, &change->row);
+}

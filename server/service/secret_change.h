@@ -123,3 +123,6 @@ COF_CODE secret_change_queue(struct call *call, struct write *write, const struc
 
 /* The same for the change's own write: its `apply`. */
 COF_CODE secret_change_apply(struct call *call, void *context);
+
+/* The `finish` of a write whose `decide` makes new values of one secret. */
+COF_CODE secret_change_finish(struct call *call, void *context, const struct row_more *common);

@@ -85,6 +85,7 @@ cof_code secret_update_values(struct call *call, const Coffer__V1__UpdateSecretV
                                             .expected_version = request->expected_version};
     change->answer = &response->secret;
     secret_change_init(change, decide_update, &response->base);
+    change->write.finish = secret_change_finish;
     return write_run(call, &change->write);
 }
 
@@ -132,5 +133,6 @@ cof_code secret_roll_back(struct call *call, const Coffer__V1__RollBackSecretReq
     change->answer = &response->secret;
     secret_change_init(change, decide_rollback, &response->base);
     change->write.look = look_rollback;
+    change->write.finish = secret_change_finish;
     return write_run(call, &change->write);
 }

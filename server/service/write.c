@@ -29,8 +29,9 @@ struct attempt {
     struct call *call;
     struct write *write;
     uint8_t payload_hash[CRYPTO_DIGEST];
-    bool replay;
-    bool sent; /* the commit is on its way */
+    bool repeated; /* one before was committed */
+    bool replay;   /* and its answer is sent again */
+    bool sent;     /* the commit is on its way */
 };
 
 static cof_code queue_record(struct attempt *attempt)
@@ -175,6 +176,8 @@ static cof_code repeat(struct attempt *attempt)
     struct call *call = attempt->call;
     const struct write *write = attempt->write;
     AUTO(rows_cleanup) struct rows *record = NULL;
+    attempt->repeated = true;
+    attempt->sent = false;
     session_reset(call->session);
     TRY(session_begin(call->session, call->err));
     TRY(queue_record_key(attempt, STATEMENT_REQUEST_GET));
@@ -194,6 +197,51 @@ static cof_code repeat(struct attempt *attempt)
         TRY(write->recheck(call, write->context));
     }
     return replay(attempt, record);
+}
+
+/* Whether an attempt before was committed. One that is under way is waited for: it holds the key that is inserted here, in
+ * a transaction that is rolled back. */
+static cof_code look_for_record(struct attempt *attempt, bool *ret_found)
+{
+    struct call *call = attempt->call;
+    AUTO(rows_cleanup) struct rows *inserted = NULL;
+    session_reset(call->session);
+    TRY(session_begin(call->session, call->err));
+    TRY(queue_record(attempt));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, NULL, call->err)); /* begin */
+    TRY(session_next(call->session, &inserted, call->err));
+    *ret_found = rows_affected(inserted) == 0;
+    session_reset(call->session);
+    return COF_OK;
+}
+
+/* Whether the failure is that nothing can be asked of the database now. */
+static bool cut_off(const struct call *call)
+{
+    return call->err->reason == COF_REASON_DATABASE_UNAVAILABLE ||
+           call->err->reason == COF_REASON_DEADLINE_EXCEEDED;
+}
+
+/*
+ * An attempt that commits has made the request's record, and so was the first. One that ends in another way, by failing or
+ * by finding nothing to do, may have met the effect of an attempt before: then that one's answer is the request's.
+ */
+static cof_code settle(struct attempt *attempt, cof_code code)
+{
+    struct call *call = attempt->call;
+    const struct cof_error failure = *call->err;
+    bool found = false;
+    if (attempt->repeated || attempt->write->intended || (code != COF_OK && cut_off(call))) {
+        return code;
+    }
+    cof_error_clear(call->err);
+    TRY(look_for_record(attempt, &found));
+    if (found) {
+        return repeat(attempt);
+    }
+    *call->err = failure;
+    return code;
 }
 
 /* --- Audit ---------------------------------------------------------------------------------------------------- */
@@ -220,7 +268,18 @@ cof_code write_record(struct call *call, struct write *write, struct cof_slice *
 
 /* --- The two pipelines ---------------------------------------------------------------------------------------- */
 
-static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
+/* What all writes have in common, behind all other parameters of a statement. */
+enum {
+    COMMON_REQUEST,
+    COMMON_METHOD,
+    COMMON_PAYLOAD,
+    COMMON_ANSWER,
+    COMMON_OBJECTS,
+    COMMON_RECORD,
+    COMMON_GENERATION
+};
+
+static cof_code make_common(struct attempt *attempt, struct cof_slice packed, struct row_more *ret_common)
 {
     struct call *call = attempt->call;
     const struct write *write = attempt->write;
@@ -232,18 +291,42 @@ static cof_code queue_finish(struct attempt *attempt, struct cof_slice packed)
     }
     TRY(guard_seal(call, &address, packed, sealed));
     TRY(write_record(call, attempt->write, &record));
-    const struct param params[] = {
+    *ret_common = (struct row_more){
+        .params =
+            {
+                [COMMON_REQUEST] = param_uuid(&call->request_id),
+                [COMMON_METHOD] = param_text(cof_slice_text(call->method)),
+                [COMMON_PAYLOAD] = param_text(cof_slice_of(attempt->payload_hash, CRYPTO_DIGEST)),
+                [COMMON_ANSWER] = param_text(cof_slice_of(sealed, packed.len + BLOB_OVERHEAD)),
+                [COMMON_OBJECTS] =
+                    param_text(cof_slice_of(write->object_ids, write->object_count * sizeof(struct cof_uuid))),
+                [COMMON_RECORD] = param_text(record),
+                [COMMON_GENERATION] = param_i32((int32_t) guard_sealed_generation(call, &write->workspace)),
+            },
+        .count = WRITE_COMMON,
+    };
+    return COF_OK;
+}
+
+/* Where the record was written before, it has the method and the payload. */
+static cof_code queue_finish(struct attempt *attempt, const struct row_more *common)
+{
+    struct call *call = attempt->call;
+    const struct write *write = attempt->write;
+    const statement id = write->intended ? STATEMENT_REQUEST_FINISH_INTENDED : STATEMENT_REQUEST_FINISH;
+    struct param params[4 + WRITE_COMMON] = {
         param_uuid(&write->workspace),
         param_uuid(&call->caller->principal),
-        param_uuid(&call->request_id),
-        param_text(cof_slice_of(sealed, packed.len + BLOB_OVERHEAD)),
-        write->token_revision == 0 ? param_null() : param_i64(write->token_revision),
         param_time(call_now(call)),
-        param_text(cof_slice_of(write->object_ids, write->object_count * sizeof(struct cof_uuid))),
-        param_text(record),
-        param_i32((int32_t) guard_sealed_generation(call, &write->workspace)),
+        write->token_revision == 0 ? param_null() : param_i64(write->token_revision),
     };
-    return session_queue(call->session, STATEMENT_REQUEST_FINISH, params, COF_COUNT(params), call->err);
+    size_t count = 4;
+    for (size_t i = 0; i < WRITE_COMMON; i++) {
+        if (!write->intended || (i != COMMON_METHOD && i != COMMON_PAYLOAD)) {
+            params[count++] = common->params[i];
+        }
+    }
+    return session_queue(call->session, id, params, count, call->err);
 }
 
 static cof_code first_pipeline(struct attempt *attempt)
@@ -252,16 +335,16 @@ static cof_code first_pipeline(struct attempt *attempt)
     const struct write *write = attempt->write;
     AUTO(rows_cleanup) struct rows *record = NULL;
     TRY(session_begin(call->session, call->err));
-    TRY(write->intended ? queue_record_key(attempt, STATEMENT_REQUEST_LOCK) : queue_record(attempt));
+    TRY(write->intended ? queue_record_key(attempt, STATEMENT_REQUEST_LOCK) : COF_OK);
     TRY(queue_state(call));
     if (write->look != NULL) {
         TRY(write->look(call, write->context));
     }
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, NULL, call->err)); /* begin */
-    TRY(session_next(call->session, &record, call->err));
-    if (write->intended ? rows_count(record) == 0 || !rows_null(record, 0, 2) : rows_affected(record) == 0) {
-        return repeat(attempt); /* the record is there, of a transaction that was committed */
+    TRY(write->intended ? session_next(call->session, &record, call->err) : COF_OK);
+    if (write->intended && (rows_count(record) == 0 || !rows_null(record, 0, 2))) {
+        return repeat(attempt); /* the record has its answer, of a transaction that was committed */
     }
     TRY(take_state(call));
     return write->decide(call, write->context);
@@ -270,9 +353,16 @@ static cof_code first_pipeline(struct attempt *attempt)
 static cof_code queue_second(struct attempt *attempt, struct cof_slice packed)
 {
     struct call *call = attempt->call;
-    TRY(queue_finish(attempt, packed));
-    attempt->write->applied = 0;
-    TRY(attempt->write->apply(call, attempt->write->context));
+    struct write *write = attempt->write;
+    struct row_more common;
+    TRY(make_common(attempt, packed, &common));
+    write->applied = 0;
+    if (write->finish != NULL) {
+        TRY(write->finish(call, write->context, &common));
+    } else {
+        TRY(queue_finish(attempt, &common));
+        TRY(write->apply(call, write->context));
+    }
     TRY(session_commit(call->session, call->err));
     return session_sync(call->session, call->err);
 }
@@ -320,15 +410,24 @@ static cof_code second_pipeline(struct attempt *attempt)
 
 static cof_code run_once(struct attempt *attempt)
 {
+    struct call *call = attempt->call;
+    attempt->repeated = false;
     attempt->replay = false;
     attempt->sent = false;
     attempt->write->nothing = false;
     attempt->write->object_count = 0;
-    attempt->call->sealed = (struct call_sealed){0};
-    TRY(guard_load_keys(attempt->call, &attempt->write->workspace));
-    TRY(attempt->call->state_due ? workspace_state_load_keys(attempt->call) : COF_OK);
+    call->sealed = (struct call_sealed){0};
+    TRY(guard_load_keys(call, &attempt->write->workspace));
+    TRY(call->state_due ? workspace_state_load_keys(call) : COF_OK);
+    if (attempt->write->committed) {
+        return repeat(attempt);
+    }
     TRY(first_pipeline(attempt));
-    return attempt->replay || attempt->write->nothing ? COF_OK : second_pipeline(attempt);
+    if (attempt->replay || attempt->write->nothing) {
+        return COF_OK;
+    }
+    const cof_code code = second_pipeline(attempt);
+    return code == COF_ABORTED && session_unique_violation(call->session, "request_pkey") ? repeat(attempt) : code;
 }
 
 /* --- Attempts ------------------------------------------------------------------------------------------------- */
@@ -411,7 +510,7 @@ static cof_code run_attempts(struct attempt *attempt)
         session_reset(call->session);
         in_doubt = in_doubt || left_in_doubt(attempt, code);
         if (final || i == ATTEMPTS || !worth_another(attempt, code, in_doubt)) {
-            return in_doubt && leaves_open(code) ? outcome_unknown(call) : code;
+            return in_doubt && leaves_open(code) ? outcome_unknown(call) : settle(attempt, code);
         }
         pause_before(call, i);
     }
@@ -514,7 +613,8 @@ cof_code write_intend(struct call *call, struct write *write, write_intent *ret_
     TRY(session_next(call->session, &record, call->err));
     TRY(check_record(&attempt, record));
     write->intended = rows_affected(inserted) == 1;
-    *ret_intent = write->intended ? WRITE_INTENDED : rows_null(record, 0, 2) ? WRITE_BEGUN : WRITE_DONE;
+    write->committed = !rows_null(record, 0, 2);
+    *ret_intent = write->intended ? WRITE_INTENDED : write->committed ? WRITE_DONE : WRITE_BEGUN;
     return COF_OK;
 }
 

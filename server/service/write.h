@@ -9,14 +9,17 @@
  * The one way in which anything is written (docs/decisions/0004-exactly-once.md): the effect, the record that makes
  * it happen once, the audit record and the raised revision are one transaction of two pipelines.
  *
- *   first:  begin, the request's record, then what `look` queues (reads and locks)
+ *   first:  begin, then what `look` queues (reads and locks)
  *           `decide` takes the results of `look`, checks, prepares rows and the answer
- *   second: the workspace's revision is raised, with the audit record and the request's outcome, then what `apply`
+ *   second: the workspace's revision is raised, with the audit record and the request's record, then what `apply`
  *           queues, then commit
  *
- * A repeat of a committed request is answered with the first answer. A serialization failure or a lost connection
- * runs the steps again, so they must leave nothing behind but memory in the arena.
+ * A repeat of a committed request is answered with the first answer: its record cannot be made a second time, and whatever
+ * else comes of a repeat, `decide` failing in what the first one has left for instance, is told only if there is no record.
+ * A serialization failure or a lost connection runs the steps again, too, so they must leave nothing behind but memory in
+ * the arena.
  */
+enum { WRITE_COMMON = 7 };
 
 struct write {
     struct cof_uuid workspace;
@@ -26,6 +29,9 @@ struct write {
     cof_code (*decide)(struct call *call, void *context);
     /* Queues statements, by write_queue and write_queue_row; their results are not looked at. */
     cof_code (*apply)(struct call *call, void *context);
+    /* In the place of `apply`: queues one statement that does the common part as well (SECRET_FINISH_VALUES), with
+     * `common` behind its own parameters, and what else there is by write_queue; may be NULL. */
+    cof_code (*finish)(struct call *call, void *context, const struct row_more *common);
     /* Before the first answer is sent again: takes the results of `look` and checks what the caller's right to the
      * answer depends on, where `decide` does that; may be NULL. */
     cof_code (*recheck)(struct call *call, void *context);
@@ -43,6 +49,8 @@ struct write {
     size_t object_room;
     /* write_intend has written the request's record down before. */
     bool intended;
+    /* write_intend has found the request's answer. */
+    bool committed;
     /* The consistency token names this revision instead of the workspace's; 0: the workspace's. */
     int64_t token_revision;
 

@@ -328,7 +328,7 @@ COF_CODE row_keep(const struct row_type *type, struct cof_arena *arena, void *ro
 void row_flatten(const struct row_type *type, void *row, struct cof_flat *flat);
 
 /* Parameters behind those of a row's columns. */
-enum { ROW_MORE_MAX = 4 };
+enum { ROW_MORE_MAX = 10 };
 
 struct row_more {
     struct param params[ROW_MORE_MAX];

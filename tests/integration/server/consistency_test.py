@@ -329,7 +329,13 @@ class Consistency(context.AccessTest):
                             " backend_type = 'client backend'"))
 
     def test_concurrent_attempt_waits_for_the_first_one_and_gets_its_answer(self):
-        request = {"name": "waited", "environment": "once", "values": values(K=b"v")}
+        at = {"name": "waited", "environment": "once"}
+        self.attempt_twice_at_once("CreateSecret", {**at, "values": values(K=b"v")}, 1)
+        # The second one finds another version than it expects.
+        self.attempt_twice_at_once("UpdateSecretValues",
+                                   {**at, "expected_version": 1, "replace": {"values": values(K=b"w")}}, 2)
+
+    def attempt_twice_at_once(self, method, request, version):
         psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
         holder = subprocess.Popen([psql, "-X", "-q", "-A", "-t", "-d", self.dev.conninfo], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True)
@@ -341,15 +347,36 @@ class Consistency(context.AccessTest):
             holder.stdin.flush()
             holder.stdout.readline()
             for i, connection in enumerate((self.connection, self.other)):
-                numbers.append((connection, connection.send(SECRET + "CreateSecret", request, token=self.dev.admin,
+                numbers.append((connection, connection.send(SECRET + method, request, token=self.dev.admin,
                                                             request_id=request_id, attempt=i)))
                 wait_for(lambda: self.waiting() > i, "an attempt does not wait")
         finally:
             holder.communicate("commit;\n")
-        answers = [connection.receive(number, SECRET + "CreateSecret") for connection, number in numbers]
+        answers = [connection.receive(number, SECRET + method) for connection, number in numbers]
         self.assertEqual([answer.code for answer in answers], [0, 0])
         self.assertEqual(answers[0].payload, answers[1].payload)
-        self.assertEqual(answers[0].message["secret"]["version"], 1)
+        self.assertEqual(answers[0].message["secret"]["version"], version)
+
+    def test_repeat_that_would_fail_in_what_the_first_attempt_has_left_gets_its_answer(self):
+        at = {"name": "settled", "environment": "once"}
+        gone = {"name": "gone", "environment": "once"}
+        steps = [("CreateSecret", {**at, "values": values(K=b"1")}),
+                 ("UpdateSecretValues", {**at, "expected_version": 1, "replace": {"values": values(K=b"2")}}),
+                 ("CreateSecret", {**gone, "values": values(K=b"1")}),
+                 ("DeleteSecret", gone)]
+        before = self.revision()
+        for method, request in steps:
+            request_id = uuid7()
+            first, *repeats = [connection.call(SECRET + method, request, token=self.dev.admin, request_id=request_id, attempt=i)
+                               for i, connection in enumerate((self.connection, self.connection, self.other))]
+            self.assertEqual(first.code, 0, first)
+            self.assertEqual([answer.payload for answer in repeats], [first.payload] * 2, method)
+            # Another request fails where the repeat did not.
+            if method != "UpdateSecretValues":
+                self.assertNotEqual(self.connection.call(SECRET + method, request, token=self.dev.admin).code, 0, method)
+        self.assertEqual(self.connection.call(SECRET + "UpdateSecretValues", steps[1][1], token=self.dev.admin).reason,
+                         "VERSION_MISMATCH")
+        self.assertEqual(self.revision(), before + len(steps))
 
     def test_permission_is_checked_again_before_an_answer_is_sent_again(self):
         name, _ = self.account([{"permissions": ["secret:write"]}])
@@ -443,7 +470,7 @@ class Consistency(context.AccessTest):
     def test_database_connections_cut_at_random_leave_every_write_done_once(self):
         """T03."""
         stop = threading.Event()
-        cuts = [0]
+        cuts, written = [0], [0] * 4
 
         def cutter():
             chance = random.Random(SEED)
@@ -454,12 +481,14 @@ class Consistency(context.AccessTest):
                     " pg_backend_pid() and query <> '' order by random() limit 2").split())
 
         def writer(index):
-            for i in range(CUT_WRITES):
+            while written[index] < CUT_WRITES or cuts[0] <= 3:
+                i = written[index]
                 pairs = values(**{f"K{i % 20}": b"%d" % i})
                 request = {"name": f"cutdb{index}", "environment": "cuts"}
                 request |= {"values": pairs} if i == 0 else {"patch": {"set": pairs}}
                 answer = self.until_known(SECRET + ("CreateSecret" if i == 0 else "UpdateSecretValues"), request, index)
                 assert answer.message["secret"]["version"] == i + 1, (index, i, answer.message)
+                written[index] += 1
         thread = threading.Thread(target=cutter)
         thread.start()
         try:
@@ -467,12 +496,11 @@ class Consistency(context.AccessTest):
         finally:
             stop.set()
             thread.join()
-        print(f"{4 * CUT_WRITES} writes, {cuts[0]} connections cut", flush=True)
-        self.assertGreater(cuts[0], 3)
+        print(f"{sum(written)} writes, {cuts[0]} connections cut", flush=True)
         self.settle()
         for index in range(4):
             result = self.read_all(f"cutdb{index}", 20)
-            self.assertEqual(result, {f"K{i % 20}": b"%d" % i for i in range(CUT_WRITES)})
+            self.assertEqual(result, {f"K{i % 20}": b"%d" % i for i in range(written[index])})
 
     def until_known(self, method, request, index):
         """Repeats a call until its outcome is known, each time on the other server."""

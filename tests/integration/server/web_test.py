@@ -513,6 +513,25 @@ class Web(context.ServerTest):
         self.assertEqual(more("coffer_authz_denied_total"), 1)
         self.assertEqual(types["coffer_crypto_duration_seconds"], "histogram")
 
+    def test_new_values_of_a_secret_are_one_statement_between_lock_and_commit(self):
+        address = {"environment": "default", "name": f"costs_{os.urandom(4).hex()}"}
+        sent = {}
+        with Connection(self.address) as connection:
+            def call(method, request):
+                self.assertEqual(connection.call(context.SECRET + method, request, token=self.dev.admin).code, 0)
+            call("CreateSecret", {**address, "values": context.values(KEY=b"v")})
+            _, before = self.metrics()
+            for number in range(10):
+                call("UpdateSecretValues", {**address, "replace": {"values": context.values(KEY=b"%d" % number)}})
+            _, after = self.metrics()
+        for series, count in after.items():
+            if (found := re.fullmatch(r'coffer_db_query_duration_seconds_count\{query="(\w+)"\}', series)):
+                sent[found[1]] = count - before.get(series, 0)
+        self.assertEqual((sent["SECRET_LOCK"], sent["SECRET_FINISH_VALUES"]), (10, 10))
+        self.assertGreaterEqual(sent["COMMIT"], 10)
+        others = {name: count for name, count in sent.items() if count and re.match("REQUEST|SECRET|VERSION|ENVIRONMENT", name)}
+        self.assertEqual(set(others), {"SECRET_LOCK", "SECRET_FINISH_VALUES"})
+
     def test_metrics_hold_nothing_that_a_caller_chose(self):
         name, value = f"metric_{os.urandom(8).hex()}", os.urandom(16).hex()
         with Connection(self.address) as connection:

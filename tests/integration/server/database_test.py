@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """PostgreSQL goes away, crashes and comes back: every answer is right or says clearly what is wrong."""
 
+import contextlib
 import itertools
 import os
 import signal
+import subprocess
 import threading
 import time
 import traceback
@@ -24,10 +26,14 @@ CLIENTS = 3  # of writers, and of readers
 class Database(context.ServerTest):
     def crash(self):
         """PostgreSQL as after a crash: when one of its processes is killed it ends all others and recovers."""
-        before = self.sql("select pg_postmaster_start_time()")
-        pid = int(self.sql("select pid from pg_stat_activity where backend_type = 'client backend'"
-                           " and pid <> pg_backend_pid() limit 1"))
-        os.kill(pid, signal.SIGKILL)
+        def victim():
+            """Once it has recovered from the crash before, which calls may have got ahead of."""
+            with contextlib.suppress(subprocess.CalledProcessError):
+                return self.sql("select pg_postmaster_start_time(), pid from pg_stat_activity where backend_type ="
+                                " 'client backend' and pid <> pg_backend_pid() limit 1")
+            return None
+        before, pid = wait_for(victim, "PostgreSQL does not recover").split("|")
+        os.kill(int(pid), signal.SIGKILL)
         return before
 
     def writer(self, index, stop, written):

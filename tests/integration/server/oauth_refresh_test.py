@@ -580,7 +580,9 @@ class Refresh(context.AccessTest):
             journal = self.dev.directory / "cut.state" / "refresh"
             wait_for(lambda: sum(p.stat().st_size for p in journal.iterdir()) > 200, "the answer is in the journal")
             relay.restore()
+            back = time.monotonic()
             wait_for(lambda: self.get()["token_generation"] > before, "the token is stored")
+            print(f"stored {time.monotonic() - back:.2f} s after the database's return", flush=True)
             self.assertEqual(self.resolved(), f"access-{self.name}-1")
             self.assertEqual(server.stop(), 0)
             self.dev.extra.remove(server)

@@ -109,20 +109,32 @@ struct method {
     coffer_reason expected;
 };
 
-static cli_exit call_packed(struct cli *cli, const struct method *method, const uint8_t *packed, size_t length,
-                            ProtobufCMessage **ret_response)
+static cli_exit fail_unless_expected(const struct method *method, const coffer_error *error)
+{
+    const bool expected = method->expected != COFFER_REASON_NONE && coffer_error_reason(error) == method->expected;
+    return expected ? CLI_OK : cli_fail(error);
+}
+
+/* The bytes are the packed request, and are wiped by who made them. */
+static cli_exit call_packed(struct cli *cli, const struct method *method, const ProtobufCMessage *request,
+                            coffer_bytes packed, ProtobufCMessage **ret_response)
 {
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
     coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
     options.traceparent = trace_parent();
+    const struct trace trace = trace_begin(method->name);
     progress_begin("waiting for the server");
-    const coffer_status status = coffer_call(cli->client, method->name, packed, length, &options, &reply, &error);
+    const coffer_status status =
+        coffer_call(cli->client, method->name, packed.data, packed.length, &options, &reply, &error);
     progress_end();
+    trace_end(&trace, &(struct trace_end){.request = request,
+                                          .error = error,
+                                          .request_id = reply == NULL ? NULL : coffer_reply_request_id(reply),
+                                          .server_time_us = reply == NULL ? 0 : coffer_reply_server_time_us(reply),
+                                          .attempts = reply == NULL ? 0 : coffer_reply_attempts(reply)});
     if (status != COFFER_OK) {
-        const bool expected =
-            method->expected != COFFER_REASON_NONE && coffer_error_reason(error) == method->expected;
-        const cli_exit code = expected ? CLI_OK : cli_fail(error);
+        const cli_exit code = fail_unless_expected(method, error);
         coffer_error_free(error);
         return code;
     }
@@ -149,7 +161,7 @@ static cli_exit call(struct cli *cli, const struct method *method, const Protobu
         return cli_no_memory();
     }
     (void) protobuf_c_message_pack(request, packed);
-    const cli_exit code = call_packed(cli, method, packed, length, ret_response);
+    const cli_exit code = call_packed(cli, method, request, (coffer_bytes){packed, length}, ret_response);
     explicit_bzero(packed, length);
     free(packed);
     return code;

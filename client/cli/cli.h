@@ -74,6 +74,7 @@ struct cli {
     bool process; /* -o credential_process */
     bool no_input;
     bool quiet;
+    bool show_rpc;
     bool no_newline;
     bool yes;
     bool self;

@@ -8,6 +8,7 @@
 #include "client/cli/command.h"
 #include "client/cli/profile.h"
 #include "client/cli/progress.h"
+#include "client/cli/trace.h"
 
 /* Values pass through this process: no core, and no other process of the user looks inside. */
 static void harden(void)
@@ -22,6 +23,9 @@ static void apply(const struct cli *cli)
     const char *silent = getenv("COFFER_NO_INPUT");
     cli_report_as(cli->json, cli->quiet);
     progress_allow(!cli->json && !cli->quiet);
+    if (cli->show_rpc) {
+        trace_show();
+    }
     if (cli->aligned) {
         cli_table_always();
     }

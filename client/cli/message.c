@@ -73,8 +73,14 @@ static void write_base64(FILE *out, const uint8_t *data, size_t length)
     }
 }
 
+static bool redacted;
+
 void cli_json_bytes(FILE *out, const char *name, const uint8_t *data, size_t length)
 {
+    if (redacted) {
+        fprintf(out, "\"%s\": \"***\"", name);
+        return;
+    }
     const bool text = length == 0 || cof_text_valid(cof_slice_of(data, length));
     fprintf(out, text ? "\"%s\": \"" : "\"%sBase64\": \"", name);
     if (text && length > 0) {
@@ -303,7 +309,7 @@ void cli_json_members(FILE *out, const ProtobufCMessage *message)
 }
 
 /* Line breaks in texts are escaped, so all that there are, with the blanks behind them, are form. */
-void cli_json_line(FILE *out, const ProtobufCMessage *message)
+static void write_one_line(FILE *out, const ProtobufCMessage *message)
 {
     char *text = NULL;
     size_t length = 0;
@@ -320,9 +326,21 @@ void cli_json_line(FILE *out, const ProtobufCMessage *message)
                 (void) fputc(*at, out);
             }
         }
-        (void) fputc('\n', out);
     }
     free(text);
+}
+
+void cli_json_line(FILE *out, const ProtobufCMessage *message)
+{
+    write_one_line(out, message);
+    (void) fputc('\n', out);
+}
+
+void cli_json_redacted(FILE *out, const ProtobufCMessage *message)
+{
+    redacted = true;
+    write_one_line(out, message);
+    redacted = false;
 }
 
 void cli_json_message(FILE *out, const ProtobufCMessage *message)

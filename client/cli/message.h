@@ -18,6 +18,9 @@ void cli_json_message(FILE *out, const ProtobufCMessage *message);
 /* The same on one line. */
 void cli_json_line(FILE *out, const ProtobufCMessage *message);
 
+/* The same without its newline, with "***" in place of all bytes. */
+void cli_json_redacted(FILE *out, const ProtobufCMessage *message);
+
 /* Only the fields, each on a line of its own, without braces. */
 void cli_json_members(FILE *out, const ProtobufCMessage *message);
 

@@ -10,6 +10,7 @@
 #include "client/cli/reference.h"
 #include "client/cli/template.h"
 #include "client/cli/trace.h"
+#include "client/libcoffer/request.h"
 
 enum { PLACE_TEXT = 64 };
 
@@ -42,14 +43,26 @@ static void warn_of_older(const coffer_result *result)
     }
 }
 
+/* NULL if there was no memory for it. */
+static const ProtobufCMessage *message_of(const coffer_request *request)
+{
+    return request == NULL || request->message == NULL ? NULL : &request->message->base;
+}
+
 cli_exit resolve_ask(struct cli *cli, coffer_request *request, coffer_result **ret_result)
 {
     coffer_error *error = NULL;
     cli_exit code = cli_connect(cli);
     coffer_request_set_traceparent(request, trace_parent());
+    const struct trace trace = trace_begin("coffer.v1.ResolveService/Resolve");
     progress_begin("waiting for values");
     const bool failed = code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK;
     progress_end();
+    if (code == CLI_OK) {
+        trace_end(&trace, &(struct trace_end){.request = message_of(request),
+                                              .error = error,
+                                              .request_id = failed ? NULL : coffer_result_request_id(*ret_result)});
+    }
     if (failed) {
         code = cli_fail(error);
         coffer_error_free(error);

@@ -263,10 +263,15 @@ static cli_exit call(struct cli *cli, struct rpc *rpc, const struct schema_entry
     if (message_pack(method->input, json, REQUEST_MAX, &rpc->arena, &request, &err) != COF_OK) {
         return fail(&err);
     }
+    const struct trace trace = trace_begin(method->name);
     progress_begin("waiting for the server");
     const coffer_status status =
         coffer_call(cli->client, method->name, request.data, request.len, &options, &reply, &error);
     progress_end();
+    trace_end(&trace, &(struct trace_end){.error = error,
+                                          .request_id = reply == NULL ? NULL : coffer_reply_request_id(reply),
+                                          .server_time_us = reply == NULL ? 0 : coffer_reply_server_time_us(reply),
+                                          .attempts = reply == NULL ? 0 : coffer_reply_attempts(reply)});
     if (status != COFFER_OK) {
         const cli_exit code = cli_fail(error);
         coffer_error_free(error);

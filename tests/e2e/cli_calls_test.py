@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What there is to see of the calls that `coffer` makes: the trace that they belong to."""
+"""What there is to see of the calls that `coffer` makes: the trace that they belong to, and --show-rpc."""
 
 import contextlib
+import json
 import json
 import pathlib
 import socket
@@ -11,7 +12,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 import cli  # noqa: E402
-from cli import OK, CliTest  # noqa: E402
+from cli import NOT_FOUND, NOT_LOGGED_IN, OK, CliTest  # noqa: E402
 from cofferd import Relay  # noqa: E402
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -72,6 +73,46 @@ class Trace(CallsTest):
         for wrong in ("", "none", TRACE + "-more", TRACE[:-1], TRACE.upper(), TRACE.replace("00-", "ff-", 1), TRACE[:3] + "0" * 32 + TRACE[35:],
                       TRACE[:36] + "0" * 16 + TRACE[52:], TRACE.replace("-", "_")):
             self.assertNotIn(b"traceparent", self.passed("secret", "list", TRACEPARENT=wrong), wrong)
+
+
+class ShowRpc(CallsTest):
+    def calls(self, *arguments, expected=OK, **options):
+        code, _, err = self.run_cli("--show-rpc", *arguments, **options)
+        self.assertEqual(code, expected, err)
+        self.assertNotIn("planted", err)
+        return [json.loads(line) for line in err.splitlines() if line.startswith('{"method"')]
+
+    def test_each_call_is_a_line_with_its_request_and_its_time(self):
+        call, = self.calls("secret", "show", "slack", "-e", "prod")
+        self.assertEqual((call["method"], call["request"]["name"], call["attempts"]), ("coffer.v1.SecretService/GetSecret", "slack", 1))
+        self.assertGreater(call["milliseconds"], 0)
+        self.assertRegex(call["requestId"], r"^[0-9a-f]{8}-")
+        call, = self.calls("get", "slack.BOT", "-e", "prod")
+        self.assertEqual((call["method"], call["request"]["items"][0]["references"]),
+                         ("coffer.v1.ResolveService/Resolve", [{"name": "slack", "key": "BOT"}]))
+        told = self.calls("run", "--secret", "slack", "-e", "prod", "--", "true")
+        self.assertEqual([call["method"].split("/")[1] for call in told], ["GetSecret", "Resolve"])
+
+    def test_values_of_requests_are_not_shown(self):
+        told = self.calls("set", "shown.K=-", "-e", "prod", stdin=b"planted-value")
+        self.assertEqual([call["method"].split("/")[1] for call in told], ["UpdateSecretValues", "CreateSecret"])
+        self.assertEqual(told[0]["reason"], "SECRET_NOT_FOUND")
+        self.assertEqual(told[1]["request"]["values"], [{"key": "K", "value": "***"}])
+        binary = self.calls("set", "shown.K=-", "-e", "prod", stdin=b"planted\xff\x00value")
+        self.assertEqual(binary[0]["request"]["patch"]["set"], [{"key": "K", "value": "***"}])
+        told = self.calls("rpc", "call", "coffer.v1.SecretService/RevealSecret", "-d", "-", stdin=b'{"environment": "prod", "name": "shown"}')
+        self.assertEqual(("request" in told[-1], told[-1]["attempts"]), (False, 1))
+
+    def test_failures_are_told_with_their_reason_beside_the_message(self):
+        call, = self.calls("get", "slack.BOT", "-e", "prod", expected=NOT_LOGGED_IN, COFFER_TOKEN_FILE=None)
+        self.assertEqual(call["reason"], "TOKEN_MISSING")
+        code, _, err = self.run_cli("secret", "show", "nope", "-e", "prod", "--json", "--show-rpc")
+        self.assertEqual(code, NOT_FOUND)
+        call, failure = map(json.loads, err.splitlines())
+        self.assertEqual((call["reason"], call["requestId"]), (failure["error"]["reason"], failure["error"]["requestId"]))
+
+    def test_nothing_is_told_without_the_option(self):
+        self.assertEqual(self.run_cli("get", "slack.BOT", "-e", "prod")[2], "")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ CALLER = "coffer.v1.TokenService/GetCaller"
 ENVIRONMENT = "churn"
 # By how much anonymous memory may grow in the time after the warm-up, by the slope of the samples. Seconds say little:
 # caches fill meanwhile, and an allocator keeps what was in use at once. A sanitizer keeps what was freed, and stacks.
-GROWTH = ((48 if sanitizer() else 4) if FULL else (1024 if sanitizer() else 32)) << 20
+GROWTH = ((64 if sanitizer() else 4) if FULL else (1024 if sanitizer() else 32)) << 20
 FDS_GROWTH = 4 if FULL else 64
 # What is kept of freed memory, by each thread of its own, would grow for a long time.
 OPTIONS = {"ASAN_OPTIONS": ":".join(filter(None, (

@@ -93,7 +93,7 @@ class Overload(context.AccessTest):
         rate = ["--rate", str(max(10, int(peak / 20))), "-n", "256", "--timeout", str(PATIENT_MS), "write"]
         _, _, alone = self.bench(*rate, **load)
         flooding = self.command(self.dev.directory / "admin.token", "--rate", str(max(FLOOD, int(5 * peak))), "-n", "4096",
-                                "--timeout", str(HASTY_MS), "write", duration_ms=12 * DURATION_MS, address=server.address)
+                                "--timeout", str(HASTY_MS), "write", duration_ms=3 * DURATION_MS + 4000, address=server.address)
         with subprocess.Popen(flooding, stdout=subprocess.PIPE, text=True) as flood:
             _, _, beside = self.bench(*rate, "--secrets", "5", **load)
             running = flood.poll() is None

@@ -26,6 +26,7 @@ LOAD = os.environ.get("COFFER_LOAD", str(pathlib.Path(os.environ.get("COFFER_BUI
                                          "tests/integration/client/coffer_client_load"))
 SECRETS = 8
 FULL = bool(os.environ.get("TEST_FULL"))
+PATIENT = {"COFFERD_DATABASE__CONNECT_TIMEOUT": "60s"}  # where others keep the machine busy, too
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**63))
 
 
@@ -136,7 +137,7 @@ class Failover(context.ServerTest):
 
     def two_servers(self, count=2):
         self.addCleanup(self.end_servers)
-        return [self.dev.more(f"{self._testMethodName[5:15]}-{i}") for i in range(count)]
+        return [self.dev.more(f"{self._testMethodName[5:15]}-{i}", **PATIENT) for i in range(count)]
 
     def end_and_restart(self, servers, index, how):
         server = servers[index]
@@ -146,7 +147,7 @@ class Failover(context.ServerTest):
 
     def start_again(self, servers, index):
         name = pathlib.Path(servers[index].address.removeprefix("ipc://")).stem
-        servers[index] = self.dev.more(name)
+        servers[index] = self.dev.more(name, **PATIENT)
 
     def expect_all_good(self, load, at_least):
         code, done, failed, wrong = load.end()

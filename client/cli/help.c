@@ -45,7 +45,9 @@ static void print_names(const struct command *command)
         }
     }
     if (names != NULL && fclose(names) == 0) {
-        fputs("\nOptions of every command, of which coffer help all tells more:\n  ", stdout);
+        (void) putchar('\n');
+        help_wrapped("Options of every command, of which coffer help all tells more:", 0);
+        fputs("  ", stdout);
         help_wrapped(text, 2);
     }
     free(text);

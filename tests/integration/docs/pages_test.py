@@ -42,7 +42,7 @@ PATIENCE = 120  # seconds for one command
 
 # What differs from run to run: pattern, and what stands for it when two texts are compared.
 VOLATILE = [
-    (r"\r.*\x1b\[K", ""),  # progress on a terminal
+    (r"[^\r\n]*\r\x1b\[K", ""),  # progress on a terminal
     (r"^(rows|opened|unchained) +\d+$", "ROWS"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
     (r"\bcof_[a-z]+_[0-9A-Za-z]{20,}", "TOKEN"),

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "client/cli/message.h"
+#include "client/cli/progress.h"
 #include "common/trace.h"
 
 const char *trace_parent(void)
@@ -63,6 +64,7 @@ void trace_end(const struct trace *trace, const struct trace_end *end)
         return;
     }
     const double took_ms = (double) (now_ns() - trace->begun_ns) / ns_in_ms;
+    progress_clear();
     fputs("{\"method\": ", stderr);
     cli_json_text(stderr, trace->method);
     fprintf(stderr, ", \"milliseconds\": %.3f", took_ms);

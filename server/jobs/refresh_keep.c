@@ -8,7 +8,8 @@
 
 #include "common/wire.h"
 
-/* Where a connection's answer is in the journal. */
+/* Where a connection's answer is in the journal. A list: there is one for each refresh that is between its answer and the
+ * database, and of those no more than the refresher has at once; a start adds what an earlier life has left. */
 struct place {
     struct place *next;
     struct cof_uuid connection;

@@ -339,6 +339,8 @@ static cof_code ask(struct call *call, struct plan *plan, const struct wanted *w
 
 /* --- Lookups -------------------------------------------------------------------------------------------------- */
 
+/* A list: each entry is one connection that was asked for in one environment, and has cost a statement; the search is little
+ * beside that. */
 static struct oauth_token *known(const struct plan *plan, struct cof_slice environment, const struct lookup *lookup)
 {
     struct oauth_token *token = plan->tokens;

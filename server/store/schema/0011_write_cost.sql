@@ -1,6 +1,6 @@
 -- What a write costs (docs/benchmarks.md). PostgreSQL reads and compiles a table's check constraints anew for every
--- statement that writes a row of it, which was a sixth of all that a new version of a secret cost it. The server checks
--- names before it writes them, versions only count up, and a row's MAC shows whatever else becomes of them. The check of
+-- statement that writes a row of it, and a new version of a secret writes to both of these. The server checks names before
+-- it writes them, versions only count up, and a row's MAC shows whatever else becomes of them. The check of
 -- workspace_revision stays: writes that seal under a key that was replaced fail by it.
 alter table secret drop constraint secret_name_check;
 alter table secret drop constraint secret_version_check;

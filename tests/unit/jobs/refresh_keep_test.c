@@ -149,7 +149,7 @@ static void entries_behind_one_that_cannot_be_read_are_taken(void)
         .workspace = {.bytes = {1}},
         .connection = {.bytes = {2}},
         .store = {.kind = REFRESH_DO_STORE, .status = REFRESH_CONNECTED, .generation = 3},
-        .tokens = {cof_slice_text("access"), cof_slice_text(""), {NULL, 0}},
+        .tokens = {.access_token = cof_slice_text("access"), .refresh_token = cof_slice_text("")},
     };
     CHECK_OK(put_behind_its_back(&place, no_message, sizeof no_message), &place.err);
     CHECK_OK(refresh_keep_open(&place.options, &keep, &place.err), &place.err);

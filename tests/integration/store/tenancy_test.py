@@ -34,6 +34,7 @@ ACROSS = {
     "INSTANCE_NEW_EPOCH": ({"instance"}, "the instance"),
     "INSTANCE_KEEP_ROOT": ({"instance"}, "which root key wraps, until the end of a transaction"),
     "INSTANCE_SET_ROOT": ({"instance"}, "the root key is replaced"),
+    "CLOCK_AHEAD": ({"instance"}, "by how much the database's clock has gone back"),
     "KEY_ROOTS": ({"workspace_key"}, "under which root keys there are how many keys"),
     "KEY_OF_OTHER_ROOTS": ({"workspace_key"}, "the wrapped keys that a rotation of the root key wraps anew"),
     "GENERATIONS_OLD": ({"workspace_key"}, "which workspaces' keys are being rotated"),
@@ -84,7 +85,7 @@ ACROSS |= {
 # Statements over all tenants that look at rows' places, locks or transactions, which are those of one node.
 NODE_BY_NODE = {"REQUEST_PURGE", "SECRET_PURGE", "AUTHORIZATION_PURGE", "SNAPSHOT", "CHANGE_SINCE", "BACKUP_SNAPSHOT"}
 # Defaults of columns: every other value in a row comes from the server.
-DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()"}
+DEFAULTS = {("change", "transaction_id"): "pg_current_xact_id()", ("instance", "clock_ahead"): "0"}
 # Values for parameters that are compared with no column: the beginning of a list, no filter.
 ANYTHING = {"text": "''", "uuid": f"'{SYSTEM}'", "boolean": "true", "text[]": "null", "bigint": "1",
             "timestamp with time zone": "'-infinity'"}

@@ -367,7 +367,7 @@ class Doctor(PeopleTest):
             server.stop()
 
     def test_caller(self):
-        expired = self.account("doctor-short", "--grant", "resolve", token=["--expires", "1s"])
+        expired = self.account("doctor-short", "--grant", "resolve", token=["--expires", "4s"])
         gone = self.account("doctor-gone", "--grant", "resolve")
         self.succeed("token", "revoke", "--self", token="doctor-gone")
         self.finds("caller", "revoked", "", *gone, code=NOT_LOGGED_IN)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "
 import certificates  # noqa: E402
 import postgres  # noqa: E402
 import token_storm  # noqa: E402
-from cofferd import BUILD, PATIENCE, references, wait_for  # noqa: E402
+from cofferd import BUILD, references, sanitizer, wait_for  # noqa: E402
 
 RESOLVE = context.RESOLVE
 LATE = BUILD / "tests" / "integration" / "server" / "cofferd_late_clock"
@@ -119,7 +119,8 @@ class Storm(ProvidedTest):
         print(f"{dict(counts)}; the last was refreshed {time.time() - first - within:.1f} s after its end; "
               f"KiB resident: {after}", flush=True)
         self.check_one_request_each(names if FULL else wanted)
-        self.assertLess(max(b - a for a, b in zip(before, after)), 64 * 1024)
+        if not sanitizer():  # which keeps what was freed
+            self.assertLess(max(b - a for a, b in zip(before, after)), 64 * 1024)
 
 
 class Clocks(ProvidedTest):
@@ -166,16 +167,19 @@ class Clocks(ProvidedTest):
         self.provider.life.value = life
         return {name: self.ask(self.addresses[0], name)[0] for name in names}
 
+    def is_told_truly(self, address, name, found):
+        asked = time.monotonic()
+        found[name], told = self.ask(address, name)
+        ends = self.provider.tell()["ends"][found[name]]
+        self.assertGreater(ends, asked, f"{found[name]} had expired")
+        return abs(told - (ends - time.monotonic())) < 5
+
     def check_all_live(self, names, addresses=None):
-        """Everywhere, and what is said of them is true; {name: token}"""
+        """Everywhere, and what is said of their ends is true once a server has seen what another one noticed; {name: token}"""
         found = {}
         for address in addresses or self.addresses:
             for name in names:
-                asked = time.monotonic()
-                found[name], told = self.ask(address, name)
-                left = self.provider.tell()["ends"][found[name]] - time.monotonic()
-                self.assertGreater(self.provider.tell()["ends"][found[name]], asked, f"{found[name]} had expired")
-                self.assertLess(abs(told - left), 5 + PATIENCE * (time.monotonic() - asked > 2), (told, left))
+                wait_for(lambda: self.is_told_truly(address, name, found), f"{name} is told truly")  # noqa: B023
         return found
 
     def ahead(self):

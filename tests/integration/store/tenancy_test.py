@@ -59,7 +59,7 @@ ACROSS = {
     "AUTHORIZATION_PURGE": ({"connection_authorization"}, "starts that ended too long ago to be asked for go"),
     "WORKSPACES_TO_PURGE": ({"workspace_state"}, "which workspaces were deleted too long ago to be restored"),
     "WORKSPACES_CLOSED": ({"workspace_state"}, "whose keys a server has to close"),
-    "REFRESH_DUE": ({"connection_lease"}, "which connections have something to refresh; each is claimed by itself"),
+    "REFRESH_DUE": ({"connection_lease", "instance"}, "which connections have something to refresh; each is claimed by itself"),
     "HINT_SETTINGS": (set(), "hints wait for no disk"),
     "HINT_LISTEN": (set(), "other servers' hints that they have written"),
     "HINT_SEND": (set(), "the hint that this server has written; it says nothing else"),

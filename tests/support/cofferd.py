@@ -194,8 +194,9 @@ class Relay:
     def cut(self):
         """Ends all connections and takes no new ones."""
         self.path.unlink(missing_ok=True)
-        with self.lock:
-            ends, self.ends = [self.listener, *self.ends], []
+        with self.lock:  # whatever is accepted at this moment finds that the listener is another one
+            ends = [self.listener, *self.ends] if self.listener else self.ends
+            self.listener, self.ends = None, []
         for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

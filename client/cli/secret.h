@@ -33,6 +33,9 @@ const char *secret_type_name(Coffer__V1__SecretType type);
 /* "" for one that is in use. */
 const char *secret_state_name(const Coffer__V1__Secret *secret);
 
+/* `here` and `there` are the words for what only one side has. */
+const char *secret_difference(Coffer__V1__Difference difference, const char *here, const char *there);
+
 /* "KEY, +2" */
 const char *secret_keys_text(Coffer__V1__SecretKey *const *keys, size_t count, char *text, size_t room);
 

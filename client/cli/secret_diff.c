@@ -5,28 +5,6 @@
 
 /* `coffer secret diff`: what two versions of a secret have in common, key by key, without values. */
 
-static const char *word_of(Coffer__V1__Difference difference)
-{
-    switch (difference) {
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_SAME:
-        return "same";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_CHANGED:
-        return "changed";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_ONLY_HERE:
-        return "removed";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_ONLY_THERE:
-        return "added";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_PRESENT:
-        return "in both";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_CORRUPTED:
-        return "corrupted";
-    case COFFER__V1__DIFFERENCE__DIFFERENCE_UNSPECIFIED:
-    case _COFFER__V1__DIFFERENCE_IS_INT_SIZE:
-        break;
-    }
-    return "unknown";
-}
-
 static void show_differences(const struct cli *cli, const ProtobufCMessage *answer)
 {
     static const char *const headers[] = {"KEY", "DIFFERENCE"};
@@ -38,7 +16,7 @@ static void show_differences(const struct cli *cli, const ProtobufCMessage *answ
         const Coffer__V1__KeyDifference *key = told->keys[i];
         hidden = hidden || key->difference == COFFER__V1__DIFFERENCE__DIFFERENCE_PRESENT;
         cli_table_add(table, key->key);
-        cli_table_add(table, word_of(key->difference));
+        cli_table_add(table, secret_difference(key->difference, "removed", "added"));
     }
     cli_note("%s: from version %" PRIu64 " to %" PRIu64 "%s", cli->arguments[0], told->version, told->other_version,
              told->difference == COFFER__V1__DIFFERENCE__DIFFERENCE_SAME ? ", which are the same" : "");

@@ -93,7 +93,7 @@ cli_exit cmd_secret_show(struct cli *cli)
 
 /* --- Compare ---------------------------------------------------------------------------------------------------- */
 
-static const char *difference_name(Coffer__V1__Difference difference)
+const char *secret_difference(Coffer__V1__Difference difference, const char *here, const char *there)
 {
     switch (difference) {
     case COFFER__V1__DIFFERENCE__DIFFERENCE_SAME:
@@ -101,9 +101,9 @@ static const char *difference_name(Coffer__V1__Difference difference)
     case COFFER__V1__DIFFERENCE__DIFFERENCE_CHANGED:
         return "changed";
     case COFFER__V1__DIFFERENCE__DIFFERENCE_ONLY_HERE:
-        return "only in the first";
+        return here;
     case COFFER__V1__DIFFERENCE__DIFFERENCE_ONLY_THERE:
-        return "only in the second";
+        return there;
     case COFFER__V1__DIFFERENCE__DIFFERENCE_PRESENT:
         return "in both";
     case COFFER__V1__DIFFERENCE__DIFFERENCE_CORRUPTED:
@@ -120,7 +120,7 @@ static void difference_add(struct cli_table *table, const char *name, const char
 {
     cli_table_add(table, name);
     cli_table_add(table, key);
-    cli_table_add(table, difference_name(difference));
+    cli_table_add(table, secret_difference(difference, "only in the first", "only in the second"));
 }
 
 /* A row for the secret, and where it differs one for each key. */

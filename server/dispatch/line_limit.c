@@ -9,10 +9,8 @@
 
 #include "common/attr.h"
 
-enum {
-    NETWORK = 8,
-    MAPPED = 12
-}; /* bytes of an IPv6 address that are its network, or say that it is one of IPv4 */
+/* Bytes of an IPv6 address that are its network, or say that it is one of IPv4. */
+enum { NETWORK = 8, MAPPED = 12 };
 
 typedef enum peer_kind {
     PEER_OTHERS,

@@ -88,7 +88,7 @@ cof_code asks_secret(struct call *call, const struct cof_uuid *workspace, const 
 {
     const struct ask ask = {.name = name, .workspace = workspace};
     struct flight_key key;
-    static_assert((int) ASK_SECRET == (int) CRYPTO_DIGEST, "an HMAC is the secret");
+    _Static_assert((int) ASK_SECRET == (int) CRYPTO_DIGEST, "an HMAC is the secret");
     if (call->service->asks == NULL) {
         return not_available(call);
     }

@@ -83,7 +83,7 @@ static cof_code parameters_of(struct call *call, const Coffer__V1__ConnectionSet
 cof_code authorization_challenge(const char *verifier, char challenge[AUTHORIZATION_CHALLENGE],
                                  struct cof_error *err)
 {
-    static_assert((int) AUTHORIZATION_CHALLENGE == COF_BASE64URL_SIZE(CRYPTO_DIGEST), "the text of a digest");
+    _Static_assert((int) AUTHORIZATION_CHALLENGE == COF_BASE64URL_SIZE(CRYPTO_DIGEST), "the text of a digest");
     uint8_t digest[CRYPTO_DIGEST];
     TRY(crypto_sha256(cof_slice_text(verifier), digest, err));
     cof_base64url_encode(cof_slice_of(digest, sizeof digest), challenge);

@@ -38,6 +38,14 @@ void cof_stream_recv(struct cof_stream *stream, nng_aio *aio, nng_iov to, nng_du
 void cof_stream_send(struct cof_stream *stream, nng_aio *aio, const nng_iov *parts, unsigned count,
                      nng_duration timeout_ms);
 
+/*
+ * The same without waiting and without an aio: how many bytes were moved. 0: the operation would wait or fail, which is
+ * told by one that may; so it is always over TLS. Only one of these two runs at a time, and none beside an operation of its
+ * kind.
+ */
+size_t cof_stream_recv_now(struct cof_stream *stream, nng_iov to);
+size_t cof_stream_send_now(struct cof_stream *stream, const nng_iov *parts, unsigned count);
+
 /* The bytes that an operation moved which has succeeded. */
 size_t cof_stream_count(const struct cof_stream *stream, nng_aio *aio);
 

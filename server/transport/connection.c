@@ -18,8 +18,11 @@ enum {
     BUFFER = 16384, /* what is received at once; larger frames are received into their request */
     GREETING = 8,
     LENGTH = 8,
-    SENDS = COF_STREAM_PARTS, /* replies in one write */
+    SENDS = COF_STREAM_PARTS, /* parts of one write */
+    WIRE = 64,                /* replies that are being sent */
+    TOGETHER = 16384,         /* bytes of small ones that make one part */
     SEND_TIMEOUT_LEAST_MS = 1000,
+    TURNS = 8, /* how often what a peer has sent meanwhile is received before the thread is free for others */
     PAUSE_BYTES = 8 << 20, /* replies that wait to be sent, after which nothing more is received */
     UNSENT_MOST = 64 << 20,
     TOLD_PER_SECOND = 10, /* lines of the log about peers that nobody knows */
@@ -91,6 +94,7 @@ struct connection {
     /* Of the thread that receives. */
     bool greeted;
     int64_t now_us;
+    size_t delivered; /* requests that came together */
     int64_t begun_us; /* when the first byte of what is incomplete came; 0: nothing is */
     struct request *partial;
     size_t partial_filled;
@@ -224,15 +228,15 @@ static void fill_prefix(struct connection *connection)
     }
 }
 
-/* Moves replies from the queue onto the wire, as many as one write takes. */
+/* Moves replies from the queue onto the wire. */
 static void fill_wire(struct connection *connection)
 {
     struct request **end = &connection->wire;
-    size_t count = is_prefix_out(connection) ? 0 : 1;
+    size_t count = 0;
     for (; *end != NULL; end = &(*end)->next) {
         count++;
     }
-    while (connection->queue != NULL && count < SENDS) {
+    while (connection->queue != NULL && count < WIRE) {
         *end = connection->queue;
         connection->queue = connection->queue->next;
         end = &(*end)->next;
@@ -254,8 +258,11 @@ static unsigned writable(const struct connection *connection)
     return has_answers(connection) ? 1 : SENDS;
 }
 
+/* What the next write has; nothing: 0. */
 static unsigned gather(struct connection *connection, nng_iov *parts, uint32_t *ret_timeout_ms)
 {
+    fill_prefix(connection);
+    fill_wire(connection);
     unsigned count = 0;
     unsigned replies = writable(connection);
     size_t skip = connection->wire_sent;
@@ -285,8 +292,6 @@ static void send_locked(struct connection *connection)
     if (connection->sending || connection->taking || connection->ended) {
         return;
     }
-    fill_prefix(connection);
-    fill_wire(connection);
     const unsigned count = gather(connection, parts, &timeout_ms);
     if (count == 0) {
         return;
@@ -333,6 +338,73 @@ static bool has_parted(const struct connection *connection)
     return connection->parting && is_prefix_out(connection) && !connection->lingers;
 }
 
+/* After a write; returns the requests that are over. Behind some of them the connection ends. */
+static struct request *go_on_writing(struct connection *connection, size_t sent)
+{
+    struct request *over = consume(connection, sent);
+    return holds_last(over) || has_parted(connection) ? join(over, end_locked(connection)) : over;
+}
+
+static size_t size_of(const nng_iov *parts, unsigned count)
+{
+    size_t size = 0;
+    for (unsigned i = 0; i < count; i++) {
+        size += parts[i].iov_len;
+    }
+    return size;
+}
+
+/* Copies small replies to where they stand side by side; returns how many bytes of them. */
+static size_t put_together(struct connection *connection, uint8_t *together)
+{
+    size_t filled = 0;
+    size_t skip = connection->wire_sent;
+    for (struct request *request = connection->wire; request != NULL; request = request->next) {
+        const struct cof_slice bytes = request_sealed_reply(request, connection->framing);
+        if (bytes.len - skip > TOGETHER - filled) {
+            break;
+        }
+        memcpy(together + filled, bytes.data + skip, bytes.len - skip);
+        filled += bytes.len - skip;
+        skip = 0;
+    }
+    return filled;
+}
+
+/* Writes what goes out without waiting; where replies are small, more of them than a write has parts. */
+static size_t write_now(struct connection *connection)
+{
+    static _Thread_local uint8_t together[TOGETHER];
+    nng_iov parts[SENDS];
+    uint32_t timeout_ms;
+    const unsigned count = gather(connection, parts, &timeout_ms);
+    const bool more = count == SENDS && is_prefix_out(connection) && !has_answers(connection);
+    const nng_iov one = {together, more ? put_together(connection, together) : 0};
+    const bool better = more && one.iov_len > size_of(parts, count);
+    size_t sent = 0;
+    if (count > 0) {
+        sent = cof_stream_send_now(connection->stream, better ? &one : parts, better ? 1 : count);
+    }
+    cof_wipe(together, one.iov_len);
+    return sent;
+}
+
+/*
+ * On the thread that receives: sends all that goes out without waiting, which costs no other thread. What does not is left
+ * to an operation. Returns the requests that are over.
+ */
+static struct request *send_now(struct connection *connection)
+{
+    struct request *over = NULL;
+    size_t sent = SIZE_MAX;
+    while (sent > 0 && !connection->sending && !connection->ended) {
+        sent = write_now(connection);
+        over = sent == 0 ? over : join(go_on_writing(connection, sent), over);
+    }
+    send_locked(connection);
+    return over;
+}
+
 static void receive_locked(struct connection *connection);
 
 static void on_sent(void *context)
@@ -344,9 +416,9 @@ static void on_sent(void *context)
     connection->sending = false;
     connection->holds--;
     if (result == 0) {
-        over = consume(connection, cof_stream_count(connection->stream, connection->sender));
+        over = go_on_writing(connection, cof_stream_count(connection->stream, connection->sender));
     }
-    if (result != 0 || connection->ended || holds_last(over) || has_parted(connection)) {
+    if (result != 0 || connection->ended) {
         over = join(over, end_locked(connection));
     } else {
         send_locked(connection);
@@ -427,6 +499,7 @@ static taken deliver(struct connection *connection, struct request *request)
         request_free(request);
         return TAKEN_SHORT;
     }
+    connection->delivered++;
     const bool busy = atomic_fetch_add(&all->in_flight, 1) >= options->max_waiting;
     request->exchange.peer = connection->peer;
     request->exchange.received_us = connection->now_us;
@@ -649,33 +722,57 @@ static nng_duration receive_timeout(struct connection *connection)
     return left_ms < 1 ? 1 : (nng_duration) left_ms;
 }
 
+static nng_iov room(const struct connection *connection)
+{
+    struct request *partial = connection->partial;
+    if (partial != NULL) {
+        return (nng_iov){partial->frame + connection->partial_filled,
+                         partial->frame_size - connection->partial_filled};
+    }
+    return (nng_iov){(void *) (uintptr_t) (connection->buffer + connection->filled), BUFFER - connection->filled};
+}
+
 /* The caller holds the connection for the operation. */
 static void receive_locked(struct connection *connection)
 {
-    nng_iov part = {.iov_buf = connection->buffer + connection->filled, .iov_len = BUFFER - connection->filled};
-    if (connection->partial != NULL) {
-        part.iov_buf = connection->partial->frame + connection->partial_filled;
-        part.iov_len = connection->partial->frame_size - connection->partial_filled;
-    }
-    cof_stream_recv(connection->stream, connection->receiver, part, receive_timeout(connection));
+    cof_stream_recv(connection->stream, connection->receiver, room(connection), receive_timeout(connection));
 }
 
-/* Goes on after requests were taken; returns what is over. */
-static struct request *go_on(struct connection *connection, taken result)
+/* Whether more is to be received after requests were taken. */
+static bool receives_on(struct connection *connection, taken result)
 {
-    connection->taking = false;
-    if (result == TAKEN_BAD || connection->ended) {
-        connection->holds--;
-        return end_locked(connection);
-    }
-    send_locked(connection);
     connection->paused = connection->unsent > PAUSE_BYTES;
-    if ((connection->paused || connection->finishing) && !connection->lingers) {
+    return result != TAKEN_BAD && !connection->ended &&
+           ((!connection->paused && !connection->finishing) || connection->lingers);
+}
+
+/*
+ * Goes on after requests were taken: the bytes of what has come meanwhile, or 0. A peer that sent several requests at once
+ * is likely to have sent more.
+ */
+static size_t go_on(struct connection *connection, taken result, bool again, struct request **ret_over)
+{
+    struct request *over = NULL;
+    size_t received = 0;
+    connection->taking = false;
+    if (result != TAKEN_BAD) {
+        over = send_now(connection);
+    }
+    if (result == TAKEN_BAD || connection->ended) {
+        over = join(over, end_locked(connection));
+    }
+    if (!receives_on(connection, result)) {
         connection->holds--;
     } else {
-        receive_locked(connection);
+        received =
+            again && connection->delivered > 1 ? cof_stream_recv_now(connection->stream, room(connection)) : 0;
+        connection->taking = received > 0;
+        if (received == 0) {
+            receive_locked(connection);
+        }
     }
-    return NULL;
+    *ret_over = over;
+    return received;
 }
 
 /* Whether a line about strangers may be logged now: they must not fill the log. */
@@ -704,27 +801,36 @@ static void tell_problem(struct connection *connection)
     }
 }
 
+static taken take_received(struct connection *connection, size_t size)
+{
+    connection->now_us = cof_clock_monotonic(connection->all->options->clock);
+    connection->delivered = 0;
+    /* The lines of all that is answered here are written before any of the answers is sent. */
+    cof_log_hold();
+    const taken result = take_all(connection, size);
+    cof_log_let_go();
+    return result;
+}
+
 static void on_received(void *context)
 {
     struct connection *connection = context;
     const bool received = nng_aio_result(connection->receiver) == 0;
+    size_t size = received ? cof_stream_count(connection->stream, connection->receiver) : 0;
+    unsigned turns = 0;
     if (!received && !connection->greeted) {
         tell_problem(connection);
     }
-    taken result = TAKEN_BAD;
-    if (received) {
-        (void) pthread_mutex_lock(&connection->lock);
-        connection->taking = true;
-        (void) pthread_mutex_unlock(&connection->lock);
-        connection->now_us = cof_clock_monotonic(connection->all->options->clock);
-        /* The lines of all that is answered here are written before any of the answers is sent. */
-        cof_log_hold();
-        result = take_all(connection, cof_stream_count(connection->stream, connection->receiver));
-        cof_log_let_go();
-    }
     (void) pthread_mutex_lock(&connection->lock);
-    struct request *over = go_on(connection, result);
-    unlock(connection, over);
+    connection->taking = received;
+    (void) pthread_mutex_unlock(&connection->lock);
+    do {
+        struct request *over = NULL;
+        const taken result = received ? take_received(connection, size) : TAKEN_BAD;
+        (void) pthread_mutex_lock(&connection->lock);
+        size = go_on(connection, result, ++turns < TURNS, &over);
+        unlock(connection, over);
+    } while (size > 0);
 }
 
 /* --- Beginning ------------------------------------------------------------------------------------------------ */
@@ -945,9 +1051,10 @@ void connections_add_web(struct connections *connections, const struct web_openi
     if (opening->early.len > 0) {
         memcpy(connection->buffer, opening->early.data, opening->early.len);
     }
-    const taken result = take_all(connection, opening->early.len);
+    const taken result = take_received(connection, opening->early.len);
+    struct request *over = NULL;
     (void) pthread_mutex_lock(&connection->lock);
-    struct request *over = go_on(connection, result);
+    (void) go_on(connection, result, false, &over);
     unlock(connection, over);
 }
 

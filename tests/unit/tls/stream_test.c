@@ -97,37 +97,50 @@ static bool accept_one(struct two *two, nng_duration handshake_ms)
     if (nng_aio_result(two->accept) != 0) {
         return false;
     }
-    two->server = cof_stream_tls(nng_aio_get_output(two->accept, 0), two->server_tls, NULL, handshake_ms);
+    nng_stream *accepted = nng_aio_get_output(two->accept, 0);
+    two->server = two->server_tls == NULL ? cof_stream_plain(accepted)
+                                          : cof_stream_tls(accepted, two->server_tls, NULL, handshake_ms);
     return two->server != NULL;
 }
 
-static bool begin(struct two *two)
+static bool begin(struct two *two, bool tls)
 {
     *two = (struct two){.raw = -1};
-    if (!read_contexts(two) || !listen_somewhere(two)) {
+    if ((tls && !read_contexts(two)) || !listen_somewhere(two)) {
         return false;
     }
     nng_stream_listener_accept(two->listener, two->accept);
     return true;
 }
 
-/* Two streams that know nothing of each other yet. */
-static bool open_two(struct two *two, const char *name)
+static bool dial(struct two *two)
 {
     char address[64];
-    if (!begin(two)) {
-        return false;
-    }
     (void) snprintf(address, sizeof address, "tcp://127.0.0.1:%d", two->port);
     if (nng_stream_dialer_alloc(&two->dialer, address) != 0) {
         return false;
     }
     nng_stream_dialer_dial(two->dialer, two->dial);
     nng_aio_wait(two->dial);
-    if (nng_aio_result(two->dial) != 0) {
+    return nng_aio_result(two->dial) == 0;
+}
+
+/* Two streams that know nothing of each other yet. */
+static bool open_two(struct two *two, const char *name)
+{
+    if (!begin(two, true) || !dial(two)) {
         return false;
     }
     two->client = cof_stream_tls(nng_aio_get_output(two->dial, 0), two->client_tls, name, PATIENCE_MS);
+    return two->client != NULL && accept_one(two, PATIENCE_MS);
+}
+
+static bool open_plain(struct two *two)
+{
+    if (!begin(two, false) || !dial(two)) {
+        return false;
+    }
+    two->client = cof_stream_plain(nng_aio_get_output(two->dial, 0));
     return two->client != NULL && accept_one(two, PATIENCE_MS);
 }
 
@@ -135,7 +148,7 @@ static bool open_two(struct two *two, const char *name)
 static bool open_raw(struct two *two, nng_duration handshake_ms)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (!begin(two)) {
+    if (!begin(two, true)) {
         return false;
     }
     address.sin_port = htons((uint16_t) two->port);
@@ -400,9 +413,75 @@ static void operation_after_the_close_fails_at_once(void)
     CHECK_INT(result_of(two.aios[1]), NNG_ECLOSED);
 }
 
+static void what_can_be_done_at_once_needs_no_operation(void)
+{
+    char sent[] = "abcdef";
+    char got[16] = "";
+    const nng_iov parts[] = {{sent, 2}, {sent + 2, 4}};
+    const nng_iov to = {got, sizeof got};
+    size_t count = 0;
+    TWO two;
+    CHECK(open_plain(&two));
+    CHECK_INT(cof_stream_recv_now(two.server, to), 0);
+    CHECK_INT(cof_stream_send_now(two.client, parts, 2), 6);
+    while ((count = cof_stream_recv_now(two.server, to)) == 0) {
+        nng_msleep(1);
+    }
+    CHECK_INT(count, 6);
+    CHECK_TEXT(got, sent);
+    /* An operation that is begun afterwards waits as ever. */
+    RECV(two, server, to, PATIENCE_MS);
+    CHECK_INT(cof_stream_send_now(two.client, parts, 1), 2);
+    CHECK_INT(result_of(two.aios[0]), 0);
+    CHECK_INT(cof_stream_count(two.server, two.aios[0]), 2);
+}
+
+static void what_is_not_taken_at_once_is_left_to_an_operation(void)
+{
+    static uint8_t bytes[LARGE];
+    const nng_iov part = {bytes, LARGE};
+    size_t all = 0;
+    size_t sent = 0;
+    pthread_t thread;
+    TWO two;
+    CHECK(open_plain(&two));
+    while ((sent = cof_stream_send_now(two.server, &part, 1)) > 0) {
+        all += sent;
+    }
+    CHECK(all > 0);
+    SEND(two, server, part, PATIENCE_MS);
+    struct reader reader = {.stream = two.client, .aio = two.aios[2], .bytes = malloc(all + 1), .len = all + 1};
+    CHECK(reader.bytes != NULL && pthread_create(&thread, NULL, read_all, &reader) == 0);
+    CHECK_INT(result_of(two.aios[1]), 0);
+    CHECK(cof_stream_count(two.server, two.aios[1]) > 0);
+    (void) pthread_join(thread, NULL);
+    CHECK_INT(reader.filled, all + 1);
+    free(reader.bytes);
+}
+
+static void nothing_is_done_at_once_after_the_close_or_over_tls(void)
+{
+    char byte = 'a';
+    const nng_iov part = {&byte, 1};
+    TWO plain;
+    CHECK(open_plain(&plain));
+    CHECK_INT(cof_stream_send_now(plain.client, &part, 1), 1);
+    cof_stream_close(plain.server);
+    CHECK_INT(cof_stream_recv_now(plain.server, part), 0);
+    CHECK_INT(cof_stream_send_now(plain.server, &part, 1), 0);
+    TWO tls;
+    CHECK(open_two(&tls, "localhost"));
+    CHECK(greet(&tls));
+    CHECK_INT(cof_stream_send_now(tls.client, &part, 1), 0);
+    CHECK_INT(cof_stream_recv_now(tls.client, part), 0);
+    CHECK(greet(&tls));
+}
+
 TEST_MAIN(TEST(three_megabytes_arrive_whole_both_ways), TEST(receive_after_a_reset_fails),
           TEST(receive_without_bytes_runs_out_of_time), TEST(send_to_a_peer_that_reads_nothing_runs_out_of_time),
           TEST(close_ends_what_runs_and_tells_the_peer), TEST(cut_is_a_problem), TEST(refused_peer_gets_the_alert),
           TEST(silent_peer_ends_with_the_time_of_the_handshake), TEST(plain_peer_is_told_and_let_go),
           TEST(refused_peer_that_never_stops_sending_ends_all_the_same),
-          TEST(operation_after_the_close_fails_at_once))
+          TEST(operation_after_the_close_fails_at_once), TEST(what_can_be_done_at_once_needs_no_operation),
+          TEST(what_is_not_taken_at_once_is_left_to_an_operation),
+          TEST(nothing_is_done_at_once_after_the_close_or_over_tls))

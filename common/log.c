@@ -34,16 +34,24 @@ struct line {
  */
 enum { END_SIZE = 20 };
 
-static void put(struct line *line, const char *text, size_t length)
+/* Where the next bytes of the line go; NULL: there is no room for them. */
+static inline char *take(struct line *line, size_t length)
 {
     line->full = line->full || line->used + length + END_SIZE > sizeof line->text;
-    if (!line->full) {
-        memcpy(line->text + line->used, text, length);
-        line->used += length;
+    char *to = line->full ? NULL : line->text + line->used;
+    line->used += line->full ? 0 : length;
+    return to;
+}
+
+static inline void put(struct line *line, const char *text, size_t length)
+{
+    char *to = take(line, length);
+    if (to != NULL) {
+        memcpy(to, text, length);
     }
 }
 
-static void put_text(struct line *line, const char *text)
+static inline void put_text(struct line *line, const char *text)
 {
     put(line, text, strlen(text));
 }
@@ -128,12 +136,27 @@ static bool needs_no_escape(uint8_t byte)
     return byte >= ' ' && byte < 127 && byte != '"' && byte != '\\';
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* The same of eight bytes: of bytes below 128, one that is less than what is taken from all of them leaves a high bit. */
+static bool need_no_escape(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    const uint64_t fault = word | (word - EACH(' ')) | ((word ^ EACH('"')) - EACH(1)) |
+                           ((word ^ EACH('\\')) - EACH(1)) | ((word ^ EACH(127U)) - EACH(1));
+    return (fault & EACH(128U)) == 0;
+}
+
 /* Nearly all text is ASCII without anything to escape: how much of it stands at the front and fits into the line. */
 static size_t plain_length(const struct line *line, struct cof_slice text)
 {
     const size_t room = line->used + END_SIZE < sizeof line->text ? sizeof line->text - END_SIZE - line->used : 0;
     const size_t most = text.len < room ? text.len : room;
     size_t length = 0;
+    while (most - length >= sizeof(uint64_t) && need_no_escape(text.data + length)) {
+        length += sizeof(uint64_t);
+    }
     while (length < most && needs_no_escape(text.data[length])) {
         length++;
     }
@@ -178,11 +201,22 @@ static bool left_out(const struct cof_log_field *field)
     return field->type == COF_LOG_STRING && field->text.len == 0;
 }
 
+static void put_json_key(struct line *line, const char *key)
+{
+    const size_t length = strlen(key);
+    char *to = take(line, length + 4);
+    if (to != NULL) {
+        to[0] = ',';
+        to[1] = '"';
+        memcpy(to + 2, key, length);
+        to[length + 2] = '"';
+        to[length + 3] = ':';
+    }
+}
+
 static void put_json_field(struct line *line, const struct cof_log_field *field)
 {
-    put_text(line, ",\"");
-    put_text(line, field->key);
-    put_text(line, "\":");
+    put_json_key(line, field->key);
     switch (field->type) {
     case COF_LOG_STRING:
         put_quoted(line, field->text);

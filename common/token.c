@@ -4,7 +4,17 @@
 #include "common/encode.h"
 #include "common/secret.h"
 
-enum { PAYLOAD_BYTES = 64, PAYLOAD_WORDS = 8, BASE = 62, CHUNK_DIGITS = 10 /* as many as a word holds */ };
+enum {
+    PAYLOAD_BYTES = 64,
+    PAYLOAD_WORDS = 8,
+    BASE = 62,
+    CHUNK_DIGITS = 10, /* as many as a word holds */
+    DIGITS = COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT,
+    LANES = 16, /* digits that are read at once */
+    VECTORS = (DIGITS + LANES - 1) / LANES,
+};
+
+#define CHUNK UINT64_C(839299365868340224) /* 62 to the power of CHUNK_DIGITS */
 
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -19,16 +29,19 @@ static const struct kind_row kinds[] = {
     {COF_TOKEN_SYSTEM, "cof_sys_"},
 };
 
+typedef uint8_t lanes __attribute__((vector_size(LANES)));
+
 /* Without branches: digits are random, and secret. Above 61: it is none. */
-static uint8_t digit_value(uint8_t digit)
+static lanes digit_values(lanes text)
 {
-    const uint8_t number = (uint8_t) (digit - '0');
-    const uint8_t upper = (uint8_t) (digit - 'A');
-    const uint8_t lower = (uint8_t) (digit - 'a');
-    uint8_t value = UINT8_MAX;
-    value = number < 10 ? number : value;
-    value = upper < 26 ? (uint8_t) (upper + 10) : value;
-    return lower < 26 ? (uint8_t) (lower + 36) : value;
+    const lanes number = text - '0';
+    const lanes upper = text - 'A';
+    const lanes lower = text - 'a';
+    const lanes is_number = (lanes) (number < 10);
+    const lanes is_upper = (lanes) (upper < 26);
+    const lanes is_lower = (lanes) (lower < 26);
+    return (number & is_number) | ((upper + 10) & is_upper) | ((lower + 36) & is_lower) |
+           ~(is_number | is_upper | is_lower);
 }
 
 __extension__ typedef unsigned __int128 two_words;
@@ -80,19 +93,18 @@ static bool decode_payload(const uint8_t *values, struct cof_token *token)
 {
     uint8_t bytes[PAYLOAD_BYTES];
     uint64_t words[PAYLOAD_WORDS] = {0};
+    size_t i = 0;
     bool fits = true;
-    /* Several digits at a time. */
-    for (size_t i = 0; i < COF_TOKEN_PAYLOAD_TEXT && fits;) {
-        uint64_t factor = 1;
+    /* Several digits at a time, first those that are left over. */
+    for (size_t end = COF_TOKEN_PAYLOAD_TEXT % CHUNK_DIGITS; end <= COF_TOKEN_PAYLOAD_TEXT; end += CHUNK_DIGITS) {
         uint64_t chunk = 0;
-        for (size_t k = 0; k < CHUNK_DIGITS && i < COF_TOKEN_PAYLOAD_TEXT; k++, i++) {
-            factor *= BASE;
+        for (; i < end; i++) {
             chunk = chunk * BASE + values[i];
         }
-        fits = multiply(words, factor, chunk);
+        fits = multiply(words, CHUNK, chunk) && fits;
     }
-    for (size_t i = 0; i < PAYLOAD_WORDS; i++) {
-        cof_put_u64(bytes + i * 8, words[i]);
+    for (size_t word = 0; word < PAYLOAD_WORDS; word++) {
+        cof_put_u64(bytes + word * 8, words[word]);
     }
     memcpy(token->workspace.bytes, bytes, 16);
     memcpy(token->id.bytes, bytes + 16, 16);
@@ -135,37 +147,48 @@ static cof_code malformed(struct cof_error *err, const char *what)
                     cof_reason_next_step(COF_REASON_TOKEN_MALFORMED));
 }
 
+/* What stands behind the prefix, or the values of its digits. */
+union body {
+    uint8_t bytes[VECTORS * LANES];
+    lanes vectors[VECTORS];
+};
+
 /* False if there is a character that is no digit. */
-static bool take_digits(struct cof_slice text, uint8_t *values)
+static bool take_digits(struct cof_slice text, union body *body)
 {
     uint8_t highest = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        values[i] = digit_value(text.data[i]);
-        highest = values[i] > highest ? values[i] : highest;
+    memset(body->bytes, '0', sizeof body->bytes);
+    memcpy(body->bytes, text.data, DIGITS);
+    lanes high = {0};
+    for (size_t i = 0; i < VECTORS; i++) {
+        body->vectors[i] = digit_values(body->vectors[i]);
+        high |= (lanes) (body->vectors[i] >= BASE);
     }
-    return highest < BASE;
+    for (size_t i = 0; i < LANES; i++) {
+        highest |= high[i];
+    }
+    return highest == 0;
 }
 
-static cof_code check_and_decode(struct cof_slice text, struct cof_slice body, uint8_t *values,
-                                 struct cof_token *token, struct cof_error *err)
+static cof_code check_and_decode(struct cof_slice text, union body *body, struct cof_token *token,
+                                 struct cof_error *err)
 {
-    if (!take_digits(body, values)) {
+    if (!take_digits(cof_slice_of(text.data + text.len - DIGITS, DIGITS), body)) {
         return malformed(err, "the token holds a character that no token has");
     }
     if (!check_fits(text)) {
         return malformed(err, "the token is mistyped: its check does not fit");
     }
-    return decode_payload(values, token) ? COF_OK
-                                         : malformed(err, "the token is mistyped: its number is too large");
+    return decode_payload(body->bytes, token) ? COF_OK
+                                              : malformed(err, "the token is mistyped: its number is too large");
 }
 
-/* What stands behind the prefix, once its length is known to be right. */
-static cof_code parse_body(struct cof_slice text, struct cof_slice body, struct cof_token *token,
-                           struct cof_error *err)
+/* Once its length is known to be right. */
+static cof_code parse_body(struct cof_slice text, struct cof_token *token, struct cof_error *err)
 {
-    uint8_t values[COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT];
-    const cof_code code = check_and_decode(text, body, values, token, err);
-    cof_wipe(values, sizeof values);
+    union body body;
+    const cof_code code = check_and_decode(text, &body, token, err);
+    cof_wipe(&body, sizeof body);
     return code;
 }
 
@@ -175,15 +198,12 @@ cof_code cof_token_parse(struct cof_slice text, struct cof_token *ret_token, str
     if (kind == NULL) {
         return malformed(err, "this is no token of Coffer: it begins with none of cof_ws_, cof_fleet_, cof_sys_");
     }
-    const size_t prefix = strlen(kind->prefix);
-    const struct cof_slice body = {text.data + prefix, text.len - prefix};
-    if (body.len != COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT) {
-        return malformed(err, body.len < COF_TOKEN_PAYLOAD_TEXT + COF_TOKEN_CHECK_TEXT
-                                  ? "the token is cut: it is too short"
-                                  : "the token is too long");
+    const size_t right = strlen(kind->prefix) + DIGITS;
+    if (text.len != right) {
+        return malformed(err, text.len < right ? "the token is cut: it is too short" : "the token is too long");
     }
     struct cof_token token = {.kind = kind->kind};
-    const cof_code code = parse_body(text, body, &token, err);
+    const cof_code code = parse_body(text, &token, err);
     if (code == COF_OK) {
         token.home = token.workspace;
         *ret_token = token;

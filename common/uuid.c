@@ -104,15 +104,31 @@ bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid)
     return cof_hex_decode(cof_slice_of(digits, count), ret_uuid->bytes, sizeof ret_uuid->bytes);
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Eight digits at once: the halves of the number are moved apart until each byte has four bits of it. */
+static void put_hex(uint8_t to[8], uint32_t number)
+{
+    uint64_t apart = number;
+    apart = (apart << 16 | apart) & UINT64_C(0x0000FFFF0000FFFF);
+    apart = (apart << 8 | apart) & UINT64_C(0x00FF00FF00FF00FF);
+    apart = (apart << 4 | apart) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+    const uint64_t letters = (apart + EACH(6U)) >> 4 & EACH(1U); /* 1 where there are 10 or more */
+    cof_put_u64(to, apart + EACH((uint64_t) '0') + letters * ('a' - '0' - 10));
+}
+
 /* A call formats a dozen of them: for its answer, its record and its line in the log. */
 void cof_uuid_format(const struct cof_uuid *uuid, char text[COF_UUID_TEXT])
 {
-    static const char digits[] = "0123456789abcdef";
-    static const uint8_t places[] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
-    for (size_t i = 0; i < sizeof uuid->bytes; i++) {
-        text[places[i]] = digits[uuid->bytes[i] >> 4];
-        text[places[i] + 1] = digits[uuid->bytes[i] & 15U];
+    uint8_t digits[32];
+    for (size_t i = 0; i < sizeof uuid->bytes; i += 4) {
+        put_hex(digits + 2 * i, cof_get_u32(uuid->bytes + i));
     }
+    memcpy(text, digits, 8);
+    memcpy(text + 9, digits + 8, 4);
+    memcpy(text + 14, digits + 12, 4);
+    memcpy(text + 19, digits + 16, 4);
+    memcpy(text + 24, digits + 20, 12);
     text[8] = text[13] = text[18] = text[23] = '-';
     text[COF_UUID_TEXT - 1] = '\0';
 }

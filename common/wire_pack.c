@@ -35,10 +35,14 @@ static void put_bytes(struct packing *packing, const void *data, size_t size)
     }
 }
 
+/* Nearly all are tags, lengths and counts of one byte. */
 static void put_varint(struct packing *packing, uint64_t value)
 {
-    uint8_t *to = take(packing, varint_size(value));
-    if (to != NULL) {
+    const bool small = value < 128;
+    uint8_t *to = take(packing, small ? 1 : varint_size(value));
+    if (to != NULL && small) {
+        *to = (uint8_t) value;
+    } else if (to != NULL) {
         (void) varint_put(to, value);
     }
 }
@@ -163,41 +167,24 @@ static wire_type put_value(struct packing *packing, ProtobufCType type, const vo
 
 /* --- Fields --------------------------------------------------------------------------------------------------- */
 
-static size_t element_size(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_ENUM:
-        return sizeof(uint32_t);
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        break;
-    }
-    return sizeof(uint64_t);
-}
+static const uint8_t element_sizes[] = {
+    [PROTOBUF_C_TYPE_INT32] = sizeof(uint32_t),          [PROTOBUF_C_TYPE_SINT32] = sizeof(uint32_t),
+    [PROTOBUF_C_TYPE_SFIXED32] = sizeof(uint32_t),       [PROTOBUF_C_TYPE_INT64] = sizeof(uint64_t),
+    [PROTOBUF_C_TYPE_SINT64] = sizeof(uint64_t),         [PROTOBUF_C_TYPE_SFIXED64] = sizeof(uint64_t),
+    [PROTOBUF_C_TYPE_UINT32] = sizeof(uint32_t),         [PROTOBUF_C_TYPE_FIXED32] = sizeof(uint32_t),
+    [PROTOBUF_C_TYPE_UINT64] = sizeof(uint64_t),         [PROTOBUF_C_TYPE_FIXED64] = sizeof(uint64_t),
+    [PROTOBUF_C_TYPE_FLOAT] = sizeof(uint32_t),          [PROTOBUF_C_TYPE_DOUBLE] = sizeof(uint64_t),
+    [PROTOBUF_C_TYPE_BOOL] = sizeof(protobuf_c_boolean), [PROTOBUF_C_TYPE_ENUM] = sizeof(uint32_t),
+    [PROTOBUF_C_TYPE_STRING] = sizeof(void *),           [PROTOBUF_C_TYPE_BYTES] = sizeof(ProtobufCBinaryData),
+    [PROTOBUF_C_TYPE_MESSAGE] = sizeof(void *),
+};
 
 _Static_assert(sizeof(protobuf_c_boolean) == sizeof(uint32_t), "booleans are read as words");
 
 static void put_repeated(struct packing *packing, const ProtobufCFieldDescriptor *field, size_t count,
                          const uint8_t *items)
 {
-    const size_t size = element_size(field->type);
+    const size_t size = element_sizes[field->type];
     const bool packed = (field->flags & PROTOBUF_C_FIELD_FLAG_PACKED) != 0;
     const uint8_t *end = packing->at;
     for (size_t i = count; i-- > 0 && !packing->full;) {
@@ -226,7 +213,7 @@ static bool is_zero(ProtobufCType type, const void *member)
     if (type == PROTOBUF_C_TYPE_DOUBLE) {
         return long_word_at(member) << 1 == 0;
     }
-    return element_size(type) == sizeof(uint32_t) ? word_at(member) == 0 : long_word_at(member) == 0;
+    return element_sizes[type] == sizeof(uint32_t) ? word_at(member) == 0 : long_word_at(member) == 0;
 }
 
 _Static_assert(sizeof(size_t) == sizeof(uint64_t) && offsetof(ProtobufCBinaryData, len) == 0,

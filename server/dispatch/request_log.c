@@ -37,9 +37,9 @@ static bool wanted(const struct dispatch_options *options, cof_code code)
     return which == DISPATCH_LOG_ALL || (which == DISPATCH_LOG_FAILED && code != COF_OK);
 }
 
-/* One count for each line, also for those that are not written. */
-static void count(const struct dispatch_options *options, const struct exchange *exchange,
-                  const struct method *method, const struct cof_error *err)
+/* One count for each line, also for those that are not written. Returns how long the call has taken. */
+static int64_t count(const struct dispatch_options *options, const struct exchange *exchange,
+                     const struct method *method, const struct cof_error *err)
 {
     const struct metrics_call call = {
         .method = method == NULL ? method_count() : method_index(method),
@@ -49,6 +49,7 @@ static void count(const struct dispatch_options *options, const struct exchange 
         .duration_us = cof_clock_monotonic(options->service->clock) - exchange->received_us,
     };
     metrics_count_call(options->metrics, &call);
+    return call.duration_us;
 }
 
 /* Callers who are known have a line for each call. */
@@ -94,7 +95,7 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
     struct line line = {.count = 0};
     struct cof_uuid id = {{0}};
     char id_text[COF_UUID_TEXT];
-    count(options, exchange, NULL, err);
+    const int64_t duration_us = count(options, exchange, NULL, err);
     if (!wanted(options, err->code) || !may_tell(dispatch, exchange)) {
         return;
     }
@@ -104,7 +105,7 @@ void request_log_refused(struct dispatch *dispatch, const struct exchange *excha
     cof_uuid_format(&id, id_text);
     add(&line, cof_log_text("request_id", id_text));
     add(&line, cof_log_text("code", cof_code_name(err->code)));
-    add(&line, cof_log_number("dur_us", cof_clock_monotonic(options->service->clock) - exchange->received_us));
+    add(&line, cof_log_number("dur_us", duration_us));
     add_peer(&line, exchange);
     add_failure(&line, err);
     cof_log_event(options->log, level_of(err->code), "request", "refused", line.fields, line.count);
@@ -117,16 +118,16 @@ void request_log(struct dispatch *dispatch, const struct ticket *ticket, cof_cod
     char request_id[COF_UUID_TEXT];
     char principal[COF_UUID_TEXT];
     char workspace[COF_UUID_TEXT];
-    count(options, ticket->exchange, ticket->method, code == COF_OK ? NULL : &ticket->err);
+    const int64_t duration_us =
+        count(options, ticket->exchange, ticket->method, code == COF_OK ? NULL : &ticket->err);
     if (!wanted(options, code) || (ticket->call.caller == NULL && !may_tell(dispatch, ticket->exchange))) {
         return;
     }
-    const int64_t now = cof_clock_monotonic(options->service->clock);
     cof_uuid_format(&ticket->call.request_id, request_id);
     add(&line, cof_log_text("request_id", request_id));
     add(&line, ticket->method == NULL ? cof_log_text("method", "") : cof_log_text("method", ticket->method->name));
     add(&line, cof_log_text("code", cof_code_name(code)));
-    add(&line, cof_log_number("dur_us", now - ticket->exchange->received_us));
+    add(&line, cof_log_number("dur_us", duration_us));
     if (ticket->queued_us >= 0) {
         add(&line, cof_log_number("queued_us", ticket->queued_us));
     }

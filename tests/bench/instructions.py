@@ -16,8 +16,9 @@ TOLERANCE = 0.02
 ENVIRONMENT = "bench"
 SECRETS = 32
 VALUE = b"v" * 256
-# What receives a request and sends its answer; what other threads do meanwhile is no part of a call.
-COUNTED = "on_received"
+# What receives a request and sends its answer, also where a part of it is sent later; what other threads do meanwhile is no
+# part of a call.
+COUNTED = ("on_received", "on_sent")
 
 # name: (references in the item, calls before, calls counted)
 LOADS = {"cached": (1, 100, 400), "cached32": (32, 20, 60)}
@@ -27,7 +28,7 @@ def program(directory, name):
     """cofferd under callgrind, which counts nothing until it is told to."""
     path = directory / f"callgrind-{name}"
     path.write_text("#!/bin/sh\nexec valgrind --tool=callgrind --instr-atstart=no --separate-threads=no "
-                    f"--toggle-collect={COUNTED} --callgrind-out-file={directory}/{name}.callgrind "
+                    f"{' '.join(f'--toggle-collect={name}' for name in COUNTED)} --callgrind-out-file={directory}/{name}.callgrind "
                     f"{COFFERD} \"$@\"\n")
     path.chmod(0o700)
     return path

@@ -211,6 +211,32 @@ static void any_bytes_give_one_line_that_a_terminal_does_not_obey(void)
     }
 }
 
+/* Text is read several bytes at a time where it can be. */
+static void byte_is_written_alike_wherever_it_stands(void)
+{
+    enum { LENGTH = 20 };
+    AUTO(capture_done) struct capture capture;
+    capture_init(&capture, COF_LOG_JSON, COF_LOG_INFO);
+    for (unsigned byte = 0; byte <= UINT8_MAX; byte++) {
+        char alone[16];
+        COF_LOG(&capture.log, COF_LOG_INFO, "e", "m",
+                cof_log_slice("f", cof_slice_of((uint8_t[]){(uint8_t) byte}, 1)));
+        const char *written = strstr(next_line(&capture), "\"f\":\"") + strlen("\"f\":\"");
+        const size_t length = strlen(written) - strlen("\"}");
+        CHECK(length < sizeof alone);
+        memcpy(alone, written, length);
+        alone[length] = '\0';
+        for (int place = 0; place < LENGTH; place++) {
+            char expected[64];
+            char text[LENGTH + 1] = "~ !#[]{|^_`az09AZ./,";
+            (void) snprintf(expected, sizeof expected, "\"%.*s%s%s\"}", place, text, alone, text + place + 1);
+            text[place] = (char) byte;
+            COF_LOG(&capture.log, COF_LOG_INFO, "e", "m", cof_log_slice("f", cof_slice_of(text, LENGTH)));
+            CHECK_CONTAINS(next_line(&capture), expected);
+        }
+    }
+}
+
 /* Fields of every size around the end of the line, so that the cut falls at every place of a field. */
 static void long_line_is_cut_at_a_field_and_says_so(void)
 {
@@ -309,5 +335,5 @@ TEST_MAIN(TEST(lines_that_are_held_are_written_at_once_when_they_are_let_go),
           TEST(empty_texts_are_left_out_and_zeroes_are_not),
           TEST(bytes_that_are_no_text_become_replacement_characters),
           TEST(any_bytes_give_one_line_that_a_terminal_does_not_obey),
-          TEST(long_line_is_cut_at_a_field_and_says_so), TEST(long_message_is_cut_between_characters),
-          TEST(log_that_cannot_be_written_hurts_nobody))
+          TEST(byte_is_written_alike_wherever_it_stands), TEST(long_line_is_cut_at_a_field_and_says_so),
+          TEST(long_message_is_cut_between_characters), TEST(log_that_cannot_be_written_hurts_nobody))

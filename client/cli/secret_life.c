@@ -139,7 +139,7 @@ static void version_row(struct cli_table *table, const ProtobufCMessage *item)
     cli_table_add(table, version_state(version->state));
     cli_table_add(table, secret_keys_text(version->keys, version->n_keys, keys, sizeof keys));
     cli_table_add(table, cli_time(version->create_time));
-    cli_table_add(table, version->principal);
+    cli_table_add(table, version->account[0] == '\0' ? version->principal : version->account);
 }
 
 cli_exit cmd_secret_versions(struct cli *cli)

@@ -73,7 +73,7 @@ cof_code secret_version_open(struct call *call, const struct secret_row *secret,
 
 /* --- ListSecretVersions --------------------------------------------------------------------------------------- */
 
-enum { LIST_VERSION, LIST_KEYS, LIST_DESTROYED, LIST_TIME, LIST_PRINCIPAL };
+enum { LIST_VERSION, LIST_KEYS, LIST_DESTROYED, LIST_TIME, LIST_PRINCIPAL, LIST_ACCOUNT };
 
 struct version_list {
     Coffer__V1__ListSecretVersionsResponse *response;
@@ -102,24 +102,29 @@ static cof_code add_version(struct call *call, struct version_list *list, int64_
 }
 
 static cof_code fill_version(struct call *call, const struct rows *rows, size_t row, size_t time_column,
-                             Coffer__V1__SecretVersion *message)
+                             struct cof_slice account, Coffer__V1__SecretVersion *message)
 {
     const struct cof_uuid principal = rows_uuid(rows, row, time_column + 1);
     message->create_time = time_of(call->arena, rows_time(rows, row, time_column));
     message->principal = text_of_uuid(call->arena, &principal);
-    return message->create_time == NULL || message->principal == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+    message->account = text_of(call->arena, account);
+    return message->create_time == NULL || message->principal == NULL || message->account == NULL
+               ? cof_arena_exhausted(call->err)
+               : COF_OK;
 }
 
+/* `account` has the name of who wrote it, or no row. */
 static cof_code add_current(struct call *call, struct version_list *list, const struct secret_row *row,
-                            const struct rows *rows)
+                            const struct rows *rows, const struct rows *account)
 {
+    const struct cof_slice name = rows_count(account) == 0 ? cof_slice_text("") : rows_bytes(account, 0, 0);
     Coffer__V1__SecretVersion *message;
     if (row->version >= list->before) {
         return COF_OK;
     }
     TRY(add_version(call, list, row->version, secret_sealed_of(rows, 0).keys, &message));
     message->state = COFFER__V1__SECRET_VERSION_STATE__SECRET_VERSION_STATE_CURRENT;
-    return fill_version(call, rows, 0, secret_column_at(SECRET_VALUE_TIME), message);
+    return fill_version(call, rows, 0, secret_column_at(SECRET_VALUE_TIME), name, message);
 }
 
 static cof_code add_former(struct call *call, struct version_list *list, const struct rows *rows, size_t row)
@@ -129,7 +134,7 @@ static cof_code add_former(struct call *call, struct version_list *list, const s
     message->state = rows_bool(rows, row, LIST_DESTROYED)
                          ? COFFER__V1__SECRET_VERSION_STATE__SECRET_VERSION_STATE_DESTROYED
                          : COFFER__V1__SECRET_VERSION_STATE__SECRET_VERSION_STATE_REPLACED;
-    return fill_version(call, rows, row, LIST_TIME, message);
+    return fill_version(call, rows, row, LIST_TIME, rows_bytes(rows, row, LIST_ACCOUNT), message);
 }
 
 static cof_code end_versions(struct call *call, const struct version_list *list)
@@ -142,18 +147,33 @@ static cof_code end_versions(struct call *call, const struct version_list *list)
     return page_make(call, PAGE_VERSIONS, &position, &list->response->next_page_token);
 }
 
-static cof_code fill_versions(struct call *call, struct version_list *list, const struct secret_row *row)
+static cof_code queue_versions(struct call *call, const struct version_list *list, const struct secret_row *row,
+                               const struct rows *current)
 {
-    AUTO(rows_cleanup) struct rows *rows = NULL;
+    const struct cof_uuid writer = rows_uuid(current, 0, secret_column_at(SECRET_VALUE_TIME) + 1);
+    const struct param name[] = {param_uuid(&row->workspace_id), param_uuid(&writer)};
+    /* The current one is not among them, though a write may have come between. */
+    const int64_t before = row->version < list->before ? row->version : list->before;
     const struct param params[] = {
         param_uuid(&row->workspace_id),
         param_uuid(&row->secret_id),
-        param_i64(list->before),
+        param_i64(before),
         param_i64((int64_t) list->size + 1),
     };
+    TRY(session_queue(call->session, STATEMENT_PRINCIPAL_NAME, name, COF_COUNT(name), call->err));
     TRY(session_queue(call->session, STATEMENT_VERSION_LIST, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
+    return session_sync(call->session, call->err);
+}
+
+static cof_code fill_versions(struct call *call, struct version_list *list, const struct secret_row *row,
+                              const struct rows *current)
+{
+    AUTO(rows_cleanup) struct rows *account = NULL;
+    AUTO(rows_cleanup) struct rows *rows = NULL;
+    TRY(queue_versions(call, list, row, current));
+    TRY(session_next(call->session, &account, call->err));
     TRY(session_next(call->session, &rows, call->err));
+    TRY(add_current(call, list, row, current, account));
     for (size_t i = 0; i < rows_count(rows); i++) {
         if (list->response->n_versions == list->size) {
             return end_versions(call, list);
@@ -198,8 +218,7 @@ cof_code secret_list_versions(struct call *call, const Coffer__V1__ListSecretVer
     if (response->versions == NULL) {
         return cof_arena_exhausted(call->err);
     }
-    TRY(add_current(call, &list, &row, rows));
-    return fill_versions(call, &list, &row);
+    return fill_versions(call, &list, &row, rows);
 }
 
 /* --- DestroySecretVersion ------------------------------------------------------------------------------------- */

@@ -132,6 +132,8 @@ class Secrets(context.ServerTest):
         for version, change in enumerate(writes, 2):
             self.assertEqual(self.update("versions", **change).message["secret"]["version"], version, change)
             self.assertEqual(self.get("versions").message["secret"]["version"], version)
+        told = self.call(SECRET + "ListSecretVersions", {"name": "versions", "environment": "prod"}).message["versions"]
+        self.assertEqual({version["account"] for version in told}, {"admin"})
         self.update("versions", patch={"remove": ["NOTHERE"]})
         self.assertEqual(self.get("versions").message["secret"]["version"], len(writes) + 1)
         # The current one lies in the secret's row.

@@ -1,5 +1,6 @@
 #include "server/refreshing.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "server/jobs/authorizer.h"
@@ -26,6 +27,7 @@ struct refreshing {
     struct authorizer *authorizer;
     struct token_source source;
     struct authorization_source authorizations;
+    atomic_ulong ended[REFRESHING_OUTCOMES];
 };
 
 /* --- What the refresher asks for ------------------------------------------------------------------------------ */
@@ -65,13 +67,27 @@ static void forget(void *context, const struct cof_uuid *connection)
 /* Many refreshes nobody waits for. */
 static void landed(void *context, const struct cof_uuid *connection, refresh_outcome outcome)
 {
-    const struct refreshing *refreshing = context;
+    struct refreshing *refreshing = context;
     struct flight_key key;
     struct cof_error err;
-    (void) outcome;
+    atomic_fetch_add(&refreshing->ended[outcome], 1);
     if (token_flight_key(connection, &key, &err) == COF_OK) {
         flights_land_if_any(refreshing->options.service->flights, &key);
     }
+}
+
+void refreshing_counts(const struct refreshing *refreshing, uint64_t counts[REFRESHING_OUTCOMES])
+{
+    for (size_t i = 0; i < REFRESHING_OUTCOMES; i++) {
+        counts[i] = atomic_load(&refreshing->ended[i]);
+    }
+}
+
+const char *refreshing_outcome_name(refresh_outcome outcome)
+{
+    static const char *const names[REFRESHING_OUTCOMES] = {"FRESH", "REFUSED", "UNAVAILABLE",
+                                                           "GONE",  "UNKNOWN", "TOO_OFTEN"};
+    return names[outcome];
 }
 
 /* --- What calls ask for --------------------------------------------------------------------------------------- */

@@ -33,6 +33,11 @@ void refreshing_visit(struct refreshing *refreshing, const struct authorizer_vis
 /* For the calls that need tokens. */
 const struct token_source *refreshing_source(const struct refreshing *refreshing);
 
+/* How refreshes have ended so far, by their outcomes, and what those are called: "FRESH". Thread-safe. */
+enum { REFRESHING_OUTCOMES = REFRESH_TOO_OFTEN + 1 };
+void refreshing_counts(const struct refreshing *refreshing, uint64_t counts[REFRESHING_OUTCOMES]);
+const char *refreshing_outcome_name(refresh_outcome outcome);
+
 /* Whether no answer of a provider is awaited, and all that came are in the database. NULL is settled. */
 bool refreshing_settled(struct refreshing *refreshing);
 

@@ -7,8 +7,10 @@
 
 #include "common/frame.h"
 #include "server/audit/audit.h"
+#include "server/aws/roles.h"
 #include "server/cache/cache.h"
 #include "server/crypto/keyring.h"
+#include "server/store/migrate.h"
 #include "server/store/session.h"
 #include "server/store/sqlstate.h"
 
@@ -71,6 +73,9 @@ static void write_state(const struct routes *routes, struct http_text *to)
     metrics_write_value(to, "coffer_db_up", "gauge", "1 if the database answered the last time.", up);
     metrics_write_value(to, "coffer_db_connects_total", "counter", "Connections made to the database.",
                         atomic_load(routes->connects));
+    metrics_write_value(to, "coffer_schema_version", "gauge",
+                        "The schema of the database, which is this server's own.",
+                        schema_embedded.files[schema_embedded.count - 1].number);
 }
 
 static void write_load(const struct routes *routes, struct http_text *to)
@@ -105,6 +110,35 @@ static void write_outbound(const struct routes *routes, struct http_text *to)
     }
 }
 
+static void write_refreshes(const struct routes *routes, struct http_text *to)
+{
+    uint64_t counts[REFRESHING_OUTCOMES];
+    if (routes->refreshing == NULL) {
+        return;
+    }
+    refreshing_counts(routes->refreshing, counts);
+    metrics_write_head(to, "coffer_oauth_refresh_total", "counter",
+                       "Refreshes of tokens of OAuth connections, by how they ended.");
+    for (size_t i = 0; i < REFRESHING_OUTCOMES; i++) {
+        http_text_format(to, "coffer_oauth_refresh_total{outcome=\"%s\"} %" PRIu64 "\n",
+                         refreshing_outcome_name((refresh_outcome) i), counts[i]);
+    }
+}
+
+static void write_roles(const struct routes *routes, struct http_text *to)
+{
+    uint64_t counts[STS_VERDICTS];
+    if (!roles_are_assumed(routes->service->roles)) {
+        return;
+    }
+    roles_counts(routes->service->roles, counts);
+    metrics_write_head(to, "coffer_aws_assume_role_total", "counter", "What AWS STS said to roles to be assumed.");
+    for (size_t i = 0; i < STS_VERDICTS; i++) {
+        http_text_format(to, "coffer_aws_assume_role_total{verdict=\"%s\"} %" PRIu64 "\n",
+                         sts_verdict_name((sts_verdict) i), counts[i]);
+    }
+}
+
 static void write_connections(const struct routes *routes, struct http_text *to)
 {
     struct transport_count counts[TRANSPORT_COUNTS];
@@ -121,6 +155,12 @@ static void write_connections(const struct routes *routes, struct http_text *to)
     for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
         http_text_format(to, "coffer_pipes_opened_total{transport=\"%s\"} %" PRIu64 "\n", counts[i].transport,
                          counts[i].opened);
+    }
+    metrics_write_head(to, "coffer_rpc_reply_timeouts_total", "counter",
+                       "Connections that were closed, for the peer took no byte of a reply for too long.");
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        http_text_format(to, "coffer_rpc_reply_timeouts_total{transport=\"%s\"} %" PRIu64 "\n", counts[i].transport,
+                         counts[i].timed_out);
     }
 }
 
@@ -213,6 +253,8 @@ static void answer_metrics(const struct http_request *request, struct http_respo
     write_state(routes, &response->body);
     write_load(routes, &response->body);
     write_outbound(routes, &response->body);
+    write_refreshes(routes, &response->body);
+    write_roles(routes, &response->body);
     write_connections(routes, &response->body);
     metrics_write(routes->metrics, &response->body);
     write_cache(routes, &response->body);

@@ -6,6 +6,7 @@
 #include "server/http/site.h"
 #include "server/metrics/metrics.h"
 #include "server/outbound/http.h"
+#include "server/refreshing.h"
 #include "server/service/call.h"
 #include "server/settings.h"
 #include "server/transport/transport.h"
@@ -22,6 +23,7 @@ struct routes {
     /* There before the first request. */
     struct dispatch *dispatch;
     struct outbound *outbound;
+    struct refreshing *refreshing; /* NULL: tokens are not refreshed */
     struct transport *_Atomic transport;
     struct http_site site;
     pthread_rwlock_t lock; /* of what the site allows */

@@ -762,6 +762,7 @@ static cof_code start_refreshing(struct server *server, struct cof_error *err)
         .folder = state_refresh_folder(server->state),
     };
     TRY(refreshing_start(&options, &server->refreshing, err));
+    server->routes.refreshing = server->refreshing;
     core->service.tokens = refreshing_source(server->refreshing);
     core->service.authorizations = refreshing_authorizations(server->refreshing);
     oauth_pages_connect(&server->pages, server->refreshing);

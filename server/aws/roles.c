@@ -1,12 +1,12 @@
 #include "server/aws/roles.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/attr.h"
 #include "common/encode.h"
 #include "common/secret.h"
-#include "server/aws/sts_answer.h"
 #include "server/crypto/crypto.h"
 
 enum {
@@ -30,6 +30,7 @@ struct roles {
     struct roles_options options;
     struct sessions *sessions;
     struct identity *identity;
+    atomic_ulong answers[STS_VERDICTS];
 };
 
 struct role_flight {
@@ -117,6 +118,11 @@ static void succeed(struct role_flight *flight, const struct aws_credentials *cr
     land(flight);
 }
 
+static void count(struct role_flight *flight, sts_verdict verdict)
+{
+    atomic_fetch_add(&flight->roles->answers[verdict], 1);
+}
+
 /* --- Answers -------------------------------------------------------------------------------------------------- */
 
 static uint32_t retry_of(sts_verdict verdict)
@@ -155,6 +161,7 @@ static void not_answered(struct role_flight *flight, const struct outbound_answe
         .reason = reason, .retry_ms = view->retry_after_ms > 0 ? view->retry_after_ms : UNAVAILABLE_MS};
     (void) snprintf(failure.message, sizeof failure.message, "AWS STS does not answer (%s); %s", view->what,
                     cof_reason_next_step(reason));
+    count(flight, STS_UNAVAILABLE);
     fail(flight, &failure);
 }
 
@@ -173,6 +180,7 @@ static void read_answer(struct role_flight *flight, const struct outbound_answer
         found = (struct sts_found){.verdict = STS_UNAVAILABLE,
                                    .fault = "its credentials have expired; check the server's clock"};
     }
+    count(flight, found.verdict);
     if (found.verdict == STS_GRANTED) {
         succeed(flight, &found.credentials);
     } else {
@@ -235,6 +243,7 @@ static void identity_ready(struct identity_wait *wait, const struct aws_credenti
 {
     struct role_flight *flight = (struct role_flight *) (void *) wait;
     if (credentials == NULL) {
+        count(flight, STS_IDENTITY);
         fail(flight, failure);
     } else {
         send_request(flight, credentials);
@@ -367,6 +376,13 @@ const struct roles_options *roles_options_of(const struct roles *roles)
 bool roles_are_assumed(const struct roles *roles)
 {
     return roles != NULL && roles->options.outside != NULL;
+}
+
+void roles_counts(const struct roles *roles, uint64_t counts[STS_VERDICTS])
+{
+    for (size_t i = 0; i < STS_VERDICTS; i++) {
+        counts[i] = atomic_load(&roles->answers[i]);
+    }
 }
 
 struct sessions *roles_sessions(struct roles *roles)

@@ -2,6 +2,7 @@
 
 #include "server/aws/arn.h"
 #include "server/aws/identity.h"
+#include "server/aws/sts_answer.h"
 #include "server/aws/sts_request.h"
 
 /*
@@ -38,6 +39,9 @@ const struct roles_options *roles_options_of(const struct roles *roles);
 bool roles_are_assumed(const struct roles *roles);
 
 struct sessions *roles_sessions(struct roles *roles);
+
+/* What STS said so far, tests included; IDENTITY also where it was not asked, for want of credentials. */
+void roles_counts(const struct roles *roles, uint64_t counts[STS_VERDICTS]);
 
 struct roles_order {
     uint8_t key[SESSIONS_KEY];

@@ -257,6 +257,13 @@ static void granted(const struct document *document, int status, struct sts_foun
     }
 }
 
+const char *sts_verdict_name(sts_verdict verdict)
+{
+    static const char *const names[STS_VERDICTS] = {"GRANTED", "REFUSED",   "IDENTITY",   "REGION",
+                                                    "REQUEST", "THROTTLED", "UNAVAILABLE"};
+    return names[verdict];
+}
+
 cof_code sts_answer_read(const char *action, const struct sts_reply *reply, struct cof_arena *arena,
                          struct sts_found *ret_found, struct cof_error *err)
 {

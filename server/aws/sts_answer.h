@@ -24,6 +24,11 @@ typedef enum sts_verdict {
     STS_UNAVAILABLE, /* the same; nothing usable came */
 } sts_verdict;
 
+enum { STS_VERDICTS = STS_UNAVAILABLE + 1 };
+
+/* "GRANTED" */
+const char *sts_verdict_name(sts_verdict verdict);
+
 struct sts_found {
     sts_verdict verdict;
     struct aws_credentials credentials; /* granted */

@@ -45,6 +45,8 @@ struct connections {
     uint32_t count;
     uint32_t last_number;
     struct transport_count counts[TRANSPORT_COUNTS];
+    atomic_ulong timed_out
+        [TRANSPORT_COUNTS];     /* of each of them; without the lock, which is taken before that of a connection */
     struct strangers strangers; /* the oldest first */
     uint32_t stranger_count;
     int64_t told_second;
@@ -115,7 +117,7 @@ static void be_known(struct connection *connection)
     }
 }
 
-/* With the lock. */
+/* Counts are changed with the lock; which one it is never changes. */
 static struct transport_count *count_of(struct connections *all, const struct connection *connection)
 {
     struct transport_count *count = all->counts;
@@ -407,6 +409,12 @@ static struct request *send_now(struct connection *connection)
 
 static void receive_locked(struct connection *connection);
 
+static void count_timeout(const struct connection *connection)
+{
+    struct connections *all = connection->all;
+    atomic_fetch_add(&all->timed_out[count_of(all, connection) - all->counts], 1);
+}
+
 static void on_sent(void *context)
 {
     struct connection *connection = context;
@@ -417,6 +425,8 @@ static void on_sent(void *context)
     connection->holds--;
     if (result == 0) {
         over = go_on_writing(connection, cof_stream_count(connection->stream, connection->sender));
+    } else if (result == NNG_ETIMEDOUT) {
+        count_timeout(connection);
     }
     if (result != 0 || connection->ended) {
         over = join(over, end_locked(connection));
@@ -1082,6 +1092,9 @@ void connections_counts(struct connections *connections, struct transport_count 
     (void) pthread_mutex_lock(&connections->lock);
     memcpy(counts, connections->counts, sizeof connections->counts);
     (void) pthread_mutex_unlock(&connections->lock);
+    for (size_t i = 0; i < TRANSPORT_COUNTS; i++) {
+        counts[i].timed_out = atomic_load(&connections->timed_out[i]);
+    }
 }
 
 uint32_t connections_in_flight(const struct connections *connections)

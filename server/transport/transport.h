@@ -99,6 +99,7 @@ struct transport_count {
     bool web; /* it speaks WebSocket */
     uint64_t open;
     uint64_t opened;
+    uint64_t timed_out; /* closed, since the peer took no byte of a reply for as long as it may wait */
 };
 enum { TRANSPORT_COUNTS = 5 };
 void transport_counts(const struct transport *transport, struct transport_count counts[TRANSPORT_COUNTS]);

@@ -258,6 +258,11 @@ class Checks(unittest.TestCase):
             self.fails("coffer_db_up is not explained", "metrics-doc")
         with self.replaced("deploy/prometheus/alerts.yaml", "coffer_db_up", "coffer_db_gone"):
             self.fails("no server writes coffer_db_gone", "metrics-doc")
+        with self.replaced("deploy/grafana/dashboard.json", "coffer_db_up", "coffer_db_gone"):
+            self.fails("no server writes coffer_db_gone", "metrics-doc")
+            self.fails("coffer_db_up is on no panel", "metrics-doc")
+        with self.replaced("deploy/grafana/dashboard.json", "by (reason)", "by (tenant)"):
+            self.fails("coffer_rpc_rejected_total has no label tenant", "metrics-doc")
 
     def test_exports__library_and_list_differ(self):
         self.passes("exports", BUILD)

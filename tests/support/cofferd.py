@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
@@ -61,6 +63,13 @@ class Server:
             return self.ready()
         wait_for(condition, f"cofferd is not ready:\n{self.log.read_text()[-4000:]}")
         return self
+
+    def metrics(self):
+        """{series: value}, of a server that listens at ws://, too."""
+        found = wait_for(lambda: re.search(r'"address":"(ws://127\.0\.0\.1:\d+)', self.log.read_text()), "the server does not listen at ws://")
+        with urllib.request.urlopen(found.group(1).replace("ws:", "http:") + "/metrics", timeout=PATIENCE) as answer:
+            rows = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {series: float(value) for series, value in rows}
 
     def stop(self, how=signal.SIGTERM):
         if self.process.poll() is None:

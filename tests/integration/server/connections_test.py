@@ -265,7 +265,8 @@ class Unread(context.ServerTest):
 
     def serve(self, reply_timeout):
         """One more server, to which nobody is connected."""
-        server = self.dev.more(reply_timeout, COFFERD_TRANSPORT__REPLY_TIMEOUT=reply_timeout, COFFERD_LOG__REQUESTS="failed")
+        server = self.dev.more(reply_timeout, COFFERD_TRANSPORT__REPLY_TIMEOUT=reply_timeout, COFFERD_LOG__REQUESTS="failed",
+                               COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/{reply_timeout}.sock,ws://127.0.0.1:0/coffer")
         found = []
         self.assert_others_are_served(server)  # from now on it has all connections to the database that it needs
 
@@ -313,6 +314,7 @@ class Unread(context.ServerTest):
             with self.assertRaises(ConnectionError):
                 connection.receive(number)
         self.assert_others_are_served(server)
+        self.assertEqual(server.metrics()['coffer_rpc_reply_timeouts_total{transport="ipc"}'], 1)
 
     def test_peer_with_too_much_unread_loses_its_connection_and_leaves_no_memory(self):
         server = self.serve("60s")

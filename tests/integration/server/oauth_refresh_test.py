@@ -124,6 +124,8 @@ class Refresh(context.AccessTest):
         cls.SETTINGS = cls.settings
         super().setUpClass()
         cls.others = [cls.dev.more(name, **cls.settings).address for name in ("second", "third")]
+        cls.counted = cls.dev.more("counted", **cls.settings, COFFERD_TRANSPORT__LISTEN=(
+            f"ipc://{cls.dev.directory}/counted.sock,ws://127.0.0.1:0/coffer"))
 
     @classmethod
     def tearDownClass(cls):
@@ -179,6 +181,14 @@ class Refresh(context.AccessTest):
                                 "client_secret": CLIENT_SECRET.decode()})
         shown = self.get()
         self.assertEqual((shown["granted_scopes"], bool(shown["refresh_time"])), (["read", "write"], True))
+
+    def test_refreshes_are_counted_by_how_they_ended(self):
+        series = 'coffer_oauth_refresh_total{outcome="%s"}'
+        self.user()
+        before = self.counted.metrics()
+        self.assertEqual(outcome(self.ask_elsewhere(self.counted.address, self.environment)), "RESOLVED")
+        wait_for(lambda: self.counted.metrics()[series % "FRESH"] > before[series % "FRESH"], "the refresh is not counted")
+        self.assertEqual(self.counted.metrics()[series % "REFUSED"], before[series % "REFUSED"])
 
     def test_token_that_would_expire_too_soon_is_refreshed_with_the_rotated_grant(self):
         self.provider.life = 20

@@ -21,7 +21,7 @@ import unittest
 import context
 from certificates import Authority
 from cli import COFFER
-from cofferd import BUILD, Relay, wait_for
+from cofferd import BUILD, ROOT, Relay, wait_for
 import token_text
 from sp_client import SCHEMA, Connection, WebSocket, decode, encode, uuid7
 
@@ -473,6 +473,8 @@ class Web(context.ServerTest):
                 self.assertEqual(connection.call(context.SECRET + "ListSecrets", {},
                                                  token=self.dev.admin).code, 0)
         types, series = self.metrics()
+        self.assertEqual(series["coffer_schema_version"], len(list((ROOT / "server/store/schema").glob("*.sql"))))
+        self.assertEqual({value for name, value in series.items() if name.startswith("coffer_rpc_reply_timeouts_total")}, {0})
         for name in ("coffer_ready", "coffer_db_up", "coffer_db_connects_total", "coffer_rpc_workers",
                      "coffer_rpc_queue_seconds_count", "coffer_cache_entries", "coffer_cache_hits_total",
                      "coffer_audit_records_total", "coffer_audit_writable",

@@ -337,6 +337,25 @@ static void failures_have_their_reasons_and_are_remembered_for_seconds(void)
     }
 }
 
+static void answers_are_counted_by_what_they_said(void)
+{
+    uint64_t counts[STS_VERDICTS];
+    begin_with_keys(4);
+    fly(1);
+    answer(0, OUTBOUND_ANSWERED, 200, GRANTED);
+    fly(2);
+    answer(1, OUTBOUND_ANSWERED, 403, REFUSED("AccessDenied"));
+    fly(3);
+    answer(2, OUTBOUND_LOST, 0, "");
+    roles_counts(roles, counts);
+    for (size_t i = 0; i < STS_VERDICTS; i++) {
+        const bool one = i == STS_GRANTED || i == STS_REFUSED || i == STS_UNAVAILABLE;
+        CHECK_INT(counts[i], one ? 1 : 0);
+    }
+    CHECK_TEXT(sts_verdict_name(STS_GRANTED), "GRANTED");
+    CHECK_TEXT(sts_verdict_name(STS_UNAVAILABLE), "UNAVAILABLE");
+}
+
 static void refusal_of_tags_says_what_to_change(void)
 {
     struct cof_error err;
@@ -510,7 +529,8 @@ TEST_MAIN(TEST(role_is_assumed_with_the_external_id_at_its_regions_endpoint),
           TEST(session_that_has_expired_when_it_comes_is_none), TEST(cache_forgets_what_was_used_longest_ago),
           TEST(change_of_a_secret_or_of_grants_evicts),
           TEST(failures_have_their_reasons_and_are_remembered_for_seconds),
-          TEST(refusal_of_tags_says_what_to_change), TEST(role_test_tries_right_none_wrong_and_right_again),
+          TEST(answers_are_counted_by_what_they_said), TEST(refusal_of_tags_says_what_to_change),
+          TEST(role_test_tries_right_none_wrong_and_right_again),
           TEST(instance_is_asked_with_a_token_once_for_all_who_wait),
           TEST(identity_is_fetched_again_before_it_expires_while_the_old_one_serves),
           TEST(without_an_identity_the_use_of_a_role_says_so), TEST(container_is_asked_with_its_token),

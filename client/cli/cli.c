@@ -1,9 +1,11 @@
 #include "client/cli/cli.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/command.h"
 #include "client/cli/message.h"
 #include "client/cli/progress.h"
 #include "client/cli/trace.h"
@@ -122,6 +124,7 @@ static cli_exit call_packed(struct cli *cli, const struct method *method, const 
     coffer_reply *reply = NULL;
     coffer_error *error = NULL;
     coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
+    assert(command_may_call(cli->command, method->name));
     options.traceparent = trace_parent();
     const struct trace trace = trace_begin(method->name);
     progress_begin("waiting for the server");

@@ -28,8 +28,11 @@ struct cli_list {
     size_t count;
 };
 
+struct command;
+
 /* Options of all commands, and the arguments that are none. */
 struct cli {
+    const struct command *command; /* that runs; NULL: what is none, such as completion */
     char *address;
     char *token_file;
     char *workspace;
@@ -39,6 +42,7 @@ struct cli {
     char *out;
     char *overlap;
     char *output;
+    char *color;
     char *fields;
     char *display_name;
     char *serve_lost;
@@ -66,6 +70,7 @@ struct cli {
     char *client_id;
     char *port;
     char *action;
+    char *grace;
     bool json;
     bool lines;   /* -o jsonl, and then json as well */
     bool aligned; /* -o table */
@@ -75,11 +80,13 @@ struct cli {
     bool no_input;
     bool quiet;
     bool show_rpc;
+    bool show_permission;
     bool no_newline;
     bool yes;
     bool self;
     bool replace;
     bool no_mask;
+    bool watch;
     bool overwrite;
     bool missing;
     bool strict;
@@ -307,6 +314,9 @@ void cli_table_print_list(struct cli_table *table, const char *label);
 
 /* Words that say how something is (ok, MISSING, FAILED, ...) get a colour on a terminal that has colours. */
 void cli_table_colour(struct cli_table *table);
+
+/* The value of --color, auto, always or never; NULL is auto. CLI_USAGE for anything else. */
+cli_exit cli_table_colours(const char *when);
 
 /* Whether tables are aligned here, and whether this one has room on the terminal without a cell being cut. */
 bool cli_table_is_aligned(void);

@@ -74,6 +74,15 @@ cli_exit command_check(const struct command *command, const struct cli *cli, con
 /* Says that the words name no command, with those that are near. */
 cli_exit command_unknown(char *const *words, size_t count);
 
+/* Whether the command, NULL for what is none, may call this method (calls.def). */
+bool command_may_call(const struct command *command, const char *method);
+
+/* --show-permission: which permission each method needs that the command may call. */
+cli_exit command_show_permissions(const struct command *command, const struct cli *cli);
+
+/* The permissions without more, for help; nothing where there are none. */
+void help_permissions(const struct command *command);
+
 /* How a command is called, and what it does. */
 void help_command(const struct command *command);
 

@@ -67,6 +67,23 @@ static void print_options(const struct command *command)
     print_names(NULL);
 }
 
+/* Of the forms of output those that only some commands have. */
+static void print_forms(const struct command *command)
+{
+    static const struct {
+        command_form form;
+        const char *name;
+    } forms[] = {{FORM_RAW, "raw"}, {FORM_SHELL, "env"}, {FORM_PROCESS, "credential_process"}};
+    bool begun = false;
+    for (size_t i = 0; i < COF_COUNT(forms); i++) {
+        if (command_allows(command, forms[i].form)) {
+            printf("%s%s", begun ? ", " : "\nForms of -o besides json and table:\n  ", forms[i].name);
+            begun = true;
+        }
+    }
+    fputs(begun ? "\n" : "", stdout);
+}
+
 void help_command(const struct command *command)
 {
     print_usage(command);
@@ -80,6 +97,8 @@ void help_command(const struct command *command)
         help_wrapped("A value on the command line is refused: everybody on this machine could read it there.", 2);
     }
     print_options(command);
+    print_forms(command);
+    help_permissions(command);
     printf("\nExample:\n  %s\n", command->example);
 }
 

@@ -18,7 +18,7 @@ static void harden(void)
     (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static void apply(const struct cli *cli)
+static cli_exit apply(const struct cli *cli)
 {
     const char *silent = getenv("COFFER_NO_INPUT");
     cli_report_as(cli->json, cli->quiet);
@@ -32,6 +32,7 @@ static void apply(const struct cli *cli)
     if (cli->no_input || (silent != NULL && silent[0] != '\0' && strcmp(silent, "0") != 0)) {
         cli_never_ask();
     }
+    return cli_table_colours(cli->color);
 }
 
 static cli_exit run_command(const struct command *command, struct cli *cli, const struct options_given *given)
@@ -44,6 +45,10 @@ static cli_exit run_command(const struct command *command, struct cli *cli, cons
         return CLI_OK;
     }
     cli_exit code = command_check(command, cli, given);
+    if (code == CLI_OK && cli->show_permission) {
+        return command_show_permissions(command, cli);
+    }
+    cli->command = command;
     if (code == CLI_OK && !command_is_local(command)) {
         code = profile_apply(cli);
     }
@@ -53,8 +58,9 @@ static cli_exit run_command(const struct command *command, struct cli *cli, cons
 static cli_exit run(struct cli *cli, const struct options_given *given)
 {
     const struct command *command = command_find(cli->arguments, cli->argument_count);
-    const cli_exit code = output_apply(cli->help ? NULL : command, cli);
-    apply(cli);
+    cli_exit code = output_apply(cli->help ? NULL : command, cli);
+    const cli_exit applied = apply(cli);
+    code = code == CLI_OK ? applied : code;
     if (code != CLI_OK) {
         return code;
     }

@@ -1,16 +1,21 @@
 #include "client/cli/resolve.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "client/cli/command.h"
 #include "client/cli/progress.h"
 #include "client/cli/reference.h"
 #include "client/cli/template.h"
 #include "client/cli/trace.h"
 #include "client/libcoffer/request.h"
+#include "common/expression.h"
+
+#define RESOLVE "coffer.v1.ResolveService/Resolve"
 
 enum { PLACE_TEXT = 64 };
 
@@ -51,10 +56,11 @@ static const ProtobufCMessage *message_of(const coffer_request *request)
 
 cli_exit resolve_ask(struct cli *cli, coffer_request *request, coffer_result **ret_result)
 {
+    assert(command_may_call(cli->command, RESOLVE));
     coffer_error *error = NULL;
     cli_exit code = cli_connect(cli);
     coffer_request_set_traceparent(request, trace_parent());
-    const struct trace trace = trace_begin("coffer.v1.ResolveService/Resolve");
+    const struct trace trace = trace_begin(RESOLVE);
     progress_begin("waiting for values");
     const bool failed = code == CLI_OK && coffer_resolve(cli->client, request, ret_result, &error) != COFFER_OK;
     progress_end();
@@ -230,11 +236,37 @@ static cli_exit get_variables(struct cli *cli)
     return code;
 }
 
+/* What another program would evaluate would come back as it is, with the exit code of a value. */
+static cli_exit check_expression(const char *text)
+{
+    struct cof_template_scan scan;
+    struct cof_template template;
+    struct cof_error err = {0};
+    size_t count = 0;
+    bool found = true;
+    cof_template_scan_init(&scan, cof_slice_text(text));
+    while (cof_template_next(&scan, &template, &found, &err) == COF_OK && found) {
+        if (!template.evaluated) {
+            return cli_usage("'${{ SECRETS.a.K || \"none\" }}'",
+                             "argument 1 has an expression that Coffer does not evaluate, at column %" PRIu32
+                             ": operands are references, texts and None, with || between them",
+                             template.place.column);
+        }
+        count++;
+    }
+    return count > 0 || err.code != COF_OK
+               ? CLI_OK
+               : cli_usage("'${{ SECRETS.a.K || \"none\" }}'", "argument 1 has no reference to a secret");
+}
+
 static cli_exit get_expression(struct cli *cli)
 {
     struct template template = {
         .from = "argument 1", .text = cli->arguments[0], .length = strlen(cli->arguments[0])};
-    cli_exit code = template_parse(&template, COFFER_TEMPLATE_TEXT);
+    cli_exit code = check_expression(template.text);
+    if (code == CLI_OK) {
+        code = template_parse(&template, COFFER_TEMPLATE_TEXT);
+    }
     if (code == CLI_OK) {
         code = template_print(cli, &template);
     }

@@ -1,315 +1,269 @@
+#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdatomic.h>
-#include <stdio.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <coffer/mask.h>
-
+#include "client/cli/follow.h"
+#include "client/cli/moment.h"
+#include "client/cli/program.h"
+#include "client/cli/progress.h"
 #include "client/cli/resolve.h"
 #include "client/cli/variables.h"
 
-/* `coffer run`: a program with values in its environment, and its output with the values masked. */
+/*
+ * `coffer run`: a program with values in its environment, and its output with the values masked. With --watch it begins anew
+ * when they change.
+ */
 
-enum { OUTPUTS = 2, PIECE = 65536, SIGNAL_BASE = 128 };
+enum { GRACE_S = 10, MS = 1000 };
 
-/* --- Signals ---------------------------------------------------------------------------------------------------- */
+/* --- Values ----------------------------------------------------------------------------------------------------- */
 
-static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
-
-static atomic_int child; /* 0: there is none */
-static atomic_int kept;  /* a signal that came before there was one; 0: none did */
-
-/* What the terminal sends, it sends to the program, too; what another process sends, only this one gets. Any thread runs
- * it: the library has some of its own. */
-static void forward(int number, siginfo_t *info, void *context)
-{
-    (void) context;
-    if (info->si_code > 0) {
-        return;
-    }
-    atomic_store(&kept, number);
-    const int pid = atomic_load(&child);
-    if (pid > 0 && atomic_exchange(&kept, 0) != 0) {
-        (void) kill(pid, number);
-    }
-}
-
-/* What is ignored stays so, for the program as well. */
-static void begin_forwarding(void)
-{
-    struct sigaction action = {.sa_sigaction = forward, .sa_flags = SA_SIGINFO | SA_RESTART};
-    (void) sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < COF_COUNT(forwarded); i++) {
-        struct sigaction before;
-        if (sigaction(forwarded[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-            (void) sigaction(forwarded[i], &action, NULL);
-        }
-    }
-}
-
-static void forward_to(pid_t pid)
-{
-    atomic_store(&child, (int) pid);
-    const int number = atomic_exchange(&kept, 0);
-    if (number != 0) {
-        (void) kill(pid, number);
-    }
-}
-
-/* --- Output ----------------------------------------------------------------------------------------------------- */
-
-struct output {
-    coffer_mask_stream *stream;
-    int from;
-    int to;
+/* What one program is given. */
+struct given {
+    struct variables variables;
+    coffer_request *request;
+    coffer_result *result;
 };
 
-static bool write_all(const void *data, size_t length, void *context)
+static void given_free(struct given *given)
 {
-    const struct output *output = context;
-    const char *at = data;
-    while (length > 0) {
-        const ssize_t wrote = write(output->to, at, length);
-        if (wrote < 0 && errno != EINTR) {
-            return false;
-        }
-        at += wrote > 0 ? wrote : 0;
-        length -= wrote > 0 ? (size_t) wrote : 0;
-    }
-    return true;
-}
-
-static void close_output(struct output *output)
-{
-    if (output->from >= 0) {
-        (void) close(output->from);
-    }
-    output->from = -1;
-}
-
-/* What the program wrote; at its end, or when nobody reads it, the pipe is closed, as it would be without masking. */
-static void move(struct output *output)
-{
-    static char piece[PIECE];
-    const ssize_t got = read(output->from, piece, sizeof piece);
-    if (got < 0 && errno == EINTR) {
+    if (given == NULL) {
         return;
     }
-    if (got <= 0) {
-        (void) !coffer_mask_stream_flush(output->stream);
-        close_output(output);
-    } else if (coffer_mask_stream_feed(output->stream, piece, (size_t) got) != COFFER_OK) {
-        close_output(output);
-    }
-    explicit_bzero(piece, got > 0 ? (size_t) got : 0);
+    variables_done(&given->variables);
+    coffer_result_free(given->result);
+    coffer_request_free(given->request);
+    free(given);
 }
 
-static void move_all(struct output outputs[OUTPUTS])
+static cli_exit ask(struct cli *cli, struct given *given)
 {
-    while (outputs[0].from >= 0 || outputs[1].from >= 0) {
-        struct pollfd waiting[OUTPUTS] = {{outputs[0].from, POLLIN, 0}, {outputs[1].from, POLLIN, 0}};
-        if (poll(waiting, OUTPUTS, -1) < 0) {
-            continue;
-        }
-        for (size_t i = 0; i < OUTPUTS; i++) {
-            if (waiting[i].revents != 0) {
-                move(&outputs[i]);
-            }
-        }
+    cli_exit code = variables_read(cli, &given->variables);
+    if (code == CLI_OK) {
+        code = variables_ask(cli, given->request, &given->variables);
     }
+    if (code == CLI_OK) {
+        code = resolve_all(cli, given->request, &given->result);
+    }
+    if (code == CLI_OK && cli->action != NULL) {
+        code = variables_add_action(&given->variables, given->result);
+    }
+    return code == CLI_OK ? variables_fill(&given->variables, given->result) : code;
 }
 
-/* --- The program ------------------------------------------------------------------------------------------------ */
-
-struct program {
-    char **words;
-    char **environment;
-    int ends[OUTPUTS][2]; /* of pipes; -1: the program writes where this one does */
-    struct output outputs[OUTPUTS];
-    const int *files; /* that it inherits under the same numbers */
-    size_t file_count;
-};
-
-static bool open_pipes(struct program *program)
+static cli_exit given_new(struct cli *cli, struct given **ret_given)
 {
-    for (size_t i = 0; i < OUTPUTS; i++) {
-        if (pipe2(program->ends[i], O_CLOEXEC) != 0) {
-            return false;
-        }
-        program->outputs[i].from = program->ends[i][0];
+    struct given *given = calloc(1, sizeof *given);
+    if (given == NULL) {
+        return cli_no_memory();
     }
-    return true;
-}
-
-/* The actions that give the program its outputs and files; the ends of the pipes close themselves, and what is put in its own
- * place does not. */
-static int spawn_with(const struct program *program, const posix_spawnattr_t *attributes, pid_t *ret_child)
-{
-    posix_spawn_file_actions_t actions;
-    int failed = posix_spawn_file_actions_init(&actions);
-    if (failed != 0) {
-        return failed;
+    given->request = coffer_request_new();
+    const cli_exit code = ask(cli, given);
+    if (code == CLI_OK) {
+        *ret_given = given;
+    } else {
+        given_free(given);
     }
-    for (int i = 0; i < OUTPUTS; i++) {
-        if (failed == 0 && program->ends[i][1] >= 0) {
-            failed = posix_spawn_file_actions_adddup2(&actions, program->ends[i][1], STDOUT_FILENO + i);
-        }
-    }
-    for (size_t i = 0; failed == 0 && i < program->file_count; i++) {
-        failed = posix_spawn_file_actions_adddup2(&actions, program->files[i], program->files[i]);
-    }
-    if (failed == 0) {
-        failed =
-            posix_spawnp(ret_child, program->words[0], &actions, attributes, program->words, program->environment);
-    }
-    (void) posix_spawn_file_actions_destroy(&actions);
-    return failed;
-}
-
-/* The program begins with the signals as they were when this one began: what this one handles is as usual there. */
-static int spawn(const struct program *program, pid_t *ret_child)
-{
-    posix_spawnattr_t attributes;
-    sigset_t defaults;
-    int failed = posix_spawnattr_init(&attributes);
-    if (failed != 0) {
-        return failed;
-    }
-    (void) sigemptyset(&defaults);
-    (void) sigaddset(&defaults, SIGPIPE);
-    (void) posix_spawnattr_setsigdefault(&attributes, &defaults);
-    (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-    failed = spawn_with(program, &attributes, ret_child);
-    (void) posix_spawnattr_destroy(&attributes);
-    return failed;
-}
-
-static void close_ends(struct program *program, size_t side)
-{
-    for (size_t i = 0; i < OUTPUTS; i++) {
-        if (program->ends[i][side] >= 0) {
-            (void) close(program->ends[i][side]);
-        }
-        program->ends[i][side] = -1;
-    }
-}
-
-static cli_exit exit_of(int status)
-{
-    return (cli_exit) (WIFEXITED(status) ? WEXITSTATUS(status) : SIGNAL_BASE + WTERMSIG(status));
-}
-
-/* The exit code of the program, or why it could not be started. */
-static cli_exit execute(struct program *program)
-{
-    pid_t pid = 0;
-    int status = 0;
-    (void) signal(SIGPIPE, SIG_IGN);
-    begin_forwarding();
-    const int failed = spawn(program, &pid);
-    close_ends(program, 1);
-    if (failed != 0) {
-        return cli_refuse(failed == ENOENT ? CLI_NO_PROGRAM : CLI_NOT_EXECUTABLE, NULL, "%s cannot be started: %s",
-                          program->words[0], strerror(failed));
-    }
-    forward_to(pid);
-    move_all(program->outputs);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    atomic_store(&child, 0);
-    return exit_of(status);
-}
-
-/* --- Masking ---------------------------------------------------------------------------------------------------- */
-
-static cli_exit open_masks(const coffer_masker *masker, struct program *program)
-{
-    coffer_error *error = NULL;
-    for (size_t i = 0; i < OUTPUTS; i++) {
-        struct output *output = &program->outputs[i];
-        output->to = STDOUT_FILENO + (int) i;
-        if (coffer_mask_stream_new(masker, write_all, output, &output->stream, &error) != COFFER_OK) {
-            const cli_exit code = cli_fail(error);
-            coffer_error_free(error);
-            return code;
-        }
-    }
-    return open_pipes(program) ? CLI_OK : cli_refuse(CLI_ERROR, NULL, "a pipe cannot be made: %s", strerror(errno));
-}
-
-static void tell_unmasked(size_t count)
-{
-    if (count > 0) {
-        cli_note("coffer: note: %zu value%s of less than 4 bytes cannot be masked", count, count == 1 ? "" : "s");
-    }
-}
-
-static cli_exit execute_masked(struct program *program, const coffer_result *result)
-{
-    coffer_masker *masker = NULL;
-    coffer_error *error = NULL;
-    if (coffer_masker_new(result, NULL, 0, &masker, &error) != COFFER_OK) {
-        (void) cli_fail(error);
-        coffer_error_free(error);
-        return CLI_NOT_RUN;
-    }
-    tell_unmasked(coffer_masker_unmasked(masker));
-    cli_exit code = open_masks(masker, program) == CLI_OK ? execute(program) : CLI_NOT_RUN;
-    close_ends(program, 1);
-    for (size_t i = 0; i < OUTPUTS; i++) {
-        close_output(&program->outputs[i]);
-        coffer_mask_stream_free(program->outputs[i].stream);
-    }
-    coffer_masker_free(masker);
     return code;
 }
 
-/* --- Command ---------------------------------------------------------------------------------------------------- */
-
-/* No thread and no connection of the client is left when the program runs. */
-static cli_exit run_with(struct cli *cli, struct variables *variables, const coffer_result *result)
+static coffer_bytes value_at(const struct given *given, size_t i)
 {
+    const struct variable *one = &given->variables.items[i];
+    return coffer_item_value(coffer_result_item(given->result, given->variables.places[i]), one->from.name,
+                             one->from.key);
+}
+
+/* The first variable that is not the same in both, by its name; NULL if there is none. */
+static const char *difference(const struct given *a, const struct given *b)
+{
+    size_t i = 0;
+    for (; i < a->variables.count && i < b->variables.count; i++) {
+        const coffer_bytes one = value_at(a, i);
+        const coffer_bytes other = value_at(b, i);
+        const char *name = a->variables.items[i].name;
+        assert(name != NULL && b->variables.items[i].name != NULL);
+        if (strcmp(name, b->variables.items[i].name) != 0 || one.length != other.length ||
+            (one.length > 0 && memcmp(one.data, other.data, one.length) != 0)) {
+            return b->variables.items[i].name;
+        }
+    }
+    const struct variables *longer = i < a->variables.count ? &a->variables : &b->variables;
+    return i < longer->count ? longer->items[i].name : NULL;
+}
+
+/* --- New values ------------------------------------------------------------------------------------------------- */
+
+struct run {
+    struct cli *cli;
+    struct follow *follow; /* NULL without --watch */
+    int64_t grace_ms;
+    int news; /* readable when there are new ones; -1 without --watch */
+    pthread_mutex_t lock;
+    struct given *next; /* behind the lock; NULL: there are none */
+};
+
+/* On the thread that follows. */
+static cli_exit renew(void *context)
+{
+    const uint64_t one = 1;
+    struct run *run = context;
+    struct given *given = NULL;
+    const cli_exit code = given_new(run->cli, &given);
+    if (code != CLI_OK) {
+        cli_note("coffer: note: the program goes on with the values that it has");
+        return code;
+    }
+    (void) pthread_mutex_lock(&run->lock);
+    given_free(run->next);
+    run->next = given;
+    (void) pthread_mutex_unlock(&run->lock);
+    return write(run->news, &one, sizeof one) == (ssize_t) sizeof one ? CLI_OK : CLI_ERROR;
+}
+
+static struct given *take_next(struct run *run)
+{
+    uint64_t times = 0;
+    (void) !read(run->news, &times, sizeof times);
+    (void) pthread_mutex_lock(&run->lock);
+    struct given *given = run->next;
+    run->next = NULL;
+    (void) pthread_mutex_unlock(&run->lock);
+    return given;
+}
+
+/* A watch is of one workspace. What an action declares may be anything, so then every secret is followed. */
+static cli_exit follow_variables(struct run *run, const struct variables *variables)
+{
+    const char *own = cli_environment(run->cli)[0] == '\0' ? "default" : cli_environment(run->cli);
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < variables->count; i++) {
+        const struct reference *from = &variables->items[i].from;
+        if (from->workspace != NULL && from->workspace[0] != '\0' &&
+            strcmp(from->workspace, cli_workspace(run->cli)) != 0) {
+            return cli_usage("coffer:///ENVIRONMENT/NAME/KEY is of the workspace of -w",
+                             "--watch follows one workspace, but %s.%s is of another", from->name, from->key);
+        }
+        code = run->cli->action != NULL
+                   ? CLI_OK
+                   : follow_add(run->follow, from->environment == NULL ? own : from->environment, from->name);
+    }
+    return code;
+}
+
+static cli_exit begin_following(struct run *run, const struct given *given)
+{
+    cli_exit code = follow_variables(run, &given->variables);
+    if (code == CLI_OK) {
+        progress_allow(false);
+        code = follow_start(run->follow, renew, run);
+    }
+    return code;
+}
+
+/* The position comes before the values, so that no change between the two is missed. */
+static cli_exit open_watch(struct run *run)
+{
+    int64_t seconds = GRACE_S;
+    if (run->cli->grace != NULL && !run->cli->watch) {
+        return cli_usage("coffer run --watch --grace 30s ...", "--grace belongs to --watch");
+    }
+    if (!run->cli->watch) {
+        return CLI_OK;
+    }
+    if (run->cli->grace != NULL && !moment_span(run->cli->grace, &seconds)) {
+        return cli_usage("30s, or 2min", "--grace %s is no time", run->cli->grace);
+    }
+    run->grace_ms = seconds * MS;
+    run->news = eventfd(0, EFD_CLOEXEC);
+    return run->news < 0 ? cli_refuse(CLI_ERROR, NULL, "an event cannot be made: %s", strerror(errno))
+                         : follow_new(run->cli, &run->follow);
+}
+
+/* --- Programs --------------------------------------------------------------------------------------------------- */
+
+/* Until the values are others: true, and `given` are the new ones, or the program has ended. */
+static bool await(struct run *run, struct program *program, struct given **given)
+{
+    while (!program_wait(program, run->news)) {
+        struct given *next = take_next(run);
+        const char *changed = next == NULL ? NULL : difference(*given, next);
+        if (changed == NULL) {
+            given_free(next);
+            continue;
+        }
+        cli_note("coffer: %s has changed; the program starts anew", changed);
+        const bool again = program_stop(program, run->grace_ms);
+        given_free(*given);
+        *given = next;
+        return again;
+    }
+    return false;
+}
+
+/* One program; whether another follows it. */
+static cli_exit run_once(struct run *run, struct given **given, bool *ret_again)
+{
+    assert(*given != NULL);
     struct program program = {
-        .words = cli->arguments, .ends = {{-1, -1}, {-1, -1}}, .outputs = {{.from = -1}, {.from = -1}}};
-    if (cli->action != NULL && variables_add_action(variables, result) != CLI_OK) {
+        .words = run->cli->arguments,
+        .environment = (*given)->variables.environment,
+        .files = (*given)->variables.files,
+        .file_count = (*given)->variables.file_count,
+        .masked = run->cli->no_mask ? NULL : (*given)->result,
+    };
+    cli_exit code = program_start(&program);
+    *ret_again = false;
+    if (code == CLI_OK) {
+        *ret_again = await(run, &program, given);
+        code = program_exit(&program);
+    }
+    program_done(&program);
+    return code;
+}
+
+/* Without --watch no thread and no connection of the client is left when the program runs. */
+static cli_exit run_with(struct run *run, struct given **given)
+{
+    bool again = true;
+    assert(*given != NULL);
+    cli_exit code = run->follow == NULL ? CLI_OK : begin_following(run, *given);
+    if (code != CLI_OK) {
         return CLI_NOT_RUN;
     }
-    if (variables_fill(variables, result) != CLI_OK) {
-        return CLI_NOT_RUN;
+    if (run->follow == NULL) {
+        coffer_client_close(run->cli->client);
+        run->cli->client = NULL;
     }
-    coffer_client_close(cli->client);
-    cli->client = NULL;
-    program.environment = variables->environment;
-    program.files = variables->files;
-    program.file_count = variables->file_count;
-    return cli->no_mask ? execute(&program) : execute_masked(&program, result);
+    program_signals();
+    while (again) {
+        code = run_once(run, given, &again);
+    }
+    return code;
 }
 
 cli_exit cmd_run(struct cli *cli)
 {
-    struct variables variables = {.count = 0};
-    coffer_request *request = coffer_request_new();
-    coffer_result *result = NULL;
+    struct run run = {.cli = cli, .news = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct given *given = NULL;
     cli_exit code = check_templates(cli);
     if (code == CLI_OK) {
-        code = variables_read(cli, &variables);
+        code = open_watch(&run);
     }
     if (code == CLI_OK) {
-        code = variables_ask(cli, request, &variables);
+        code = given_new(cli, &given);
     }
-    if (code == CLI_OK) {
-        code = resolve_all(cli, request, &result);
+    code = code == CLI_OK ? run_with(&run, &given) : CLI_NOT_RUN;
+    follow_free(run.follow);
+    given_free(given);
+    given_free(run.next);
+    if (run.news >= 0) {
+        (void) close(run.news);
     }
-    code = code == CLI_OK ? run_with(cli, &variables, result) : CLI_NOT_RUN;
-    variables_done(&variables);
-    coffer_result_free(result);
-    coffer_request_free(request);
     return code;
 }

@@ -35,6 +35,9 @@ struct cli_table {
 
 static bool always;
 
+/* Of --color; as_usual is for the environment to say. */
+static enum { COLOURS_AS_USUAL, COLOURS_ALWAYS, COLOURS_NEVER } colours_wanted;
+
 void cli_table_always(void)
 {
     always = true;
@@ -159,8 +162,23 @@ static size_t print_cell(const char *cell, size_t width)
     return taken + 2;
 }
 
+cli_exit cli_table_colours(const char *when)
+{
+    static const char *const words[] = {"auto", "always", "never"};
+    for (size_t i = 0; when != NULL; i++) {
+        if (i == COF_COUNT(words)) {
+            return cli_usage("auto, always or never", "--color names no time for colours");
+        }
+        if (strcmp(when, words[i]) == 0) {
+            colours_wanted = i;
+            break;
+        }
+    }
+    return CLI_OK;
+}
+
 /* By the conventions of NO_COLOR, CLICOLOR and CLICOLOR_FORCE. */
-static bool has_colours(void)
+static bool environment_has_colours(void)
 {
     const char *none = getenv("NO_COLOR");
     const char *force = getenv("CLICOLOR_FORCE");
@@ -176,6 +194,11 @@ static bool has_colours(void)
         return false;
     }
     return cli_on_terminal() && terminal != NULL && strcmp(terminal, "dumb") != 0;
+}
+
+static bool has_colours(void)
+{
+    return colours_wanted == COLOURS_ALWAYS || (colours_wanted == COLOURS_AS_USUAL && environment_has_colours());
 }
 
 static const char *colour_of(const char *cell)

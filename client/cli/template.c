@@ -218,10 +218,31 @@ cli_exit template_print(struct cli *cli, const struct template *template)
     return code;
 }
 
+/* A template is for every place; one that names its own would stay as it is, and nobody would notice. */
+static cli_exit check_places(const struct template *template)
+{
+    const char *end = template->text + template->length;
+    const char *at = template->text;
+    for (; at != NULL && (at = memmem(at, (size_t) (end - at), "${{", 3)) != NULL; at += 3) {
+        const char *word = at + 3;
+        while (word < end && strchr(" \t\r\n", *word) != NULL && *word != '\0') {
+            word++;
+        }
+        if ((size_t) (end - word) > 9 && memcmp(word, "coffer://", 9) == 0) {
+            return cli_usage("${{ SECRETS.slack.SLACK_BOT_TOKEN }} and -e prod; coffer run takes coffer://",
+                             "%s: a template names no place, as coffer:// does", template->from);
+        }
+    }
+    return CLI_OK;
+}
+
 cli_exit cmd_inject(struct cli *cli)
 {
     struct template template = {.from = NULL};
     cli_exit code = template_read(cli->argument_count == 0 ? NULL : cli->arguments[0], cli->format, &template);
+    if (code == CLI_OK) {
+        code = check_places(&template);
+    }
     if (code == CLI_OK) {
         code = template_print(cli, &template);
     }

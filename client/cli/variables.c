@@ -40,6 +40,23 @@ bool cli_is_variable(const char *name)
     return name[0] != '\0' && strchr(digits, name[0]) == NULL && name[strspn(name, allowed)] == '\0';
 }
 
+/* Keeps a copy of the text, in which names of variables and secrets go on to stand; what was given stays whole. */
+static cli_exit keep_text(struct variables *variables, const char *text, char **ret_copy)
+{
+    char **texts = realloc(variables->texts, (variables->text_count + 1) * sizeof *texts);
+    if (texts == NULL) {
+        return cli_no_memory();
+    }
+    variables->texts = texts;
+    texts[variables->text_count] = strdup(text);
+    *ret_copy = texts[variables->text_count];
+    if (*ret_copy == NULL) {
+        return cli_no_memory();
+    }
+    variables->text_count++;
+    return CLI_OK;
+}
+
 /* --- Options ---------------------------------------------------------------------------------------------------- */
 
 /* A key that names the variable itself must be fit for that. */
@@ -86,12 +103,16 @@ static cli_exit add_one(struct variables *variables, const struct variable *one)
     return CLI_OK;
 }
 
-static cli_exit add_reference(char *text, size_t i, struct variables *variables)
+static cli_exit add_reference(const char *text, size_t i, struct variables *variables)
 {
     char what[WHAT_TEXT];
+    char *copy = NULL;
     struct variable one = {.mounted = false};
     (void) snprintf(what, sizeof what, "--ref, the %zuth", i + 1);
-    cli_exit code = reference_read(text, i == 0 ? "--ref" : what, &one.from);
+    cli_exit code = keep_text(variables, text, &copy);
+    if (code == CLI_OK) {
+        code = reference_read(copy, i == 0 ? "--ref" : what, &one.from);
+    }
     if (code == CLI_OK) {
         one.name = one.from.key;
         code = check_key(&one);
@@ -99,8 +120,8 @@ static cli_exit add_reference(char *text, size_t i, struct variables *variables)
     return code == CLI_OK ? add_one(variables, &one) : code;
 }
 
-/* VARIABLE=NAME.KEY; `what` says where it stands. */
-static cli_exit add_set(char *text, const char *what, bool mounted, struct variables *variables)
+/* VARIABLE=NAME.KEY in a text that is kept; `what` says where it stands. */
+static cli_exit add_kept(char *text, const char *what, bool mounted, struct variables *variables)
 {
     assert(text != NULL);
     char *equals = strchr(text, '=');
@@ -113,6 +134,13 @@ static cli_exit add_set(char *text, const char *what, bool mounted, struct varia
     }
     const cli_exit code = reference_read(equals + 1, what, &one.from);
     return code == CLI_OK ? add_one(variables, &one) : code;
+}
+
+static cli_exit add_set(const char *text, const char *what, bool mounted, struct variables *variables)
+{
+    char *copy = NULL;
+    const cli_exit code = keep_text(variables, text, &copy);
+    return code == CLI_OK ? add_kept(copy, what, mounted, variables) : code;
 }
 
 /* --- Whole secrets ---------------------------------------------------------------------------------------------- */
@@ -152,11 +180,17 @@ static cli_exit keep_answer(struct variables *variables, ProtobufCMessage *answe
 }
 
 /* NAME, or NAME=VARIABLE. */
-static cli_exit add_secret(struct cli *cli, char *text, struct variables *variables)
+static cli_exit add_secret(struct cli *cli, const char *text, struct variables *variables)
 {
     Coffer__V1__GetSecretRequest request;
     ProtobufCMessage *answer = NULL;
-    char *variable = strchr(text, '=');
+    char *name = NULL;
+    cli_exit code = keep_text(variables, text, &name);
+    if (code != CLI_OK) {
+        return code;
+    }
+    assert(name != NULL);
+    char *variable = strchr(name, '=');
     if (variable != NULL) {
         *variable++ = '\0';
     }
@@ -166,9 +200,9 @@ static cli_exit add_secret(struct cli *cli, char *text, struct variables *variab
     coffer__v1__get_secret_request__init(&request);
     request.workspace = cli_workspace(cli);
     request.environment = cli_environment(cli);
-    request.name = text;
-    cli_exit code = cli_call(cli, SECRET_SERVICE "GetSecret", &request.base,
-                             &coffer__v1__get_secret_response__descriptor, &answer);
+    request.name = name;
+    code = cli_call(cli, SECRET_SERVICE "GetSecret", &request.base, &coffer__v1__get_secret_response__descriptor,
+                    &answer);
     if (code == CLI_OK) {
         code = keep_answer(variables, answer);
     }
@@ -220,24 +254,7 @@ static cli_exit add_line(char *line, const char *what, struct variables *variabl
     if (equals != NULL) {
         memmove(equals + 1, value, strlen(value) + 1);
     }
-    return add_set(text, what, false, variables);
-}
-
-/* Keeps a copy of the line, in which names of variables and secrets go on to stand. */
-static cli_exit keep_line(struct variables *variables, const char *line, char **ret_copy)
-{
-    char **lines = realloc(variables->lines, (variables->line_count + 1) * sizeof *lines);
-    if (lines == NULL) {
-        return cli_no_memory();
-    }
-    variables->lines = lines;
-    lines[variables->line_count] = strdup(line);
-    *ret_copy = lines[variables->line_count];
-    if (*ret_copy == NULL) {
-        return cli_no_memory();
-    }
-    variables->line_count++;
-    return CLI_OK;
+    return add_kept(text, what, false, variables);
 }
 
 static cli_exit add_file(const char *path, struct variables *variables)
@@ -254,7 +271,7 @@ static cli_exit add_file(const char *path, struct variables *variables)
     while (code == CLI_OK && getline(&line, &room, file) > 0) {
         char *copy = NULL;
         (void) snprintf(what, sizeof what, "line %zu of %.*s", ++number, (int) PATH_TEXT, path);
-        code = keep_line(variables, line, &copy);
+        code = keep_text(variables, line, &copy);
         if (code == CLI_OK) {
             code = add_line(copy, what, variables);
         }
@@ -284,17 +301,13 @@ static cli_exit add_inherited(struct variables *variables)
     cli_exit code = CLI_OK;
     for (size_t i = 0; code == CLI_OK && environ[i] != NULL; i++) {
         const size_t length = strcspn(environ[i], "=");
-        char *copy = NULL;
         if (environ[i][length] == '\0' || !reference_is_full(environ[i] + length + 1) ||
             is_set(variables, environ[i], length)) {
             continue;
         }
         (void) snprintf(what, sizeof what, "the variable %.*s", (int) (length < PATH_TEXT ? length : PATH_TEXT),
                         environ[i]);
-        code = keep_line(variables, environ[i], &copy);
-        if (code == CLI_OK) {
-            code = add_set(copy, what, false, variables);
-        }
+        code = add_set(environ[i], what, false, variables);
     }
     return code;
 }
@@ -508,14 +521,14 @@ static void wipe_values(struct variables *variables)
 void variables_done(struct variables *variables)
 {
     wipe_values(variables);
-    for (size_t i = 0; i < variables->line_count; i++) {
-        free(variables->lines[i]);
+    for (size_t i = 0; i < variables->text_count; i++) {
+        free(variables->texts[i]);
     }
     for (size_t i = 0; i < variables->answer_count; i++) {
         cli_free_message(variables->answers[i]);
     }
     free(variables->answers);
-    free(variables->lines);
+    free(variables->texts);
     free(variables->places);
     free(variables->items);
 }

@@ -5,7 +5,7 @@
 
 /* The environment of a program that `coffer run` starts. */
 
-/* A variable and the reference that it gets its value from; all texts belong to the options or to what is kept below. */
+/* A variable and the reference that it gets its value from; all texts belong to what is kept below. */
 struct variable {
     const char *name;
     struct reference from;
@@ -16,8 +16,8 @@ struct variables {
     struct variable *items;
     size_t *places; /* the item of the request that each was asked for with */
     size_t count;
-    char **lines; /* of files of variables, and those of the environment that hold references */
-    size_t line_count;
+    char **texts; /* copies of options, of lines of files and of variables of this process, that are taken apart */
+    size_t text_count;
     ProtobufCMessage **answers; /* that the keys of whole secrets were taken from */
     size_t answer_count;
     char **environment; /* for posix_spawn */

@@ -38,7 +38,7 @@
         return handler(call, (const Type##Request *) (const void *) request,                                       \
                        (Type##Response *) (void *) response);                                                      \
     }
-#include "server/dispatch/method.def"
+#include "common/method.def"
 #undef METHOD
 
 #define METHOD(service, method, Type, handler, access, permission, class, audit) \
@@ -47,7 +47,7 @@
      call_##handler, NULL,           "",                                         \
      NULL,           NULL,           false},
 static struct method methods[] = {
-#include "server/dispatch/method.def"
+#include "common/method.def"
 };
 #undef METHOD
 

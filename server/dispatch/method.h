@@ -5,7 +5,7 @@
 #include "common/permission.h"
 #include "server/service/call.h"
 
-/* The method table (method.def): what exists, and who may call it. */
+/* The method table (common/method.def): what exists, and who may call it. */
 
 typedef enum method_access {
     METHOD_OPEN,

@@ -3,7 +3,6 @@
 
 import contextlib
 import json
-import json
 import pathlib
 import socket
 import sys
@@ -12,8 +11,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 import cli  # noqa: E402
-from cli import NOT_FOUND, NOT_LOGGED_IN, OK, CliTest  # noqa: E402
-from cofferd import Relay  # noqa: E402
+from cli import DENIED, NOT_FOUND, NOT_LOGGED_IN, OK, CliTest  # noqa: E402
+from cofferd import ROOT, Relay  # noqa: E402
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -73,6 +72,45 @@ class Trace(CallsTest):
         for wrong in ("", "none", TRACE + "-more", TRACE[:-1], TRACE.upper(), TRACE.replace("00-", "ff-", 1), TRACE[:3] + "0" * 32 + TRACE[35:],
                       TRACE[:36] + "0" * 16 + TRACE[52:], TRACE.replace("-", "_")):
             self.assertNotIn(b"traceparent", self.passed("secret", "list", TRACEPARENT=wrong), wrong)
+
+
+class ShowPermission(CallsTest):
+    def needed(self, *arguments):
+        """What a command says that it needs, each permission once; nothing is asked of a server, or done."""
+        code, out, err = self.run_cli("--show-permission", *arguments, COFFER_ADDR="ipc:///nowhere")
+        self.assertEqual((code, err), (OK, ""), arguments)
+        rows = [line.split("\t") for line in out.decode().splitlines()]
+        return list(dict.fromkeys(row[0] for row in rows if ":" in row[0] or row[0] == "resolve"))
+
+    def account(self, name, permissions):
+        options = [word for permission in permissions for word in ("--permission", permission)]
+        self.succeed("sa", "create", name, *options)
+        self.succeed("token", "issue", name, "--out", self.dev.directory / f"{name}.token")
+        return name
+
+    def test_account_with_what_a_command_says_can_run_it_and_one_with_all_else_cannot(self):
+        every = [line.split('"')[1] for line in (ROOT / "common" / "permission.def").read_text().splitlines()
+                 if line.startswith("PERMISSION(") and "W" in line.split('",')[1].split(",")[0]]
+        for number, arguments in enumerate((["secret", "show", "slack", "-e", "prod"], ["get", "slack.BOT", "-e", "prod"],
+                                            ["secret", "reveal", "slack", "BOT", "-e", "prod"], ["env", "list"], ["token", "list", "admin"],
+                                            ["secret", "copy", "slack", "-e", "prod", "--to-env", "dev", "--overwrite"],
+                                            ["oauth", "providers"], ["registry", "list"], ["secret", "matrix"])):
+            needed = self.needed(*arguments)
+            more = ["secret:write"] if arguments[1] == "copy" else []
+            self.assertTrue(needed, arguments)
+            able = self.account(f"able{number}", needed + more)
+            self.assertEqual(self.run_cli(*arguments, token=able)[0], OK, (arguments, needed))
+            unable = self.account(f"unable{number}", sorted(set(every) - {needed[0]}))
+            self.assertEqual(self.run_cli(*arguments, token=unable)[0], DENIED, (arguments, needed))
+
+    def test_methods_are_told_with_what_is_needed_besides(self):
+        told = json.loads(self.succeed("secret", "copy", "slack", "--to-env", "dev", "--show-permission", "-o", "json"))
+        self.assertEqual(told, {"calls": [{"permission": "secret:reveal", "method": "coffer.v1.SecretService/CopySecret",
+                                           "more": "and secret:write for the copy"}]})
+        self.assertIn(b"secret:reveal\tcoffer.v1.SecretService/RevealSecret\t",
+                      self.succeed("rpc", "call", "coffer.v1.SecretService/RevealSecret", "--show-permission"))
+        self.assertEqual(self.succeed("version", "--show-permission"), b"")
+        self.assertIn("secret:write\n", self.succeed("help", "secret", "create").decode())
 
 
 class ShowRpc(CallsTest):

@@ -462,6 +462,14 @@ class Matrix(PeopleTest):
         code, shown = cli.Terminal(self.variables(), "secret", "matrix", columns=200).end()
         self.assertIn("alone  \x1b[32mok\x1b[0m       \x1b[31mMISSING\x1b[0m", shown)
         self.assertNotIn("\x1b", self.works("secret", "matrix", "-o", "table"))
+        for variables, options, coloured in (({"TERM": "dumb"}, (), False), ({"NO_COLOR": 1}, ("--color", "always"), True), ({}, ("--color", "never"), False),
+                                             ({"CLICOLOR_FORCE": 1}, ("--color", "never"), False), ({"NO_COLOR": 1}, ("--color", "auto"), False)):
+            code, shown = cli.Terminal(self.variables(**variables), "secret", "matrix", *options).end()
+            self.assertEqual((code, "\x1b[31m" in shown), (OK, coloured), (variables, options))
+        self.assertIn("\x1b[31m", self.works("secret", "matrix", "-o", "table", "--color", "always"))
+        code, out, err = self.coffer("secret", "matrix", "--color", "red")
+        self.assertEqual((code, out), (cli.USAGE, b""))
+        self.assertIn("hint: auto, always or never", err)
 
     def test_environments_are_those_of_the_secrets_where_the_caller_may_list_no_others(self):
         self.succeed("sa", "create", "reader", "--grant", "secret:read", token="matrix")

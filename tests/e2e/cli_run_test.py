@@ -321,6 +321,24 @@ class Check(RunTest):
         path.write_text(text)
         return path
 
+    def test_get_refuses_what_only_a_workflow_engine_would_evaluate(self):
+        for text, said in (("${{ SECRETS.slack.BOT || }}", "does not evaluate, at column 1"), ("${{ FN.upper(SECRETS.slack.BOT) }}", "does not evaluate"),
+                           ("${{ SECRETS.slack.BOT }}-${{ SECRETS.slack.PIN + 1 }}", "does not evaluate, at column 26"),
+                           ("${{ TRIGGER.id }}", "no reference to a secret"), ("${{ 'a' || 'b' }}", "no reference to a secret")):
+            code, out, err = self.run_cli("get", text, "-e", "prod")
+            self.assertEqual((code, out), (USAGE, b""), text)
+            self.assertIn(said, err)
+            self.assertIn("hint: '${{ SECRETS", err)
+        code, out, err = self.run_cli("get", "${{ SECRETS.slack.BOT || 'never closed }}", "-e", "prod")
+        self.assertEqual((code, out), (REJECTED, b""), err)
+
+    def test_inject_refuses_a_template_that_names_its_own_place(self):
+        for text in (b"a: ${{coffer:///prod/slack/BOT}}\n", b"${{ SECRETS.slack.BOT }} ${{\n coffer:///prod/slack/BOT }}"):
+            code, out, err = self.run_cli("inject", "-e", "prod", stdin=text)
+            self.assertEqual((code, out), (USAGE, b""), text)
+            self.assertIn("names no place", err)
+        self.assertEqual(self.succeed("inject", "-e", "prod", stdin=b"see coffer:///prod/slack/BOT ${{ x }}"), b"see coffer:///prod/slack/BOT ${{ x }}")
+
     def test_template_is_checked_in_every_environment_without_a_value(self):
         path = self.workflow("a: ${{ SECRETS.slack.BOT }}\nb: ${{ SECRETS.jira.BOT }} ${{ SECRETS.slack.BOT }}\n"
                              "c: ${{ SECRETS.slack.OPT || 'x' }}\n")

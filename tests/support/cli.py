@@ -63,7 +63,7 @@ class Terminal:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.master, self.slave, self.shown = master, slave, b""
-        self.process = subprocess.Popen([COFFER, *arguments], env={**variables, "TERM": "xterm"}, stdin=slave,
+        self.process = subprocess.Popen([COFFER, *arguments], env={"TERM": "xterm", **variables}, stdin=slave,
                                         stdout=slave, stderr=slave, start_new_session=True, close_fds=True,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
 

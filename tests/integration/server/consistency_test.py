@@ -135,7 +135,7 @@ class Consistency(context.AccessTest):
 
     def write_methods(self):
         """The methods of the class WRITE, from the server's table."""
-        table = (ROOT / "server" / "dispatch" / "method.def").read_text()
+        table = (ROOT / "common" / "method.def").read_text()
         return re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"[^()]*?WRITE,\s*\w+\)', table)
 
     def test_every_answer_of_a_write_and_every_result_has_a_consistency_token(self):

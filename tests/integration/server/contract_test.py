@@ -66,7 +66,7 @@ class Contract(context.ServerTest):
         self.assertEqual(shown["authorization"]["state"], "AUTHORIZATION_STATE_CONNECTED")
 
     def all_methods(self):
-        rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "server" / "dispatch" / "method.def").read_text())
+        rows = re.findall(r'METHOD\("([\w.]+)",\s*"(\w+)"', (ROOT / "common" / "method.def").read_text())
         return {f"{service}/{method}" for service, method in rows}
 
     def do_everything(self, connection, environment):

@@ -17,7 +17,7 @@ DEBUG = os.environ.get("COFFER_BUILD_TYPE", "Debug") == "Debug"
 EXPECTED = {
     "bin/coffer", "bin/coffer-bench", "sbin/cofferd", "share/man/man1/coffer.1", "include/coffer/", "LIB/libcoffer.a", "LIB/libcoffer.so", "LIB/libcoffer.so.0",
     "LIB/libcoffer.so.0.1.0", "LIB/cmake/coffer/", "LIB/pkgconfig/coffer.pc", "lib/systemd/system/cofferd.service",
-    "lib/sysusers.d/coffer.conf", "share/coffer/alerts.yaml", "share/coffer/integrations.yaml", "share/coffer/proto/", "share/coffer/providers.yaml", "share/doc/coffer/",
+    "lib/sysusers.d/coffer.conf", "share/coffer/alerts.yaml", "share/coffer/dashboard.json", "share/coffer/integrations.yaml", "share/coffer/proto/", "share/coffer/providers.yaml", "share/doc/coffer/",
 }
 # Files of the folders above that somebody will look for.
 INSIDE = [

@@ -16,7 +16,7 @@
 #include "server/settings.h"
 #include "server/store/migrate.h"
 
-enum { LOCK_TIMEOUT_MS = 30000 };
+enum { LOCK_TIMEOUT_MS = 30000, NAME_ROOM = 64 };
 
 struct command {
     const char *name;
@@ -286,7 +286,7 @@ static const struct command commands[] = {
      "run a server to try things out, with a PostgreSQL of its own", NULL},
     {"init", "[--config FILE] --token-file FILE", "make the root key, if there is none, and the instance", init},
     {"migrate", "status|plan|up [--config FILE]", "show, plan or apply the database's schema", migrate},
-    {"audit", "verify [--head NUMBER:HASH] | export  [--writes] [--config FILE] [STATE_DIR]",
+    {"audit", "verify [--head NUMBER:HASH]|export [--writes] [--config FILE] [STATE_DIR]",
      "check the server's audit log, or print its records as lines of JSON; --writes: those of the database",
      audit_command},
     {"verify", "[--anchor FILE] [--write-anchor FILE] [--json] [--config FILE]",
@@ -296,41 +296,88 @@ static const struct command commands[] = {
      "check the database and write a backup of it to a directory", backup_command},
     {"restore", "[--accept-faults] [--json] [--pg-bin DIR] [--config FILE] DIR",
      "bring a backup back into an empty database", restore_command},
-    {"key", "status | rotate-root | rotate-workspace NAME|UUID|--all  [--config FILE]",
+    {"key", "status|rotate-root|rotate-workspace NAME|UUID|--all [--config FILE]",
      "show the keys and how far rotations are; replace the root key, or the keys of workspaces", key_command},
     {"check-config", "[FILE]", "check a configuration file", check_config},
     {"config-reference", "", "print every setting with its default", config_reference},
     {"version", "", "print the version", version},
-    {"help", "", "print this", help},
+    {"help", "[COMMAND]", "print this", help},
 };
+
+/* `name` is the first word of those that are told; NULL tells all. False if there is none. */
+static bool print_commands(FILE *to, const char *name)
+{
+    bool found = false;
+    for (size_t i = 0; i < COF_COUNT(commands); i++) {
+        const struct command *command = &commands[i];
+        const size_t length = strcspn(command->name, " ");
+        if (name == NULL || (strlen(name) == length && strncmp(name, command->name, length) == 0)) {
+            fprintf(to, "  cofferd %s%s%s\n      %s\n", command->name, command->arguments[0] == '\0' ? "" : " ",
+                    command->arguments, command->help);
+            found = true;
+        }
+    }
+    return found;
+}
+
+static void print_all(FILE *to)
+{
+    fprintf(to, "cofferd: the server of Coffer\n\n");
+    (void) print_commands(to, NULL);
+    fprintf(to,
+            "\nSettings also come from environment variables: COFFERD_DATABASE__CONNINFO is database.conninfo.\n"
+            "Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 faults were found.\n");
+}
+
+static int no_command(const char *name)
+{
+    fprintf(stderr, "cofferd: there is no command \"%s\"\n  hint: cofferd help\n", name);
+    return COMMAND_WRONG_USE;
+}
 
 static int help(int argc, char **argv)
 {
-    (void) argc;
-    (void) argv;
-    printf("cofferd: the server of Coffer\n\n");
-    for (size_t i = 0; i < COF_COUNT(commands); i++) {
-        printf("  cofferd %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].help);
+    if (argc > 1) {
+        return print_commands(stdout, argv[1]) ? EXIT_SUCCESS : no_command(argv[1]);
     }
-    printf("\nSettings also come from environment variables: COFFERD_DATABASE__CONNINFO is database.conninfo.\n"
-           "Exit status: 0 done, 1 failed, 2 wrong arguments or settings, 3 faults were found.\n");
+    print_all(stdout);
     return EXIT_SUCCESS;
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* With --help among its arguments it is only told about. What getopt says begins with the first of them. */
+static int run(const struct command *command, int argc, char **argv)
+{
+    char name[NAME_ROOM];
+    (void) snprintf(name, sizeof name, "cofferd %s", command->name);
+    for (int i = 1; i < argc; i++) {
+        if (is_help(argv[i])) {
+            (void) print_commands(stdout, command->name);
+            return EXIT_SUCCESS;
+        }
+    }
+    argv[0] = name;
+    return command->run(argc, argv);
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        (void) help(argc, argv);
+        print_all(stderr);
         return COMMAND_WRONG_USE;
     }
     for (size_t i = 0; i < COF_COUNT(commands); i++) {
         if (commands[i].run != NULL && strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            return run(&commands[i], argc - 1, argv + 1);
         }
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--version") == 0) {
-        return argv[1][2] == 'h' ? help(argc, argv) : version(argc, argv);
+    if (is_help(argv[1])) {
+        print_all(stdout);
+        return EXIT_SUCCESS;
     }
-    fprintf(stderr, "cofferd: there is no command \"%s\"\n  hint: cofferd help\n", argv[1]);
-    return COMMAND_WRONG_USE;
+    return strcmp(argv[1], "--version") == 0 ? version(argc, argv) : no_command(argv[1]);
 }

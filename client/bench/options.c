@@ -195,7 +195,11 @@ static bool add_anchor(struct measure *measure, const char *text)
 static bool add_mix(struct measure *measure, const char *text)
 {
     if (measure->subject_count == SUBJECTS_MAX || !mix_read(text, &measure->subjects[measure->subject_count].mix)) {
-        return wrong("help", text, "a mix of calls, or there are too many of them");
+        (void) fprintf(stderr,
+                       "coffer-bench: \"%s\" is not a mix of calls, or there are too many of them\n"
+                       "  hint: coffer-bench --help\n",
+                       text);
+        return false;
     }
     measure->subject_count++;
     return true;

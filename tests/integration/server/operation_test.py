@@ -66,6 +66,23 @@ class Operation(context.ServerTest):
             self.assertTrue(any(place in output for place in places), (named, output))
             self.assertRegex(output, r"(?m)^cofferd: ")
 
+    def test_help_of_a_command_tells_it_alone_and_runs_nothing(self):
+        def told(*arguments):
+            done = subprocess.run([COFFERD, *arguments], timeout=90, capture_output=True, text=True)
+            return done.returncode, done.stdout, done.stderr
+        code, every, _ = told("--help")
+        names = dict.fromkeys(line.split()[1] for line in every.splitlines() if line.startswith("  cofferd "))
+        self.assertEqual((code, told("help")[1], told()), (0, every, (2, "", every)))
+        self.assertIn("backup", names)
+        for name in names:
+            lines = told(name, "--help")
+            self.assertEqual(lines, told("help", name))
+            self.assertEqual((lines[0], lines[2]), (0, ""))
+            self.assertEqual({line.split()[1] for line in lines[1].splitlines() if line.startswith("  cofferd ")}, {name})
+            self.assertIn(lines[1], every)
+        self.assertEqual(told("help", "nothing"), told("nothing"))
+        self.assertEqual(told("backup", "--nothing")[2].splitlines()[0], "cofferd backup: unrecognized option '--nothing'")
+
     def test_unknown_setting_in_a_file_is_named_with_its_line(self):
         code, output = self.start("serve", "--config", self.file("limits:\n  worker: 3\n"))
         self.assertEqual(code, 2)

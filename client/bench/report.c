@@ -29,7 +29,7 @@ static struct spread ratio_of(const struct measure *measure, const struct subjec
 
 static int label_width(const struct measure *measure)
 {
-    size_t width = 24;
+    size_t width = 12;
     for (size_t i = 0; i < measure->subject_count; i++) {
         const size_t length = strlen(measure->subjects[i].label);
         width = length > width ? length : width;
@@ -44,12 +44,12 @@ static bool text_series(const struct measure *measure, const struct subject *sub
     if (total == NULL) {
         return false;
     }
-    (void) fprintf(to, "%-*s %9.0f", label_width(measure), name,
+    (void) fprintf(to, "%-*s %8.0f", label_width(measure), name,
                    statistics_spread(series->rate, subject->marks, measure->rounds).median);
     for (size_t i = 0; i < COF_COUNT(quantiles); i++) {
-        (void) fprintf(to, " %9.1f", microseconds(&total->latency, quantiles[i].share));
+        (void) fprintf(to, " %8.1f", microseconds(&total->latency, quantiles[i].share));
     }
-    (void) fprintf(to, " %8" PRIu64 "\n", total->failed);
+    (void) fprintf(to, " %7" PRIu64 "\n", total->failed);
     if (total->late > 0) {
         (void) fprintf(to, "    late: %" PRIu64 " calls waited, because as many as may be were in flight\n",
                        total->late);
@@ -139,7 +139,7 @@ static void text_loads(const struct measure *measure, FILE *to)
 bool report_text(const struct measure *measure, FILE *to)
 {
     text_loads(measure, to);
-    (void) fprintf(to, "%-*s %9s %9s %9s %9s %9s %9s %8s\n", label_width(measure), "", "calls/s", "p50", "p90",
+    (void) fprintf(to, "%-*s %8s %8s %8s %8s %8s %8s %7s\n", label_width(measure), "", "calls/s", "p50", "p90",
                    "p99", "p99.9", "max", "failed");
     for (size_t i = 0; i < measure->subject_count; i++) {
         if (!text_subject(measure, &measure->subjects[i], to)) {
@@ -148,7 +148,7 @@ bool report_text(const struct measure *measure, FILE *to)
     }
     for (size_t i = 0; i < measure->anchor_count; i++) {
         const struct anchor *anchor = &measure->anchors[i];
-        (void) fprintf(to, "%-*s %9.0f\n", label_width(measure), anchor->name, anchor_rate(measure, anchor).median);
+        (void) fprintf(to, "%-*s %8.0f\n", label_width(measure), anchor->name, anchor_rate(measure, anchor).median);
     }
     if (measure_spoiled(measure)) {
         (void) fputs("The machine was too busy with other things for these figures to mean anything.\n", to);

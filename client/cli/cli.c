@@ -74,6 +74,7 @@ char *cli_settings(const struct cli *cli)
     add_setting(settings, "client_key", cli->client_key);
     add_setting(settings, "tls_server_name", cli->tls_server_name);
     add_setting(settings, "timeout", cli->timeout);
+    add_setting(settings, "insecure_transport", cli->insecure_transport ? "yes" : NULL);
     if (cli_workspace(cli)[0] != '\0') {
         add_setting(settings, "workspace", cli_workspace(cli));
     }

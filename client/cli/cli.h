@@ -79,6 +79,7 @@ struct cli {
     bool process; /* -o credential_process */
     bool no_input;
     bool quiet;
+    bool insecure_transport;
     bool show_rpc;
     bool show_permission;
     bool no_newline;
@@ -272,8 +273,9 @@ bool cli_split_reference(char *text, char **ret_name, char **ret_key);
 /* The longest line of a terminal, with its newline. */
 enum { CLI_LINE_MAX = 4096 };
 
-/* Reads a line from the terminal without showing it, into CLI_LINE_MAX bytes; the newline is not part of it. */
-cli_exit cli_prompt_hidden(const char *prompt, uint8_t *line, size_t *ret_length);
+/* Reads a line from the terminal without showing it, into CLI_LINE_MAX bytes; the newline is not part of it. `otherwise` says what
+ * to do where nobody can be asked. */
+cli_exit cli_prompt_hidden(const char *prompt, const char *otherwise, uint8_t *line, size_t *ret_length);
 
 /* A positive whole number; `what` names it. */
 cli_exit cli_read_number(const char *what, const char *text, uint64_t *ret_number);

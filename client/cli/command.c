@@ -146,6 +146,37 @@ const struct command *command_find(char *const *words, size_t count)
     return NULL;
 }
 
+/* Whether the first word of the command is among those before the colon. */
+static bool is_meant(const struct command *command, const char *text, size_t length)
+{
+    const char *colon = memchr(text, ':', length);
+    const size_t size = command == NULL ? 0 : strlen(command->group);
+    for (const char *word = text; command != NULL && colon != NULL && word < colon;) {
+        const size_t span = strcspn(word, ",:");
+        if (span == size && strncmp(word, command->group, span) == 0) {
+            return true;
+        }
+        word += span + strspn(word + span, ", ");
+    }
+    return false;
+}
+
+const char *option_help(const struct command *command, const struct option_row *row, char text[OPTION_HELP])
+{
+    static const char bar[] = " | ";
+    const char *meaning = row->help;
+    const char *end = strstr(meaning, bar);
+    while (end != NULL && !is_meant(command, meaning, (size_t) (end - meaning))) {
+        meaning = end + strlen(bar);
+        end = strstr(meaning, bar);
+    }
+    meaning += end == NULL ? 0 : strcspn(meaning, ":") + 2;
+    const size_t length = end == NULL ? strlen(meaning) : (size_t) (end - meaning);
+    assert(length < OPTION_HELP);
+    (void) snprintf(text, OPTION_HELP, "%.*s", (int) length, meaning);
+    return text;
+}
+
 /* --- Options -------------------------------------------------------------------------------------------------- */
 
 static void fill_getopt(struct option *names, char *letters)

@@ -83,6 +83,10 @@ cli_exit command_show_permissions(const struct command *command, const struct cl
 /* The permissions without more, for help; nothing where there are none. */
 void help_permissions(const struct command *command);
 
+/* What the option does for this command, or NULL for any: of a help with several meanings that one, in `text`. */
+enum { OPTION_HELP = 400 };
+const char *option_help(const struct command *command, const struct option_row *row, char text[OPTION_HELP]);
+
 /* How a command is called, and what it does. */
 void help_command(const struct command *command);
 

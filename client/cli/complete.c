@@ -122,6 +122,7 @@ static void offer_argument(const struct line *line, const struct option_row *row
     } known[] = {{"TYPE", "custom,ssh_key,mtls,ca_cert,github_app", "user,service"},
                  {"FORMAT", "text,json,yaml,env,vault,infisical,coffer", NULL},
                  {"KIND", "fleet,system", NULL},
+                 {"WHEN", "auto,always,never", NULL},
                  {"TIME", "30d,90d,1h,24h", NULL},
                  {"FORM", "json,jsonl,table,raw,env", NULL}};
     const bool oauth = line->group != NULL && strcmp(line->group, "oauth") == 0;
@@ -148,7 +149,8 @@ static void offer_options(const struct line *line, const struct command *command
 {
     for (size_t i = 0; i < option_count; i++) {
         if (command_takes(command, i)) {
-            offer(line, "--", option_rows[i].name, option_rows[i].help);
+            char meaning[OPTION_HELP];
+            offer(line, "--", option_rows[i].name, option_help(command, &option_rows[i], meaning));
         }
     }
 }

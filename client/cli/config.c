@@ -167,6 +167,7 @@ cli_exit cmd_config_profiles(struct cli *cli)
         return code;
     }
     add_profile(&profiles);
+    cli_table_none(profiles.table, "there is no profile; coffer login makes one");
     if (cli->json) {
         cli_table_print_json(profiles.table, "profiles");
     } else {

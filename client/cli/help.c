@@ -13,14 +13,15 @@ void help_wrapped(const char *text, size_t indent)
     (void) putchar('\n');
 }
 
-static void print_option(const struct option_row *row)
+static void print_option(const struct command *command, const struct option_row *row)
 {
     char text[64];
+    char meaning[OPTION_HELP];
     const char letter[] = {'-', row->letter, ',', ' ', '\0'};
     (void) snprintf(text, sizeof text, "%s--%s%s%s", row->letter == '\0' ? "" : letter, row->name,
                     row->argument == NULL ? "" : " ", row->argument == NULL ? "" : row->argument);
     printf("  %-*s", OPTION_COLUMN, text);
-    help_wrapped(row->help, OPTION_COLUMN + 2);
+    help_wrapped(option_help(command, row, meaning), OPTION_COLUMN + 2);
 }
 
 static void print_usage(const struct command *command)
@@ -60,7 +61,7 @@ static void print_options(const struct command *command)
     for (size_t i = 0; i < option_count; i++) {
         if (command_takes(command, i) && !command_takes(NULL, i)) {
             fputs(begun ? "" : "\nOptions:\n", stdout);
-            print_option(&option_rows[i]);
+            print_option(command, &option_rows[i]);
             begun = true;
         }
     }
@@ -205,7 +206,7 @@ static void help_all(void)
     puts("\nOptions of every command:");
     for (size_t i = 0; i < option_count; i++) {
         if (command_takes(NULL, i)) {
-            print_option(&option_rows[i]);
+            print_option(NULL, &option_rows[i]);
         }
     }
 }
@@ -246,7 +247,6 @@ cli_exit cmd_help(struct cli *cli)
 
 cli_exit cmd_version(struct cli *cli)
 {
-    (void) cli;
-    printf("coffer %s\n", coffer_version());
+    printf(cli->json ? "{\"version\": \"%s\"}\n" : "coffer %s\n", coffer_version());
     return CLI_OK;
 }

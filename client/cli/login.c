@@ -44,7 +44,9 @@ static cli_exit read_input(struct login *login)
 
 static cli_exit read_token(struct login *login)
 {
-    return isatty(STDIN_FILENO) == 1 ? cli_prompt_hidden("Token", login->token, &login->length) : read_input(login);
+    return isatty(STDIN_FILENO) == 1
+               ? cli_prompt_hidden("Token", "coffer login < FILE", login->token, &login->length)
+               : read_input(login);
 }
 
 /* Asks the server whose it is, with nothing but this token. */

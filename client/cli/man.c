@@ -37,8 +37,9 @@ static void put_line(const char *text)
     (void) putchar('\n');
 }
 
-static void put_option(const struct option_row *row)
+static void put_option(const struct command *command, const struct option_row *row)
 {
+    char meaning[OPTION_HELP];
     puts(".TP");
     fputs("\\fB", stdout);
     if (row->letter != '\0') {
@@ -53,7 +54,7 @@ static void put_option(const struct option_row *row)
         fputs("\\fR", stdout);
     }
     (void) putchar('\n');
-    put_line(row->help);
+    put_line(option_help(command, row, meaning));
 }
 
 static void put_command(const struct command *command)
@@ -66,7 +67,7 @@ static void put_command(const struct command *command)
     put_line(command->help);
     for (size_t i = 0; i < option_count; i++) {
         if (command_takes(command, i) && !command_takes(NULL, i)) {
-            put_option(&option_rows[i]);
+            put_option(command, &option_rows[i]);
         }
     }
     puts(".PP\n.RS\n.nf");
@@ -121,7 +122,7 @@ void help_man(void)
     puts(".SH OPTIONS\nThese belong to every command.");
     for (size_t i = 0; i < option_count; i++) {
         if (command_takes(NULL, i)) {
-            put_option(&option_rows[i]);
+            put_option(NULL, &option_rows[i]);
         }
     }
     puts(".SH COMMANDS");

@@ -87,13 +87,12 @@ static cli_exit take_line(const uint8_t *line, size_t length, size_t *ret_length
     return CLI_OK;
 }
 
-cli_exit cli_prompt_hidden(const char *prompt, uint8_t *line, size_t *ret_length)
+cli_exit cli_prompt_hidden(const char *prompt, const char *otherwise, uint8_t *line, size_t *ret_length)
 {
     ssize_t got;
     if (!can_ask()) {
-        return cli_usage("KEY=- takes it from standard input, KEY=@FILE from a file",
-                         never ? "--no-input or COFFER_NO_INPUT forbids to ask for a value"
-                               : "there is no terminal to ask for a value");
+        return cli_usage(otherwise, never ? "--no-input or COFFER_NO_INPUT forbids to ask for a value"
+                                          : "there is no terminal to ask for a value");
     }
     /* After a stop the question is asked again. */
     while ((got = read_hidden(prompt, line)) < 0 && caught == SIGTSTP) {

@@ -191,6 +191,7 @@ static size_t print_users(const struct cli *cli, const struct users *users)
     static const char *const headers[] = {"ACTION", "KEYS", "NEED", "THROUGH"};
     struct cli_table *table = cli_table_new(headers, COF_COUNT(headers));
     size_t count = 0;
+    cli_table_none(table, "");
     for (size_t i = 0; i < users->count; i++) {
         if (needs(&users->items[i])) {
             add_user(table, &users->items[i]);

@@ -83,7 +83,8 @@ static cli_exit read_value(char *argument, size_t place, bool line, struct cli_v
         return cli_no_memory();
     }
     if (equals == NULL) {
-        return cli_prompt_hidden(argument, ret_value->data, &ret_value->length);
+        return cli_prompt_hidden(argument, "KEY=- takes it from standard input, KEY=@FILE from a file",
+                                 ret_value->data, &ret_value->length);
     }
     *equals = '\0';
     if (strcmp(equals + 1, "-") == 0) {

@@ -219,9 +219,11 @@ static cof_code decide_delete(struct call *call, void *context)
     TRY(expected_uid_check(call, removal->request->expected_uid, &row.environment_id));
     if (rows_i64(counts, 0, 0) > 0 || rows_i64(counts, 0, 1) > 0) {
         return cof_fail(call->err, COF_REASON_ENVIRONMENT_NOT_EMPTY,
-                        "the environment \"%.*s\" holds %" PRId64 " secrets and %" PRId64
-                        " OAuth connections; delete them first",
-                        (int) name.len, (const char *) name.data, rows_i64(counts, 0, 0), rows_i64(counts, 0, 1));
+                        "the environment \"%.*s\" holds %" PRId64 " secret%s and %" PRId64
+                        " OAuth connection%s; delete them first",
+                        (int) name.len, (const char *) name.data, rows_i64(counts, 0, 0),
+                        rows_i64(counts, 0, 0) == 1 ? "" : "s", rows_i64(counts, 0, 1),
+                        rows_i64(counts, 0, 1) == 1 ? "" : "s");
     }
     return record(call, &removal->write, &row);
 }

@@ -141,6 +141,10 @@ class Config(PeopleTest):
         (self.folder / ".coffer.yaml").write_text("workspace: 00000000-0000-4000-8000-000000000000\n")
         self.assertNotEqual(self.coffer("get", "projected.K", "-e", "theirs")[0], OK)
 
+    def test_nothing_goes_to_another_host_in_the_clear_unless_somebody_says_so(self):
+        self.fails(USAGE, "status", "--addr", "tcp://192.0.2.1:7443", says="would travel in the clear")
+        self.fails(UNAVAILABLE, "status", "--addr", "tcp://192.0.2.1:7443", "--insecure-transport", "--timeout", "200ms", says="192.0.2.1")
+
     def test_project_chooses_no_server_and_no_token(self):
         self.log_in()
         self.folder = self.home / "p"

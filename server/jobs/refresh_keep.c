@@ -8,8 +8,9 @@
 
 #include "common/wire.h"
 
-/* Where a connection's answer is in the journal. A list: there is one for each refresh that is between its answer and the
- * database, and of those no more than the refresher has at once; a start adds what an earlier life has left. */
+enum { PLACES = 4096 };
+
+/* Where a connection's answer is in the journal. While the database is away there may be as many as the journal holds. */
 struct place {
     struct place *next;
     struct cof_uuid connection;
@@ -21,8 +22,9 @@ struct refresh_keep {
     struct refresh_keep_options options;
     struct journal *journal;
     pthread_mutex_t lock; /* of the places */
-    struct place *places;
-    uint32_t unread; /* entries that this version cannot read; they stay in the journal */
+    uint64_t seed;
+    struct place *places[PLACES]; /* by the hash of the connection */
+    uint32_t unread;              /* entries that this version cannot read; they stay in the journal */
 };
 
 /* --- Entries -------------------------------------------------------------------------------------------------- */
@@ -147,17 +149,23 @@ static cof_code read_entry(struct cof_slice packed, struct cof_arena *arena, str
 
 /* --- Places --------------------------------------------------------------------------------------------------- */
 
+static struct place **chain_of(struct refresh_keep *keep, const struct cof_uuid *connection)
+{
+    return &keep->places[cof_uuid_hash(connection, keep->seed) % PLACES];
+}
+
 static void remember(struct refresh_keep *keep, struct place *place, const struct refresher_entry *entry,
                      uint64_t number)
 {
+    struct place **chain = chain_of(keep, &entry->connection);
     (void) pthread_mutex_lock(&keep->lock);
     *place = (struct place){
-        .next = keep->places,
+        .next = *chain,
         .connection = entry->connection,
         .authorization = entry->connects ? entry->connect.authorization : cof_uuid_zero,
         .number = number,
     };
-    keep->places = place;
+    *chain = place;
     (void) pthread_mutex_unlock(&keep->lock);
 }
 
@@ -166,7 +174,7 @@ static struct place *take_place(struct refresh_keep *keep, const struct cof_uuid
                                 const struct cof_uuid *authorization)
 {
     (void) pthread_mutex_lock(&keep->lock);
-    struct place **link = &keep->places;
+    struct place **link = chain_of(keep, connection);
     while (*link != NULL && !(cof_uuid_equal(&(*link)->connection, connection) &&
                               cof_uuid_equal(&(*link)->authorization, authorization))) {
         link = &(*link)->next;
@@ -301,11 +309,13 @@ cof_code refresh_keep_open(const struct refresh_keep_options *options, struct re
                            struct cof_error *err)
 {
     struct journal_found found;
+    const struct cof_uuid seed = cof_uuid_random();
     AUTO(keep_cleanup) struct refresh_keep *keep = calloc(1, sizeof *keep);
     if (keep == NULL) {
         return cof_arena_exhausted(err);
     }
     keep->options = *options;
+    memcpy(&keep->seed, seed.bytes, sizeof keep->seed);
     (void) pthread_mutex_init(&keep->lock, NULL);
     TRY(journal_open(&options->journal, &keep->journal, &found, err));
     if (found.entries + found.damaged > 0 || found.torn > 0) {
@@ -322,9 +332,11 @@ void refresh_keep_close(struct refresh_keep *keep)
     if (keep == NULL) {
         return;
     }
-    for (struct place *place = keep->places, *next; place != NULL; place = next) {
-        next = place->next;
-        free(place);
+    for (size_t i = 0; i < PLACES; i++) {
+        for (struct place *place = keep->places[i], *next; place != NULL; place = next) {
+            next = place->next;
+            free(place);
+        }
     }
     journal_close(keep->journal);
     (void) pthread_mutex_destroy(&keep->lock);

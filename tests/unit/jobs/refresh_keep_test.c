@@ -10,6 +10,7 @@
 #include "tests/unit/crypto/started.h"
 
 enum { FOLDER = 64, PATH = 128, LOG_TEXT = 2000, MEMORY = 1 << 20, POOL = 1 << 22 };
+enum { MANY = 60, STRIDE = 7 /* has no factor in common with MANY */ };
 
 static const char no_message[] = "\x0a\xff\xff\xff\xff\x0f these bytes are no message";
 
@@ -166,5 +167,55 @@ static void entries_behind_one_that_cannot_be_read_are_taken(void)
     CHECK_INT(entries_in(&place), 1);
 }
 
-TEST_MAIN(TEST(entry_that_cannot_be_read_is_told_and_kept_and_stops_nothing),
+/* The number of a connection, or of an authorization of it. */
+static struct cof_uuid numbered(size_t number)
+{
+    return (struct cof_uuid){.bytes = {(uint8_t) (number + 1)}};
+}
+
+static bool put_numbered(struct refresh_keep *keep, size_t number)
+{
+    struct refresher_entry entry = {
+        .workspace = {.bytes = {1}},
+        .connection = numbered(number / 2),
+        .connects = number % 2 == 1,
+        .store = {.kind = REFRESH_DO_STORE, .status = REFRESH_CONNECTED, .generation = 3},
+        .tokens = {.access_token = cof_slice_text("access"), .refresh_token = cof_slice_text("")},
+    };
+    entry.connect = (struct refresh_connect){.authorization = numbered(number), .principal = numbered(number)};
+    return refresh_keep_put(keep, &entry);
+}
+
+static void forget_numbered(struct refresh_keep *keep, size_t number)
+{
+    const struct cof_uuid connection = numbered(number / 2);
+    const struct cof_uuid authorization = number % 2 == 1 ? numbered(number) : cof_uuid_zero;
+    refresh_keep_forget(keep, &connection, &authorization);
+}
+
+static void each_of_many_answers_is_forgotten_alone(void)
+{
+    AUTO(place_done) struct place place;
+    struct refresh_keep *keep = NULL;
+    size_t kept = 0;
+    size_t right = 0;
+    place_init(&place);
+    CHECK_OK(refresh_keep_open(&place.options, &keep, &place.err), &place.err);
+    for (size_t i = 0; i < MANY; i++) {
+        kept += put_numbered(keep, i);
+    }
+    /* One after the other, in an order of its own, each twice. */
+    for (size_t i = 0; i < MANY; i++) {
+        forget_numbered(keep, i * STRIDE % MANY);
+        forget_numbered(keep, i * STRIDE % MANY);
+        right += refresh_keep_count(keep) == MANY - 1 - i;
+    }
+    refresh_keep_close(keep);
+    CHECK_INT(kept, MANY);
+    CHECK_INT(right, MANY);
+    CHECK_INT(entries_in(&place), 0);
+}
+
+TEST_MAIN(TEST(each_of_many_answers_is_forgotten_alone),
+          TEST(entry_that_cannot_be_read_is_told_and_kept_and_stops_nothing),
           TEST(entries_behind_one_that_cannot_be_read_are_taken))

@@ -1,10 +1,37 @@
 #include "server/hardening.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH_SIZE = 2048 };
+
+#define BIND_NOW "LD_BIND_NOW"
+
+/* NOLINTBEGIN(concurrency-mt-unsafe): there are no other threads yet */
+static bool bound(void)
+{
+    const char *value = getenv(BIND_NOW);
+    return value != NULL && value[0] != '\0'; /* as the loader reads it */
+}
+
+/* By its path, after which the system names the process. */
+void hardening_bind(char *const *arguments)
+{
+    char path[PATH_SIZE];
+    const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+    if (bound() || length <= 0 || length == sizeof path || setenv(BIND_NOW, "1", 1) != 0) {
+        return;
+    }
+    path[length] = '\0';
+    (void) execv(path, arguments);
+}
+/* NOLINTEND(concurrency-mt-unsafe) */
 
 static cof_code failed(struct cof_error *err, const char *what)
 {

@@ -4,5 +4,12 @@
 
 /* What the process gives up before it touches a secret. */
 
+/*
+ * A function of a library that is looked up at its first call leaves what the processor's vector registers hold, which is what
+ * was copied last, on the stack of that thread, where nobody wipes it. So the process begins anew with all of them looked up
+ * before, which the loader does for a variable of the environment alone. Returns if it is so already, or cannot be.
+ */
+void hardening_bind(char *const *arguments);
+
 /* No core files, no ptrace by the same user, no new privileges, umask 077. */
 COF_CODE hardening_start(struct cof_error *err);

@@ -370,6 +370,7 @@ int main(int argc, char **argv)
         print_all(stderr);
         return COMMAND_WRONG_USE;
     }
+    hardening_bind(argv);
     for (size_t i = 0; i < COF_COUNT(commands); i++) {
         if (commands[i].run != NULL && strcmp(argv[1], commands[i].name) == 0) {
             return run(&commands[i], argc - 1, argv + 1);

@@ -27,7 +27,8 @@ LOADS = {"cached": (1, 100, 400), "cached32": (32, 20, 60)}
 def program(directory, name):
     """cofferd under callgrind, which counts nothing until it is told to."""
     path = directory / f"callgrind-{name}"
-    path.write_text("#!/bin/sh\nexec valgrind --tool=callgrind --instr-atstart=no --separate-threads=no "
+    # With all functions looked up before, or cofferd would begin anew, without valgrind.
+    path.write_text("#!/bin/sh\nexport LD_BIND_NOW=1\nexec valgrind --tool=callgrind --instr-atstart=no --separate-threads=no "
                     f"{' '.join(f'--toggle-collect={name}' for name in COUNTED)} --callgrind-out-file={directory}/{name}.callgrind "
                     f"{COFFERD} \"$@\"\n")
     path.chmod(0o700)

@@ -66,15 +66,19 @@ class Hardening(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.folder)
 
-    def start(self, *command, lock="best_effort", **options):
-        environment = {**os.environ, "HOME": str(self.data), "COFFERD_MEMORY__LOCK": lock}  # that user's own home
-        environment.pop("XDG_CONFIG_HOME", None)
-        return subprocess.Popen(as_user(*command), cwd=self.data, env=environment, **options)
+    def environment(self, **variables):
+        """With that user's own home."""
+        kept = {name: value for name, value in os.environ.items() if name != "XDG_CONFIG_HOME"}
+        return {**kept, "HOME": str(self.data), **variables}
 
-    def server(self):
+    def start(self, *command, stdin=None, stdout=None, stderr=None, **variables):
+        return subprocess.Popen(as_user(*command), cwd=self.data, stdin=stdin, stdout=stdout, stderr=stderr,
+                                env=self.environment(**{"COFFERD_MEMORY__LOCK": "best_effort", **variables}))
+
+    def server(self, *before):
         (self.data / "ready").unlink(missing_ok=True)  # of one that could not remove it
         with open(self.data / "log", "wb") as log:
-            process = self.start(self.folder / "cofferd", "serve", "--dev", "--dev-dir", self.data, "--dev-tcp",
+            process = self.start(*before, self.folder / "cofferd", "serve", "--dev", "--dev-dir", self.data, "--dev-tcp",
                                  "tcp://127.0.0.1:0", stdout=log, stderr=log)
         self.addCleanup(self.end_server, process)
         wait_for(lambda: (self.data / "ready").exists() or process.poll() is not None, "cofferd is not ready")
@@ -118,6 +122,20 @@ class Hardening(unittest.TestCase):
         self.assertEqual(self.core_limit(pathlib.Path(f"/proc/{process.pid}/limits").read_text()), ("0", "0"))
         self.assertEqual(self.can(process.pid), set())
 
+    def test_no_function_is_looked_up_while_the_server_serves(self):
+        """Each time the loader would leave what was copied last, a token or a value, on the thread's stack."""
+        process = self.server("env", "LD_DEBUG=bindings", f"LD_DEBUG_OUTPUT={self.data}/bindings")
+        bindings = self.data / f"bindings.{process.pid}"
+        before = bindings.read_text()
+        self.assertTrue("nng_" in before, "the loader has not told what it looked up")
+        at = {"COFFER_ADDR": f"ipc://{self.data}/coffer.sock", "COFFER_TOKEN_FILE": str(self.data / "admin.token")}
+        for arguments, code in (["set", "a.B=-"], 0), (["get", "a.B"], 0), (["get", "a.C"], 3), (["whoami"], 0):
+            done = subprocess.run(as_user(self.folder / "coffer", *arguments), cwd=self.data, input=b"value",
+                                  env=self.environment(**at), capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, code, done.stderr)
+        after = bindings.read_text()[len(before):].splitlines()
+        self.assertEqual((len(after), after[:3]), (0, []))
+
     def test_process_of_the_same_user_sees_nothing_of_the_command_line(self):
         self.assertEqual(self.can(self.command().pid), set())
 
@@ -137,7 +155,7 @@ class Hardening(unittest.TestCase):
         with open(self.data / "log", "wb") as log:
             process = self.start("prlimit", f"--memlock={kibibytes << 10}", self.folder / "cofferd", "serve", "--dev",
                                  "--dev-dir", self.data, "--dev-tcp", "tcp://127.0.0.1:0", stdout=log, stderr=log,
-                                 lock=lock)
+                                 COFFERD_MEMORY__LOCK=lock)
         self.addCleanup(self.end_server, process)
         wait_for(lambda: (self.data / "ready").exists() or process.poll() is not None, "cofferd neither serves nor ends")
         return process.poll(), (self.data / "log").read_text()

@@ -210,3 +210,6 @@ void call_wait_for_flight(struct call *call, call_wait_cause cause, const struct
 
 /* Wall-clock time of the call, microseconds since 1970. */
 int64_t call_now(const struct call *call);
+
+/* The time that tokens live by (token_clock.h); false as long as this server does not know it, or has no such clock. */
+bool call_token_time(const struct call *call, int64_t *ret_time);

@@ -36,7 +36,8 @@ static cof_code take_provider(struct call *call, struct connection_change *chang
 {
     AUTO(rows_cleanup) struct rows *rows = NULL;
     TRY(session_next(call->session, &rows, call->err));
-    const cof_code code = provider_take(call, &change->write.workspace, rows,
+    const struct provider_stored stored = {.rows = rows};
+    const cof_code code = provider_take(call, &change->write.workspace, &stored,
                                         (const char *) change->place.provider.data, &change->provider);
     change->provider_reason = code == COF_OK ? COF_REASON_NONE : call->err->reason;
     if (code != COF_NOT_FOUND && code != COF_DATA_LOSS) {

@@ -32,16 +32,19 @@ struct making {
 
 /* --- The provider --------------------------------------------------------------------------------------------- */
 
-cof_code connection_exchange_provider(struct call *call, const struct refresh_rows *rows,
-                                      const struct provider **ret_provider)
+/* Memory for it, and what it is called. */
+static cof_code room_for_provider(struct call *call, const struct refresh_rows *rows, const char **ret_id,
+                                  struct provider_found **ret_found)
 {
-    struct provider_found *found = cof_arena_alloc(call->arena, sizeof *found);
-    const char *id = text_of(call->arena, rows->row.provider);
+    *ret_found = cof_arena_alloc(call->arena, sizeof **ret_found);
+    *ret_id = text_of(call->arena, rows->row.provider);
+    return *ret_found == NULL || *ret_id == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+static cof_code as_configured(struct call *call, const struct refresh_rows *rows, cof_code code,
+                              const struct provider_found *found, const struct provider **ret_provider)
+{
     *ret_provider = NULL;
-    if (found == NULL || id == NULL) {
-        return cof_arena_exhausted(call->err);
-    }
-    const cof_code code = provider_get(call, &rows->row.workspace_id, id, found);
     if (code != COF_OK && call->err->reason == COF_REASON_PROVIDER_NOT_FOUND) {
         cof_error_clear(call->err);
         return COF_OK;
@@ -51,6 +54,27 @@ cof_code connection_exchange_provider(struct call *call, const struct refresh_ro
         *ret_provider = &found->provider;
     }
     return COF_OK;
+}
+
+cof_code connection_exchange_provider(struct call *call, const struct refresh_rows *rows,
+                                      const struct provider **ret_provider)
+{
+    struct provider_found *found = NULL;
+    const char *id = NULL;
+    TRY(room_for_provider(call, rows, &id, &found));
+    return as_configured(call, rows, provider_get(call, &rows->row.workspace_id, id, found), found, ret_provider);
+}
+
+cof_code connection_exchange_provider_read(struct call *call, const struct refresh_rows *rows,
+                                           const struct rows *found, size_t index,
+                                           const struct provider **ret_provider)
+{
+    struct provider_found *provider = NULL;
+    const char *id = NULL;
+    const struct provider_stored stored = {found, index, refresh_rows_provider()};
+    TRY(room_for_provider(call, rows, &id, &provider));
+    return as_configured(call, rows, provider_take(call, &rows->row.workspace_id, &stored, id, provider), provider,
+                         ret_provider);
 }
 
 size_t connection_exchange_headers(const struct connection_exchange *exchange,

@@ -32,6 +32,11 @@ size_t connection_exchange_headers(const struct connection_exchange *exchange,
 COF_CODE connection_exchange_provider(struct call *call, const struct refresh_rows *rows,
                                       const struct provider **ret_provider);
 
+/* The same from what refresh_rows_look has read beside the rows. */
+COF_CODE connection_exchange_provider_read(struct call *call, const struct refresh_rows *rows,
+                                           const struct rows *found, size_t index,
+                                           const struct provider **ret_provider);
+
 /*
  * Exchanges the connection's grant: its refresh token, or what it has of its own if that is empty. The texts, credentials
  * among them, are the call's. CORRUPTED if the rows do not open; FIELD_REQUIRED or FIELD_INVALID if they make no request.

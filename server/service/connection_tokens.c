@@ -125,9 +125,7 @@ static int64_t end_of(const struct call *call, const struct setting *setting, in
 static int64_t token_now(const struct call *call)
 {
     int64_t time = 0;
-    return token_clock_read(call->service->token_clock, cof_clock_monotonic(call->service->clock), &time)
-               ? time
-               : call_now(call);
+    return call_token_time(call, &time) ? time : call_now(call);
 }
 
 static cof_code decide_tokens(struct call *call, void *context)

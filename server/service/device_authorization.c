@@ -40,8 +40,8 @@ static cof_code find_rows(struct call *call, struct starting *starting, const st
 {
     bool found = false;
     const struct connection_place *place = &starting->base.change.place;
-    TRY(refresh_rows_find(call, address_workspace(place->address), place->environment, place->provider,
-                          CONNECTION_USER, &found, &starting->rows));
+    const struct refresh_place asked = {place->environment, place->provider, CONNECTION_USER};
+    TRY(refresh_rows_find(call, address_workspace(place->address), &asked, &found, &starting->rows));
     if (!found || !cof_slice_equal(starting->rows.row.environment, place->environment)) {
         return connection_not_found(call, place);
     }

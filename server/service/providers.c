@@ -74,19 +74,24 @@ static cof_code damaged_message(struct call *call, const struct provider_row *ro
 
 /* --- What others need ----------------------------------------------------------------------------------------- */
 
-static cof_code read_row(struct call *call, const struct rows *rows, size_t index, struct provider_row *row,
+static cof_code read_row(struct call *call, const struct provider_stored *stored, struct provider_row *row,
                          struct provider *ret_provider)
 {
-    TRY(row_read(&provider_row_type, rows, index, 0, call->arena, row, call->err));
+    TRY(row_read(&provider_row_type, stored->rows, stored->index, stored->column, call->arena, row, call->err));
     TRY(guard_check_row(call, &provider_row_type, &row->workspace_id, row));
     return provider_of_row(call, row, ret_provider);
 }
 
-cof_code provider_take(struct call *call, const struct cof_uuid *workspace, const struct rows *rows, const char *id,
-                       struct provider_found *ret_found)
+static bool is_there(const struct provider_stored *stored)
+{
+    return stored->index < rows_count(stored->rows) && !rows_null(stored->rows, stored->index, stored->column);
+}
+
+cof_code provider_take(struct call *call, const struct cof_uuid *workspace, const struct provider_stored *stored,
+                       const char *id, struct provider_found *ret_found)
 {
     struct provider_row row;
-    if (rows_count(rows) == 0) {
+    if (!is_there(stored)) {
         const struct provider *builtin = provider_catalogue_find(call->service->providers, id);
         if (builtin == NULL) {
             return not_found(call, id);
@@ -94,7 +99,7 @@ cof_code provider_take(struct call *call, const struct cof_uuid *workspace, cons
         *ret_found = (struct provider_found){.provider = *builtin};
         return COF_OK;
     }
-    TRY(read_row(call, rows, 0, &row, &ret_found->provider));
+    TRY(read_row(call, stored, &row, &ret_found->provider));
     assert(cof_uuid_equal(&row.workspace_id, workspace));
     ret_found->generation = (uint64_t) row.generation;
     return COF_OK;
@@ -107,7 +112,8 @@ cof_code provider_get(struct call *call, const struct cof_uuid *workspace, const
     TRY(provider_queue(call, workspace, id, STATEMENT_PROVIDER_GET));
     TRY(session_sync(call->session, call->err));
     TRY(session_next(call->session, &rows, call->err));
-    return provider_take(call, workspace, rows, id, ret_found);
+    const struct provider_stored stored = {.rows = rows};
+    return provider_take(call, workspace, &stored, id, ret_found);
 }
 
 /* --- Get ------------------------------------------------------------------------------------------------------ */
@@ -117,8 +123,9 @@ static cof_code show(struct call *call, const struct rows *rows, size_t index, C
 {
     struct provider_row row;
     struct provider provider;
+    const struct provider_stored stored = {.rows = rows, .index = index};
     TRY(row_read(&provider_row_type, rows, index, 0, call->arena, &row, call->err));
-    const cof_code code = read_row(call, rows, index, &row, &provider);
+    const cof_code code = read_row(call, &stored, &row, &provider);
     if (code == COF_DATA_LOSS) {
         cof_error_clear(call->err);
         return damaged_message(call, &row, ret_message);

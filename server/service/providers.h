@@ -19,9 +19,15 @@ struct provider_found {
 COF_CODE provider_get(struct call *call, const struct cof_uuid *workspace, const char *id,
                       struct provider_found *ret_found);
 
-/* The same for whoever has read the row himself (STATEMENT_PROVIDER_GET or _LOCK), in a pipeline with others. */
-COF_CODE provider_take(struct call *call, const struct cof_uuid *workspace, const struct rows *rows, const char *id,
-                       struct provider_found *ret_found);
+/* The same for whoever has read the row himself, in a pipeline with others (STATEMENT_PROVIDER_GET or _LOCK), or from some
+ * column on beside others; it is not there if there is no such row, or nothing in it. */
+struct provider_stored {
+    const struct rows *rows;
+    size_t index;
+    size_t column;
+};
+COF_CODE provider_take(struct call *call, const struct cof_uuid *workspace, const struct provider_stored *stored,
+                       const char *id, struct provider_found *ret_found);
 
 COF_CODE provider_create(struct call *call, const Coffer__V1__CreateProviderRequest *request,
                          Coffer__V1__CreateProviderResponse *response);

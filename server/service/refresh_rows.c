@@ -31,22 +31,39 @@ static cof_code check(struct call *call, const struct refresh_rows *rows)
                     cof_reason_next_step(COF_REASON_CORRUPTED));
 }
 
-static cof_code take(struct call *call, const struct rows *found, struct refresh_rows *rows)
+static size_t token_column(void)
 {
-    const size_t token = connection_row_type.count;
-    const size_t lease = token + connection_token_row_type.count;
-    if (rows_count(found) != 1) {
-        return not_found(call);
-    }
-    TRY(row_read(&connection_row_type, found, 0, 0, call->arena, &rows->row, call->err));
-    TRY(row_read(&connection_token_row_type, found, 0, token, call->arena, &rows->token, call->err));
-    TRY(row_read(&connection_lease_row_type, found, 0, lease, call->arena, &rows->lease, call->err));
-    rows->database_time = rows_time(found, 0, lease + connection_lease_row_type.count);
+    return connection_row_type.count;
+}
+
+static size_t lease_column(void)
+{
+    return token_column() + connection_token_row_type.count;
+}
+
+static size_t time_column(void)
+{
+    return lease_column() + connection_lease_row_type.count;
+}
+
+size_t refresh_rows_provider(void)
+{
+    return time_column() + 1;
+}
+
+static cof_code take(struct call *call, const struct rows *found, size_t index, struct refresh_rows *rows)
+{
+    TRY(row_read(&connection_row_type, found, index, 0, call->arena, &rows->row, call->err));
+    TRY(row_read(&connection_token_row_type, found, index, token_column(), call->arena, &rows->token, call->err));
+    TRY(row_read(&connection_lease_row_type, found, index, lease_column(), call->arena, &rows->lease, call->err));
+    rows->database_time = rows_time(found, index, time_column());
     rows->time = token_clock_time(call->service->token_clock, cof_clock_monotonic(call->service->clock),
                                   rows->database_time);
     TRY(row_keep(&connection_row_type, call->arena, &rows->row, call->err));
     TRY(row_keep(&connection_token_row_type, call->arena, &rows->token, call->err));
-    return row_keep(&connection_lease_row_type, call->arena, &rows->lease, call->err);
+    TRY(row_keep(&connection_lease_row_type, call->arena, &rows->lease, call->err));
+    TRY(guard_load_keys(call, &rows->row.workspace_id));
+    return check(call, rows);
 }
 
 static cof_code queue_read(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection)
@@ -56,14 +73,15 @@ static cof_code queue_read(struct call *call, const struct cof_uuid *workspace, 
     return session_sync(call->session, call->err);
 }
 
-static cof_code next_read(struct call *call, const struct cof_uuid *workspace, struct refresh_rows *ret_rows)
+static cof_code next_read(struct call *call, struct refresh_rows *ret_rows)
 {
     AUTO(rows_cleanup) struct rows *found = NULL;
     struct refresh_rows rows = {0};
     TRY(session_next(call->session, &found, call->err));
-    TRY(take(call, found, &rows));
-    TRY(guard_load_keys(call, workspace));
-    TRY(check(call, &rows));
+    if (rows_count(found) != 1) {
+        return not_found(call);
+    }
+    TRY(take(call, found, 0, &rows));
     *ret_rows = rows;
     return COF_OK;
 }
@@ -72,39 +90,62 @@ cof_code refresh_rows_read(struct call *call, const struct cof_uuid *workspace, 
                            struct refresh_rows *ret_rows)
 {
     TRY(queue_read(call, workspace, connection));
-    return next_read(call, workspace, ret_rows);
+    return next_read(call, ret_rows);
 }
 
-static cof_code take_whole(struct call *call, const struct rows *found, struct refresh_rows *rows)
+/* The places as three arrays of texts. */
+static cof_code place_params(struct call *call, const struct refresh_place *places, size_t count,
+                             struct param params[3])
 {
-    const size_t token = connection_row_type.count;
-    const size_t lease = token + connection_token_row_type.count;
-    if (rows_null(found, 0, token) || rows_null(found, 0, lease)) {
+    struct cof_slice *texts = cof_arena_array(call->arena, count, sizeof *texts);
+    for (size_t part = 0; texts != NULL && part < 3; part++) {
+        for (size_t i = 0; i < count; i++) {
+            const struct refresh_place *place = &places[i];
+            const struct cof_slice token_class = cof_slice_text(place->token_class == CONNECTION_USER ? "1" : "2");
+            texts[i] = part == 0 ? place->environment : part == 1 ? place->provider : token_class;
+        }
+        uint8_t *room = cof_arena_alloc(call->arena, array_text_size(texts, count));
+        if (room == NULL) {
+            return cof_arena_exhausted(call->err);
+        }
+        params[part] = param_text_array(texts, count, room);
+    }
+    return texts == NULL ? cof_arena_exhausted(call->err) : COF_OK;
+}
+
+cof_code refresh_rows_look(struct call *call, const struct cof_uuid *workspace, const struct refresh_place *places,
+                           size_t count, struct rows **ret_found)
+{
+    struct param params[] = {param_uuid(workspace), param_null(), param_null(), param_null()};
+    TRY(place_params(call, places, count, &params[1]));
+    TRY(session_queue(call->session, STATEMENT_REFRESH_FIND, params, COF_COUNT(params), call->err));
+    TRY(session_sync(call->session, call->err));
+    return session_next(call->session, ret_found, call->err);
+}
+
+cof_code refresh_rows_take(struct call *call, const struct rows *found, size_t index, bool *ret_found,
+                           struct refresh_rows *ret_rows)
+{
+    struct refresh_rows rows = {0};
+    *ret_found = !rows_null(found, index, 0);
+    if (!*ret_found) {
+        return COF_OK;
+    }
+    if (rows_null(found, index, token_column()) || rows_null(found, index, lease_column())) {
         return cof_fail(call->err, COF_REASON_CORRUPTED, "a stored connection has lost a part; %s",
                         cof_reason_next_step(COF_REASON_CORRUPTED));
     }
-    TRY(take(call, found, rows));
-    TRY(guard_load_keys(call, &rows->row.workspace_id));
-    return check(call, rows);
+    TRY(take(call, found, index, &rows));
+    *ret_rows = rows;
+    return COF_OK;
 }
 
-cof_code refresh_rows_find(struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
-                           struct cof_slice provider, int32_t token_class, bool *ret_found,
-                           struct refresh_rows *ret_rows)
+cof_code refresh_rows_find(struct call *call, const struct cof_uuid *workspace, const struct refresh_place *place,
+                           bool *ret_found, struct refresh_rows *ret_rows)
 {
     AUTO(rows_cleanup) struct rows *found = NULL;
-    struct refresh_rows rows = {0};
-    const struct param params[] = {param_uuid(workspace), param_text(provider), param_text(environment),
-                                   param_i32(token_class)};
-    TRY(session_queue(call->session, STATEMENT_REFRESH_FIND, params, COF_COUNT(params), call->err));
-    TRY(session_sync(call->session, call->err));
-    TRY(session_next(call->session, &found, call->err));
-    *ret_found = rows_count(found) > 0;
-    if (*ret_found) {
-        TRY(take_whole(call, found, &rows));
-        *ret_rows = rows;
-    }
-    return COF_OK;
+    TRY(refresh_rows_look(call, workspace, place, 1, &found));
+    return refresh_rows_take(call, found, 0, ret_found, ret_rows);
 }
 
 /* --- The lease ------------------------------------------------------------------------------------------------ */
@@ -113,9 +154,7 @@ cof_code refresh_rows_find(struct call *call, const struct cof_uuid *workspace, 
 static struct param carried_param(const struct call *call)
 {
     int64_t time = 0;
-    return token_clock_read(call->service->token_clock, cof_clock_monotonic(call->service->clock), &time)
-               ? param_time(time)
-               : param_null();
+    return call_token_time(call, &time) ? param_time(time) : param_null();
 }
 
 static struct param ahead_param(const struct call *call)
@@ -143,7 +182,7 @@ cof_code refresh_rows_claim(struct call *call, const struct cof_uuid *workspace,
     TRY(queue_claim(call, workspace, connection, holder, lease_us));
     TRY(session_next(call->session, &look, call->err));
     TRY(session_next(call->session, &taken, call->err));
-    TRY(next_read(call, workspace, ret_rows));
+    TRY(next_read(call, ret_rows));
     *ret_lease = (struct refresh_lease){
         .taken = rows_count(taken) == 1,
         .lapsed = rows_count(look) == 1 && rows_bool(look, 0, 0),

@@ -32,11 +32,28 @@ struct refresh_lease {
 COF_CODE refresh_rows_read(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                            struct refresh_rows *ret_rows);
 
-/* The connection that holds in the environment: its own before that of all environments, whatever becomes of it. False if
- * there is none; CORRUPTED as above. The workspace's keys are loaded. */
-COF_CODE refresh_rows_find(struct call *call, const struct cof_uuid *workspace, struct cof_slice environment,
-                           struct cof_slice provider, int32_t token_class, bool *ret_found,
+/* Where a connection is asked for. */
+struct refresh_place {
+    struct cof_slice environment;
+    struct cof_slice provider; /* empty: none */
+    int32_t token_class;
+};
+
+/* Reads, by one statement, the connections that hold in environments: each environment's own before that of all
+ * environments, whatever becomes of it. A row for each place, in their order; no pipeline may be open. */
+COF_CODE refresh_rows_look(struct call *call, const struct cof_uuid *workspace, const struct refresh_place *places,
+                           size_t count, struct rows **ret_found);
+
+/* One of them; false if there is none; CORRUPTED as above. The workspace's keys are loaded. */
+COF_CODE refresh_rows_take(struct call *call, const struct rows *found, size_t index, bool *ret_found,
                            struct refresh_rows *ret_rows);
+
+/* The column where the row of the workspace's own provider begins; NULL if the workspace has none of that ID. */
+size_t refresh_rows_provider(void);
+
+/* Both for one connection. */
+COF_CODE refresh_rows_find(struct call *call, const struct cof_uuid *workspace, const struct refresh_place *place,
+                           bool *ret_found, struct refresh_rows *ret_rows);
 
 /* Takes the lease if it is free, and reads the rows behind that in any case. */
 COF_CODE refresh_rows_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,

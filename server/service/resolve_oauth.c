@@ -3,22 +3,16 @@
 #include "common/name.h"
 #include "server/crypto/crypto.h"
 #include "server/service/connection_exchange.h"
+#include "server/service/resolve_wanted.h"
 #include "server/service/token_clock.h"
 #include "server/service/token_source.h"
 
 enum {
     SECOND = 1000000,
-    SUFFIX = sizeof "_oauth" - 1,
     PENDING_MS = 200, /* after which a pending result is worth asking for again */
     LATER_MS = 1000,
     RETRY_MOST_MS = 3600000,
     VALIDITY_MOST_S = 1 << 30,
-};
-
-/* What a reference means. */
-struct wanted {
-    struct cof_slice provider;
-    int32_t token_class;
 };
 
 /* One token that is asked for. */
@@ -34,36 +28,6 @@ struct asking {
 };
 
 /* --- Names ---------------------------------------------------------------------------------------------------- */
-
-static bool upper_equal(struct cof_slice lower, struct cof_slice upper)
-{
-    if (lower.len != upper.len) {
-        return false;
-    }
-    for (size_t i = 0; i < lower.len; i++) {
-        const uint8_t byte = lower.data[i];
-        if (upper.data[i] != (byte >= 'a' && byte <= 'z' ? (uint8_t) (byte - 'a' + 'A') : byte)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether the key is the provider's ID in upper case with `end` behind it. */
-static bool key_is(struct cof_slice key, struct cof_slice provider, const char *end)
-{
-    const struct cof_slice tail = cof_slice_text(end);
-    return key.len == provider.len + tail.len && upper_equal(provider, cof_slice_of(key.data, provider.len)) &&
-           cof_slice_equal(cof_slice_of(key.data + provider.len, tail.len), tail);
-}
-
-static bool read_name(const struct lookup *lookup, struct wanted *ret_wanted)
-{
-    const struct cof_slice provider = cof_slice_of(lookup->name.data, lookup->name.len - SUFFIX);
-    const bool user = key_is(lookup->key, provider, "_USER_TOKEN");
-    *ret_wanted = (struct wanted){provider, user ? CONNECTION_USER : CONNECTION_SERVICE};
-    return user || key_is(lookup->key, provider, "_SERVICE_TOKEN");
-}
 
 static cof_code wrong_key(struct call *call, const struct wanted *wanted, struct lookup *lookup)
 {
@@ -246,8 +210,7 @@ static cof_code wait_for_person(struct asking *asking)
 static bool knows_time(const struct call *call)
 {
     int64_t time = 0;
-    struct token_clock *clock = call->service->token_clock;
-    return clock == NULL || token_clock_read(clock, cof_clock_monotonic(call->service->clock), &time);
+    return call->service->token_clock == NULL || call_token_time(call, &time);
 }
 
 static cof_code decide(struct asking *asking)
@@ -287,30 +250,43 @@ static cof_code read_failed(struct asking *asking, cof_code code)
     return fails(asking, OUTCOME(CORRUPTED), 0, message);
 }
 
-static cof_code look(struct asking *asking)
+static cof_code read_provider(struct asking *asking, const struct wanted_place *place)
 {
-    struct call *call = asking->call;
+    struct oauth_token *token = asking->token;
+    token->found.row.secret_id = asking->rows.row.connection_id;
+    token->found.row.version = asking->rows.token.generation;
+    TRY(connection_exchange_provider_read(asking->call, &asking->rows, place->rows, place->index,
+                                          &asking->provider));
+    return asking->provider != NULL ? decide(asking)
+                                    : fails(asking, OUTCOME(CONNECTION_NOT_FOUND), 0,
+                                            "the connection's provider has changed since it was configured, or is "
+                                            "gone; configure it anew");
+}
+
+static cof_code read_connection(struct asking *asking, const struct wanted_place *place)
+{
     bool found = false;
-    const cof_code code =
-        refresh_rows_find(call, &asking->plan->workspace, asking->token->environment, asking->wanted.provider,
-                          asking->wanted.token_class, &found, &asking->rows);
-    if (code != COF_OK) {
-        return read_failed(asking, code);
-    }
+    TRY(refresh_rows_take(asking->call, place->rows, place->index, &found, &asking->rows));
     if (!found) {
         asking->token->state = OUTCOME(CONNECTION_NOT_FOUND);
         return COF_OK;
     }
-    asking->token->found.row.secret_id = asking->rows.row.connection_id;
-    asking->token->found.row.version = asking->rows.token.generation;
-    TRY(connection_exchange_provider(call, &asking->rows, &asking->provider));
-    if (asking->provider == NULL) {
-        return fails(
-            asking, OUTCOME(CONNECTION_NOT_FOUND), 0,
-            "the connection's provider has changed since it was configured, or is gone; configure it anew");
+    return read_provider(asking, place);
+}
+
+static cof_code look(struct asking *asking)
+{
+    struct wanted_connections *connections = asking->plan->connections;
+    const struct cof_slice environment = asking->token->environment;
+    struct wanted_place place;
+    if (!wanted_known(connections, environment, &asking->wanted, &place)) {
+        TRY(wanted_read(asking->call, connections, environment, &asking->wanted, &place));
     }
-    const cof_code decided = decide(asking);
-    return decided == COF_OK ? COF_OK : read_failed(asking, decided);
+    if (place.token != NULL) {
+        *place.token = asking->token;
+    }
+    const cof_code code = read_connection(asking, &place);
+    return code == COF_OK ? COF_OK : read_failed(asking, code);
 }
 
 static struct refresh_wish wish_of(const struct plan *plan)
@@ -339,21 +315,15 @@ static cof_code ask(struct call *call, struct plan *plan, const struct wanted *w
 
 /* --- Lookups -------------------------------------------------------------------------------------------------- */
 
-/* A list: each entry is one connection that was asked for in one environment, and has cost a statement; the search is little
- * beside that. */
-static struct oauth_token *known(const struct plan *plan, struct cof_slice environment, const struct lookup *lookup)
+/* What was made of the reference before; NULL: nothing. */
+static struct oauth_token *known(const struct plan *plan, struct cof_slice environment, const struct wanted *wanted)
 {
-    struct oauth_token *token = plan->tokens;
-    while (token != NULL &&
-           !(cof_slice_equal(token->environment, environment) && cof_slice_equal(token->name, lookup->name) &&
-             cof_slice_equal(token->key, lookup->key))) {
-        token = token->next;
-    }
-    return token;
+    struct wanted_place place;
+    return wanted_known(plan->connections, environment, wanted, &place) && place.token != NULL ? *place.token
+                                                                                               : NULL;
 }
 
-/* A preflight goes through many results in memory that it uses again: it keeps nothing here. */
-static cof_code add(struct call *call, struct plan *plan, struct cof_slice environment, const struct lookup *lookup,
+static cof_code add(struct call *call, struct cof_slice environment, const struct lookup *lookup,
                     struct oauth_token **ret_token)
 {
     struct oauth_token *token = cof_arena_alloc(call->arena, sizeof *token);
@@ -369,12 +339,16 @@ static cof_code add(struct call *call, struct plan *plan, struct cof_slice envir
         .state = OUTCOME(RESOLVED),
         .oauth = token,
     };
-    if (!plan->check_only) {
-        token->next = plan->tokens;
-        plan->tokens = token;
-    }
     *ret_token = token;
     return COF_OK;
+}
+
+static cof_code connections_of(struct call *call, struct plan *plan)
+{
+    const struct plan *const plans[] = {plan};
+    return plan->connections != NULL
+               ? COF_OK
+               : wanted_new(call, plans, 1, plan->environments, plan->environment_count, &plan->connections);
 }
 
 static void take(struct lookup *lookup, struct oauth_token *token)
@@ -391,12 +365,13 @@ static void take(struct lookup *lookup, struct oauth_token *token)
 cof_code oauth_find(struct call *call, struct plan *plan, struct cof_slice environment, struct lookup *lookup)
 {
     struct wanted wanted;
-    if (!read_name(lookup, &wanted)) {
+    if (!wanted_of(lookup->name, lookup->key, &wanted)) {
         return wrong_key(call, &wanted, lookup);
     }
-    struct oauth_token *token = known(plan, environment, lookup);
+    TRY(connections_of(call, plan));
+    struct oauth_token *token = known(plan, environment, &wanted);
     if (token == NULL) {
-        TRY(add(call, plan, environment, lookup, &token));
+        TRY(add(call, environment, lookup, &token));
         TRY(ask(call, plan, &wanted, token));
     }
     take(lookup, token);

@@ -6,7 +6,6 @@
 
 /* What became of one token in one environment. */
 struct oauth_token {
-    struct oauth_token *next;
     struct cof_slice environment;
     struct cof_slice name; /* of what stands for a secret */
     struct cof_slice key;

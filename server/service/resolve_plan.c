@@ -9,6 +9,7 @@
 #include "server/service/consistency.h"
 #include "server/service/guard.h"
 #include "server/service/resolve_aws.h"
+#include "server/service/resolve_wanted.h"
 #include "server/service/workspace_state.h"
 
 enum { ITEM_ID_MAX = 128, RUN_FIELD_MAX = 256, TRACEPARENT_MAX = 64 };
@@ -348,6 +349,7 @@ void plan_done(struct plan *plan)
 {
     rows_free(plan->read.rows);
     secrets_release(&plan->recalled);
+    wanted_done(plan->connections);
 }
 
 cof_code plan_queue_these(struct call *call, struct plan *plan, const struct secret_addresses *addresses)

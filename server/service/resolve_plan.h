@@ -11,6 +11,7 @@
 
 struct aws_secret;
 struct oauth_token;
+struct wanted_connections;
 
 /* A secret that was found in one environment. */
 struct found {
@@ -49,8 +50,8 @@ struct plan {
     bool waits;       /* the call must not be answered yet: this flight is to land first */
     call_wait_cause cause;
     struct flight flight;
-    struct oauth_token *tokens; /* that were asked for already */
-    struct found *found;        /* sorted by environment and name */
+    struct wanted_connections *connections; /* of OAuth, once one of them was asked for */
+    struct found *found;                    /* sorted by environment and name */
     size_t found_count;
 };
 

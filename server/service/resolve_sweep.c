@@ -4,6 +4,7 @@
 
 #include "server/service/guard.h"
 #include "server/service/resolve_result.h"
+#include "server/service/resolve_wanted.h"
 
 enum { READ_AT_ONCE = 1000 /* addresses, while there is memory for them */ };
 
@@ -255,6 +256,25 @@ static uint64_t newest_asked(const struct sweeping *sweeping, const struct stret
     return newest;
 }
 
+/* All environments of a stretch have the same items. */
+static cof_code want_connections(const struct sweeping *sweeping, struct stretch *stretch)
+{
+    struct call *call = sweeping->call;
+    const size_t items = end_of_environment(sweeping, stretch->first, stretch->end) - stretch->first;
+    const struct plan **plans = cof_arena_array(call->arena, items, sizeof(const struct plan *));
+    struct cof_slice *environments = cof_arena_array(call->arena, stretch->environments, sizeof *environments);
+    if (plans == NULL || environments == NULL) {
+        return cof_arena_exhausted(call->err);
+    }
+    for (size_t i = 0; i < items; i++) {
+        plans[i] = &sweeping->plans[sweeping->spots[stretch->first + i].plan];
+    }
+    for (size_t i = 0; i < stretch->environments; i++) {
+        environments[i] = environment_of(sweeping, stretch->first + i * items);
+    }
+    return wanted_new(call, plans, items, environments, stretch->environments, &stretch->found.connections);
+}
+
 static cof_code read_stretch(struct sweeping *sweeping, size_t count, struct stretch *stretch)
 {
     struct call *call = sweeping->call;
@@ -264,6 +284,7 @@ static cof_code read_stretch(struct sweeping *sweeping, size_t count, struct str
         .workspace = *workspace_of(sweeping, stretch->first),
         .min_revision = newest_asked(sweeping, stretch),
     };
+    TRY(want_connections(sweeping, stretch));
     TRY(read_rows(call, &stretch->found, &addresses));
     return open_all(call, &stretch->found);
 }
@@ -286,6 +307,7 @@ static cof_code look(struct sweeping *sweeping, const struct stretch *stretch, c
     plan.found_count = stretch->found.found_count;
     plan.revision = stretch->found.revision;
     plan.older_us = stretch->found.older_us;
+    plan.connections = stretch->found.connections;
     if (!plan_out_of_time(call, &plan)) {
         call->arena = &sweeping->passing;
         const cof_code code = result_check(call, &plan, spot->environment, &fails);

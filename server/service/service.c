@@ -1,6 +1,7 @@
 #include <assert.h>
 
 #include "server/service/call.h"
+#include "server/service/token_clock.h"
 
 enum {
     WAITS_MAX = 16,           /* of one call: each costs another run of its handler */
@@ -101,4 +102,9 @@ void call_wait_for_flight(struct call *call, call_wait_cause cause, const struct
 int64_t call_now(const struct call *call)
 {
     return cof_clock_wall(call->service->clock);
+}
+
+bool call_token_time(const struct call *call, int64_t *ret_time)
+{
+    return token_clock_read(call->service->token_clock, cof_clock_monotonic(call->service->clock), ret_time);
 }

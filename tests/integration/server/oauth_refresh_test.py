@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import ssl
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 import unittest
 import urllib.parse
+import urllib.request
 
 import context
 
@@ -264,6 +266,70 @@ class Refresh(context.AccessTest):
         self.assertEqual(answer.message["counts"], {"resolved": 1, "failed": 1})
         self.assertEqual([outcome(r) for r in answer.message["results"]], ["CONNECTION_NOT_FOUND"])
         self.assertEqual(self.provider.calls, 0)
+
+    def counting(self):
+        """The address of a server, and a function that says how many looks at connections it has sent since the last time."""
+        listen = f"ipc://{self.dev.directory}/counting.sock,ws://127.0.0.1:0"
+        server = self.dev.more("counting", **{**self.settings, "COFFERD_TRANSPORT__LISTEN": listen})
+        port = int(wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "no port")[1])
+        told = [0]
+
+        def looks():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+                found = re.search(r'(?m)^coffer_db_query_duration_seconds_count\{query="REFRESH_FIND"\} (\d+)',
+                                  answer.read().decode())
+            before, told[0] = told[0], int(found[1]) if found else 0
+            return told[0] - before
+        return server.address, looks
+
+    def test_connections_of_many_references_and_environments_are_read_by_one_statement(self):
+        """In a check by one more for each item of which results are shown."""
+        places = [f"{self.environment}-{i}" for i in range(5)]
+        life = {"expire_time": {"seconds": self.now_ms() // 1000 + 7200}}
+        everywhere = {"all_environments": True}
+        self.user(place=everywhere, name="everywhere", access_token=b"for-all", **life)
+        self.addCleanup(self.done, "DeleteConnection", provider="acme", connection_class="CONNECTION_CLASS_USER", **everywhere)
+        for place in places[:3]:
+            self.user(place={"environment": place}, access_token=place.encode(), **life)
+        own = self.call("coffer.v1.ProviderService/CreateProvider", {"name": f"Many {self.count}", "definition": context.DEFINITION})
+        own = own.message["provider"]["id"]
+        self.done("ConfigureConnection", provider=own, grant="CONNECTION_GRANT_REFRESH_TOKEN", client_id="client",
+                  credential={"client_secret": CLIENT_SECRET}, environment=places[1])
+        self.done("SetConnectionTokens", provider=own, environment=places[1], access_token=b"own", **life)
+        names = ("acme_oauth.ACME_USER_TOKEN", "other_oauth.OTHER_SERVICE_TOKEN", f"{own}_oauth.{own.upper()}_USER_TOKEN",
+                 "acme_oauth.ACME_SERVICE_TOKEN", "acme_oauth.ACME_USER_TOKEN")
+        item = {"environments": places, "references": references(*names)}
+        good = {"environments": places, "references": references(names[0])}
+        narrow = self.token_for([{"permissions": ["resolve"], "environments": places[:4], "names": ["acme_*", f"{own}_*"]}])
+        address, looks = self.counting()
+        with self.dev.connect(address) as connection:
+            for token, foreign in (self.dev.admin, "CONNECTION_NOT_FOUND"), (narrow, "PERMISSION_DENIED"):
+                answer = connection.call(RESOLVE, {"items": [item]}, token=token)
+                self.assertEqual((answer.code, looks()), (0, 1), answer)
+                for place, result in zip(places, answer.message["results"]):
+                    expected = ["RESOLVED", foreign, "RESOLVED" if place == places[1] else "CONNECTION_NOT_FOUND",
+                                "CONNECTION_NOT_FOUND", "RESOLVED"]
+                    if token == narrow and place == places[4]:
+                        expected = ["PERMISSION_DENIED"] * 5
+                    self.assertEqual([name.removeprefix("OUTCOME_") for name in result["outcomes"]], expected, place)
+            answer = connection.call(RESOLVE, {"items": [good]}, token=narrow)
+            self.assertEqual(looks(), 1)
+            self.assertEqual([[s["values"][0]["value"] for s in result["secrets"]] for result in answer.message["results"]],
+                             [[place.encode()] for place in places[:3]] + [[b"for-all"], []])
+            for items, counts, sent in ([item] * 3, {"resolved": 0, "failed": 15}, 4), ([good] * 3, {"resolved": 15, "failed": 0}, 1):
+                answer = connection.call(RESOLVE, {"items": items, "validate_only": True}, token=self.dev.admin)
+                self.assertEqual((answer.message["counts"], looks()), (counts, sent))
+
+    def test_damaged_provider_fails_what_needs_it_and_nothing_else(self):
+        self.user(access_token=b"fine", expire_time={"seconds": self.now_ms() // 1000 + 7200})
+        own = self.call("coffer.v1.ProviderService/CreateProvider", {"name": "Damaged", "definition": context.DEFINITION})
+        own = own.message["provider"]["id"]
+        self.done("ConfigureConnection", provider=own, grant="CONNECTION_GRANT_REFRESH_TOKEN", client_id="client",
+                  credential={"client_secret": CLIENT_SECRET}, environment=self.environment)
+        self.done("SetConnectionTokens", provider=own, environment=self.environment, access_token=b"token")
+        self.sql(f"update provider set mac = '\\x00' where provider = '{own}'")
+        result = self.resolve(self.environment, f"{own}_oauth.{own.upper()}_USER_TOKEN", "acme_oauth.ACME_USER_TOKEN")
+        self.assertEqual(result["outcomes"], ["OUTCOME_CORRUPTED", "OUTCOME_RESOLVED"])
 
     def test_declared_and_alternative_tokens_are_resolved_like_others(self):
         self.user()

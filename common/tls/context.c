@@ -7,6 +7,8 @@
 #include "common/tls/context_state.h"
 #include "common/tls/file.h"
 
+enum { SECURITY_LEAST = 2 /* of OpenSSL's levels: 112 bits, so RSA of 2048 bits, and no SHA-1 */ };
+
 /* --- Cleanup -------------------------------------------------------------------------------------------------- */
 
 static void bio_cleanup(BIO **bio)
@@ -190,9 +192,18 @@ static COF_CODE use_trust(const struct cof_tls_options *options, SSL_CTX *ctx, s
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
+/* Whatever OpenSSL's configuration on this machine permits. */
+static void refuse_weak_keys(SSL_CTX *ctx)
+{
+    if (SSL_CTX_get_security_level(ctx) < SECURITY_LEAST) {
+        SSL_CTX_set_security_level(ctx, SECURITY_LEAST);
+    }
+}
+
 static bool configure(SSL_CTX *ctx, cof_tls_role role)
 {
     static const unsigned char own[] = COF_TLS_ALPN;
+    refuse_weak_keys(ctx);
     (void) SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     (void) SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     (void) SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);

@@ -287,6 +287,24 @@ class Tls(context.ServerTest):
             with self.subTest(words):
                 self.assertIn(words, self.refused_start(**changes))
 
+    def test_openssls_configuration_cannot_make_it_weaker(self):
+        weak = self.folder / "weak.cnf"
+        weak.write_text("openssl_conf = start\n[start]\nssl_conf = all\n[all]\nsystem_default = weak\n"
+                        "[weak]\nMinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n")
+        key, certificate = self.folder / "short.key", self.folder / "short.pem"
+        for command in (["genrsa", "-out", key, "1024"],
+                        ["req", "-new", "-x509", "-key", key, "-out", certificate, "-subj", "/CN=short", "-days", "2"]):
+            subprocess.run(["openssl", *command], check=True, capture_output=True)
+        self.assertIn("is refused: ee key too small", self.refused_start(
+            OPENSSL_CONF=str(weak), COFFERD_TLS__CERTIFICATE=str(certificate), COFFERD_TLS__KEY=str(key)))
+        _, port = self.run_server("weak", OPENSSL_CONF=str(weak))
+        old = self.authority.context()
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            Connection(f"tls+tcp://127.0.0.1:{port}", tls=old)
+        with self.connect(port) as connection:
+            self.assertEqual(connection.call(INFO).code, 0)
+
     def test_other_hosts_need_no_permission_with_tls(self):
         server, _ = self.run_server("wide", COFFERD_TRANSPORT__LISTEN=(
             f"ipc://{self.dev.directory}/wide.sock,tls+tcp://0.0.0.0:0,tls+tcp://127.0.0.1:0"))
@@ -341,6 +359,21 @@ class Tls(context.ServerTest):
         self.assertEqual(failures, [])
         self.assertEqual(open_connection.call(INFO).code, 0)
         open_connection.close()
+
+    def test_a_new_ca_of_clients_is_taken_and_connections_of_before_go_on(self):
+        trusted = self.folder / "trusted-clients.pem"
+        shutil.copy(self.authority.certificate, trusted)
+        server, port = self.run_server("clients", COFFERD_TLS__CLIENT_CA=str(trusted))
+        newcomer = self.other.issue("newcomer", purpose="clientAuth", names=None)
+        with self.connect(port, self.client) as before:
+            self.assertEqual(before.call(INFO).code, 0)
+            shutil.copy(self.other.certificate, trusted)
+            self.reload(server)
+            with self.connect(port, newcomer) as connection:
+                self.assertEqual(connection.call(INFO).code, 0)
+            with self.assertRaises((ssl.SSLError, ConnectionError)), self.connect(port, self.client) as connection:
+                connection.call(INFO)
+            self.assertEqual(before.call(INFO).code, 0)
 
     def test_a_bad_new_file_changes_nothing(self):
         server, port = self.run_server("kept")

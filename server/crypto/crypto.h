@@ -27,7 +27,7 @@ enum {
 COF_CODE crypto_start(size_t heap_bytes, int require_lock, struct cof_error *err);
 void crypto_stop(void);
 
-/* Random bytes; drawn in blocks per thread, never shared with a forked child. */
+/* Random bytes. Up to a nonce they are drawn ahead, in blocks for each thread that are never shared with a forked child. */
 COF_CODE crypto_random(uint8_t *to, size_t len, struct cof_error *err);
 
 COF_CODE crypto_sha256(struct cof_slice data, uint8_t digest[CRYPTO_DIGEST], struct cof_error *err);

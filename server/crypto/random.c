@@ -14,7 +14,7 @@ struct random_block {
     uint8_t bytes[4096 - sizeof(uint32_t)];
 };
 
-/* Locking is an attempt only: what lies here is used up within moments and wiped as it is given out. */
+/* Locking is an attempt only: what lies here becomes nonces, which are no secret, and is wiped as it is given out. */
 struct random_block *random_block_new(void)
 {
     void *memory =
@@ -60,7 +60,8 @@ COF_CODE crypto_random(uint8_t *to, size_t len, struct cof_error *err)
     struct crypto_contexts *contexts;
     TRY(crypto_contexts_view(&contexts, err));
     struct random_block *block = contexts->random;
-    if (block == NULL || len > sizeof block->bytes) {
+    /* What may become a key or a token never lies anywhere before. */
+    if (block == NULL || len > CRYPTO_NONCE) {
         return draw(to, len, err);
     }
     if (block->left < len) {

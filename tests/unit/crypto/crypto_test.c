@@ -12,7 +12,7 @@
 #include "server/crypto/crypto.h"
 #include "tests/unit/crypto/started.h"
 
-enum { HEAP = 1 << 20 };
+enum { HEAP = 1 << 20, RANDOM_BLOCK = 4096 };
 
 /* Runs a function in a child and returns what it returned, or -1 if the child died. */
 static int in_child(int (*run)(void))
@@ -233,12 +233,37 @@ static void random_bytes_never_come_twice(void)
     }
 }
 
+/* Whether drawing so many takes something from what was drawn before. */
+static bool takes_from_the_block(size_t len)
+{
+    static uint8_t before[RANDOM_BLOCK];
+    struct crypto_contexts *contexts = NULL;
+    struct cof_error err;
+    uint8_t bytes[CRYPTO_KEY];
+    if (crypto_contexts_view(&contexts, &err) != COF_OK || contexts->random == NULL) {
+        abort();
+    }
+    memcpy(before, contexts->random, sizeof before);
+    if (crypto_random(bytes, len, &err) != COF_OK) {
+        abort();
+    }
+    return memcmp(before, contexts->random, sizeof before) != 0;
+}
+
+static void nonces_are_drawn_ahead_and_what_may_become_a_key_is_not(void)
+{
+    started();
+    CHECK(takes_from_the_block(CRYPTO_NONCE));
+    CHECK(!takes_from_the_block(CRYPTO_KEY));
+    CHECK(takes_from_the_block(1));
+}
+
 static void forked_child_gets_other_random_bytes_than_its_parent(void)
 {
     struct cof_error err;
     int fds[2];
-    uint8_t parents[64];
-    uint8_t childs[64];
+    uint8_t parents[CRYPTO_NONCE]; /* of what is drawn ahead */
+    uint8_t childs[CRYPTO_NONCE];
     started();
     CHECK_OK(crypto_random(parents, 1, &err), &err);
     CHECK_INT(pipe(fds), 0);
@@ -289,5 +314,5 @@ TEST_MAIN(TEST(use_before_the_start_is_an_internal_error),
           TEST(hkdf_gives_the_published_bytes_without_salt_and_info),
           TEST(hkdf_refuses_an_empty_key_and_more_than_255_digests),
           TEST(hmac_is_the_one_of_openssl_for_every_length), TEST(random_bytes_fill_exactly_the_length_asked_for),
-          TEST(random_bytes_never_come_twice), TEST(forked_child_gets_other_random_bytes_than_its_parent),
-          TEST(contexts_of_ended_threads_are_freed))
+          TEST(random_bytes_never_come_twice), TEST(nonces_are_drawn_ahead_and_what_may_become_a_key_is_not),
+          TEST(forked_child_gets_other_random_bytes_than_its_parent), TEST(contexts_of_ended_threads_are_freed))

@@ -13,6 +13,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
+import token_text  # noqa: E402
 from cofferd import Dev, references, values, wait_for  # noqa: E402
 
 SECRET = "coffer.v1.SecretService/"
@@ -29,9 +30,9 @@ def regions(pid):
             yield int(first, 16), int(last, 16), name or "anonymous"
 
 
-def places(pid, word):
-    """Where in the process the bytes lie."""
-    found = []
+def places(pid, *words):
+    """Where in the process any of the words lies."""
+    found, pattern = [], re.compile(b"|".join(map(re.escape, words)))
     with open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for first, last, name in regions(pid):
             data = b""
@@ -41,7 +42,18 @@ def places(pid, word):
                 except OSError:
                     break  # unmapped meanwhile
                 data += part
-            found += [f"{name} {first + match.start():#x}" for match in re.finditer(re.escape(word), data)]
+            found += [f"{name} {first + match.start():#x}" for match in pattern.finditer(data)]
+    return found
+
+
+def locked_regions(pid):
+    """(first, last) of what is kept from being swapped."""
+    found, region = [], None
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if header := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            region = tuple(int(end, 16) for end in header.groups())
+        elif line.startswith("VmFlags:") and "lo" in line.split():
+            found.append(region)
     return found
 
 
@@ -57,12 +69,13 @@ class Memory(unittest.TestCase):
     def tearDownClass(cls):
         cls.dev.close()
 
-    def assert_wiped(self):
+    def assert_wiped(self, *words):
         """At the latest when what was sent is freed, which the peer does not see."""
+        words = words or (self.word,)
         try:
-            wait_for(lambda: not places(self.pid, self.word), "the word stays", 30)
+            wait_for(lambda: not places(self.pid, *words), "a word stays", 30)
         except TimeoutError:
-            self.assertEqual(places(self.pid, self.word), [])
+            self.assertEqual(places(self.pid, *words), [])
 
     def use(self, connection, name, size):
         value = b"begin " + self.word + b"x" * size + self.word + b" end"
@@ -102,6 +115,23 @@ class Memory(unittest.TestCase):
                 answer = connection.call(RESOLVE, {"items": [item]}, token=self.dev.executor)
                 self.assertTrue(answer.message["results"][0]["secrets"][0]["values"][0]["value"].startswith(self.word))
             self.assert_wiped()
+
+    def test_tokens_are_nowhere_after_their_calls_and_the_root_key_is_in_no_memory_that_can_be_swapped(self):
+        tokens = (self.dev.admin, self.dev.executor, self.dev.system)
+        item = {"environments": ["none"], "references": references("none.A")}
+        for address in (self.dev.ipc, self.dev.tcp):
+            with self.dev.connect(address) as connection:
+                for token in tokens:
+                    for method, request in ((RESOLVE, {"items": [item]}), (SECRET + "ListSecrets", {}),
+                                            ("coffer.v1.TokenService/GetCaller", {}), ("coffer.v1.No/Method", None)):
+                        connection.call(method, request, token=token, payload=None if request is not None else b"")
+        secrets_of = [token_text.parse(token)[3] for token in tokens]
+        root = (self.dev.directory / "root.key").read_text().strip()
+        self.assert_wiped(*tokens, *secrets_of, root.encode())
+        locked = locked_regions(self.pid)
+        for place in places(self.pid, bytes.fromhex(root)):
+            at = int(place.split()[-1], 16)
+            self.assertTrue(any(first <= at < last for first, last in locked), place)
 
     def test_value_is_nowhere_after_its_call_failed(self):
         with self.dev.connect() as connection:

@@ -277,23 +277,37 @@ class Load:
             self.killed.process.send_signal(signal.SIGKILL)
             dev.extra.remove(self.killed)
             self.killed.stop()
-            self.killed = dev.more("killed-again", COFFERD_KEYS__OLD_KEY_KEPT="3s")
+            self.killed = dev.more("killed-again", **self.settings())
             self.kills += 1
+
+    def settings(self):
+        return {"COFFERD_KEYS__OLD_KEY_KEPT": "3s"}
+
+    def rotation(self):
+        fault = f"{self.chance.choice(POINTS)}:exit:{self.chance.choice(('0.02', '0.3'))}"
+        return self.test.cofferd("key", "rotate-workspace", "dev", COFFER_FAULT=fault)
 
     def rotate(self):
         while self.going():
-            fault = f"{self.chance.choice(POINTS)}:exit:{self.chance.choice(('0.02', '0.3'))}"
-            run = self.test.cofferd("key", "rotate-workspace", "dev", COFFER_FAULT=fault)
+            run = self.rotation()
             if run.returncode not in (0, FAULT_EXIT):
                 self.failed.append(run)
             self.rotations += 1
+
+    def check(self, generation):
+        test = self.test
+        wait_for(lambda: 2 not in test.states().values(), "every rotation is finished")
+        states = list(test.states().values())
+        print(f"{test.current() - generation} generations, {states.count(4)} destroyed", flush=True)
+        test.assertGreater(test.current(), generation)
+        test.assertEqual(test.generations(), {test.current()}, "rows are left under an old key")
 
     def run(self):
         test, dev = self.test, self.test.dev
         for i in range(SECRETS):
             test.create(f"load-{i}", K=b"%d:0" % i)
-        other = dev.more("load", COFFERD_KEYS__OLD_KEY_KEPT="3s")
-        self.killed = dev.more("killed-again", COFFERD_KEYS__OLD_KEY_KEPT="3s")
+        other = dev.more("load", **self.settings())
+        self.killed = dev.more("killed-again", **self.settings())
         generation = test.current()
         self.end = time.monotonic() + LOAD_SECONDS
         addresses = (dev.ipc, other.address)
@@ -304,14 +318,10 @@ class Load:
             thread.start()
         for thread in threads:
             thread.join()
-        wait_for(lambda: 2 not in test.states().values(), "every rotation is finished")
-        states = list(test.states().values())
         print(f"{self.reads} reads, {self.writes} writes, {self.kills} kills of a server, {self.rotations} rotations,"
-              f" {test.current() - generation} generations, {states.count(4)} destroyed, {len(self.failed)} failures",
-              flush=True)
+              f" {len(self.failed)} failures", flush=True)
         test.assertEqual(self.failed[:3], [])
-        test.assertGreater(test.current(), generation)
-        test.assertEqual(test.generations(), {test.current()}, "rows are left under an old key")
+        self.check(generation)
         for i in range(SECRETS):
             test.assertEqual(test.read(f"load-{i}"), b"%d:%d" % (i, self.written.get(i, 0)))
             self.versions(f"load-{i}")
@@ -324,6 +334,41 @@ class Load:
         for version in self.test.call(SECRET + "ListSecretVersions", at).message["versions"][:5]:
             answer = self.test.call(SECRET + "RevealSecret", {**at, "version": version["version"]})
             self.test.assertEqual((answer.code, answer.reason), (0, ""), (name, version))
+
+
+class RootLoad(Load):
+    """The same while the root key is replaced by the other one and back, by commands that are killed; and the second of those
+    that write makes workspaces instead, whose keys must not stay behind under the key that is replaced."""
+
+    workspaces = 0
+
+    def settings(self):
+        return self.test.with_keys(self.test.old, self.test.new)
+
+    def rotation(self):
+        keys = [self.test.new, self.test.old][::self.chance.choice((1, -1))]
+        fault = f"{self.chance.choice(('root.key', 'root.page'))}:exit:{self.chance.choice(('0.02', '0.3'))}"
+        return self.test.cofferd("key", "rotate-root", **self.test.with_keys(*keys, COFFER_FAULT=fault))
+
+    def write(self, address, first):
+        if first == 0:
+            super().write(address, first)
+            return
+        with self.test.dev.connect(address) as connection:
+            while self.going():
+                self.workspaces += 1
+                answer = connection.call(WORKSPACE + "CreateWorkspace", {"name": f"under-load-{self.workspaces}"},
+                                         token=self.test.dev.system)
+                self.count("writes", None if answer.code == 0 else answer)
+
+    def check(self, generation):
+        """All is under the first one in the end, and whoever has only that opens everything."""
+        test = self.test
+        run = test.cofferd("key", "rotate-root", **test.with_keys(test.old, test.new))
+        test.assertEqual(run.returncode, 0, run.stderr)
+        print(f"{self.workspaces} workspaces; {run.stdout}", end="", flush=True)
+        run = test.cofferd("verify", **test.with_keys(test.old))
+        test.assertEqual(run.returncode, 0, run.stdout[-2000:] + run.stderr[-2000:])
 
 
 class RootKeys(KeyTest):
@@ -382,6 +427,18 @@ class RootKeys(KeyTest):
         run = self.status(self.old, self.key("idle.key", "cd" * 32))
         self.assertEqual(run.returncode, 0)
         self.assertRegex(run.stdout, r"(?m)^[0-9a-f]{16}\s+0  nothing is under it$")
+
+    @KILLS
+    def test_root_key_replaced_again_and_again_under_load_with_kills_fails_no_call(self):
+        RootLoad(self, random.Random(seed())).run()
+
+    def test_root_key_of_the_environment_is_not_there_any_more_once_it_is_read(self):
+        text = pathlib.Path(self.old).read_text().strip()
+        server = self.dev.more("from-environment", COFFERD_KEYS__ROOT_KEY_FILE="env:MY_ROOT_KEY", MY_ROOT_KEY=text,
+                               MARK="a mark")
+        environment = pathlib.Path(f"/proc/{server.process.pid}/environ").read_bytes()
+        self.assertTrue(b"MARK=a mark" in environment, "the environment cannot be read")
+        self.assertFalse(text.encode() in environment, "the root key is in the environment")
 
     @KILLS
     def test_the_root_key_is_replaced_while_servers_run_whenever_it_is_killed(self):

@@ -145,6 +145,8 @@ class Checks(unittest.TestCase):
         self.assertNotEqual(result.returncode, 0, result.stdout)
         for number, (_, report) in enumerate(planted, 1):
             self.assertRegex(result.stdout, f"planted.c:{number}: .*{report}")
+        with self.planted("tests/planted_test.py", "import random\na = random.Random(7)\nb = random" ".choice((1, 2))\n"):
+            self.fails("planted_test.py:3: .*nobody can repeat it", "mistakes")
 
     def test_words__what_belongs_to_somebodys_machine(self):
         self.passes("words")

@@ -16,7 +16,7 @@ import time
 import unittest
 
 import context
-from cofferd import BUILD, Dev, references, values, wait_for
+from cofferd import BUILD, Dev, references, seed, values, wait_for
 from sp_client import encode, uuid7
 
 CALLER = "coffer.v1.TokenService/GetCaller"
@@ -112,9 +112,7 @@ class Connections(context.ServerTest):
                 self.assertEqual(sorted(self.replies(raw, 500, ipc)), list(range(500)))
 
     def test_random_cuts_between_writes_lose_nothing(self):
-        seed = int(os.environ.get("TEST_SEED", random.randrange(1 << 32)))
-        print(f"TEST_SEED={seed}", flush=True)
-        generator = random.Random(seed)
+        generator = random.Random(seed())
         for address, ipc in self.both():
             stream = GREETING + b"".join(self.message(i, ipc) for i in range(200))
             with Raw(address) as raw:
@@ -185,8 +183,8 @@ class Connections(context.ServerTest):
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.dev.server.process.pid}/fd"))
 
-    def vanish(self, seed, payload):
-        generator = random.Random(seed)
+    def vanish(self, number, payload):
+        generator = random.Random(number)
         for i in range(VANISHING):
             connection = self.dev.connect(self.dev.tcp if i % 2 else None)
             for _ in range(generator.randint(1, 3)):

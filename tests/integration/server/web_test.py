@@ -19,9 +19,9 @@ import time
 import unittest
 
 import context
-from certificates import Authority
+from certificates import LONG_AGO, NOT_SO_LONG_AGO, Authority
 from cli import COFFER
-from cofferd import BUILD, ROOT, Relay, wait_for
+from cofferd import BUILD, ROOT, Relay, seed, wait_for
 import token_text
 from sp_client import SCHEMA, Connection, WebSocket, decode, encode, uuid7
 
@@ -33,7 +33,7 @@ HOST = "coffer.example"
 STRANGERS = 16
 REQUEST_MOST = 65536  # bytes of a frame, the least that the setting takes
 FUZZ = 4000 if os.environ.get("TEST_FULL") else 400
-SEED = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+SEED = seed()
 
 
 def health_message(number=1):
@@ -190,6 +190,39 @@ class Web(context.ServerTest):
             self.assertEqual((done.returncode, done.stdout.strip()), (0, value), done.stderr)
 
     @unittest.skipUnless(COFFER.exists(), "there is no client in this build")
+    def test_the_library_takes_no_wrong_certificate_over_wss_either(self):
+        other = Authority(self.folder / "other", "Other CA")
+        elsewhere = self.authority.issue("elsewhere", "DNS:vault.example")
+        old = self.authority.issue("old", since=LONG_AGO, until=NOT_SO_LONG_AGO)
+        for name, pair, ca, text in (("unknown", None, other, b"leads to no CA that is trusted here"),
+                                     ("another", elsewhere, self.authority, b'is not for "127.0.0.1", but for vault.example'),
+                                     ("expired", old, self.authority, b"the server's certificate expired at 2020-02-01")):
+            with self.subTest(name):
+                port = self.port_of("wss", self.with_certificate(name, pair)) if pair else self.secure
+                done = self.coffer(f"wss://127.0.0.1:{port}{PATH}", "whoami", COFFER_CACERT=str(ca.certificate))
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(text, done.stderr)
+
+    @unittest.skipUnless(COFFER.exists(), "there is no client in this build")
+    def test_client_certificates_are_the_gate_of_wss_too(self):
+        server = self.with_certificate("gate", self.authority.issue("gate"), COFFERD_TLS__CLIENT_CA=str(self.authority.certificate))
+        address = f"wss://127.0.0.1:{self.port_of('wss', server)}{PATH}"
+        done = self.coffer(address, "whoami")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(b"lets in only clients with a certificate", done.stderr)
+        certificate, key = self.authority.issue("client", purpose="clientAuth", names=None)
+        done = self.coffer(address, "whoami", COFFER_CLIENT_CERT=str(certificate), COFFER_CLIENT_KEY=str(key))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def with_certificate(self, name, pair, **settings):
+        return self.more(name, f"wss://127.0.0.1:0{PATH}", COFFERD_TLS__CERTIFICATE=str(pair[0]),
+                         COFFERD_TLS__KEY=str(pair[1]), **settings)
+
+    def more(self, name, listen, **settings):
+        return self.dev.more(name, **settings, COFFERD_LIMITS__WORKERS="1",
+                             COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/{name}.sock,{listen}")
+
+    @unittest.skipUnless(COFFER.exists(), "there is no client in this build")
     def test_the_library_says_why_there_is_no_websocket(self):
         for address, text in ((f"ws://127.0.0.1:{self.plain}/other", b"answers 404 in place of a WebSocket"),
                               (f"ws://127.0.0.1:{self.secure}{PATH}", b"speaks TLS here")):
@@ -206,9 +239,9 @@ class Web(context.ServerTest):
         for at in range(1, len(message)):
             frames += [WebSocket.frame(WebSocket.PING, bytes([at])), WebSocket.frame(0, message[at:at + 1], last=False)]
         frames.append(WebSocket.frame(0, b""))
-        stream = b"".join(frames)
+        stream, chance = b"".join(frames), random.Random(SEED)
         while stream:  # however it is cut
-            size = random.randrange(1, 40)
+            size = chance.randrange(1, 40)
             web.socket.sendall(stream[:size])
             stream = stream[size:]
         pongs = []
@@ -301,7 +334,6 @@ class Web(context.ServerTest):
         self.assertLess(self.memory() - before, 64 << 20)
 
     def test_random_bytes_after_the_handshake_end_no_server(self):
-        print(f"TEST_SEED={SEED}", flush=True)
         chance = random.Random(SEED)
         whole = [WebSocket.frame(2, health_message()), WebSocket.frame(9, b"ping"), WebSocket.frame(2, b"\x80\0\0\1junk"),
                  WebSocket.frame(2, b"a", last=False), WebSocket.frame(0, b"b"), WebSocket.frame(8, b"\x03\xe8")]
@@ -548,6 +580,25 @@ class Web(context.ServerTest):
 
     def test_metrics_may_be_for_this_host_only_or_for_nobody(self):
         self.assertNotIn("/metrics", self.hidden("COFFERD_HTTP__METRICS=none"))
+        own = self.own_address()
+        for metrics, status in ("loopback", 403), ("all", 200):
+            server = self.more(f"metrics-{metrics}", "ws://0.0.0.0:0/", COFFERD_HTTP__METRICS=metrics,
+                               COFFERD_TRANSPORT__INSECURE_TCP="true")
+            port = int(re.search(r'"address":"ws://0\.0\.0\.0:(\d+)', server.log.read_text())[1])
+            for host, expected in ("127.0.0.1", 200), (own, status):
+                client = http.client.HTTPConnection(host, port, timeout=60)
+                self.addCleanup(client.close)
+                client.request("GET", "/metrics")
+                self.assertEqual(client.getresponse().status, expected, (metrics, host))
+
+    def own_address(self):
+        """One of this host that is not loopback; who dials it comes from there."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            try:
+                end.connect(("192.0.2.1", 9))  # nothing is sent
+            except OSError:
+                self.skipTest("this host has no address but loopback")
+            return end.getsockname()[0]
 
     def hidden(self, setting):
         """What a server with the setting says of an unknown path."""
@@ -562,11 +613,17 @@ class Web(context.ServerTest):
 
     def test_a_request_that_comes_drop_by_drop_is_ended(self):
         port = self.port_of("ws", self.hasty)
-        connected = self.dial(port)
-        with contextlib.suppress(OSError):
-            for _ in range(10_000):
-                connected.sendall(b"E")
-                time.sleep(0.01)
+        connected, ended = self.dial(port), threading.Event()
+
+        def drip():
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.01):
+                    connected.sendall(b"E")
+        thread = threading.Thread(target=drip)
+        thread.start()
+        self.assertTrue(self.rest(connected).startswith(b"HTTP/1.1 4"))  # whatever comes first: too slow, or no request
+        ended.set()
+        thread.join()
         slow = self.dial(port)
         slow.sendall(b"GET /livez HTTP/1.1\r\n")
         self.assertTrue(self.rest(slow).startswith(b"HTTP/1.1 408 "))

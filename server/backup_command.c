@@ -228,6 +228,7 @@ static cof_code run_opened(const struct request *request, const struct settings 
         .verify = {.session = opened->access.session,
                    .keyring = opened->access.keyring,
                    .clock = &cof_system_clock,
+                   .lock = settings_lock_mode(settings),
                    .fault = tell_fault,
                    .progress = tell_rows,
                    .context = teller},

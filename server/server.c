@@ -158,7 +158,7 @@ static cof_code open_database(struct server_core *core, struct cof_error *err)
 
 cof_code server_start(const struct settings *settings, struct cof_error *err)
 {
-    return crypto_start(settings->memory_secure_heap, settings->memory_lock == 1, err);
+    return crypto_start(settings->memory_secure_heap, settings_lock_mode(settings) == COF_LOCK_REQUIRED, err);
 }
 
 /* A new key could open nothing of a database that was made with another one: then none is made. */
@@ -201,7 +201,6 @@ cof_code server_make_root_key(const struct settings *settings, bool *ret_made, s
 static cof_code build_core(struct server_core *core, struct cof_error *err)
 {
     const struct settings *settings = core->settings;
-    const bool required = settings->memory_lock == 1;
     if (settings->database_conninfo[0] == '\0') {
         return cof_fail(
             err, COF_REASON_CONFIG_INVALID,
@@ -211,7 +210,7 @@ static cof_code build_core(struct server_core *core, struct cof_error *err)
                  (cof_log_level) settings->log_level, &cof_system_clock);
     TRY(oauth_pages_check(settings->http_public_url, err));
     core->service.public_url = settings->http_public_url;
-    TRY(cof_pool_new(settings->memory_pool, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT, &core->pool, err));
+    TRY(cof_pool_new(settings->memory_pool, settings_lock_mode(settings), &core->pool, err));
     TRY(keys_open(settings, settings->keys_keyring, &core->keyring, err));
     core->service.token_use = token_use_new();
     core->service.nobody = caller_nobody();
@@ -592,9 +591,7 @@ static cof_code start_outbound(struct server *server, struct cof_error *err)
 {
     struct server_core *core = server->core;
     const struct settings *settings = core->settings;
-    const bool required = settings->memory_lock == 1;
-    TRY(cof_pool_new(settings->outbound_memory, required ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT,
-                     &server->outbound_pool, err));
+    TRY(cof_pool_new(settings->outbound_memory, settings_lock_mode(settings), &server->outbound_pool, err));
     const struct outbound_options options = {
         .pool = server->outbound_pool,
         .clock = &cof_system_clock,

@@ -27,6 +27,13 @@ cof_code settings_read(const char *path, struct settings *ret_settings, struct c
     return cof_config_read(&table, path, ret_settings, &ret_settings->owner, err);
 }
 
+enum { LOCK_REQUIRED = 1 /* of the choices of memory.lock */ };
+
+cof_lock_mode settings_lock_mode(const struct settings *settings)
+{
+    return settings->memory_lock == LOCK_REQUIRED ? COF_LOCK_REQUIRED : COF_LOCK_BEST_EFFORT;
+}
+
 void settings_done(struct settings *settings)
 {
     cof_config_free(settings->owner);

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/arena.h"
 #include "common/config.h"
 #include "common/error.h"
 
@@ -56,6 +57,9 @@ struct settings {
 /* Reads the file (NULL: none) and the environment variables COFFERD_SECTION__KEY, which win. CONFIG_INVALID. */
 COF_CODE settings_read(const char *path, struct settings *ret_settings, struct cof_error *err);
 void settings_done(struct settings *settings);
+
+/* What memory.lock asks of a pool that secrets lie in. */
+cof_lock_mode settings_lock_mode(const struct settings *settings);
 
 /* Calls `changed` for each setting that differs; `live`: a running server takes it (server/live.def). */
 void settings_compare(const struct settings *before, const struct settings *after,

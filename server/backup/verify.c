@@ -461,7 +461,7 @@ cof_code verify_run(const struct verify_options *options, struct verify_summary 
 {
     AUTO(verify_done) struct verify verify = {.options = options, .summary = ret_summary, .err = err};
     *ret_summary = (struct verify_summary){0};
-    TRY(cof_pool_new(POOL, COF_LOCK_BEST_EFFORT, &verify.pool, err));
+    TRY(cof_pool_new(POOL, options->lock, &verify.pool, err));
     fill_call(&verify);
     TRY(history_new(&verify.history, err));
     TRY(chain_ends_new(&verify.ends, err));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "common/arena.h"
 #include "server/backup/anchor.h"
 #include "server/crypto/keyring.h"
 #include "server/store/session.h"
@@ -58,6 +59,7 @@ struct verify_options {
     struct session *session;
     struct keyring *keyring;
     const struct cof_clock *clock;
+    cof_lock_mode lock;     /* of the memory that values are opened in */
     bool in_snapshot;       /* the session is in a transaction that sees one state */
     struct anchor *anchor;  /* to compare with; NULL: none */
     bool other_epoch;       /* that the anchor has another epoch is known */

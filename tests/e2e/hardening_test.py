@@ -169,6 +169,17 @@ class Hardening(unittest.TestCase):
         code, said = self.serve_with_locked(64, "best_effort")
         self.assertIsNone(code, said)
 
+    def test_commands_that_open_values_lock_their_memory_or_end_as_the_server_does(self):
+        self.server()
+        settings = {"COFFERD_DATABASE__CONNINFO": f"host={self.data}/run user=coffer dbname=postgres",
+                    "COFFERD_KEYS__ROOT_KEY_FILE": str(self.data / "root.key"), "COFFERD_MEMORY__SECURE_HEAP": "1MiB"}
+        for lock, code in ("best_effort", 0), ("required", 2):  # the secure heap may be locked, what is beside it not
+            done = subprocess.run(as_user("prlimit", f"--memlock={4 << 20}", self.folder / "cofferd", "verify"), cwd=self.data,
+                                  env=self.environment(**settings, COFFERD_MEMORY__LOCK=lock), capture_output=True, text=True,
+                                  timeout=2 * PATIENCE)
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        self.assertIn("LimitMEMLOCK", done.stderr)
+
     def assert_no_core(self, process):
         before = set(self.data.iterdir())
         process.send_signal(signal.SIGSEGV)

@@ -45,9 +45,8 @@ struct connections {
     uint32_t count;
     uint32_t last_number;
     struct transport_count counts[TRANSPORT_COUNTS];
-    atomic_ulong timed_out
-        [TRANSPORT_COUNTS];     /* of each of them; without the lock, which is taken before that of a connection */
-    struct strangers strangers; /* the oldest first */
+    atomic_ulong timed_out[TRANSPORT_COUNTS]; /* beside the counts, without the lock */
+    struct strangers strangers;               /* the oldest first */
     uint32_t stranger_count;
     int64_t told_second;
     uint32_t told;

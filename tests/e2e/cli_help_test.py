@@ -52,6 +52,9 @@ class Pages(unittest.TestCase):
             self.assertEqual(shown, {OPTIONS[name] for name in taken if name in OPTIONS}, (group, verb))
             self.assertIn(" ".join(f"--{name}" for name in everywhere), text)
             self.assertIn(about, text)
+            # Of an option with several meanings there is one.
+            for line in re.findall(r"^  (?:-\w, )?--.*", text, re.MULTILINE):
+                self.assertNotIn(line[28:].split(": ")[0], {row[0] for row in COMMANDS}, line)
 
     def test_man_page_has_every_command_and_groff_finds_no_fault_in_it(self):
         page = coffer("help", "man")

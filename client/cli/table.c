@@ -35,8 +35,14 @@ struct cli_table {
 
 static bool always;
 
-/* Of --color; as_usual is for the environment to say. */
-static enum { COLOURS_AS_USUAL, COLOURS_ALWAYS, COLOURS_NEVER } colours_wanted;
+/* What --color says. */
+typedef enum colour_choice {
+    COLOURS_AUTO, /* what the environment says */
+    COLOURS_ALWAYS,
+    COLOURS_NEVER,
+} colour_choice;
+
+static colour_choice colours_wanted;
 
 void cli_table_always(void)
 {
@@ -170,7 +176,7 @@ cli_exit cli_table_colours(const char *when)
             return cli_usage("auto, always or never", "--color names no time for colours");
         }
         if (strcmp(when, words[i]) == 0) {
-            colours_wanted = i;
+            colours_wanted = (colour_choice) i;
             break;
         }
     }
@@ -198,7 +204,7 @@ static bool environment_has_colours(void)
 
 static bool has_colours(void)
 {
-    return colours_wanted == COLOURS_ALWAYS || (colours_wanted == COLOURS_AS_USUAL && environment_has_colours());
+    return colours_wanted == COLOURS_ALWAYS || (colours_wanted == COLOURS_AUTO && environment_has_colours());
 }
 
 static const char *colour_of(const char *cell)

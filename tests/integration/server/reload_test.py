@@ -183,8 +183,8 @@ log:
         program = self.dev.directory / "cofferd"
         shutil.copy("/bin/true", program)
         text = (ROOT / "deploy/systemd/cofferd.service.in").read_text()
-        unit.write_text(text.replace("@CMAKE_INSTALL_FULL_SBINDIR@", str(self.dev.directory))
-                        .replace("@CMAKE_INSTALL_FULL_DOCDIR@", "/usr/share/doc/coffer"))
+        unit.write_text(text.replace("@sbindir@", str(self.dev.directory))
+                        .replace("@docdir@", "/usr/share/doc/coffer"))
         done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=60)
         self.assertEqual([line for line in done.stderr.splitlines() if "cofferd" in line], [])
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -7,7 +7,7 @@ function(coffer_check name)
     set_tests_properties(check/${name} PROPERTIES LABELS check TIMEOUT 300)
     if(arg_SLOW)
         # They use all processors themselves.
-        set_tests_properties(check/${name} PROPERTIES LABELS "check;slow" TIMEOUT 1200 PROCESSORS 64)
+        set_tests_properties(check/${name} PROPERTIES LABELS "check;slow" TIMEOUT 3600 PROCESSORS 64)
     endif()
 endfunction()
 

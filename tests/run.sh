@@ -46,6 +46,9 @@ build() {
 # Most tests wait, for a time or for a disk, more than they compute.
 at_once=$((2 * jobs))
 
+# What runs beside them.
+beside='^(check/tidy|fuzz/search)$'
+
 # ctest begins with what took longest in an earlier run, which a fresh build does not have.
 longest_first() {
     mkdir -p "build/$1/Testing/Temporary"
@@ -56,7 +59,7 @@ longest_first() {
 run() {
     rm -f "build/$1/results.xml"
     longest_first "$1"
-    ctest --preset "$1" -j "$at_once" "${tries[@]}" -LE "$2" --no-tests=error --output-junit results.xml
+    ctest --preset "$1" -j "$at_once" "${tries[@]}" -LE "$2" -E "$beside" --no-tests=error --output-junit results.xml
 }
 
 # The thread sanitizer does not start where addresses are too random. The tests of the programs as a person uses them,
@@ -84,15 +87,16 @@ if ((quick)); then
     exec ctest --preset debug -j "$jobs" -LE slow --no-label-summary
 fi
 
-# clang-tidy is a third of all work. It takes what the stages leave of the processors, and is waited for at the end.
+# clang-tidy and the search for inputs that break something take a quarter of all work, and the processors when nothing
+# else wants them; they are waited for at the end.
 set -m # a process group of its own, so that it can be ended with all that it has started
-nice -n 19 .ci/tidy build/debug >"$logs/tidy.log" 2>&1 &
-tidy=$!
+nice -n 19 ctest --preset debug -R "$beside" --no-tests=error --output-junit beside.xml >"$logs/beside.log" 2>&1 &
+others=$!
 set +m
-trap 'kill -- "-$tidy" 2>/dev/null || true' EXIT
+trap 'kill -- "-$others" 2>/dev/null || true' EXIT
 
-end_of_tidy() {
-    wait "$tidy" || { cat "$logs/tidy.log" && return 1; }
+end_of_others() {
+    wait "$others" || { cat "$logs/beside.log" && return 1; }
 }
 
 stage "asan build" build asan
@@ -102,9 +106,9 @@ stage "tsan tests" run_tsan
 stage "release build" build release
 stage "release tests" run release "check|sanitized"
 
-stage "clang-tidy" end_of_tidy
+stage "beside them" end_of_others
 trap - EXIT
 
 # The last run has what no other build can run; the rules' tests must have passed in a run before it.
-export COFFER_RESULTS=$PWD/build/asan/results.xml:$PWD/build/tsan/results.xml:$PWD/build/release/results.xml
-exec ctest --preset debug -j "$jobs" "${tries[@]}" -L "check|memcheck" -E '^check/tidy$' --no-tests=error --no-label-summary
+export COFFER_RESULTS=$PWD/build/asan/results.xml:$PWD/build/tsan/results.xml:$PWD/build/release/results.xml:$PWD/build/debug/beside.xml
+exec ctest --preset debug -j "$jobs" "${tries[@]}" -L "check|memcheck" -E "$beside" --no-tests=error --no-label-summary

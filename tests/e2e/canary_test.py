@@ -87,7 +87,7 @@ class Processes(threading.Thread):
         self.seen, self.names, self.ended = set(), set(), threading.Event()
 
     def run(self):
-        while not self.ended.wait(0.002):
+        while not self.ended.wait(0.01):
             self.look()
 
     def look(self):

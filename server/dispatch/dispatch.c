@@ -30,6 +30,7 @@ struct dispatch {
     pthread_cond_t ready;
     struct ticket *tickets;
     uint32_t ticket_count;
+    uint32_t touched; /* those behind were never used, and take no memory */
     struct ticket *free;
     struct fair *fair;      /* the queue: new calls, and those that were parked and go on */
     int64_t standing_since; /* since when the queue was never empty */
@@ -88,14 +89,35 @@ bool dispatch_enter_token(struct dispatch *dispatch, struct ticket *ticket)
     return ticket->counted;
 }
 
-static struct ticket *take_free(struct dispatch *dispatch)
+/* For the next three, the caller holds the lock. */
+static bool has_free_ticket(const struct dispatch *dispatch)
 {
-    (void) pthread_mutex_lock(&dispatch->lock);
+    return dispatch->free != NULL || dispatch->touched < dispatch->ticket_count;
+}
+
+static struct ticket *new_ticket(struct dispatch *dispatch)
+{
+    struct ticket *ticket = &dispatch->tickets[dispatch->touched++];
+    cof_arena_init(&ticket->arena, dispatch->options.pool, dispatch->options.call_memory);
+    return ticket;
+}
+
+/* NULL: all are in use. */
+static struct ticket *free_ticket(struct dispatch *dispatch)
+{
     struct ticket *ticket = dispatch->free;
     if (ticket != NULL) {
         dispatch->free = ticket->next;
-        dispatch->in_flight++;
+        return ticket;
     }
+    return has_free_ticket(dispatch) ? new_ticket(dispatch) : NULL;
+}
+
+static struct ticket *take_free(struct dispatch *dispatch)
+{
+    (void) pthread_mutex_lock(&dispatch->lock);
+    struct ticket *ticket = free_ticket(dispatch);
+    dispatch->in_flight += ticket != NULL ? 1 : 0;
     (void) pthread_mutex_unlock(&dispatch->lock);
     return ticket;
 }
@@ -274,10 +296,7 @@ static void resume(struct dispatch *dispatch, struct ticket *ticket)
 static struct ticket *take_free_again(struct dispatch *dispatch)
 {
     (void) pthread_mutex_lock(&dispatch->lock);
-    struct ticket *ticket = dispatch->free;
-    if (ticket != NULL) {
-        dispatch->free = ticket->next;
-    }
+    struct ticket *ticket = free_ticket(dispatch);
     (void) pthread_mutex_unlock(&dispatch->lock);
     return ticket;
 }
@@ -478,7 +497,7 @@ static void enqueue(struct dispatch *dispatch, struct ticket *ticket)
 static bool has_work(const struct dispatch *dispatch)
 {
     const struct fair_item *item = fair_next(dispatch->fair);
-    return item != NULL && (!item->resumed || dispatch->free != NULL);
+    return item != NULL && (!item->resumed || has_free_ticket(dispatch));
 }
 
 /* Reads go to a worker in batches, a write alone, so that nobody waits behind a stranger's commit. */
@@ -498,8 +517,8 @@ static struct ticket *take_one(struct dispatch *dispatch, struct batch *batch)
         ticket_set_state(ticket_of(item), TICKET_RUNNING);
         return ticket_of(item);
     }
-    struct ticket *ticket = dispatch->free;
-    dispatch->free = ticket->next;
+    struct ticket *ticket = free_ticket(dispatch);
+    assert(ticket != NULL);
     ticket->parked = parked_of(item);
     return ticket;
 }
@@ -704,11 +723,6 @@ static cof_code make_tickets(struct dispatch *dispatch, struct cof_error *err)
     if (dispatch->tickets == NULL || dispatch->token_limit == NULL || dispatch->parking == NULL ||
         dispatch->fair == NULL || dispatch->line_limit == NULL || dispatch->workers == NULL) {
         return cof_arena_exhausted(err);
-    }
-    for (uint32_t i = 0; i < dispatch->ticket_count; i++) {
-        cof_arena_init(&dispatch->tickets[i].arena, options->pool, options->call_memory);
-        dispatch->tickets[i].next = dispatch->free;
-        dispatch->free = &dispatch->tickets[i];
     }
     return COF_OK;
 }

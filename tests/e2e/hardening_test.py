@@ -122,6 +122,11 @@ class Hardening(unittest.TestCase):
         self.assertEqual(self.core_limit(pathlib.Path(f"/proc/{process.pid}/limits").read_text()), ("0", "0"))
         self.assertEqual(self.can(process.pid), set())
 
+    @unittest.skipIf(sanitizer(), "sanitizers have much memory of their own")
+    def test_server_that_has_only_started_takes_little_memory(self):
+        status = pathlib.Path(f"/proc/{self.server().pid}/status").read_text()
+        self.assertLess(int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]), 40 << 10)
+
     @unittest.skipIf(sanitizer(), "sanitizers look functions up themselves, and nothing is scrubbed there")
     def test_no_function_is_looked_up_while_the_server_serves(self):
         """Each time the loader would leave what was copied last, a token or a value, on the thread's stack."""

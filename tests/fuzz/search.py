@@ -7,7 +7,7 @@
   tests/fuzz/search.py --keep BUILD [CLANG]   adds the inputs that reach more to the corpora afterwards
 
 All times are the processor's, so that a search does the same work on a machine that has much else to do: nice it, and let
-it run beside the rest. There are 20 s on every processor for all programs together (COFFER_FUZZ_BUDGET says another number).
+it run beside the rest. There are 10 s on every processor for all programs together (COFFER_FUZZ_BUDGET says another number).
 They are divided among those whose code has changed since their corpus was grown last (grown.tsv), a minute for each at most;
 the others get a second. COFFER_FUZZ_SECONDS=60 gives every program that long instead. TEST_SEED repeats a search, as
 far as time lets it. An input that breaks something, or takes longer than 25 s, is left in BUILD/found: put it into
@@ -30,7 +30,7 @@ import time
 FUZZ = pathlib.Path(__file__).resolve().parent
 ROOT = FUZZ.parent.parent
 GROWN = FUZZ / "grown.tsv"
-BUDGET_S = 20
+BUDGET_S = 10
 MOST_S, LEAST_S = 60, 1
 GROWN_S = 60  # a search that is shorter does not count as growing a corpus
 LONG = ("expression", "frame", "http", "import", "sealed", "token", "wire")

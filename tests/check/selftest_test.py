@@ -379,6 +379,9 @@ class Checks(unittest.TestCase):
         self.assertIn("NullDereference", result.stdout)
 
 
+BESIDE = "^(check/tidy|fuzz/search)$"
+
+
 class Run(unittest.TestCase):
     """tests/run.sh, with stand-ins for cmake and ctest that note how they were called."""
 
@@ -387,11 +390,7 @@ class Run(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         (self.folder / "tests").mkdir()
         (self.folder / "bin").mkdir()
-        (self.folder / ".ci").mkdir()
         shutil.copy2(ROOT / "tests" / "run.sh", self.folder / "tests")
-        tidy = self.folder / ".ci" / "tidy"
-        tidy.write_text('#!/bin/bash\n[[ tidy != "$FAIL" ]]\n')
-        tidy.chmod(0o755)
         self.calls = self.folder / "calls"
         for tool in ("cmake", "ctest"):
             path = self.folder / "bin" / tool
@@ -412,14 +411,15 @@ class Run(unittest.TestCase):
             self.assertTrue(any(call.startswith(f"cmake --build --preset {preset}") for call in calls), preset)
             self.assertTrue(any(f"ctest --preset {preset}" in call for call in calls), preset)
         # Between them they leave nothing out: the last run has what the others have not, slow checks among it.
-        # clang-tidy has been a stage of its own.
-        self.assertRegex(calls[-1], r"^ctest --preset debug .* -L check\|memcheck -E \^check/tidy\$ ")
+        # What it has not either ran beside them.
+        self.assertIn(f"ctest --preset debug -R {BESIDE} --no-tests=error --output-junit beside.xml", calls)
+        self.assertIn("beside them      ok", result.stdout)
+        self.assertRegex(calls[-1], r"^ctest --preset debug .* -L check\|memcheck -E " + re.escape(BESIDE) + " ")
         self.assertNotRegex(calls[-1], r" -(LE|R)\b")
-        self.assertIn("clang-tidy       ok", result.stdout)
         for preset in ("asan", "release"):
             call, = (call for call in calls if call.startswith(f"ctest --preset {preset}"))
-            self.assertRegex(call, r" -LE check(\|sanitized)? ")
-            self.assertNotRegex(call, r" -(L|R|E)\b")
+            self.assertRegex(call, r" -LE check(\|sanitized)? -E " + re.escape(BESIDE) + " ")
+            self.assertNotRegex(call, r" -(L|R)\b")
         self.assertEqual(result.stdout.splitlines()[-1], calls[-1].replace("ctest", "ctest says", 1))
 
     def test_first_stage_that_fails_ends_the_run_and_shows_its_log(self):
@@ -429,10 +429,11 @@ class Run(unittest.TestCase):
         self.assertIn('the stage "asan build" failed', result.stdout)
         self.assertTrue(calls[-1].startswith("cmake --build --preset asan"))
 
-    def test_findings_of_clang_tidy_end_the_run_and_are_shown(self):
-        result, calls = self.run_all(fail="tidy")
+    def test_findings_of_what_runs_beside_the_tests_end_the_run_and_are_shown(self):
+        result, calls = self.run_all(fail="ctest --preset debug -R*")
         self.assertEqual(result.returncode, 1)
-        self.assertIn('the stage "clang-tidy" failed', result.stdout)
+        self.assertIn('the stage "beside them" failed', result.stdout)
+        self.assertIn("ctest says --preset debug -R", result.stdout)
         self.assertFalse(any("memcheck" in call for call in calls))
 
     def test_failure_of_the_last_run_is_that_of_the_whole(self):

@@ -74,9 +74,8 @@ class Registry(unittest.TestCase):
             self.coffer("registry", "delete", name, "--yes", code=OK)
 
     def test_matrix_of_integrations_says_what_is_missing_where(self):
-        self.clear()
         self.write(two=template("two", "[{name: jira, keys: [JIRA_USEREMAIL, JIRA_API_TOKEN]}, {name: slack, keys: [K], optional: true}]"))
-        self.coffer("registry", "import", self.folder, code=OK)
+        self.coffer("registry", "import", self.folder, "--replace", code=OK)
         self.coffer("set", "jira.JIRA_USEREMAIL=-", "-e", "partly", stdin=b"a@example.com", code=OK)
         for key in ("JIRA_USEREMAIL", "JIRA_API_TOKEN"):
             self.coffer("set", f"jira.{key}=-", "-e", "whole", stdin=b"a value", code=OK)

@@ -189,7 +189,7 @@ cof_code pem_next(struct cof_slice *text, const char *field, struct cof_arena *a
         if (!armour(take_line(&rest), BEGIN, &block.label)) {
             continue;
         }
-        struct cof_slice body;
+        struct cof_slice body = {0};
         TRY(take_body(&rest, field, block.label, &body, err));
         TRY(read_body(body, field, arena, &block, err));
         if (ret_before != NULL) {

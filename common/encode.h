@@ -8,6 +8,9 @@
 
 /* Text forms of bytes, and big-endian numbers. */
 
+/* A word with this in each of its eight bytes. */
+#define COF_EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
+
 static inline void cof_put_u16(uint8_t to[2], uint16_t value)
 {
     to[0] = (uint8_t) (value >> 8);

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/encode.h"
 #include "common/name.h"
 
 enum { LINE_SIZE = 3800, US_PER_S = 1000000 };
@@ -136,16 +137,15 @@ static bool needs_no_escape(uint8_t byte)
     return byte >= ' ' && byte < 127 && byte != '"' && byte != '\\';
 }
 
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-
 /* The same of eight bytes: of bytes below 128, one that is less than what is taken from all of them leaves a high bit. */
 static bool need_no_escape(const uint8_t *bytes)
 {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
-    const uint64_t fault = word | (word - EACH(' ')) | ((word ^ EACH('"')) - EACH(1)) |
-                           ((word ^ EACH('\\')) - EACH(1)) | ((word ^ EACH(127U)) - EACH(1));
-    return (fault & EACH(128U)) == 0;
+    const uint64_t fault = word | (word - COF_EACH_BYTE(' ')) | ((word ^ COF_EACH_BYTE('"')) - COF_EACH_BYTE(1)) |
+                           ((word ^ COF_EACH_BYTE('\\')) - COF_EACH_BYTE(1)) |
+                           ((word ^ COF_EACH_BYTE(127U)) - COF_EACH_BYTE(1));
+    return (fault & COF_EACH_BYTE(128U)) == 0;
 }
 
 /* Nearly all text is ASCII without anything to escape: how much of it stands at the front and fits into the line. */

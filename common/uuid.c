@@ -104,8 +104,6 @@ bool cof_uuid_parse(struct cof_slice text, struct cof_uuid *ret_uuid)
     return cof_hex_decode(cof_slice_of(digits, count), ret_uuid->bytes, sizeof ret_uuid->bytes);
 }
 
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-
 /* Eight digits at once: the halves of the number are moved apart until each byte has four bits of it. */
 static void put_hex(uint8_t to[8], uint32_t number)
 {
@@ -113,8 +111,9 @@ static void put_hex(uint8_t to[8], uint32_t number)
     apart = (apart << 16 | apart) & UINT64_C(0x0000FFFF0000FFFF);
     apart = (apart << 8 | apart) & UINT64_C(0x00FF00FF00FF00FF);
     apart = (apart << 4 | apart) & UINT64_C(0x0F0F0F0F0F0F0F0F);
-    const uint64_t letters = (apart + EACH(6U)) >> 4 & EACH(1U); /* 1 where there are 10 or more */
-    cof_put_u64(to, apart + EACH((uint64_t) '0') + letters * ('a' - '0' - 10));
+    const uint64_t letters =
+        (apart + COF_EACH_BYTE(6U)) >> 4 & COF_EACH_BYTE(1U); /* 1 where there are 10 or more */
+    cof_put_u64(to, apart + COF_EACH_BYTE((uint64_t) '0') + letters * ('a' - '0' - 10));
 }
 
 /* A call formats a dozen of them: for its answer, its record and its line in the log. */

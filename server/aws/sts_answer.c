@@ -259,8 +259,11 @@ static void granted(const struct document *document, int status, struct sts_foun
 
 const char *sts_verdict_name(sts_verdict verdict)
 {
-    static const char *const names[STS_VERDICTS] = {"GRANTED", "REFUSED",   "IDENTITY",   "REGION",
-                                                    "REQUEST", "THROTTLED", "UNAVAILABLE"};
+    static const char *const names[STS_VERDICTS] = {
+        [STS_GRANTED] = "GRANTED",         [STS_REFUSED] = "REFUSED", [STS_IDENTITY] = "IDENTITY",
+        [STS_REGION] = "REGION",           [STS_REQUEST] = "REQUEST", [STS_THROTTLED] = "THROTTLED",
+        [STS_UNAVAILABLE] = "UNAVAILABLE",
+    };
     return names[verdict];
 }
 

@@ -85,8 +85,10 @@ void refreshing_counts(const struct refreshing *refreshing, uint64_t counts[REFR
 
 const char *refreshing_outcome_name(refresh_outcome outcome)
 {
-    static const char *const names[REFRESHING_OUTCOMES] = {"FRESH", "REFUSED", "UNAVAILABLE",
-                                                           "GONE",  "UNKNOWN", "TOO_OFTEN"};
+    static const char *const names[REFRESHING_OUTCOMES] = {
+        [REFRESH_FRESH] = "FRESH", [REFRESH_REFUSED] = "REFUSED", [REFRESH_UNAVAILABLE] = "UNAVAILABLE",
+        [REFRESH_GONE] = "GONE",   [REFRESH_UNKNOWN] = "UNKNOWN", [REFRESH_TOO_OFTEN] = "TOO_OFTEN",
+    };
     return names[outcome];
 }
 

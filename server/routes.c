@@ -74,7 +74,7 @@ static void write_state(const struct routes *routes, struct http_text *to)
     metrics_write_value(to, "coffer_db_connects_total", "counter", "Connections made to the database.",
                         atomic_load(routes->connects));
     metrics_write_value(to, "coffer_schema_version", "gauge",
-                        "The schema of the database, which is this server's own.",
+                        "The schema that this server is made for, and had found when it started.",
                         schema_embedded.files[schema_embedded.count - 1].number);
 }
 

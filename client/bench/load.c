@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/condition.h"
+
 enum { NS_PER_US = 1000, NS_PER_S = 1000000000 };
 
 /*
@@ -258,15 +260,6 @@ void load_done(struct load_slot *slot, const char *reason)
     }
 }
 
-static void init_monotonic(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(condition, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
-}
-
 static struct load *new_load(const struct load_options *options, struct load_result *result)
 {
     struct load *load = calloc(1, sizeof *load + options->in_flight * sizeof(struct load_slot));
@@ -281,7 +274,7 @@ static struct load *new_load(const struct load_options *options, struct load_res
     load->until_ns = options->duration_us > 0 ? load->from_ns + options->duration_us * NS_PER_US : UINT64_MAX;
     (void) pthread_mutex_init(&load->lock, NULL);
     (void) pthread_cond_init(&load->over, NULL);
-    init_monotonic(&load->some_waiting);
+    cof_condition_init(&load->some_waiting);
     return load;
 }
 

@@ -4,11 +4,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <coffer/watch.h>
 
-enum { PAUSE_S = 1, PAUSE_MAX_S = 60 };
+#include "common/condition.h"
+
+enum { PAUSE_S = 1, PAUSE_MAX_S = 60, US_PER_S = 1000000 };
 
 struct followed {
     char *environment;
@@ -123,11 +124,9 @@ static bool next(struct follow *follow, coffer_changes **ret_changes, coffer_err
 }
 
 /* Whether it goes on. Each time in a row takes twice as long. */
-static bool pause_a_while(struct follow *follow, time_t *seconds)
+static bool pause_a_while(struct follow *follow, int64_t *seconds)
 {
-    struct timespec end;
-    (void) clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += *seconds;
+    const struct timespec end = cof_condition_in(*seconds * US_PER_S);
     *seconds = *seconds * 2 > PAUSE_MAX_S ? PAUSE_MAX_S : *seconds * 2;
     (void) pthread_mutex_lock(&follow->lock);
     while (!follow->over && pthread_cond_timedwait(&follow->told, &follow->lock, &end) == 0) {
@@ -140,7 +139,7 @@ static bool pause_a_while(struct follow *follow, time_t *seconds)
 /* Until it is done, or failed in a way that only another change can mend. */
 static bool renew(struct follow *follow)
 {
-    time_t seconds = PAUSE_S;
+    int64_t seconds = PAUSE_S;
     bool going = true;
     for (bool again = true; going && again;) {
         const cli_exit code = follow->renew(follow->context);
@@ -167,7 +166,7 @@ static void *work(void *context)
     struct follow *follow = context;
     coffer_changes *changes = NULL;
     coffer_error *error = NULL;
-    time_t seconds = PAUSE_S;
+    int64_t seconds = PAUSE_S;
     bool missed = false;
     bool going = true;
     while (going && next(follow, &changes, &error)) {
@@ -207,16 +206,6 @@ static cli_exit take_position(struct follow *follow)
     return code;
 }
 
-static void init(struct follow *follow)
-{
-    pthread_condattr_t attributes;
-    (void) pthread_mutex_init(&follow->lock, NULL);
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&follow->told, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
-}
-
 cli_exit follow_new(struct cli *cli, struct follow **ret_follow)
 {
     const cli_exit connected = cli_connect(cli);
@@ -227,7 +216,8 @@ cli_exit follow_new(struct cli *cli, struct follow **ret_follow)
     if (follow == NULL) {
         return cli_no_memory();
     }
-    init(follow);
+    (void) pthread_mutex_init(&follow->lock, NULL);
+    cof_condition_init(&follow->told);
     follow->cli = cli;
     follow->watch = coffer_watch_new(cli->client);
     const cli_exit code = follow->watch == NULL ? cli_no_memory() : take_position(follow);

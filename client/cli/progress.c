@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NS_PER_S = 1000000000, PAUSE_NS = 200000000 };
+#include "common/condition.h"
+
+enum { FIRST_US = 1000000, PAUSE_US = 200000 };
 
 /* A thread tells, for whoever works may be within a call that ends when it ends. It lives as long as what was begun first. */
 static struct {
@@ -54,16 +56,13 @@ static void show(void)
 
 static void *tell(void *context)
 {
-    struct timespec next = progress.begun;
-    next.tv_sec++;
+    struct timespec next = cof_condition_in(FIRST_US);
     (void) context;
     (void) pthread_mutex_lock(&progress.lock);
     while (!progress.over) {
         if (pthread_cond_timedwait(&progress.ending, &progress.lock, &next) != 0 && !progress.over) {
             show();
-            next.tv_nsec += PAUSE_NS;
-            next.tv_sec += next.tv_nsec / NS_PER_S;
-            next.tv_nsec %= NS_PER_S;
+            next = cof_condition_in(PAUSE_US);
         }
     }
     clear();
@@ -74,13 +73,9 @@ static void *tell(void *context)
 /* Signals are for the main thread, which may be asking for a value. */
 static void start(void)
 {
-    pthread_condattr_t attributes;
     sigset_t all;
     sigset_t before;
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&progress.ending, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
+    cof_condition_init(&progress.ending);
     (void) clock_gettime(CLOCK_MONOTONIC, &progress.begun);
     progress.over = false;
     (void) sigfillset(&all);

@@ -1,6 +1,6 @@
 #include <stdlib.h>
-#include <time.h>
 
+#include "common/condition.h"
 #include "server/audit/audit_state.h"
 
 enum { RETRY_MS = 200 };
@@ -17,11 +17,7 @@ void audit_unlock(struct audit *audit)
 
 void audit_sleep(struct audit *audit, pthread_cond_t *wake, int64_t ms)
 {
-    struct timespec until;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += ms % 1000 * 1000000;
-    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = cof_condition_in(ms * 1000);
     (void) pthread_cond_timedwait(wake, &audit->lock, &until);
 }
 
@@ -216,13 +212,9 @@ void audit_count(struct audit *audit, cof_reason reason)
 
 static void make_locks(struct audit *audit)
 {
-    pthread_condattr_t attributes;
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void) pthread_mutex_init(&audit->lock, NULL);
-    (void) pthread_cond_init(&audit->keeper_wake, &attributes);
-    (void) pthread_cond_init(&audit->committer_wake, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
+    cof_condition_init(&audit->keeper_wake);
+    cof_condition_init(&audit->committer_wake);
 }
 
 /* At start a folder that cannot be written is the operator's mistake. */

@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "common/condition.h"
 #include "common/secret.h"
 #include "common/wire.h"
 #include "server/dispatch/fair.h"
@@ -541,12 +541,7 @@ static int64_t now_us(const struct dispatch *dispatch)
 
 static void sleep_until(struct dispatch *dispatch, int64_t until_us)
 {
-    const int64_t left_us = until_us - now_us(dispatch);
-    struct timespec until;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    const int64_t until_ns = until.tv_nsec + (left_us > 0 ? left_us : 0) * 1000;
-    until.tv_sec += (time_t) (until_ns / 1000000000);
-    until.tv_nsec = (long) (until_ns % 1000000000);
+    const struct timespec until = cof_condition_in(until_us - now_us(dispatch));
     (void) pthread_cond_timedwait(&dispatch->ready, &dispatch->lock, &until);
 }
 
@@ -736,16 +731,6 @@ static cof_code start_workers(struct dispatch *dispatch, struct cof_error *err)
     return COF_OK;
 }
 
-static void init_locks(struct dispatch *dispatch)
-{
-    pthread_condattr_t attributes;
-    (void) pthread_mutex_init(&dispatch->lock, NULL);
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&dispatch->ready, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
-}
-
 cof_code dispatch_start(const struct dispatch_options *options, struct dispatch **ret_dispatch,
                         struct cof_error *err)
 {
@@ -755,7 +740,8 @@ cof_code dispatch_start(const struct dispatch_options *options, struct dispatch 
     }
     assert(options->service->audit != NULL);
     dispatch->options = *options;
-    init_locks(dispatch);
+    (void) pthread_mutex_init(&dispatch->lock, NULL);
+    cof_condition_init(&dispatch->ready);
     method_table_start();
     cof_code code = make_tickets(dispatch, err);
     if (code == COF_OK) {

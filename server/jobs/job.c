@@ -3,9 +3,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/arena.h"
+#include "common/condition.h"
 #include "server/store/backoff.h"
 
 enum { BACKOFF_FIRST_MS = 50, BACKOFF_MAX_MS = 2000 };
@@ -28,20 +28,10 @@ static int64_t now_us(const struct job *job)
 
 /* --- The pause ------------------------------------------------------------------------------------------------ */
 
-static struct timespec after_ms(int64_t ms)
-{
-    struct timespec time;
-    (void) clock_gettime(CLOCK_MONOTONIC, &time);
-    const int64_t ns = time.tv_nsec + ms % 1000 * 1000000;
-    time.tv_sec += (time_t) (ms / 1000 + ns / 1000000000);
-    time.tv_nsec = (long) (ns % 1000000000);
-    return time;
-}
-
 /* Sleeps to the end of the pause, or until the job is stopped or, if it may be, woken. The lock is held. */
 static void sleep_for(struct job *job, int64_t pause_ms, bool until_woken)
 {
-    const struct timespec end = after_ms(pause_ms < 0 ? 0 : pause_ms);
+    const struct timespec end = cof_condition_in(pause_ms * 1000);
     int result = 0;
     while (result == 0 && !job->stopping && !(until_woken && job->woken)) {
         result = pause_ms == JOB_UNTIL_WOKEN ? pthread_cond_wait(&job->changed, &job->lock)
@@ -108,16 +98,6 @@ static void *work(void *context)
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */
 
-static void init_locks(struct job *job)
-{
-    pthread_condattr_t attributes;
-    (void) pthread_mutex_init(&job->lock, NULL);
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&job->changed, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
-}
-
 static void destroy(struct job *job)
 {
     session_free(job->session);
@@ -134,7 +114,8 @@ cof_code job_start(const struct job_options *options, struct job **ret_job, stru
     }
     job->options = *options;
     backoff_init(&job->backoff, BACKOFF_FIRST_MS, BACKOFF_MAX_MS);
-    init_locks(job);
+    (void) pthread_mutex_init(&job->lock, NULL);
+    cof_condition_init(&job->changed);
     cof_code code = session_new(&options->session, &job->session, err);
     if (code == COF_OK && pthread_create(&job->thread, NULL, work, job) != 0) {
         code = cof_fail_internal(err, COF_ORIGIN_ERRNO, NULL, "the thread of the job %s cannot be made",

@@ -1,28 +1,10 @@
-#include "common/permission.h"
-
 #include <stdio.h>
 #include <string.h>
 
 #include "client/cli/command.h"
+#include "common/method.h"
 
 /* Which permissions commands need: the methods that each may call, and what those ask for. */
-
-typedef enum access_kind {
-    ACCESS_OPEN,
-    ACCESS_CALLER,
-    ACCESS_PERMITTED,
-} access_kind;
-
-static const struct method_row {
-    const char *name;
-    access_kind access;
-    cof_permission permission;
-} methods[] = {
-#define METHOD(service, method, Type, handler, access, permission, class, audit) \
-    {service "/" method, ACCESS_##access, (cof_permission) (permission)},
-#include "common/method.def"
-#undef METHOD
-};
 
 static const struct call_row {
     cli_command *command;
@@ -45,29 +27,25 @@ bool command_may_call(const struct command *command, const char *method)
 }
 
 /* NULL for a method that is not known. */
-static const struct method_row *find(const char *method)
+static const struct cof_method *find(const char *method)
 {
-    for (size_t i = 0; i < COF_COUNT(methods); i++) {
-        if (strcmp(methods[i].name, method) == 0) {
-            return &methods[i];
-        }
-    }
-    return NULL;
+    size_t index = 0;
+    return cof_method_find(cof_slice_text(method), &index) ? cof_method_at(index) : NULL;
 }
 
 /* A name, or what is asked for in place of one. */
 static const char *permission_of(const char *method)
 {
-    const struct method_row *row = find(method);
+    const struct cof_method *row = find(method);
     if (row == NULL) {
         return "unknown";
     }
     switch (row->access) {
-    case ACCESS_OPEN:
+    case COF_METHOD_OPEN:
         return "none";
-    case ACCESS_CALLER:
+    case COF_METHOD_CALLER:
         return "any token";
-    case ACCESS_PERMITTED:
+    case COF_METHOD_PERMITTED:
         break;
     }
     return cof_permission_name(row->permission);
@@ -75,8 +53,8 @@ static const char *permission_of(const char *method)
 
 static bool is_permission(const char *method)
 {
-    const struct method_row *row = find(method);
-    return row != NULL && row->access == ACCESS_PERMITTED;
+    const struct cof_method *row = find(method);
+    return row != NULL && row->access == COF_METHOD_PERMITTED;
 }
 
 static void add_row(struct cli_table *table, const char *method, const char *more)

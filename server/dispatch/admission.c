@@ -88,7 +88,7 @@ static cof_code read_token(struct ticket *ticket)
 
 static cof_code check_caller(struct dispatch *dispatch, struct ticket *ticket)
 {
-    if (ticket->method->access == METHOD_OPEN) {
+    if (ticket->method->access == COF_METHOD_OPEN) {
         return COF_OK;
     }
     TRY(read_token(ticket));
@@ -138,5 +138,5 @@ cof_code admission_again(struct dispatch *dispatch, struct ticket *ticket)
     ticket->call.request_id = parked->request_id;
     ticket->call.waits = parked->waits;
     ticket->call.waited = parked->wait;
-    return ticket->method->access == METHOD_OPEN ? COF_OK : read_token(ticket);
+    return ticket->method->access == COF_METHOD_OPEN ? COF_OK : read_token(ticket);
 }

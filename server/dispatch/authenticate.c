@@ -21,7 +21,7 @@ cof_code ticket_authenticate(struct ticket *ticket)
         return cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
                         "a narrowed token can resolve and nothing else; call with the token that it was made from");
     }
-    if (method->access == METHOD_PERMITTED &&
+    if (method->access == COF_METHOD_PERMITTED &&
         !caller_permits_somewhere(&ticket->caller, method->permission, NULL)) {
         cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
                             "the token does not have the permission %s anywhere; ask for a grant of it",

@@ -41,21 +41,12 @@
 #include "common/method.def"
 #undef METHOD
 
-#define METHOD(service, method, Type, handler, access, permission, class, audit) \
-    {service,        method,         METHOD_##access,                            \
-     permission,     METHOD_##class, METHOD_AUDIT_##audit,                       \
-     call_##handler, NULL,           "",                                         \
-     NULL,           NULL,           false},
+#define METHOD(service, method, Type, handler, access, permission, kind, record) \
+    {.class = METHOD_##kind, .audit = METHOD_AUDIT_##record, .handle = call_##handler},
 static struct method methods[] = {
 #include "common/method.def"
 };
 #undef METHOD
-
-/* Open addressing over the names; a power of two, at least twice the number of methods. */
-enum { INDEX_SIZE = 256 };
-static const struct method *name_index[INDEX_SIZE];
-
-_Static_assert(COF_COUNT(methods) * 2 <= INDEX_SIZE, "INDEX_SIZE is too small");
 
 static const ProtobufCServiceDescriptor *const services[] = {
     &grpc__health__v1__health__descriptor,
@@ -79,51 +70,41 @@ static cof_code prefetch_resolve(struct call *call, const ProtobufCMessage *requ
     return resolve_prefetch(call, (const Coffer__V1__ResolveRequest *) (const void *) request, workspace);
 }
 
-static uint32_t hash_of(struct cof_slice name)
+bool method_is_of(const char *name, const char *service)
 {
-    uint32_t hash = 2166136261U; /* FNV-1a: the names are ours, not a peer's */
-    for (size_t i = 0; i < name.len; i++) {
-        hash = (hash ^ name.data[i]) * 16777619U;
-    }
-    return hash;
+    const size_t length = strlen(service);
+    return strncmp(name, service, length) == 0 && name[length] == '/';
 }
 
-static const ProtobufCMethodDescriptor *descriptor_of(const struct method *method)
+static const ProtobufCMethodDescriptor *descriptor_of(const char *name)
 {
     for (size_t i = 0; i < COF_COUNT(services); i++) {
-        if (strcmp(services[i]->name, method->service) == 0) {
-            return protobuf_c_service_descriptor_get_method_by_name(services[i], method->method);
+        if (method_is_of(name, services[i]->name)) {
+            return protobuf_c_service_descriptor_get_method_by_name(services[i],
+                                                                    name + strlen(services[i]->name) + 1);
         }
     }
     return NULL;
 }
 
-static void index_method(struct method *method)
-{
-    uint32_t at = hash_of(cof_slice_text(method->name)) % INDEX_SIZE;
-    while (name_index[at] != NULL) {
-        at = (at + 1) % INDEX_SIZE;
-    }
-    name_index[at] = method;
-}
-
 static void fill_table(void)
 {
     for (size_t i = 0; i < COF_COUNT(methods); i++) {
-        const ProtobufCMethodDescriptor *descriptor = descriptor_of(&methods[i]);
+        const struct cof_method *row = cof_method_at(i);
+        const ProtobufCMethodDescriptor *descriptor = descriptor_of(row->name);
         if (descriptor == NULL) {
-            fprintf(stderr, "the method table names %s/%s, which no proto file has\n", methods[i].service,
-                    methods[i].method);
+            fprintf(stderr, "the method table names %s, which no proto file has\n", row->name);
             abort();
         }
-        (void) snprintf(methods[i].name, sizeof methods[i].name, "%s/%s", methods[i].service, methods[i].method);
+        methods[i].name = row->name;
+        methods[i].access = row->access;
+        methods[i].permission = row->permission;
         methods[i].request = descriptor->input;
         methods[i].response = descriptor->output;
         if (methods[i].handle == call_resolve) {
             methods[i].prefetch = prefetch_resolve;
             methods[i].from_memory = true;
         }
-        index_method(&methods[i]);
     }
 }
 
@@ -135,19 +116,13 @@ void method_table_start(void)
 
 const struct method *method_find(struct cof_slice name)
 {
-    uint32_t at = hash_of(name) % INDEX_SIZE;
-    while (name_index[at] != NULL) {
-        if (cof_slice_equal(cof_slice_text(name_index[at]->name), name)) {
-            return name_index[at];
-        }
-        at = (at + 1) % INDEX_SIZE;
-    }
-    return NULL;
+    size_t index = 0;
+    return cof_method_find(name, &index) ? &methods[index] : NULL;
 }
 
 bool method_takes_narrowed(const struct method *method)
 {
-    return strcmp(method->service, "coffer.v1.ResolveService") == 0;
+    return method_is_of(method->name, "coffer.v1.ResolveService");
 }
 
 size_t method_count(void)

@@ -2,16 +2,10 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-#include "common/permission.h"
+#include "common/method.h"
 #include "server/service/call.h"
 
-/* The method table (common/method.def): what exists, and who may call it. */
-
-typedef enum method_access {
-    METHOD_OPEN,
-    METHOD_CALLER,
-    METHOD_PERMITTED,
-} method_access;
+/* The method table (common/method.def): what exists, who may call it, and what answers. */
 
 typedef enum method_class {
     METHOD_INLINE,
@@ -35,16 +29,14 @@ typedef cof_code method_prefetch(struct call *call, const ProtobufCMessage *requ
                                  const struct cof_uuid *workspace);
 
 struct method {
-    const char *service;
-    const char *method;
-    method_access access;
-    cof_permission permission;
     method_class class;
     method_audit audit;
     method_handler *handle;
     method_prefetch *prefetch; /* NULL: none */
     /* Filled by method_table_start. */
-    char name[96];
+    const char *name; /* SERVICE/METHOD */
+    cof_method_access access;
+    cof_permission permission;
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
     bool from_memory; /* it may be answered from the cache alone */
@@ -56,6 +48,9 @@ void method_table_start(void);
 
 /* NULL for an unknown name. */
 const struct method *method_find(struct cof_slice name);
+
+/* Whether the name of a method is of one of this service. */
+bool method_is_of(const char *name, const char *service);
 
 /* Whether narrowed tokens may call the method, within the rights that they have: those of ResolveService only. */
 bool method_takes_narrowed(const struct method *method);

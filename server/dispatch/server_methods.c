@@ -11,7 +11,7 @@
 static bool service_exists(const char *name)
 {
     for (size_t i = 0; i < method_count(); i++) {
-        if (strcmp(method_at(i)->service, name) == 0) {
+        if (method_is_of(method_at(i)->name, name)) {
             return true;
         }
     }

@@ -11,9 +11,9 @@
 
 enum { PLACE_TEXT = 64, PARTS = 4 };
 
-bool reference_is_full(const char *text)
+bool reference_is_full(struct cof_slice text)
 {
-    return strncmp(text, SCHEME, sizeof SCHEME - 1) == 0;
+    return cof_slice_starts_with(text, cof_slice_text(SCHEME));
 }
 
 /* --- Reading ---------------------------------------------------------------------------------------------------- */
@@ -80,8 +80,8 @@ static cli_exit split_short(char *text, const char *what, struct reference *ret_
 cli_exit reference_read(char *text, const char *what, struct reference *ret_reference)
 {
     struct reference reference = {NULL, NULL, text, text};
-    cli_exit code = reference_is_full(text) ? split_full(text + sizeof SCHEME - 1, what, &reference)
-                                            : split_short(text, what, &reference);
+    cli_exit code = reference_is_full(cof_slice_text(text)) ? split_full(text + sizeof SCHEME - 1, what, &reference)
+                                                            : split_short(text, what, &reference);
     if (code == CLI_OK) {
         code = check_place(&reference, what);
     }
@@ -99,7 +99,7 @@ cli_exit reference_read(char *text, const char *what, struct reference *ret_refe
 
 cli_exit reference_read_short(char *text, const char *what, struct reference *ret_reference)
 {
-    if (reference_is_full(text)) {
+    if (reference_is_full(cof_slice_text(text))) {
         return cli_usage("slack.SLACK_BOT_TOKEN -e prod",
                          "%s names its place, but this command's is that of -e and -w", what);
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "client/cli/cli.h"
+#include "common/slice.h"
 
 /*
  * References as people write them: NAME.KEY, "${{ SECRETS.NAME.KEY }}", and coffer://WORKSPACE/ENVIRONMENT/NAME/KEY, which says
@@ -15,7 +16,7 @@ struct reference {
 };
 
 /* Whether the text says that it is a reference with its place. */
-bool reference_is_full(const char *text);
+bool reference_is_full(struct cof_slice text);
 
 /* Takes the text apart in place, to which the reference then belongs; `what` names it in messages, as "argument 1". */
 cli_exit reference_read(char *text, const char *what, struct reference *ret_reference);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/cli/reference.h"
 #include "client/cli/resolve.h"
 
 enum { FIRST_ROOM = 65536, ROOM_MAX = 64 << 20 };
@@ -228,7 +229,7 @@ static cli_exit check_places(const struct template *template)
         while (word < end && strchr(" \t\r\n", *word) != NULL && *word != '\0') {
             word++;
         }
-        if ((size_t) (end - word) > 9 && memcmp(word, "coffer://", 9) == 0) {
+        if (reference_is_full(cof_slice_of(word, (size_t) (end - word)))) {
             return cli_usage("${{ SECRETS.slack.SLACK_BOT_TOKEN }} and -e prod; coffer run takes coffer://",
                              "%s: a template names no place, as coffer:// does", template->from);
         }

@@ -232,7 +232,7 @@ static char *bare(char *text)
 
 static bool is_lone_reference(const char *value)
 {
-    return reference_is_full(value) || (strchr(value, '.') != NULL && cli_is_reference(value));
+    return reference_is_full(cof_slice_text(value)) || (strchr(value, '.') != NULL && cli_is_reference(value));
 }
 
 /* The value is not told: who writes one into such a file has written a secret. */
@@ -301,7 +301,7 @@ static cli_exit add_inherited(struct variables *variables)
     cli_exit code = CLI_OK;
     for (size_t i = 0; code == CLI_OK && environ[i] != NULL; i++) {
         const size_t length = strcspn(environ[i], "=");
-        if (environ[i][length] == '\0' || !reference_is_full(environ[i] + length + 1) ||
+        if (environ[i][length] == '\0' || !reference_is_full(cof_slice_text(environ[i] + length + 1)) ||
             is_set(variables, environ[i], length)) {
             continue;
         }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -20,8 +21,22 @@ enum { PIECE = 65536, SIGNAL_BASE = 128, MS = 1000, NS_IN_MS = 1000000 };
 static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
 
 static atomic_int child;        /* 0: there is none */
+static atomic_int forwarding;   /* how many are about to send something to the child that they have seen */
 static atomic_int kept;         /* a signal that came before there was one; 0: none did */
 static atomic_bool told_to_end; /* by one of those that end a program which does not heed them */
+
+static void pass_on(int number)
+{
+    const int before = errno;
+    atomic_store(&kept, number);
+    (void) atomic_fetch_add(&forwarding, 1);
+    const int pid = atomic_load(&child);
+    if (pid > 0 && atomic_exchange(&kept, 0) != 0) {
+        (void) kill(pid, number);
+    }
+    (void) atomic_fetch_sub(&forwarding, 1);
+    errno = before;
+}
 
 /* What the terminal sends, it sends to the program, too; what another process sends, only this one gets. Any thread runs
  * it: the library has some of its own. */
@@ -31,22 +46,18 @@ static void forward(int number, siginfo_t *info, void *context)
     if (number != SIGUSR1 && number != SIGUSR2) {
         atomic_store(&told_to_end, true);
     }
-    if (info->si_code > 0) {
-        return;
-    }
-    atomic_store(&kept, number);
-    const int pid = atomic_load(&child);
-    if (pid > 0 && atomic_exchange(&kept, 0) != 0) {
-        (void) kill(pid, number);
+    if (info->si_code <= 0) {
+        pass_on(number);
     }
 }
 
-/* What is ignored stays so, for the program as well. */
+/* What is ignored stays so, for the program as well; but where SIGCHLD is, the system forgets how a program ended. */
 void program_signals(void)
 {
     struct sigaction action = {.sa_sigaction = forward, .sa_flags = SA_SIGINFO | SA_RESTART};
     (void) sigemptyset(&action.sa_mask);
     (void) signal(SIGPIPE, SIG_IGN);
+    (void) signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < COF_COUNT(forwarded); i++) {
         struct sigaction before;
         if (sigaction(forwarded[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
@@ -244,12 +255,18 @@ cli_exit program_start(struct program *program)
 
 /* --- End -------------------------------------------------------------------------------------------------------- */
 
-/* Waits for its end, which must have come or be near. */
+/* Waits for its end, which must have come or be near. Its number is free only when nobody sends signals to it any more. */
 static void reap(struct program *program)
 {
-    while (waitpid(program->pid, &program->status, 0) < 0 && errno == EINTR) {
+    siginfo_t end;
+    while (waitid(P_PID, (id_t) program->pid, &end, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
     }
     atomic_store(&child, 0);
+    while (atomic_load(&forwarding) > 0) {
+        (void) sched_yield();
+    }
+    while (waitpid(program->pid, &program->status, 0) < 0 && errno == EINTR) {
+    }
     program->pid = 0;
 }
 

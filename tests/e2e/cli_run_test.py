@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 
 import cli  # noqa: E402
 from cli import NOT_FOUND, OK, PARTIAL, REJECTED, USAGE, CliTest  # noqa: E402
-from cofferd import PATIENCE, wait_for  # noqa: E402
+from cofferd import BUILD, PATIENCE, wait_for  # noqa: E402
 
 NOT_RUN, NOT_EXECUTABLE, NO_PROGRAM = 125, 126, 127
 MARK = b"marker-of-run"
@@ -77,6 +77,11 @@ class Run(RunTest):
                                       (["sh", "-c", "exit 3"], 3), (["/nowhere/program"], NO_PROGRAM),
                                       ([self.file(b"no program")], NOT_EXECUTABLE)):
                 self.assertEqual(self.run_program("--ref", "slack.BOT", *options, "--", *command)[0], expected, command)
+
+    def test_exit_code_comes_back_to_a_caller_that_ignores_its_childrens_ends(self):
+        done = cli.run(cli.environment(self.dev), "run", "-e", "prod", "--ref", "slack.BOT", "--", "sh", "-c", "exit 7",
+                       preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        self.assertEqual(done, (7, b"", ""))
 
     def test_program_is_not_started_without_all_of_its_values(self):
         touched = self.dev.directory / "touched"
@@ -142,6 +147,12 @@ class Run(RunTest):
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, out), (9, b"got\n"))
+
+    def test_signal_that_comes_when_the_program_is_gone_goes_to_nobody(self):
+        late = BUILD / "tests" / "e2e" / "liblate_signal.so"
+        for options in ([], ["--no-mask"]):
+            done = self.run_program("--ref", "slack.BOT", *options, "--", "true", LD_PRELOAD=str(late))
+            self.assertEqual(done, (OK, b"", ""))
 
     def test_interrupt_of_a_terminal_ends_the_program_and_its_code_comes_back(self):
         script = 'trap "echo stopped; exit 5" INT; echo begun; while :; do sleep 0.05; done'

@@ -33,6 +33,7 @@ struct command;
 /* Options of all commands, and the arguments that are none. */
 struct cli {
     const struct command *command; /* that runs; NULL: what is none, such as completion */
+    const char *state;             /* a consistency token of what values are at least to be of; NULL: any */
     char *address;
     char *token_file;
     char *workspace;

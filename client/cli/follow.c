@@ -137,24 +137,25 @@ static bool pause_a_while(struct follow *follow, int64_t *seconds)
 }
 
 /* Until it is done, or failed in a way that only another change can mend. */
-static bool renew(struct follow *follow)
+static bool renew(struct follow *follow, const coffer_changes *changes)
 {
+    const char *state = coffer_changes_consistency_token(changes);
     int64_t seconds = PAUSE_S;
     bool going = true;
     for (bool again = true; going && again;) {
-        const cli_exit code = follow->renew(follow->context);
+        const cli_exit code = follow->renew(state, follow->context);
         again = code == CLI_UNAVAILABLE || code == CLI_LIMIT;
         going = !again || pause_a_while(follow, &seconds);
     }
     return going;
 }
 
-/* Whether the watch can go on, perhaps from another position, which may have missed something. */
-static bool recover(struct follow *follow, const coffer_error *error, bool *ret_missed)
+/* Whether the watch can go on, perhaps from another position; then something may have been missed until it does. */
+static bool recover(struct follow *follow, const coffer_error *error, bool *missed)
 {
-    *ret_missed = coffer_error_reason(error) == COFFER_REASON_WATCH_EXPIRED;
-    if (*ret_missed) {
+    if (coffer_error_reason(error) == COFFER_REASON_WATCH_EXPIRED) {
         coffer_watch_set_resume_token(follow->watch, NULL);
+        *missed = true;
         return true;
     }
     const cli_exit code = cli_exit_of(coffer_error_status(error));
@@ -172,7 +173,7 @@ static void *work(void *context)
     while (going && next(follow, &changes, &error)) {
         if (error == NULL) {
             seconds = PAUSE_S;
-            going = !(missed || concerns_any(follow, changes)) || renew(follow);
+            going = !(missed || concerns_any(follow, changes)) || renew(follow, changes);
             missed = false;
         } else if (recover(follow, error, &missed)) {
             going = pause_a_while(follow, &seconds);

@@ -10,10 +10,11 @@
 struct follow;
 
 /*
- * Asks for the values; called once for each group of changes, and again a while after it failed with what passes by itself. Its
- * failures it tells.
+ * Asks for the values, of the state of this consistency token at least, as another server than the one that told of the change
+ * may not know of it yet. Called once for each group of changes, and again a while after it failed with what passes by itself.
+ * Its failures it tells.
  */
-typedef cli_exit follow_renew(void *context);
+typedef cli_exit follow_renew(const char *state, void *context);
 
 /* Takes the position of now: what changes later is not missed, if the values are asked for after this. Connects. */
 cli_exit follow_new(struct cli *cli, struct follow **ret_follow);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,6 +26,7 @@ static atomic_int child;        /* 0: there is none */
 static atomic_int forwarding;   /* how many are about to send something to the child that they have seen */
 static atomic_int kept;         /* a signal that came before there was one; 0: none did */
 static atomic_bool told_to_end; /* by one of those that end a program which does not heed them */
+static atomic_bool terminated;  /* by TERM, which asks for the end whatever the program does with the others */
 
 static void pass_on(int number)
 {
@@ -45,6 +48,9 @@ static void forward(int number, siginfo_t *info, void *context)
     (void) context;
     if (number != SIGUSR1 && number != SIGUSR2) {
         atomic_store(&told_to_end, true);
+    }
+    if (number == SIGTERM) {
+        atomic_store(&terminated, true);
     }
     if (info->si_code <= 0) {
         pass_on(number);
@@ -100,13 +106,14 @@ static void close_output(struct program_output *output)
     output->from = -1;
 }
 
-/* What the program wrote; at its end, or when nobody reads it, the pipe is closed, as it would be without masking. */
-static void move(struct program_output *output)
+/* What the program wrote, how many bytes; at its end, or when nobody reads it, the pipe is closed, as it would be without
+ * masking. */
+static size_t move(struct program_output *output)
 {
     static char piece[PIECE];
     const ssize_t got = read(output->from, piece, sizeof piece);
     if (got < 0 && errno == EINTR) {
-        return;
+        return 0;
     }
     if (got <= 0) {
         (void) !coffer_mask_stream_flush(output->stream);
@@ -114,7 +121,9 @@ static void move(struct program_output *output)
     } else if (coffer_mask_stream_feed(output->stream, piece, (size_t) got) != COFFER_OK) {
         close_output(output);
     }
-    explicit_bzero(piece, got > 0 ? (size_t) got : 0);
+    const size_t moved = got > 0 ? (size_t) got : 0;
+    explicit_bzero(piece, moved);
+    return moved;
 }
 
 /* Moves what is there once something is, or once `other`, a descriptor or -1, can be read, which it tells. */
@@ -127,7 +136,7 @@ static bool move_or(struct program *program, int other, int timeout_ms)
     }
     for (size_t i = 0; i < PROGRAM_OUTPUTS; i++) {
         if (waiting[i].revents != 0) {
-            move(&program->outputs[i]);
+            (void) move(&program->outputs[i]);
         }
     }
     return waiting[PROGRAM_OUTPUTS].revents != 0;
@@ -319,23 +328,31 @@ static int64_t now_ms(void)
     return (int64_t) now.tv_sec * MS + now.tv_nsec / NS_IN_MS;
 }
 
-/* What it has written already; what others write who have its pipes nobody reads any more. */
-static void move_rest(struct program *program)
+/* What it has written already; what others write who have its pipe, perhaps for ever, nobody reads any more. */
+static void move_rest(struct program_output *output)
 {
-    while (writes(program)) {
-        struct pollfd waiting[PROGRAM_OUTPUTS] = {{program->outputs[0].from, POLLIN, 0},
-                                                  {program->outputs[1].from, POLLIN, 0}};
-        if (poll(waiting, PROGRAM_OUTPUTS, 0) <= 0) {
-            break;
-        }
-        (void) move_or(program, -1, 0);
+    int written = 0;
+    if (output->from < 0 || ioctl(output->from, FIONREAD, &written) != 0) {
+        return;
     }
-    for (size_t i = 0; i < PROGRAM_OUTPUTS; i++) {
-        if (program->outputs[i].from >= 0) {
-            (void) !coffer_mask_stream_flush(program->outputs[i].stream);
-            close_output(&program->outputs[i]);
-        }
+    for (size_t left = (size_t) written; output->from >= 0 && left > 0;) {
+        const size_t moved = move(output);
+        left -= moved < left ? moved : left;
     }
+}
+
+static void end_output(struct program_output *output)
+{
+    move_rest(output);
+    if (output->from >= 0) {
+        (void) !coffer_mask_stream_flush(output->stream);
+        close_output(output);
+    }
+}
+
+bool program_is_ending(void)
+{
+    return atomic_load(&terminated);
 }
 
 bool program_stop(struct program *program, int64_t grace_ms)
@@ -346,7 +363,7 @@ bool program_stop(struct program *program, int64_t grace_ms)
     atomic_store(&told_to_end, over);
     (void) kill(program->pid, SIGTERM);
     for (int64_t left_ms = grace_ms; !over && left_ms > 0; left_ms = end_ms - now_ms()) {
-        over = move_or(program, ended, (int) left_ms);
+        over = move_or(program, ended, left_ms < INT_MAX ? (int) left_ms : INT_MAX);
     }
     if (!over) {
         (void) kill(program->pid, SIGKILL);
@@ -355,8 +372,10 @@ bool program_stop(struct program *program, int64_t grace_ms)
         (void) close(ended);
     }
     reap(program);
-    move_rest(program);
-    return !atomic_load(&told_to_end);
+    for (size_t i = 0; i < PROGRAM_OUTPUTS; i++) {
+        end_output(&program->outputs[i]);
+    }
+    return !atomic_load(&told_to_end) && !program_is_ending();
 }
 
 cli_exit program_exit(const struct program *program)

@@ -40,6 +40,9 @@ cli_exit program_start(struct program *program);
 /* Moves what it writes until it has ended, true, or until `news`, a descriptor or -1, can be read. */
 bool program_wait(struct program *program, int news);
 
+/* Whether this process was told to end with TERM: then a program that still runs is the last one. */
+bool program_is_ending(void);
+
 /*
  * Asks it to end, kills it after `grace_ms`, and moves the rest of what it wrote. Whether it should begin anew: not if it
  * had ended by itself, or somebody else has asked it to end meanwhile.

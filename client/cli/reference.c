@@ -140,6 +140,7 @@ static void ask_place(const struct cli *cli, struct asking *asking, const struct
     if (place->workspace != NULL && place->workspace[0] != '\0') {
         coffer_request_set_workspace(asking->request, place->workspace);
     }
+    coffer_request_set_consistency_token(asking->request, cli->state);
     for (size_t i = 0; i < asking->count; i++) {
         if (same_place(&asking->references[i], place)) {
             coffer_request_add_reference(asking->request, asking->references[i].name, asking->references[i].key);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/cli/follow.h"
@@ -109,12 +110,14 @@ struct run {
 };
 
 /* On the thread that follows. */
-static cli_exit renew(void *context)
+static cli_exit renew(const char *state, void *context)
 {
     const uint64_t one = 1;
     struct run *run = context;
     struct given *given = NULL;
+    run->cli->state = state;
     const cli_exit code = given_new(run->cli, &given);
+    run->cli->state = NULL;
     if (code != CLI_OK) {
         cli_note("coffer: note: the program goes on with the values that it has");
         return code;
@@ -166,18 +169,37 @@ static cli_exit begin_following(struct run *run, const struct given *given)
     return code;
 }
 
+/* Files of variables are read again with each change, when nothing is left of a pipe. */
+static cli_exit check_files(const struct cli_list *files)
+{
+    for (size_t i = 0; i < files->count; i++) {
+        struct stat found;
+        if (stat(files->items[i], &found) == 0 && !S_ISREG(found.st_mode)) {
+            return cli_usage("--env-file with the path of a file",
+                             "%s is no file that can be read again, as --watch does", files->items[i]);
+        }
+    }
+    return CLI_OK;
+}
+
+static cli_exit check_options(const struct cli *cli, int64_t *ret_grace_s)
+{
+    if (cli->grace != NULL && !cli->watch) {
+        return cli_usage("coffer run --watch --grace 30s ...", "--grace belongs to --watch");
+    }
+    if (cli->grace != NULL && !moment_span(cli->grace, ret_grace_s)) {
+        return cli_usage("30s, or 2min", "--grace %s is no time", cli->grace);
+    }
+    return cli->watch ? check_files(&cli->env_files) : CLI_OK;
+}
+
 /* The position comes before the values, so that no change between the two is missed. */
 static cli_exit open_watch(struct run *run)
 {
     int64_t seconds = GRACE_S;
-    if (run->cli->grace != NULL && !run->cli->watch) {
-        return cli_usage("coffer run --watch --grace 30s ...", "--grace belongs to --watch");
-    }
-    if (!run->cli->watch) {
-        return CLI_OK;
-    }
-    if (run->cli->grace != NULL && !moment_span(run->cli->grace, &seconds)) {
-        return cli_usage("30s, or 2min", "--grace %s is no time", run->cli->grace);
+    const cli_exit checked = check_options(run->cli, &seconds);
+    if (checked != CLI_OK || !run->cli->watch) {
+        return checked;
     }
     run->grace_ms = seconds * MS;
     run->news = eventfd(0, EFD_CLOEXEC);
@@ -193,7 +215,7 @@ static bool await(struct run *run, struct program *program, struct given **given
     while (!program_wait(program, run->news)) {
         struct given *next = take_next(run);
         const char *changed = next == NULL ? NULL : difference(*given, next);
-        if (changed == NULL) {
+        if (changed == NULL || program_is_ending()) {
             given_free(next);
             continue;
         }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`coffer run --watch`: a program begins anew when its values change, and otherwise is run as without it."""
 
+import os
 import pathlib
 import re
 import signal
@@ -77,12 +78,11 @@ class Follow(CliTest):
         self.assertEqual(err, 2 * "coffer: BOT has changed; the program starts anew\n")
 
     def test_position_is_taken_before_the_values_are_asked_for(self):
-        name = self.secret(BOT="value-1")
-        code, _, err = self.run_cli("run", "--watch", "-e", "prod", "--ref", f"{name}.BOT", "--", "true")
+        name, server = self.secret(BOT="value-1"), self.dev.more("position")
+        code, _, err = self.run_cli("run", "--watch", "-e", "prod", "--ref", f"{name}.BOT", "--", "true", COFFER_ADDR=server.address)
         self.assertEqual((code, err), (OK, ""))
-        methods = re.findall(r"(WatchSecrets|ResolveService/Resolve)", (self.dev.directory / "log").read_text(errors="replace"))
-        self.assertIn("WatchSecrets", methods)
-        self.assertEqual(methods[-2:], ["WatchSecrets", "ResolveService/Resolve"])
+        methods = re.findall(r"(WatchSecrets|ResolveService/Resolve)", server.log.read_text())
+        self.assertEqual(methods[:2], ["WatchSecrets", "ResolveService/Resolve"])
 
     def test_end_of_the_program_is_the_end_with_its_code_as_without_it(self):
         name = self.secret(BOT="value-1")
@@ -118,6 +118,32 @@ class Follow(CliTest):
         self.assertEqual(running.end(None)[0], 5)
         self.assertEqual(running.lines().count("begun"), 1)
 
+    def test_who_has_told_it_to_end_sees_no_other_begin_however_long_it_takes(self):
+        name, server = self.secret(BOT="value-1"), self.dev.more("ending")
+        go = self.dev.directory / f"go-{name}"
+        script = f'trap "echo asked; while [ ! -e {go} ]; do sleep 0.02; done; exit 5" TERM; echo begun; {LOOP}'
+        running = Running(self, "--ref", f"{name}.BOT", "--", "sh", "-c", script, COFFER_ADDR=server.address).expect("begun")
+        running.process.send_signal(signal.SIGTERM)
+        running.expect("begun", "asked")
+        for count in 2, 3:  # who asks once more has got the values before
+            self.change(name, BOT=f"value-{count}")
+            wait_for(lambda: server.log.read_text().count("ResolveService/Resolve") == count, "the new values are asked for")
+        go.touch()
+        self.assertEqual(running.end(None), (5, ""))
+        running.expect("begun", "asked")
+
+    def test_what_others_write_who_have_its_output_keeps_no_program_from_beginning(self):
+        name = self.secret(BOT="value-1")
+        begun = self.file(b"")
+        script = f'[ "$BOT" = value-2 ] || yes & echo "$BOT" >>{begun}; {LOOP}'
+        process = subprocess.Popen([cli.COFFER, "run", "--watch", "-e", "prod", "--ref", f"{name}.BOT", "--", "sh", "-c", script],
+                                   env=cli.environment(self.dev), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.kill)
+        wait_for(lambda: begun.read_text() == "value-1\n", "the program begins")
+        self.change(name, BOT="value-2")
+        wait_for(lambda: begun.read_text() == "value-1\nvalue-2\n", "it begins anew")
+
     def test_program_goes_on_with_its_values_while_there_are_no_others(self):
         name = self.secret(BOT="value-1")
         running = Running(self, "--ref", f"{name}.BOT", "--no-mask", "--", "sh", "-c", f'echo "begun $BOT"; {LOOP}').expect("begun value-1")
@@ -149,9 +175,12 @@ class Follow(CliTest):
     def test_what_cannot_be_followed_is_refused_before_the_program_starts(self):
         name = self.secret(BOT="value-1")
         started = self.dev.directory / "started-unfollowed"
+        once = self.dev.directory / "read-once"
+        os.mkfifo(once)
         for options, token, said in ((["--grace", "1s"], None, "--grace belongs to --watch"),
                                      (["--watch", "--grace", "soon"], None, "--grace soon is no time"),
                                      (["--watch"], "executor", "secret:read"),
+                                     (["--watch", "--env-file", once], None, "read-once is no file that can be read again"),
                                      (["--watch", "--set", f"X=coffer://{'0' * 8}-0000-4000-8000-{'0' * 12}/prod/{name}/BOT"], None, "")):
             code, out, err = self.run_cli("run", *options, "-e", "prod", "--ref", f"{name}.BOT", "--", "touch", started, token=token)
             self.assertEqual((code, out), (NOT_RUN, b""), err)

@@ -125,7 +125,7 @@ class Database(context.ServerTest):
                 def status(service="readiness"):
                     return connection.call(HEALTH, {"service": service}).message["status"]
                 for _ in range(2):
-                    self.assertEqual(connection.call(CALLER, token=self.dev.admin).code, 0)
+                    wait_for(lambda: connection.call(CALLER, token=self.dev.admin).code == 0, "calls are answered")
                     relay.cut()
                     wait_for(lambda: status() == "NOT_SERVING", "it is seen that the database has gone")
                     self.assertEqual((status("coffer.v1.ResolveService"), status("liveness")), ("NOT_SERVING", "SERVING"))
@@ -133,7 +133,7 @@ class Database(context.ServerTest):
                     self.assertEqual((answer.code, answer.reason), (14, "DATABASE_UNAVAILABLE"))
                     relay.restore()
                     wait_for(lambda: status() == "SERVING", "it is seen that the database is back")
-                wait_for(lambda: connection.call(CALLER, token=self.dev.admin).code == 0, "calls are answered again")
+                wait_for(lambda: connection.call(CALLER, token=self.dev.admin).code == 0, "calls are answered")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Limits(context.ServerTest):
         with self.locked("token"):
             numbers = self.send(first, 3), self.send(second, 3)
             self.wait_until_blocked()
+            for connection in first, second:
+                self.assertEqual(connection.call(HEALTH, {}).code, 0, "all of them have come")
             self.assert_refused(second.call(CALLER, token=self.dev.admin), "TOO_MANY_IN_FLIGHT")
             self.assert_refused(first.call(CALLER, token=self.dev.admin), "TOO_MANY_IN_FLIGHT")
             other = self.send(second, 1, self.dev.executor)

@@ -184,7 +184,7 @@ class Reasons(context.ServerTest):
         """The connection breaks while the commit waits for a lock, and the repeats find no way to the record."""
         place = {"name": "doubt", "environment": "prod", "values": values(KEY=PLANTED)}
         with self.dev.connect() as connection, self.locked("workspace_revision", "share"):
-            number = connection.send(SECRET + "CreateSecret", place, token=self.dev.admin, timeout_ms=3000)
+            number = connection.send(SECRET + "CreateSecret", place, token=self.dev.admin, timeout_ms=5000)
             self.wait_until_blocked()
             self.end_blocked_sessions()
             return connection.receive(number)

@@ -36,14 +36,6 @@ static refresh_event_kind unanswered(const struct work_context *context)
 
 /* --- Actions in the database ---------------------------------------------------------------------------------- */
 
-/* Where it has gone back the job's next look says so. */
-static void look_at_clock(const struct work_context *context, const struct work *work)
-{
-    (void) token_clock_look(context->options->clock, work->claim.asked,
-                            cof_clock_monotonic(context->options->session.clock), work->rows.database_time,
-                            token_clock_ahead(context->options->clock));
-}
-
 static refresh_event_kind claim(struct work_context *context, struct work *work)
 {
     struct cof_error err;
@@ -62,7 +54,6 @@ static refresh_event_kind claim(struct work_context *context, struct work *work)
         (void) unanswered(context);
         return gone ? REFRESH_OUTRUN : REFRESH_NO_STORE;
     }
-    look_at_clock(context, work);
     refresh_rows_facts(&work->rows, work->provider, &work->claim.facts);
     work->claim.fence = lease.fence;
     work->claim.lapsed = lease.lapsed;

@@ -173,12 +173,28 @@ static cof_code queue_claim(struct call *call, const struct cof_uuid *workspace,
     return queue_read(call, workspace, connection);
 }
 
+/* What the lease is to last by; other servers may have noticed something since the job's last look. If the clock has gone
+ * back the job's next one says so. */
+static cof_code look_at_clock(struct call *call)
+{
+    AUTO(rows_cleanup) struct rows *time = NULL;
+    const struct service *service = call->service;
+    const int64_t asked = cof_clock_monotonic(service->clock);
+    TRY(session_queue(call->session, STATEMENT_CLOCK_READ, NULL, 0, call->err));
+    TRY(session_sync(call->session, call->err));
+    TRY(session_next(call->session, &time, call->err));
+    (void) token_clock_look(service->token_clock, asked, cof_clock_monotonic(service->clock), rows_time(time, 0, 0),
+                            rows_i64(time, 0, 1));
+    return COF_OK;
+}
+
 cof_code refresh_rows_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                             const struct cof_uuid *holder, int64_t lease_us, struct refresh_lease *ret_lease,
                             struct refresh_rows *ret_rows)
 {
     AUTO(rows_cleanup) struct rows *look = NULL;
     AUTO(rows_cleanup) struct rows *taken = NULL;
+    TRY(look_at_clock(call));
     TRY(queue_claim(call, workspace, connection, holder, lease_us));
     TRY(session_next(call->session, &look, call->err));
     TRY(session_next(call->session, &taken, call->err));

@@ -55,7 +55,7 @@ size_t refresh_rows_provider(void);
 COF_CODE refresh_rows_find(struct call *call, const struct cof_uuid *workspace, const struct refresh_place *place,
                            bool *ret_found, struct refresh_rows *ret_rows);
 
-/* Takes the lease if it is free, and reads the rows behind that in any case. */
+/* Looks at the clock, takes the lease if it is free, and reads the rows behind that in any case. */
 COF_CODE refresh_rows_claim(struct call *call, const struct cof_uuid *workspace, const struct cof_uuid *connection,
                             const struct cof_uuid *holder, int64_t lease_us, struct refresh_lease *ret_lease,
                             struct refresh_rows *ret_rows);

@@ -33,6 +33,9 @@ void token_clock_free(struct token_clock *clock)
 int64_t token_clock_look(struct token_clock *clock, int64_t mono_asked, int64_t mono_answered,
                          int64_t database_time, int64_t ahead)
 {
+    if (clock == NULL) {
+        return 0;
+    }
     (void) pthread_mutex_lock(&clock->lock);
     clock->ahead = ahead;
     const int64_t behind = refresh_clock_look(&clock->clock, mono_asked, mono_answered, database_time + ahead);

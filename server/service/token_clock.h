@@ -16,7 +16,7 @@ COF_CODE token_clock_new(struct token_clock **ret_clock, struct cof_error *err);
 void token_clock_free(struct token_clock *clock);
 
 /* What the database said between the two. Returns what its clock has gone back by, which is to be added to `ahead`; 0:
- * nothing. */
+ * nothing; also without a clock, NULL. */
 int64_t token_clock_look(struct token_clock *clock, int64_t mono_asked, int64_t mono_answered,
                          int64_t database_time, int64_t ahead);
 

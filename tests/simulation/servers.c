@@ -156,6 +156,15 @@ static struct happening *reply(struct world *world, const struct happening *happ
     return told;
 }
 
+/* At the database's clock, with what it has gone back by as others have noticed; what it has gone back by since. */
+static int64_t look(struct world *world, int server)
+{
+    struct server_model *model = &world->servers[server];
+    const int64_t mono = server_mono(world, server);
+    model->ahead = world->ahead;
+    return refresh_clock_look(&model->clock, mono - 2 * MILLISECOND, mono, world_token_time(world) - MILLISECOND);
+}
+
 static void ask_database(struct world *world, const struct happening *happening)
 {
     if (!world->database_up) {
@@ -165,6 +174,9 @@ static void ask_database(struct world *world, const struct happening *happening)
     struct happening *commit =
         world_follow(world, happening, HAPPENS_COMMIT, world->now + moment(world, 20 * MILLISECOND));
     commit->asked = server_mono(world, happening->server);
+    if (happening->action.kind == REFRESH_DO_CLAIM) {
+        (void) look(world, happening->server);
+    }
     commit->ahead = world->servers[happening->server].ahead;
     commit->carried = server_time(world, happening->server);
     commit->by_person =
@@ -294,10 +306,6 @@ void server_deliver(struct world *world, const struct happening *happening)
     if (!slot->busy || slot->turn != happening->turn) {
         return;
     }
-    if (happening->looked) {
-        (void) refresh_clock_look(&server->clock, happening->asked, mono,
-                                  happening->database_time + happening->ahead);
-    }
     if (happening->result == REFRESH_CLAIMED) {
         slot->refresh = happening->refresh;
     }
@@ -339,16 +347,11 @@ static struct refresh_wish random_wish(struct world *world)
     };
 }
 
-/* At the database's clock, with what it has gone back by. */
 void server_look(struct world *world, int server)
 {
-    struct server_model *model = &world->servers[server];
-    const int64_t mono = server_mono(world, server);
-    model->ahead = world->ahead;
-    const int64_t behind =
-        refresh_clock_look(&model->clock, mono - 2 * MILLISECOND, mono, world_token_time(world) - MILLISECOND);
+    const int64_t behind = look(world, server);
     if (behind > 0 && world->lie == LIE_NO_AHEAD) {
-        model->clock.known = false;
+        world->servers[server].clock.known = false;
     } else {
         world->ahead += behind;
     }

@@ -149,11 +149,9 @@ static void commit(struct world *world, const struct happening *happening)
     struct happening told = *happening;
     told.result = REFRESH_NO_STORE;
     if (world->database_up) {
-        told.database_time = world_database_time(world);
         told.result = model_commit(world, happening, &told.claim);
         const bool unheard = !world->quiet && world_chance(world, 20);
         told.result = unheard ? REFRESH_NO_STORE : told.result;
-        told.looked = !unheard;
     }
     told.refresh = world->connections[happening->connection].row.refresh;
     (void) world_follow(world, &told, HAPPENS_DELIVER,

@@ -167,8 +167,6 @@ struct happening {
     int64_t asked;   /* mono of the server */
     int64_t ahead;   /* as the server knew it then */
     int64_t carried; /* the time by its clock then */
-    int64_t database_time;
-    bool looked; /* `database_time` was read by it */
     int exchange;
     int refresh;
     struct refresh_action action;

@@ -1,21 +1,29 @@
 /* What a refresh writes (server/service/refresh_rows.h), in a real database, with real keys. */
 #include "server/service/refresh_rows.h"
+#include "server/service/token_clock.h"
 #include "tests/integration/store/connections.h"
 #include "tests/support/test.h"
 
 #define SECOND INT64_C(1000000)
+#define DAY (86400 * SECOND)
 
 static const struct cof_uuid server_id = {.bytes = {[15] = 3}};
+static const struct cof_uuid other_server_id = {.bytes = {[15] = 4}};
 static const struct provider provider = {.id = "p0", .refresh_rotates = true};
 
 static struct connections fixture;
 static struct refresh_rows rows_read;
 
-static cof_code claim(struct refresh_lease *ret_lease)
+static cof_code claim_as(const struct cof_uuid *server, struct refresh_lease *ret_lease)
 {
     const struct cof_uuid connection = connections_uuid(0);
-    return refresh_rows_claim(connections_call(&fixture), &connections_workspace, &connection, &server_id,
-                              60 * SECOND, ret_lease, &rows_read);
+    return refresh_rows_claim(connections_call(&fixture), &connections_workspace, &connection, server, 60 * SECOND,
+                              ret_lease, &rows_read);
+}
+
+static cof_code claim(struct refresh_lease *ret_lease)
+{
+    return claim_as(&server_id, ret_lease);
 }
 
 static cof_code read_rows(void)
@@ -145,6 +153,33 @@ static void rows_that_were_edited_are_refreshed_by_nobody(void)
     connections_stop(&fixture);
 }
 
+/* A server looks every second; what it does meanwhile goes by what the others have seen. */
+static void time_that_another_server_noticed_counts_before_this_one_has_looked(void)
+{
+    struct refresh_lease lease;
+    bool recorded = false;
+    CHECK_OK(connections_start(&fixture, 1), &fixture.err);
+    CHECK_OK(token_clock_new(&fixture.service.token_clock, &fixture.err), &fixture.err);
+    CHECK_OK(read_rows(), &fixture.err);
+    const int64_t mono = cof_clock_monotonic(&cof_system_clock);
+    CHECK_INT(token_clock_look(fixture.service.token_clock, mono, mono, rows_read.database_time, 0), 0);
+    test_database_run(fixture.database.conninfo, "insert into instance values (1, 1, 1, 1, '12345678',"
+                                                 " '12345678901234567890123456789012', '', 86400000000)");
+    CHECK_OK(claim(&lease), &fixture.err);
+    CHECK(lease.taken);
+    CHECK(rows_read.time >= rows_read.database_time + DAY);
+    CHECK(rows_read.lease.lease_until >= rows_read.database_time + DAY + 59 * SECOND);
+    CHECK_OK(claim_as(&other_server_id, &lease), &fixture.err);
+    CHECK(!lease.taken);
+    const struct refresh_action record = action(1, REFRESH_CONNECTED);
+    CHECK_OK(refresh_rows_record(&fixture.call, &rows_read, &record, 90 * SECOND, &recorded), &fixture.err);
+    CHECK(recorded);
+    CHECK_OK(read_rows(), &fixture.err);
+    CHECK(rows_read.lease.lease_until >= rows_read.database_time + DAY + 60 * SECOND);
+    token_clock_free(fixture.service.token_clock);
+    connections_stop(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -153,6 +188,7 @@ int main(int argc, char **argv)
         TEST(a_dead_grant_keeps_its_tokens_and_its_state_is_a_write),
         TEST(a_failure_that_changes_no_state_raises_no_revision),
         TEST(rows_that_were_edited_are_refreshed_by_nobody),
+        TEST(time_that_another_server_noticed_counts_before_this_one_has_looked),
     };
     struct cof_error err;
     if (crypto_start(1 << 19, 0, &err) != COF_OK) {

@@ -35,6 +35,7 @@ ACROSS = {
     "INSTANCE_KEEP_ROOT": ({"instance"}, "which root key wraps, until the end of a transaction"),
     "INSTANCE_SET_ROOT": ({"instance"}, "the root key is replaced"),
     "CLOCK_AHEAD": ({"instance"}, "by how much the database's clock has gone back"),
+    "CLOCK_READ": ({"instance"}, "the database's clock, and by how much it has gone back"),
     "KEY_ROOTS": ({"workspace_key"}, "under which root keys there are how many keys"),
     "KEY_OF_OTHER_ROOTS": ({"workspace_key"}, "the wrapped keys that a rotation of the root key wraps anew"),
     "GENERATIONS_OLD": ({"workspace_key"}, "which workspaces' keys are being rotated"),

@@ -12,6 +12,27 @@ static cof_code read_caller(struct ticket *ticket)
     return COF_OK;
 }
 
+/* Whether a grant would help at all, which is not asked for otherwise. */
+static cof_code deny(struct call *call, cof_permission permission)
+{
+    const char *name = cof_permission_name(permission);
+    const cof_token_kind kind = call->caller->kind;
+    if ((cof_permission_usable(kind) & COF_PERMISSION_BIT(permission)) != 0) {
+        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                            "the token does not have the permission %s anywhere; ask for a grant of it", name));
+    } else if (kind == COF_TOKEN_SYSTEM) {
+        cof_ignore(
+            cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                     "system accounts never have the permission %s; call with a token of a workspace's account, or "
+                     "of a fleet account",
+                     name));
+    } else {
+        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
+                            "only system accounts have the permission %s; call with a token of one", name));
+    }
+    return cof_error_fact(call->err, "permission", "%s", name);
+}
+
 cof_code ticket_authenticate(struct ticket *ticket)
 {
     struct call *call = &ticket->call;
@@ -23,10 +44,7 @@ cof_code ticket_authenticate(struct ticket *ticket)
     }
     if (method->access == COF_METHOD_PERMITTED &&
         !caller_permits_somewhere(&ticket->caller, method->permission, NULL)) {
-        cof_ignore(cof_fail(call->err, COF_REASON_PERMISSION_DENIED,
-                            "the token does not have the permission %s anywhere; ask for a grant of it",
-                            cof_permission_name(method->permission)));
-        return cof_error_fact(call->err, "permission", "%s", cof_permission_name(method->permission));
+        return deny(call, method->permission);
     }
     return COF_OK;
 }

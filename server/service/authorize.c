@@ -28,6 +28,19 @@ static cof_code deny(struct call *call, cof_permission permission, const char *w
     return cof_error_fact(call->err, "permission", "%s", permission_name);
 }
 
+/* The token is of a kind that does not reach there, whatever it is granted. */
+static cof_code deny_kind(struct call *call, cof_permission permission)
+{
+    cof_ignore(
+        cof_fail(call->err, COF_REASON_PERMISSION_DENIED, "%s",
+                 call->caller->kind == COF_TOKEN_WORKSPACE
+                     ? "the token acts in its own workspace only; name no workspace, or call with a token that "
+                       "acts in the one that is named"
+                     : "fleet accounts act in the workspaces of tenants only; call with a token of a system "
+                       "account"));
+    return cof_error_fact(call->err, "permission", "%s", cof_permission_name(permission));
+}
+
 static cof_code read_workspace(struct call *call, const char *text, struct cof_uuid *ret_workspace)
 {
     const struct caller *caller = call->caller;
@@ -100,8 +113,10 @@ cof_code authorize_stateless(struct call *call, const char *workspace, cof_permi
     TRY(read_workspace(call, workspace, ret_workspace));
     call->workspace = *ret_workspace;
     call->has_workspace = true;
-    if (!kind_reaches(call->caller, ret_workspace) ||
-        !caller_permits_somewhere(call->caller, permission, ret_workspace)) {
+    if (!kind_reaches(call->caller, ret_workspace)) {
+        return deny_kind(call, permission);
+    }
+    if (!caller_permits_somewhere(call->caller, permission, ret_workspace)) {
         return deny(call, permission, "this workspace", (struct cof_slice){NULL, 0});
     }
     return COF_OK;

@@ -215,6 +215,18 @@ static cof_code list_one(struct call *call, const struct rows *rows, size_t inde
     return COF_OK;
 }
 
+/* Others would be told that they lack a permission which they may have, but for themselves. */
+static cof_code check_lists(struct call *call)
+{
+    if (call->caller->kind == COF_TOKEN_SYSTEM) {
+        return COF_OK;
+    }
+    cof_ignore(cof_fail(
+        call->err, COF_REASON_PERMISSION_DENIED,
+        "only system accounts list workspaces; call with a token of one, or read one workspace by its UUID"));
+    return cof_error_fact(call->err, "permission", "%s", cof_permission_name(COF_PERMISSION_WORKSPACE_READ));
+}
+
 cof_code workspace_list(struct call *call, const Coffer__V1__ListWorkspacesRequest *request,
                         Coffer__V1__ListWorkspacesResponse *response)
 {
@@ -224,6 +236,7 @@ cof_code workspace_list(struct call *call, const Coffer__V1__ListWorkspacesReque
     AUTO(rows_cleanup) struct rows *rows = NULL;
     const uint32_t size = page_size(call, request->page_size);
     cof_uuid_format(&cof_uuid_zero, system_text);
+    TRY(check_lists(call));
     TRY(authorize_workspace(call, system_text, COF_PERMISSION_WORKSPACE_READ, &system));
     TRY(page_read(call, PAGE_WORKSPACES, request->page_token, &position));
     TRY(queue_directory(call, request, &position, size));

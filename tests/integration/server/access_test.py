@@ -218,6 +218,28 @@ class Access(context.AccessTest):
             if reason != "METHOD_UNKNOWN" and method not in OPEN | {TOKEN + "GetCaller", REFLECTION}:
                 self.assertEqual(reason, "PERMISSION_DENIED", method)
 
+    def test_refusal_advises_a_grant_only_where_one_would_help(self):
+        other, _ = self.new_workspace("not-reached")
+        fleet, nobody = self.fleet(RULES), self.token_for([])
+        grant = "; ask for a grant of it"
+        for token, method, workspace, said in (
+                (nobody, SECRET + "GetSecret", "", "the token does not have the permission secret:read anywhere" + grant),
+                (nobody, WORKSPACE + "CreateWorkspace", "",
+                 "only system accounts have the permission workspace:create; call with a token of one"),
+                (self.dev.system, SECRET + "GetSecret", self.dev.workspace,
+                 "system accounts never have the permission secret:read; call with a token of a workspace's account, or of a "
+                 "fleet account"),
+                (self.dev.admin, SECRET + "GetSecret", other,
+                 "the token acts in its own workspace only; name no workspace, or call with a token that acts in the one "
+                 "that is named"),
+                (fleet, WORKSPACE + "GetWorkspace", SYSTEM,
+                 "fleet accounts act in the workspaces of tenants only; call with a token of a system account")):
+            answer = self.call(method, request_for(method, workspace), token=token)
+            self.assertEqual((answer.reason, answer.text), ("PERMISSION_DENIED", said))
+        for token in (self.dev.admin, fleet):
+            self.assertEqual(self.call(WORKSPACE + "ListWorkspaces", {}, token=token).text,
+                             "only system accounts list workspaces; call with a token of one, or read one workspace by its UUID")
+
     # --- Workspaces
 
     def test_workspace_is_made_by_a_system_token_only_and_has_a_random_uuid(self):

@@ -288,7 +288,11 @@ static const char zsh[] =
     "    done\n"
     "    (( ${#found} )) && _describe -t coffer coffer found\n"
     "}\n"
-    "compdef _coffer coffer\n";
+    "if [[ ${funcstack[1]} == _coffer ]]; then\n"
+    "    _coffer \"$@\"\n" /* zsh has loaded this file at the first completion */
+    "else\n"
+    "    compdef _coffer coffer\n"
+    "fi\n";
 
 static const char fish[] = "function __coffer_complete\n"
                            "    set -l before (commandline -opc)\n"

@@ -135,6 +135,11 @@ class Completion(unittest.TestCase):
         self.assertEqual(sorted(output("fish", "--no-config", "-c", fish).split()), expected)
         self.assertEqual(sorted(output("zsh", "-f", "-c", zsh).split()), expected)
 
+    def test_script_of_zsh_completes_at_once_where_zsh_loads_it_itself(self):
+        script = ("compdef() { :; }; _describe() { print -l -- ${(P)4%%:*}; }; words=(coffer secret re); CURRENT=3; "
+                  'd=$(mktemp -d); coffer completion zsh >$d/_coffer; fpath=($d); autoload -U _coffer; _coffer; rm -r $d')
+        self.assertEqual(sorted(output("zsh", "-f", "-c", script).split()), ["rename", "restore", "reveal"])
+
     def test_completion_of_files_and_of_permissions_in_bash(self):
         script = ('source <(coffer completion bash); cd /usr; COMP_WORDS=(coffer inject inclu); COMP_CWORD=2; _coffer; '
                   'printf "%s\\n" "${COMPREPLY[@]}"')

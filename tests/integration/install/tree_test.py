@@ -15,14 +15,14 @@ DEBUG = os.environ.get("COFFER_BUILD_TYPE", "Debug") == "Debug"
 
 # What the folder holds; a name that ends in / stands for everything below it.
 EXPECTED = {
-    "bin/coffer", "bin/coffer-bench", "sbin/cofferd", "share/man/man1/coffer.1", "include/coffer/", "LIB/libcoffer.a", "LIB/libcoffer.so", "LIB/libcoffer.so.0",
+    "bin/coffer", "bin/coffer-bench", "sbin/cofferd", "share/man/man1/coffer.1", "share/bash-completion/completions/coffer", "share/fish/vendor_completions.d/coffer.fish", "share/zsh/vendor-completions/_coffer", "include/coffer/", "LIB/libcoffer.a", "LIB/libcoffer.so", "LIB/libcoffer.so.0",
     "LIB/libcoffer.so.0.1.0", "LIB/cmake/coffer/", "LIB/pkgconfig/coffer.pc", "lib/systemd/system/cofferd.service",
-    "lib/sysusers.d/coffer.conf", "share/coffer/alerts.yaml", "share/coffer/dashboard.json", "share/coffer/integrations.yaml", "share/coffer/proto/", "share/coffer/providers.yaml", "share/doc/coffer/",
+    "lib/sysusers.d/coffer.conf", "share/coffer/alerts.yaml", "share/coffer/cofferd.yaml", "share/coffer/dashboard.json", "share/coffer/integrations.yaml", "share/coffer/proto/", "share/coffer/providers.yaml", "share/doc/coffer/",
 }
 # Files of the folders above that somebody will look for.
 INSIDE = [
     "include/coffer/coffer.h", "include/coffer/rpc.h", "include/coffer/version.h", "share/doc/coffer/README.md",
-    "share/doc/coffer/LICENSE", "share/doc/coffer/operations.md", "share/doc/coffer/reference/settings.md",
+    "share/doc/coffer/LICENSE", "share/doc/coffer/examples/executor.c", "share/doc/coffer/operations.md", "share/doc/coffer/reference/settings.md",
     "share/coffer/proto/coffer/rpc/v1/frame.proto", "share/coffer/proto/google/rpc/error_details.proto",
 ]
 

@@ -285,7 +285,7 @@ class Clients(unittest.TestCase):
         self.open(self.own)
         self.error(self.resolve(TOKEN, environment="fetched", pending="fail"), "UNAVAILABLE", "PENDING")
         wait_for(lambda: self.provider.asked == 1, "the provider is asked")
-        self.error(self.resolve(TOKEN, environment="fetched", pending="poll", timeout=0.5), "UNAVAILABLE", "PENDING")
+        self.error(self.resolve(TOKEN, environment="fetched", pending="poll", timeout=2), "UNAVAILABLE", "PENDING")
         threading.Timer(0.3, self.provider.open.set).start()
         self.assertEqual(self.resolve(TOKEN, environment="fetched", pending="poll", timeout=ENOUGH),
                          {"values": {TOKEN: text(b"planted-access")}})

@@ -105,8 +105,9 @@ class Terminal:
             data = data[os.write(self.master, data[:1024]):]
         return self
 
-    def end(self):
-        """Waits for its end: exit code (negative for a signal) and everything that was shown."""
+    def end(self, progress=False):
+        """Waits for its end: exit code (negative for a signal) and everything that was shown, but how far it was while a slow
+        server let it wait, which is on the screen for that time only."""
         end = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             self._read(0.05)
@@ -117,7 +118,8 @@ class Terminal:
             pass
         os.close(self.slave)
         os.close(self.master)
-        return self.process.returncode, self.shown.replace(b"\r\n", b"\n").decode(errors="replace")
+        shown = self.shown.replace(b"\r\n", b"\n").decode(errors="replace")
+        return self.process.returncode, shown if progress else re.sub(r"\r\x1b\[K([^\r\n]*(?=\r\x1b\[K))?", "", shown)
 
 
 class CliTest(unittest.TestCase):

@@ -202,7 +202,8 @@ static void every_error_is_told_with_its_details(void)
     };
     for (size_t i = 0; i < COF_COUNT(reasons); i++) {
         const struct script_reply failure = {.reason = reasons[i], .field = "items[1].name"};
-        STAGE(&failure, 1, "timeout=100ms");
+        /* What passes by itself is asked for again until the time is over. */
+        STAGE(&failure, 1, cof_reason_code(reasons[i]) == COF_UNAVAILABLE ? "timeout=1s" : "timeout=1min");
         CHECK_INT(call(&stage, &reply, &error), cof_reason_code(reasons[i]));
         CHECK(reply == NULL);
         CHECK_INT(coffer_error_status(error), cof_reason_code(reasons[i]));
@@ -294,7 +295,7 @@ static void advice_beyond_the_deadline_ends_the_call_at_once(void)
 static void unavailable_until_the_deadline_tells_the_last_failure(void)
 {
     const struct script_reply failure = {.reason = COF_REASON_DATABASE_UNAVAILABLE};
-    STAGE(&failure, 1, "timeout=300ms");
+    STAGE(&failure, 1, "timeout=2s");
     CHECK_INT(call(&stage, &reply, &error), COFFER_UNAVAILABLE);
     CHECK_INT(coffer_error_reason(error), COFFER_REASON_DATABASE_UNAVAILABLE);
     CHECK(scripted_server_requests(stage.server) > 1);
@@ -353,13 +354,13 @@ static void silence_ends_at_the_deadline(void)
     const struct script_reply silent = {.action = SCRIPT_SILENT};
     STAGE(&silent, 1, "timeout=1h");
     coffer_call_options options = COFFER_CALL_OPTIONS_INIT;
-    options.timeout_ms = 150;
+    options.timeout_ms = 1500;
     CHECK_INT(coffer_call(stage.client, METHOD, "x", 1, &options, &reply, &error), COFFER_DEADLINE_EXCEEDED);
     CHECK_INT(coffer_error_reason(error), COFFER_REASON_DEADLINE_EXCEEDED);
-    CHECK_CONTAINS(coffer_error_message(error), "did not answer " METHOD " within 150 ms");
+    CHECK_CONTAINS(coffer_error_message(error), "did not answer " METHOD " within 1500 ms");
     CHECK_INT(strlen(coffer_error_request_id(error)), 36);
     CHECK_INT(scripted_server_requests(stage.server), 1);
-    CHECK(first_seen(stage.play).timeout_ms <= 150);
+    CHECK(first_seen(stage.play).timeout_ms <= 1500);
 }
 
 static void request_over_the_limit_is_not_sent(void)
@@ -602,7 +603,7 @@ static void silence_of_all_servers_ends_at_the_deadline(void)
     const struct script_reply silent = {.action = SCRIPT_SILENT};
     AUTO(pair_done) struct pair pair = {0};
     coffer_reason reason = COFFER_REASON_NONE;
-    pair_open(&pair, &silent, &silent, "timeout=300ms");
+    pair_open(&pair, &silent, &silent, "timeout=2s");
     CHECK_INT(call_pair(&pair, &reason), COFFER_DEADLINE_EXCEEDED);
     CHECK_INT(reason, COFFER_REASON_DEADLINE_EXCEEDED);
     CHECK_INT(scripted_server_requests(pair.servers[0]), 1);

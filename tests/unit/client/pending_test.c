@@ -74,7 +74,7 @@ static void advice_that_is_longer_than_the_time_ends_it_at_once(void)
 static void what_is_never_there_is_asked_for_until_the_time_is_over(void)
 {
     struct fetching fetching = {.answers = 1000000, .advice_ms = 1};
-    STAGE_WITH(be_pending, &fetching, "timeout=400ms");
+    STAGE_WITH(be_pending, &fetching, "timeout=2s");
     ask(&stage);
     coffer_request_set_pending(stage.request, COFFER_PENDING_POLL);
     CHECK_INT(stage_resolve(&stage), COFFER_OK);

@@ -115,6 +115,8 @@ class BenchTest(ServerTest):
         for subject in same["subjects"]:
             self.assertEqual((subject["rate_ratio"]["verdict"], subject["rate_ratio"]["change_percent"]), ("same", 0))
             self.assertNotIn("verdict", subject["rate"])
+        for part in before["subjects"][1]["rate_ratio"], before["subjects"][0]["p50_ratio"]:
+            part.update(median=1, min=0.9, max=1.1)
         after = json.loads(json.dumps(before))
         for part in after["subjects"][1]["rate_ratio"], after["subjects"][0]["p50_ratio"]:  # better, and worse
             for name in part:

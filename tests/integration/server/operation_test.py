@@ -210,7 +210,7 @@ class Operation(context.ServerTest):
     def test_calls_are_taken_after_the_signal_for_as_long_as_readiness_needs_to_be_seen(self):
         server = self.dev.more("leaving", COFFERD_SERVER__DRAIN_DELAY="600s",
                                COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/leaving.sock,ws://127.0.0.1:0")
-        port = re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()).group(1)
+        port = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "it listens").group(1)
 
         def probe():
             client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)

@@ -274,10 +274,33 @@ cli_exit cmd_oauth_show(struct cli *cli)
 
 /* --- The client's credential ------------------------------------------------------------------------------------ */
 
+/* Whether the argument at `index` is KIND, KIND=@FILE or KIND=- of one of the kinds, before anybody is asked for a value. */
+static cli_exit check_kind(const struct cli *cli, size_t index, const char *const *kinds, const char *what,
+                           const char *hint)
+{
+    const size_t length = strcspn(cli->arguments[index], "=");
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        if (strlen(kinds[i]) == length && strncmp(kinds[i], cli->arguments[index], length) == 0) {
+            return CLI_OK;
+        }
+    }
+    return cli_usage(hint, "argument %zu names no %s", index + 1, what);
+}
+
+static cli_exit check_credential(const struct cli *cli, size_t index)
+{
+    static const char *const kinds[] = {"CLIENT_SECRET", "PRIVATE_KEY", "SERVICE_ACCOUNT", NULL};
+    return check_kind(cli, index, kinds, "credential", "CLIENT_SECRET, PRIVATE_KEY or SERVICE_ACCOUNT");
+}
+
 /* The argument at `index` names the kind and says where the credential is; `credential` may have a key ID already. */
 static cli_exit credential_read(struct cli *cli, size_t index, struct cli_value *value,
                                 Coffer__V1__ClientCredential *credential)
 {
+    const cli_exit known = check_credential(cli, index);
+    if (known != CLI_OK) {
+        return known;
+    }
     const cli_exit code = cli_read_line_value(cli->arguments[index], index + 1, value);
     if (code != CLI_OK) {
         return code;
@@ -289,12 +312,9 @@ static cli_exit credential_read(struct cli *cli, size_t index, struct cli_value 
     } else if (strcmp(value->key, "PRIVATE_KEY") == 0) {
         credential->credential_case = CREDENTIAL(PRIVATE_KEY);
         credential->private_key = bytes;
-    } else if (strcmp(value->key, "SERVICE_ACCOUNT") == 0) {
+    } else {
         credential->credential_case = CREDENTIAL(SERVICE_ACCOUNT);
         credential->service_account = bytes;
-    } else {
-        return cli_usage("CLIENT_SECRET, PRIVATE_KEY or SERVICE_ACCOUNT", "argument %zu names no credential",
-                         index + 1);
     }
     return CLI_OK;
 }
@@ -335,6 +355,18 @@ static cli_exit take_parameters(struct cli *cli, struct configuration *configura
     return CLI_OK;
 }
 
+/* The file of a service account says who it is; of any other client somebody has to, before the credential is asked for. */
+static cli_exit check_client(const struct cli *cli, const Coffer__V1__ConfigureConnectionRequest *request)
+{
+    const bool named = request->client_id[0] != '\0' || request->grant == GRANT(JWT_BEARER);
+    const bool asks = strchr(cli->arguments[1], '=') == NULL && strcmp(cli->arguments[1], "SERVICE_ACCOUNT") != 0;
+    const cli_exit code = check_credential(cli, 1);
+    return code != CLI_OK || named || !asks
+               ? code
+               : cli_usage("--client-id ID, as the provider shows it beside the secret",
+                           "oauth configure needs the client's ID for that credential");
+}
+
 /* The usual way to tokens of this type. */
 static void take_grant(Coffer__V1__ConnectionClass token_class, struct configuration *configuration)
 {
@@ -363,6 +395,9 @@ static cli_exit take_options(struct cli *cli, struct configuration *configuratio
         request->n_scopes = cli->scopes.count;
     }
     code = take_parameters(cli, configuration);
+    if (code == CLI_OK && cli->argument_count > 1) {
+        code = check_client(cli, request);
+    }
     if (code == CLI_OK && cli->argument_count > 1) {
         code = credential_read(cli, 1, &configuration->value, &configuration->credential);
         request->credential = &configuration->credential;
@@ -441,6 +476,7 @@ static void show_registered(const struct cli *cli, const ProtobufCMessage *answe
 static cli_exit take_registration(struct cli *cli, Coffer__V1__RegisterClientRequest *request,
                                   struct cli_value *value)
 {
+    static const char *const kinds[] = {"INITIAL_ACCESS_TOKEN", NULL};
     Coffer__V1__ConnectionClass token_class = CLASS(USER);
     cli_exit code = class_read(cli->type, &token_class);
     OAUTH_NAME(request, REGISTER_CLIENT_REQUEST);
@@ -457,10 +493,8 @@ static cli_exit take_registration(struct cli *cli, Coffer__V1__RegisterClientReq
     }
     request->etag = cli->if_etag == NULL ? request->etag : cli->if_etag;
     if (code == CLI_OK && cli->argument_count > 1) {
-        code = cli_read_line_value(cli->arguments[1], 2, value);
-        if (code == CLI_OK && strcmp(value->key, "INITIAL_ACCESS_TOKEN") != 0) {
-            code = cli_usage("INITIAL_ACCESS_TOKEN", "argument 2 names no token");
-        }
+        code = check_kind(cli, 1, kinds, "token", kinds[0]);
+        code = code == CLI_OK ? cli_read_line_value(cli->arguments[1], 2, value) : code;
         request->initial_access_token = (ProtobufCBinaryData){value->length, value->data};
     }
     return code;
@@ -562,18 +596,20 @@ struct tokens {
 
 static cli_exit take_token(struct cli *cli, size_t index, struct tokens *tokens)
 {
+    static const char *const kinds[] = {"REFRESH_TOKEN", "ACCESS_TOKEN", NULL};
     struct cli_value *value = &tokens->values[index - 1];
-    const cli_exit code = cli_read_line_value(cli->arguments[index], index + 1, value);
+    cli_exit code = check_kind(cli, index, kinds, "token", "REFRESH_TOKEN or ACCESS_TOKEN");
+    if (code == CLI_OK) {
+        code = cli_read_line_value(cli->arguments[index], index + 1, value);
+    }
     if (code != CLI_OK) {
         return code;
     }
     const ProtobufCBinaryData bytes = {value->length, value->data};
     if (strcmp(value->key, "REFRESH_TOKEN") == 0) {
         tokens->request.refresh_token = bytes;
-    } else if (strcmp(value->key, "ACCESS_TOKEN") == 0) {
-        tokens->request.access_token = bytes;
     } else {
-        return cli_usage("REFRESH_TOKEN or ACCESS_TOKEN", "argument %zu names no token", index + 1);
+        tokens->request.access_token = bytes;
     }
     return CLI_OK;
 }
@@ -634,8 +670,13 @@ static cli_exit result_told(Coffer__V1__RefreshResult result, const char *messag
         cli_note("%s: %s", connection->provider, message);
         return CLI_OK;
     }
-    return cli_refuse(result == RESULT(PROVIDER_UNAVAILABLE) ? CLI_UNAVAILABLE : CLI_CONFLICT, NULL,
-                      "%s for %s: %s", connection->provider, where(connection), message);
+    const bool again = result == RESULT(REAUTH_REQUIRED) || result == RESULT(NOT_CONNECTED);
+    const bool user = connection->connection_class == CLASS(USER);
+    return cli_refuse(result == RESULT(PROVIDER_UNAVAILABLE) ? CLI_UNAVAILABLE
+                      : again                                ? CLI_REAUTH
+                                                             : CLI_CONFLICT,
+                      again && user ? "coffer oauth connect PROVIDER" : NULL, "%s for %s: %s", connection->provider,
+                      where(connection), message);
 }
 
 static cli_exit result_shown(const struct cli *cli, const ProtobufCMessage *answer,
@@ -737,6 +778,16 @@ static void show_disconnected(const struct cli *cli, const ProtobufCMessage *ans
     note_revocation(told->revocation, told->revocation_message);
 }
 
+/* As the question before something is lost. */
+static cli_exit confirm(const struct cli *cli, const char *what)
+{
+    char question[TEXT];
+    const char *environment = oauth_environment(cli);
+    (void) snprintf(question, sizeof question, "This %s the connection of %.100s for %.100s.", what,
+                    cli->arguments[0], environment == NULL ? "all environments" : environment);
+    return cli_confirm(cli, question, cli->arguments[0]);
+}
+
 cli_exit cmd_oauth_disconnect(struct cli *cli)
 {
     static const struct cli_method method = {
@@ -746,7 +797,7 @@ cli_exit cmd_oauth_disconnect(struct cli *cli)
     OAUTH_NAME(&request, DISCONNECT_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
-        code = cli_confirm(cli, "This drops the tokens of the connection", cli->arguments[0]);
+        code = confirm(cli, "drops the tokens of");
     }
     return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
 }
@@ -769,7 +820,7 @@ cli_exit cmd_oauth_delete(struct cli *cli)
     OAUTH_NAME(&request, DELETE_CONNECTION_REQUEST);
     cli_exit code = class_read(cli->type, &request.connection_class);
     if (code == CLI_OK) {
-        code = cli_confirm(cli, "This deletes the connection", cli->arguments[0]);
+        code = confirm(cli, "deletes");
     }
     return code == CLI_OK ? cli_do(cli, &method, &request.base) : code;
 }

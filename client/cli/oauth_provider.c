@@ -224,7 +224,7 @@ static cli_exit delete (struct cli *cli)
     static const struct cli_method method = {SERVICE "DeleteProvider",
                                              &coffer__v1__delete_provider_response__descriptor, show_deleted};
     Coffer__V1__DeleteProviderRequest request;
-    const cli_exit confirmed = cli_confirm(cli, "This deletes the provider", cli->arguments[1]);
+    const cli_exit confirmed = cli_confirm(cli, "This deletes the provider.", cli->arguments[1]);
     if (confirmed != CLI_OK) {
         return confirmed;
     }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "client/cli/resolve.h"
-#include "common/name.h"
 #include "common/uuid.h"
 
 #define SCHEME "coffer://"
@@ -18,15 +17,13 @@ bool reference_is_full(struct cof_slice text)
 
 /* --- Reading ---------------------------------------------------------------------------------------------------- */
 
-/* The library would name the field of the request; people know the arguments that they typed. */
-static cli_exit check_name(cof_name_kind kind, const char *name, const char *part, const char *what)
+cli_exit reference_check_name(cof_name_kind kind, struct cof_slice name, const char *part, const char *what)
 {
     struct cof_error err = {0};
     char field[PLACE_TEXT];
     (void) snprintf(field, sizeof field, "the %s in %.40s", part, what);
-    return cof_name_check(kind, cof_slice_text(name), field, &err) == COF_OK
-               ? CLI_OK
-               : cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
+    return cof_name_check(kind, name, field, &err) == COF_OK ? CLI_OK
+                                                             : cli_refuse(CLI_REJECTED, NULL, "%s", err.message);
 }
 
 static cli_exit check_place(const struct reference *reference, const char *what)
@@ -39,7 +36,7 @@ static cli_exit check_place(const struct reference *reference, const char *what)
         return cli_usage("coffer whoami tells the UUID; coffer:///ENVIRONMENT/NAME/KEY needs none",
                          "the workspace in %s is no UUID", what);
     }
-    return check_name(COF_NAME_ENVIRONMENT, reference->environment, "environment", what);
+    return reference_check_name(COF_NAME_ENVIRONMENT, cof_slice_text(reference->environment), "environment", what);
 }
 
 /* Cuts WORKSPACE/ENVIRONMENT/NAME/KEY. What stands behind a "?" is of older versions, which nothing hands out by reference. */
@@ -86,10 +83,10 @@ cli_exit reference_read(char *text, const char *what, struct reference *ret_refe
         code = check_place(&reference, what);
     }
     if (code == CLI_OK) {
-        code = check_name(COF_NAME_SECRET, reference.name, "name", what);
+        code = reference_check_name(COF_NAME_SECRET, cof_slice_text(reference.name), "name", what);
     }
     if (code == CLI_OK) {
-        code = check_name(COF_NAME_KEY, reference.key, "key", what);
+        code = reference_check_name(COF_NAME_KEY, cof_slice_text(reference.key), "key", what);
     }
     if (code == CLI_OK) {
         *ret_reference = reference;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "client/cli/cli.h"
-#include "common/slice.h"
+#include "common/name.h"
 
 /*
  * References as people write them: NAME.KEY, "${{ SECRETS.NAME.KEY }}", and coffer://WORKSPACE/ENVIRONMENT/NAME/KEY, which says
@@ -17,6 +17,10 @@ struct reference {
 
 /* Whether the text says that it is a reference with its place. */
 bool reference_is_full(struct cof_slice text);
+
+/* Whether it may be such a name; says in which part of what it stands, for the server would name the field of the request, and
+ * people know the arguments that they typed. */
+cli_exit reference_check_name(cof_name_kind kind, struct cof_slice name, const char *part, const char *what);
 
 /* Takes the text apart in place, to which the reference then belongs; `what` names it in messages, as "argument 1". */
 cli_exit reference_read(char *text, const char *what, struct reference *ret_reference);

@@ -157,7 +157,7 @@ cli_exit cmd_registry_delete(struct cli *cli)
     static const struct cli_method method = {INTEGRATION_SERVICE "DeleteAction",
                                              &coffer__v1__delete_action_response__descriptor, show_deleted};
     Coffer__V1__DeleteActionRequest request;
-    const cli_exit confirmed = cli_confirm(cli, "This deletes the action", cli->arguments[0]);
+    const cli_exit confirmed = cli_confirm(cli, "This deletes the action.", cli->arguments[0]);
     if (confirmed != CLI_OK) {
         return confirmed;
     }

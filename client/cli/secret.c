@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NUMBER_TEXT = 40, QUESTION_TEXT = 360, NAME_COLUMN = 14 };
+#include "client/cli/reference.h"
+
+enum { NUMBER_TEXT = 40, WHAT_TEXT = 40, QUESTION_TEXT = 360, NAME_COLUMN = 14 };
 
 /* --- Values ----------------------------------------------------------------------------------------------------- */
 
@@ -37,9 +39,22 @@ static cli_exit add_pair(char *argument, size_t place, bool file, struct pairs *
     return code;
 }
 
-cli_exit pairs_read(const struct cli *cli, size_t first, struct pairs *pairs)
+/* A name that cannot be is told before anybody has typed a value for it. */
+static cli_exit check_names(const struct cli *cli, const char *name, size_t first)
 {
-    cli_exit code = CLI_OK;
+    char what[WHAT_TEXT];
+    cli_exit code = reference_check_name(COF_NAME_SECRET, cof_slice_text(name), "name", "argument 1");
+    for (size_t i = first; code == CLI_OK && i < cli->argument_count; i++) {
+        const char *key = cli->arguments[i];
+        (void) snprintf(what, sizeof what, "argument %zu", i + 1);
+        code = reference_check_name(COF_NAME_KEY, cof_slice_of(key, strcspn(key, "=")), "key", what);
+    }
+    return code;
+}
+
+cli_exit pairs_read(const struct cli *cli, const char *name, size_t first, struct pairs *pairs)
+{
+    cli_exit code = check_names(cli, name, first);
     for (size_t i = first; code == CLI_OK && i < cli->argument_count; i++) {
         code = add_pair(cli->arguments[i], i + 1, false, pairs);
     }

@@ -22,8 +22,9 @@ struct pairs *pairs_new(void);
 /* Wipes and frees. NULL is allowed. */
 void pairs_free(struct pairs *pairs);
 
-/* Reads the command's arguments from the one at `first` on, and --file KEY=PATH. */
-cli_exit pairs_read(const struct cli *cli, size_t first, struct pairs *pairs);
+/* Reads the command's arguments from the one at `first` on, and --file KEY=PATH, as keys of the secret of this name; refuses
+ * what no server would take before it asks for a value. */
+cli_exit pairs_read(const struct cli *cli, const char *name, size_t first, struct pairs *pairs);
 
 /* The type of the option --type; unspecified without it. */
 cli_exit secret_type_read(const char *text, Coffer__V1__SecretType *ret_type);

@@ -17,48 +17,59 @@ static void show_created(const struct cli *cli, const ProtobufCMessage *answer)
     secret_warn(created->warnings, created->n_warnings);
 }
 
-static cli_exit create(struct cli *cli, char *name, struct pairs *pairs)
+struct creation {
+    Coffer__V1__CreateSecretRequest request;
+    Google__Protobuf__Timestamp expires;
+};
+
+/* All but the values, so that nobody is asked for one before something else is wrong. */
+static cli_exit creation_read(struct cli *cli, char *name, struct creation *creation)
+{
+    Coffer__V1__CreateSecretRequest *request = &creation->request;
+    bool never = true;
+    coffer__v1__create_secret_request__init(request);
+    cli_exit code = secret_type_read(cli->type, &request->type);
+    if (code == CLI_OK && cli->expires != NULL) {
+        code = moment_read("expires", cli->expires, &creation->expires, &never);
+    }
+    request->workspace = cli_workspace(cli);
+    request->environment = cli_environment(cli);
+    request->name = name;
+    request->tags = cli->tags.items;
+    request->n_tags = cli->tags.count;
+    request->expire_time = never ? NULL : &creation->expires;
+    request->block_when_expired = cli->block;
+    if (cli->description != NULL) {
+        request->description = cli->description;
+    }
+    return code;
+}
+
+static cli_exit create(struct cli *cli, struct creation *creation, struct pairs *pairs)
 {
     static const struct cli_method method = {SECRET_SERVICE "CreateSecret",
                                              &coffer__v1__create_secret_response__descriptor, show_created};
-    Coffer__V1__CreateSecretRequest request;
-    Google__Protobuf__Timestamp expires;
-    bool never = true;
-    coffer__v1__create_secret_request__init(&request);
-    cli_exit code = secret_type_read(cli->type, &request.type);
-    if (code == CLI_OK && cli->expires != NULL) {
-        code = moment_read("expires", cli->expires, &expires, &never);
-    }
-    if (code != CLI_OK) {
-        return code;
-    }
-    request.workspace = cli_workspace(cli);
-    request.environment = cli_environment(cli);
-    request.name = name;
-    request.values = pairs->list;
-    request.n_values = pairs->count;
-    request.tags = cli->tags.items;
-    request.n_tags = cli->tags.count;
-    request.expire_time = never ? NULL : &expires;
-    request.block_when_expired = cli->block;
-    if (cli->description != NULL) {
-        request.description = cli->description;
-    }
-    return cli_do(cli, &method, &request.base);
+    creation->request.values = pairs->list;
+    creation->request.n_values = pairs->count;
+    return cli_do(cli, &method, &creation->request.base);
 }
 
 cli_exit cmd_secret_create(struct cli *cli)
 {
+    struct creation creation;
     struct pairs *pairs = pairs_new();
     if (pairs == NULL) {
         return cli_no_memory();
     }
-    cli_exit code = pairs_read(cli, 1, pairs);
+    cli_exit code = creation_read(cli, cli->arguments[0], &creation);
+    if (code == CLI_OK) {
+        code = pairs_read(cli, cli->arguments[0], 1, pairs);
+    }
     if (code == CLI_OK && pairs->count == 0) {
         code = cli_usage("coffer secret create slack SLACK_BOT_TOKEN", "secret create needs a key, or --file");
     }
     if (code == CLI_OK) {
-        code = create(cli, cli->arguments[0], pairs);
+        code = create(cli, &creation, pairs);
     }
     pairs_free(pairs);
     return code;
@@ -134,29 +145,33 @@ static cli_exit split_keys(struct cli *cli, char **ret_name)
 }
 
 /* Trying the change first asks for no right to read, and leaves no gap between a look and the write. */
-static cli_exit change_or_create(struct cli *cli, char *name, struct pairs *pairs)
+static cli_exit change_or_create(struct cli *cli, struct creation *creation, struct pairs *pairs)
 {
     struct change change;
     bool exists = false;
-    fill_change(cli, name, pairs, &change);
+    fill_change(cli, creation->request.name, pairs, &change);
     const cli_exit code =
         cli_do_try(cli, &change_method, &change.request.base, COFFER_REASON_SECRET_NOT_FOUND, &exists);
-    return code == CLI_OK && !exists ? create(cli, name, pairs) : code;
+    return code == CLI_OK && !exists ? create(cli, creation, pairs) : code;
 }
 
 cli_exit cmd_set(struct cli *cli)
 {
     char *name = NULL;
+    struct creation creation;
     struct pairs *pairs = pairs_new();
     if (pairs == NULL) {
         return cli_no_memory();
     }
     cli_exit code = split_keys(cli, &name);
     if (code == CLI_OK) {
-        code = pairs_read(cli, 0, pairs);
+        code = creation_read(cli, name, &creation);
     }
     if (code == CLI_OK) {
-        code = change_or_create(cli, name, pairs);
+        code = pairs_read(cli, name, 0, pairs);
+    }
+    if (code == CLI_OK) {
+        code = change_or_create(cli, &creation, pairs);
     }
     pairs_free(pairs);
     return code;
@@ -169,14 +184,15 @@ static cli_exit update_values(struct cli *cli)
     if (pairs == NULL) {
         return cli_no_memory();
     }
-    cli_exit code = pairs_read(cli, 1, pairs);
+    uint64_t expected = 0;
+    cli_exit code =
+        cli->if_version == NULL ? CLI_OK : cli_read_number("version of --if-version", cli->if_version, &expected);
+    if (code == CLI_OK) {
+        code = pairs_read(cli, cli->arguments[0], 1, pairs);
+    }
     if (code == CLI_OK) {
         fill_change(cli, cli->arguments[0], pairs, &change);
-    }
-    if (code == CLI_OK && cli->if_version != NULL) {
-        code = cli_read_number("version of --if-version", cli->if_version, &change.request.expected_version);
-    }
-    if (code == CLI_OK) {
+        change.request.expected_version = expected;
         code = cli_do(cli, &change_method, &change.request.base);
     }
     pairs_free(pairs);

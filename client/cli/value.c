@@ -172,7 +172,8 @@ cli_exit cli_print_value(const struct cli *cli, coffer_bytes value)
     if (value.length > 0 && fwrite(value.data, value.length, 1, stdout) != 1) {
         return cli_refuse(CLI_ERROR, NULL, "standard output cannot be written: %s", strerror(errno));
     }
-    if (terminal && !cli->no_newline) {
+    const bool ended = value.length > 0 && value.data[value.length - 1] == '\n';
+    if (terminal && !ended && !cli->no_newline) {
         (void) putchar('\n');
     }
     return CLI_OK;

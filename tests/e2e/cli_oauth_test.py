@@ -9,7 +9,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 import cli  # noqa: E402
-from cli import CONFLICT, NOT_FOUND, OK, REJECTED, USAGE  # noqa: E402
+from cli import CONFLICT, NOT_FOUND, OK, REAUTH, REJECTED, USAGE  # noqa: E402
 
 ACME = {"authorizationEndpoint": "https://acme.example/authorize", "tokenEndpoint": "https://acme.example/token",
         "user": {"scopes": ["read", "write"]}, "service": {}}
@@ -55,6 +55,12 @@ class OAuth(cli.CliTest):
         self.assertEqual((shown["name"], shown["definition"]["user"]["scopes"]), ("Street", ["all"]))
         self.coffer("oauth", "provider", "delete", "custom_strasse_co", "--yes")
         self.coffer("oauth", "provider", "show", "custom_strasse_co", code=NOT_FOUND)
+
+    def test_connection_that_waits_for_its_user_is_told_by_a_code_of_its_own(self):
+        self.configure("github", "CLIENT_SECRET=-", "-e", "waits", stdin=SECRET.encode())
+        for command in ("test", "refresh", "token"):
+            said = self.coffer("oauth", command, "github", "-e", "waits", code=REAUTH)[2]
+            self.assertRegex(said, r"hint: coffer oauth (connect|show) PROVIDER")
 
     def test_mistakes_are_told_with_what_to_do(self):
         none = self.coffer("oauth", "provider", "show", "custom_none", code=NOT_FOUND)

@@ -69,6 +69,45 @@ class Transcript(SecretsTest):
             (["secret", "updat", "slack"], b""), (["secret", "list", "--prefx", "a"], b""))
 
 
+class Questions(SecretsTest):
+    """On a terminal, where values are asked for and questions are put."""
+
+    def refused(self, code, says, *arguments):
+        ended, shown = self.terminal(*arguments, columns=200).end()
+        self.assertEqual(ended, code, shown)
+        self.assertIn(says, shown)
+        self.assertNotIn("(hidden)", shown)
+
+    def test_nobody_types_a_value_for_what_cannot_be(self):
+        for code, says, *arguments in (
+                (REJECTED, "the name in argument 1", "secret", "create", "bad name", "KEY"),
+                (REJECTED, "the key in argument 3", "secret", "create", "name", "KEY", "1KEY"),
+                (REJECTED, "the key in argument 2", "secret", "update", "name", "bad key"),
+                (REJECTED, "the name in argument 1", "set", "bad name.KEY"),
+                (USAGE, "--type is none", "secret", "create", "name", "KEY", "--type", "none"),
+                (USAGE, "--expires is no time", "secret", "create", "name", "KEY", "--expires", "never ever"),
+                (USAGE, "--if-version is no number", "secret", "update", "name", "KEY", "--if-version", "x"),
+                (USAGE, "needs the client's ID", "oauth", "configure", "github", "CLIENT_SECRET"),
+                (USAGE, "names no credential", "oauth", "rotate", "github", "PASSWORD"),
+                (USAGE, "names no token", "oauth", "set-tokens", "github", "TOKEN"),
+                (USAGE, "names no token", "oauth", "register", "linear_mcp", "TOKEN")):
+            self.refused(code, says, *arguments)
+
+    def test_question_before_a_loss_says_what_is_lost(self):
+        for what, name, *arguments in (
+                ("drops the tokens of the connection of github for prod.", "github", "oauth", "disconnect", "github", "-e", "prod"),
+                ("deletes the connection of github for all environments.", "github", "oauth", "delete", "github"),
+                ("deletes the action.", "tools.x", "registry", "delete", "tools.x")):
+            terminal = self.terminal(*arguments, columns=200)
+            code, shown = terminal.expect(f'This {what} Type "{name}" to confirm: ').type("no\n").end()
+            self.assertEqual((code, shown.splitlines()[-1]), (USAGE, f'coffer: that is not "{name}"; nothing is done'))
+
+    def test_terminal_gets_a_newline_where_there_is_none(self):
+        for value in (b"text", b"text\n"):
+            self.set("newline.KEY", value)
+            self.assertEqual(self.terminal("get", "newline.KEY").end(), (OK, "text\n"))
+
+
 class Types(SecretsTest):
     def key(self):
         self.count_keys = getattr(self, "count_keys", 0) + 1

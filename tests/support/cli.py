@@ -17,7 +17,7 @@ from cofferd import BUILD, PATIENCE, ROOT, Dev
 
 COFFER = BUILD / "client" / "cli" / "coffer"
 GOLDEN = ROOT / "tests" / "golden" / "cli"
-OK, ERROR, USAGE, NOT_FOUND, NOT_LOGGED_IN, DENIED, CONFLICT, UNAVAILABLE, REJECTED, LIMIT, PARTIAL = range(11)
+OK, ERROR, USAGE, NOT_FOUND, NOT_LOGGED_IN, DENIED, CONFLICT, UNAVAILABLE, REJECTED, LIMIT, PARTIAL, REAUTH = range(12)
 
 VOLATILE = [
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/cli/message.h"
 #include "client/cli/reference.h"
@@ -258,8 +259,20 @@ static cli_exit run_check(struct cli *cli, bool faults_only)
     return code;
 }
 
+/* The name of a file has the form of a reference. */
+static void note_files(const struct cli *cli)
+{
+    for (size_t i = 0; i < cli->argument_count; i++) {
+        if (access(cli->arguments[i], F_OK) == 0) {
+            cli_note("coffer: note: %s is a file, too; --template %s checks what it names", cli->arguments[i],
+                     cli->arguments[i]);
+        }
+    }
+}
+
 cli_exit cmd_check(struct cli *cli)
 {
+    note_files(cli);
     if (cli->argument_count + cli->templates.count == 0) {
         return cli_usage("coffer check slack.SLACK_BOT_TOKEN --template workflow.yaml -e prod",
                          "check needs a reference, or --template");

@@ -41,7 +41,7 @@ enum {
     LIST_MAX = CLI_LIST_MAX,
 };
 
-enum { LONG_ONLY = 256, LETTERS = 2 * ID_COUNT + 3, NEAR = 2 };
+enum { LONG_ONLY = 256, LETTERS = 2 * ID_COUNT + 3, NEAR = 2, HINT_TEXT = 80 };
 
 const struct option_row option_rows[] = {
 #define OPTION(id, letter, name, argument, kind, field, help) \
@@ -194,11 +194,14 @@ static void fill_getopt(struct option *names, char *letters)
     *letters = '\0';
 }
 
+/* Of a short word half must be right: nobody who types "bad" means "tag". */
 static unsigned distance(const char *word, size_t length, const char *name)
 {
-    return length > COF_KEY_NAME_MAX
-               ? NEAR + 1
-               : cof_name_distance(cof_slice_of((const uint8_t *) word, length), cof_slice_text(name), NEAR);
+    const unsigned most = length / 2 < NEAR ? (unsigned) length / 2 : NEAR;
+    const unsigned far = length > COF_KEY_NAME_MAX ? NEAR + 1
+                                                   : cof_name_distance(cof_slice_of((const uint8_t *) word, length),
+                                                                       cof_slice_text(name), most);
+    return far > most ? NEAR + 1 : far;
 }
 
 /* The option that looks like the word, of which only the name is looked at. */
@@ -214,9 +217,18 @@ static const char *near_option(const char *word)
     return found;
 }
 
-/* Only the option's name is told: what stands behind its "=" could be a value. */
-static cli_exit refuse_option(int problem, const char *argument)
+static const char *space(const struct command *command)
 {
+    return command->verb[0] == '\0' ? "" : " ";
+}
+
+/* Only the option's name is told: what stands behind its "=" could be a value. */
+static cli_exit refuse_option(const struct command *command, int problem, const char *argument)
+{
+    char hint[HINT_TEXT];
+    (void) snprintf(hint, sizeof hint, "coffer help%s%s%s%s", command == NULL ? "" : " ",
+                    command == NULL ? "" : command->group, command == NULL ? "" : space(command),
+                    command == NULL ? "" : command->verb);
     const char *what = "is no option";
     const char *near = strncmp(argument, "--", 2) == 0 ? near_option(argument + 2) : NULL;
     if (problem == ':') {
@@ -227,13 +239,13 @@ static cli_exit refuse_option(int problem, const char *argument)
         what = "is no option, or the beginning of several";
     }
     if (problem == '?' && optopt == 0 && near != NULL) {
-        return cli_usage("coffer help", "%.*s is no option; did you mean --%s?", (int) strcspn(argument, "="),
-                         argument, near);
+        return cli_usage(hint, "%.*s is no option; did you mean --%s?", (int) strcspn(argument, "="), argument,
+                         near);
     }
     if (strncmp(argument, "--", 2) == 0) {
-        return cli_usage("coffer help", "%.*s %s", (int) strcspn(argument, "="), argument, what);
+        return cli_usage(hint, "%.*s %s", (int) strcspn(argument, "="), argument, what);
     }
-    return cli_usage("coffer help", "-%c %s", optopt, what);
+    return cli_usage(hint, "-%c %s", optopt, what);
 }
 
 static size_t row_of(int option)
@@ -269,7 +281,8 @@ static cli_exit take(struct cli *cli, const struct option_row *row)
     return CLI_OK;
 }
 
-cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_given *given)
+cli_exit options_read(struct cli *cli, const struct command *meant, int argc, char **argv,
+                      struct options_given *given)
 {
     struct option names[COF_COUNT(option_rows) + 1] = {{NULL, 0, NULL, 0}};
     char letters[LETTERS];
@@ -278,7 +291,7 @@ cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_giv
     opterr = 0;
     while ((option = getopt_long(argc, argv, letters, names, NULL)) != -1) {
         if (option == '?' || option == ':') {
-            return refuse_option(option, argv[optind - 1]);
+            return refuse_option(meant, option, argv[optind - 1]);
         }
         const size_t row = row_of(option);
         const cli_exit code = take(cli, &option_rows[row]);
@@ -345,8 +358,6 @@ static const struct form *find_form(const char *name)
     return NULL;
 }
 
-static const char *space(const struct command *command);
-
 cli_exit output_apply(const struct command *command, struct cli *cli)
 {
     static const char hint[] = "-o json, -o table, -o jsonl for lists, or -o raw or env where values are printed";
@@ -375,11 +386,6 @@ cli_exit output_apply(const struct command *command, struct cli *cli)
 }
 
 /* --- Commands ------------------------------------------------------------------------------------------------- */
-
-static const char *space(const struct command *command)
-{
-    return command->verb[0] == '\0' ? "" : " ";
-}
 
 static cli_exit unknown_verb(char *const *words, size_t count);
 
@@ -462,9 +468,11 @@ static const char *nearest(const char *word, const char *group)
 
 static cli_exit unknown_verb(char *const *words, size_t count)
 {
+    char hint[HINT_TEXT];
     const char *near = count > 1 ? nearest(words[1], words[0]) : NULL;
     if (near != NULL) {
-        return cli_usage("coffer help", "%s has no such verb; did you mean \"%s %s\"?", words[0], words[0], near);
+        (void) snprintf(hint, sizeof hint, "coffer help %s", words[0]);
+        return cli_usage(hint, "%s has no such verb; did you mean \"%s %s\"?", words[0], words[0], near);
     }
     const cli_exit code =
         cli_usage(NULL, count > 1 ? "%s has no such verb; it has these:" : "%s needs one of these:", words[0]);
@@ -477,12 +485,33 @@ static cli_exit unknown_verb(char *const *words, size_t count)
     return code;
 }
 
+/* The only command with this verb. */
+static const struct command *owner_of(const char *verb)
+{
+    const struct command *found = NULL;
+    for (size_t i = 0; i < command_count; i++) {
+        if (commands[i].verb[0] != '\0' && strcmp(commands[i].verb, verb) == 0) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = &commands[i];
+        }
+    }
+    return found;
+}
+
 cli_exit command_unknown(char *const *words, size_t count)
 {
     for (size_t i = 0; i < command_count; i++) {
         if (strcmp(commands[i].group, words[0]) == 0) {
             return unknown_verb(words, count);
         }
+    }
+    const struct command *owner = owner_of(words[0]);
+    if (owner != NULL) {
+        char hint[HINT_TEXT];
+        (void) snprintf(hint, sizeof hint, "coffer help %s %s", owner->group, owner->verb);
+        return cli_usage(hint, "there is no such command; did you mean \"%s %s\"?", owner->group, owner->verb);
     }
     const char *near = nearest(words[0], NULL);
     return near == NULL

@@ -62,8 +62,10 @@ bool command_is_local(const struct command *command);
 /* Finds the command that the first words name; NULL if there is none. */
 const struct command *command_find(char *const *words, size_t count);
 
-/* Fills `cli` with options and arguments, and tells which options were given. */
-cli_exit options_read(struct cli *cli, int argc, char **argv, struct options_given *given);
+/* Fills `cli` with options and arguments, and tells which options were given; who is wrong is sent to the help of `meant`, the
+ * command that the first words name, or NULL. */
+cli_exit options_read(struct cli *cli, const struct command *meant, int argc, char **argv,
+                      struct options_given *given);
 
 /* Takes the form of the output from --output, or from COFFER_OUTPUT, which counts only where the command has that form. */
 cli_exit output_apply(const struct command *command, struct cli *cli);

@@ -85,7 +85,7 @@ static bool read_line(struct cli *cli, char *const *words, size_t count)
     for (size_t i = 0; i < count; i++) {
         arguments[length++] = words[i];
     }
-    (void) options_read(cli, length, arguments, &given);
+    (void) options_read(cli, NULL, length, arguments, &given);
     return profile_apply(cli) == CLI_OK;
 }
 

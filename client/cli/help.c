@@ -5,7 +5,14 @@
 #include "client/cli/command.h"
 #include "client/cli/text.h"
 
-enum { OPTION_COLUMN = 26, WIDE_INDENT = 6, NAME_INDENT = 14, TOPIC_INDENT = 18 };
+enum {
+    USAGE_TEXT = 200,
+    USAGE_INDENT = 8,
+    OPTION_COLUMN = 26,
+    WIDE_INDENT = 6,
+    NAME_INDENT = 14,
+    TOPIC_INDENT = 18
+};
 
 void help_wrapped(const char *text, size_t indent)
 {
@@ -26,8 +33,11 @@ static void print_option(const struct command *command, const struct option_row 
 
 static void print_usage(const struct command *command)
 {
-    printf("coffer %s%s%s%s%s\n", command->group, command->verb[0] == '\0' ? "" : " ", command->verb,
-           command->arguments[0] == '\0' ? "" : " ", command->arguments);
+    char text[USAGE_TEXT];
+    (void) snprintf(text, sizeof text, "coffer %s%s%s%s%s", command->group, command->verb[0] == '\0' ? "" : " ",
+                    command->verb, command->arguments[0] == '\0' ? "" : " ", command->arguments);
+    text_wrap(stdout, text, 0, USAGE_INDENT, text_room(stdout));
+    (void) putchar('\n');
 }
 
 static bool reads_values(const struct command *command)
@@ -85,6 +95,32 @@ static void print_forms(const struct command *command)
     fputs(begun ? "\n" : "", stdout);
 }
 
+static bool has_verbs(const char *group)
+{
+    bool found = false;
+    for (size_t i = 0; i < command_count; i++) {
+        found = found || (strcmp(commands[i].group, group) == 0 && commands[i].verb[0] != '\0');
+    }
+    return found;
+}
+
+/* The commands of a group with what they do, but for that without a verb, which is `besides`; false if it has none. */
+static bool help_group(const char *group, const struct command *besides)
+{
+    if (!has_verbs(group)) {
+        return false;
+    }
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].group, group) == 0 && &commands[i] != besides) {
+            print_usage(&commands[i]);
+            fputs("  ", stdout);
+            help_wrapped(commands[i].help, 2);
+        }
+    }
+    printf("\ncoffer help %s VERB tells more about one of them.\n", group);
+    return true;
+}
+
 void help_command(const struct command *command)
 {
     print_usage(command);
@@ -101,21 +137,10 @@ void help_command(const struct command *command)
     print_forms(command);
     help_permissions(command);
     printf("\nExample:\n  %s\n", command->example);
-}
-
-/* The commands of a group; false if there is no such group. */
-static bool help_group(const char *group)
-{
-    bool known = false;
-    for (size_t i = 0; i < command_count; i++) {
-        if (strcmp(commands[i].group, group) == 0) {
-            print_usage(&commands[i]);
-            fputs("  ", stdout);
-            help_wrapped(commands[i].help, 2);
-            known = true;
-        }
+    if (command->verb[0] == '\0' && has_verbs(command->group)) {
+        (void) putchar('\n');
+        (void) help_group(command->group, command);
     }
-    return known;
 }
 
 static void help_exits(void)
@@ -134,15 +159,6 @@ static void print_topics(void)
     help_topics();
     printf("  %-*s%s\n  %-*s%s\n\n", TOPIC_INDENT - 2, "exit-codes", "what the exit codes mean", TOPIC_INDENT - 2,
            "man", "the man page");
-}
-
-static bool has_verbs(const char *group)
-{
-    bool found = false;
-    for (size_t i = 0; i < command_count; i++) {
-        found = found || (strcmp(commands[i].group, group) == 0 && commands[i].verb[0] != '\0');
-    }
-    return found;
 }
 
 static void print_verbs(const char *group)
@@ -226,23 +242,30 @@ static bool help_word(const char *word)
     return true;
 }
 
+/* Some topics are groups of commands as well. */
+static bool help_name(const char *name)
+{
+    const bool topic = help_word(name);
+    if (topic && has_verbs(name)) {
+        (void) putchar('\n');
+    }
+    return help_group(name, NULL) || topic;
+}
+
 cli_exit cmd_help(struct cli *cli)
 {
     if (cli->argument_count == 0) {
         help_overview();
         return CLI_OK;
     }
-    if (cli->argument_count == 1 && help_word(cli->arguments[0])) {
+    const struct command *command = command_find(cli->arguments, cli->argument_count);
+    if (command != NULL) {
+        help_command(command);
         return CLI_OK;
     }
-    const struct command *command = command_find(cli->arguments, cli->argument_count);
-    if (command == NULL) {
-        return cli->argument_count == 1 && help_group(cli->arguments[0])
-                   ? CLI_OK
-                   : command_unknown(cli->arguments, cli->argument_count);
-    }
-    help_command(command);
-    return CLI_OK;
+    return cli->argument_count == 1 && help_name(cli->arguments[0])
+               ? CLI_OK
+               : command_unknown(cli->arguments, cli->argument_count);
 }
 
 cli_exit cmd_version(struct cli *cli)

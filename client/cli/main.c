@@ -35,6 +35,12 @@ static cli_exit apply(const struct cli *cli)
     return cli_table_colours(cli->color);
 }
 
+/* A command that runs a program has the program's exit code, so it says with its own that the program did not run. */
+static cli_exit refused(const struct command *command, cli_exit code)
+{
+    return code != CLI_OK && command != NULL && command->run == cmd_run ? CLI_NOT_RUN : code;
+}
+
 static cli_exit run_command(const struct command *command, struct cli *cli, const struct options_given *given)
 {
     const size_t words = command->verb[0] == '\0' ? 1 : 2;
@@ -52,7 +58,7 @@ static cli_exit run_command(const struct command *command, struct cli *cli, cons
     if (code == CLI_OK && !command_is_local(command)) {
         code = profile_apply(cli);
     }
-    return code == CLI_OK ? command->run(cli) : code;
+    return code == CLI_OK ? command->run(cli) : refused(command, code);
 }
 
 static cli_exit run(struct cli *cli, const struct options_given *given)
@@ -62,7 +68,7 @@ static cli_exit run(struct cli *cli, const struct options_given *given)
     const cli_exit applied = apply(cli);
     code = code == CLI_OK ? applied : code;
     if (code != CLI_OK) {
-        return code;
+        return refused(command, code);
     }
     if (cli->argument_count == 0 || (command == NULL && cli->help)) {
         return cmd_help(cli);
@@ -95,7 +101,8 @@ int main(int argc, char **argv)
         const cli_exit told = flush(cmd_version(&cli));
         return (int) told;
     }
-    cli_exit code = options_read(&cli, argc, argv, &given);
+    const struct command *meant = argc > 1 ? command_find(argv + 1, (size_t) argc - 1) : NULL;
+    cli_exit code = refused(meant, options_read(&cli, meant, argc, argv, &given));
     cli_report_as(cli.json, cli.quiet);
     if (code == CLI_OK) {
         code = flush(run(&cli, &given));

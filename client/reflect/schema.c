@@ -488,10 +488,13 @@ const struct schema_entry *schema_find(const struct schema *schema, struct cof_s
     return found;
 }
 
+/* Of a short name half must be right. */
 static unsigned distance(const char *name, struct cof_slice given)
 {
     const struct cof_slice text = cof_slice_text(name);
-    return text.len > COF_KEY_NAME_MAX ? NEAR + 1 : cof_name_distance(text, given, NEAR);
+    const unsigned most = given.len / 2 < NEAR ? (unsigned) given.len / 2 : NEAR;
+    const unsigned far = text.len > COF_KEY_NAME_MAX ? NEAR + 1 : cof_name_distance(text, given, most);
+    return far > most ? NEAR + 1 : far;
 }
 
 /* How far it is to the name, or to an end of it, for people leave out what stands before. */

@@ -94,6 +94,24 @@ class Pages(unittest.TestCase):
                 self.assertEqual(long, [])
         self.assertNotIn(" configuration", coffer("help", "secret"))
 
+    def test_group_is_told_with_all_of_its_verbs_beside_its_topic_or_its_own_command(self):
+        for group, beginning in (("secret", "coffer secret create "), ("oauth", "oauth: "), ("config", "coffer config\n")):
+            told = coffer("help", group)
+            self.assertTrue(told.startswith(beginning), told)
+            for row in tree.table("client/cli/commands.def", "COMMAND"):
+                if row[0] == group and row[1]:
+                    self.assertRegex(told, rf"(?m)^coffer {group} {row[1]}\b")
+            self.assertTrue(told.endswith(f"\ncoffer help {group} VERB tells more about one of them.\n"), told)
+
+    def test_word_that_is_no_command_is_met_with_the_one_that_was_meant_or_with_none(self):
+        for words_, says in (
+                (["usage", "slack"], 'there is no such command; did you mean "secret usage"?\n  hint: coffer help secret usage\n'),
+                (["delete", "slack"], "there is no such command\n  hint: coffer help lists them\n"),
+                (["secret", "creat"], 'secret has no such verb; did you mean "secret create"?\n  hint: coffer help secret\n'),
+                (["get", "a.B", "--envv", "x"], "--envv is no option; did you mean --env?\n  hint: coffer help get\n"),
+                (["get", "a.B", "--xyz"], "--xyz is no option, or the beginning of several\n  hint: coffer help get\n")):
+            self.assertEqual(cli.run(VARIABLES, *words_), (2, b"", "coffer: " + says), words_)
+
     def test_commands_and_options_that_topics_and_hints_name_are_there(self):
         hints = [row[2] for row in tree.table("client/cli/hints.def", "HINT")]
         text = " ".join(hints + [coffer("help", row[0]) for row in tree.table("client/cli/topics.def", "TOPIC")])

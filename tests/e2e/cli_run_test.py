@@ -104,6 +104,15 @@ class Run(RunTest):
         self.assertEqual(self.run_program(*arguments)[::2], (OK, ""))
         self.assertTrue(started.exists())
 
+    def test_program_that_did_not_run_is_told_by_a_code_of_its_own_whatever_was_wrong(self):
+        for arguments, says in ((["--ref", "slack.BOT"], "run needs -- PROGRAM"), (["--nothing"], "--nothing is no option"),
+                                (["--ref", "slack.BOT", "--yes", "--", "true"], "run takes no --yes"),
+                                (["-o", "nothing", "--", "true"], "--output names no form"),
+                                (["--timeout", "x", "--ref", "slack.BOT", "--", "true"], "timeout")):
+            code, out, err = self.run_program(*arguments)
+            self.assertEqual((code, out), (NOT_RUN, b""), err)
+            self.assertIn(says, err)
+
     def test_file_of_variables_holds_references_and_nothing_else(self):
         names = self.file(b"# for the tests\n\nTOKEN=slack.BOT\nexport QUOTED=\"${{ SECRETS.slack.BOT }}\"  \n NAMED='slack.BOT'\n")
         code, out, err = self.run_program("--env-file", names, "--ref", "slack.BOT", "--no-mask", "--", "/usr/bin/env")
@@ -369,6 +378,15 @@ class Check(RunTest):
                          [("prod", "slack.BOTT", "KEY_NOT_FOUND"), ("prod", "slack.BOT", "RESOLVED")])
         self.assertIn("BOT", result["references"][0]["nearMisses"][0])
         self.assertEqual((result["wouldResolve"], result["wouldFail"]), (0, 1))
+
+    def test_reference_that_is_a_file_as_well_is_told(self):
+        path = self.file(b"")
+        code, _, err = self.run_cli("check", "-e", "prod", f"{path}.yaml")
+        self.assertNotIn("is a file", err)
+        pathlib.Path(f"{path}.yaml").touch()
+        code, _, err = self.run_cli("check", "-e", "prod", f"{path}.yaml")
+        self.assertIn(f"coffer: note: {path}.yaml is a file, too; --template {path}.yaml checks what it names\n", err)
+        self.assertEqual(code, REJECTED)
 
     def test_nothing_to_check_is_a_mistake_and_nothing_needed_is_fine(self):
         self.assertEqual(self.run_cli("check")[0], USAGE)

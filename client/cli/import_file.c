@@ -12,7 +12,9 @@ enum { FILE_MEMORY = 256 << 20 };
 
 cli_exit import_fail(const char *path, const struct cof_error *err)
 {
-    return cli_refuse(cli_exit_of((coffer_status) err->code), NULL, "%s: %s", path, err->message);
+    return cli_refuse(cli_exit_of((coffer_status) err->code),
+                      err->reason == COF_REASON_FIELD_REQUIRED ? "--secret NAME" : NULL, "%s: %s", path,
+                      err->message);
 }
 
 cli_exit import_file_init(struct import_file *file)

@@ -206,6 +206,20 @@ static size_t print_users(const struct cli *cli, const struct users *users)
     return count;
 }
 
+static void note_count(const char *name, size_t count, size_t of)
+{
+    if (of == 0) {
+        cli_note("%s: no action is registered that could need it; coffer registry import PATH registers those of "
+                 "template "
+                 "files",
+                 name);
+    } else {
+        cli_note("%s: needed by %zu of %zu registered action%s; who has read it stands in the audit trail "
+                 "(cofferd audit export)",
+                 name, count, of, of == 1 ? "" : "s");
+    }
+}
+
 cli_exit cmd_secret_usage(struct cli *cli)
 {
     struct users users = {.count = 0};
@@ -213,10 +227,7 @@ cli_exit cmd_secret_usage(struct cli *cli)
     cli_exit code = read_actions(cli, &users);
     if (code == CLI_OK) {
         find_users(&users, name);
-        const size_t count = print_users(cli, &users);
-        cli_note("%s: needed by %zu of %zu registered action%s; who has read it stands in the audit trail "
-                 "(cofferd audit export)",
-                 name, count, users.count, users.count == 1 ? "" : "s");
+        note_count(name, print_users(cli, &users), users.count);
     }
     users_done(&users);
     return code;

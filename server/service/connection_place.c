@@ -144,11 +144,12 @@ cof_code connection_find(struct call *call, const struct connection_place *place
 cof_code connection_not_found(struct call *call, const struct connection_place *place)
 {
     const struct cof_slice where = address_environment(place->address);
-    cof_ignore(cof_fail(call->err, COF_REASON_CONNECTION_NOT_FOUND, "there is no connection of %.*s for %s%.*s; %s",
-                        (int) place->provider.len, (const char *) place->provider.data,
-                        place->environment.len == 0 ? "all environments" : "the environment ",
-                        (int) place->environment.len, (const char *) place->environment.data,
-                        cof_reason_next_step(COF_REASON_CONNECTION_NOT_FOUND)));
+    cof_ignore(cof_fail(
+        call->err, COF_REASON_CONNECTION_NOT_FOUND,
+        "there is no connection of %.*s for %s%.*s; configure one there, or name the environment of one that is",
+        (int) place->provider.len, (const char *) place->provider.data,
+        place->environment.len == 0 ? "all environments" : "the environment ", (int) place->environment.len,
+        (const char *) place->environment.data));
     return cof_error_fact(call->err, "environment", "%.*s", (int) where.len, (const char *) where.data);
 }
 

@@ -7,7 +7,7 @@
 #include "common/wire.h"
 
 /* What a check of containment may cost: rules that need more are treated as not contained. */
-enum { WITHIN_BUDGET = 4 * 1000 * 1000 };
+enum { WITHIN_BUDGET = 4 * 1000 * 1000, NEAR = 2, PROBLEM_TEXT = 120 };
 
 static const struct cof_slice anything = {(const uint8_t *) "*", 1};
 
@@ -40,6 +40,23 @@ static cof_code check_count(struct reader *reader, const char *list, size_t coun
                           "%s has %zu entries; at most %d are allowed", field, count, RIGHTS_PATTERNS_MAX);
 }
 
+/* The table is closed, so there is one that was meant, perhaps. */
+static cof_code unknown_permission(struct reader *reader, size_t index, const char *name)
+{
+    char problem[PROBLEM_TEXT];
+    const char *near = NULL;
+    unsigned best = NEAR + 1;
+    for (int i = 0; i < COF_PERMISSION_COUNT && strlen(name) <= COF_KEY_NAME_MAX; i++) {
+        const char *other = cof_permission_name((cof_permission) i);
+        const unsigned far = cof_name_distance(cof_slice_text(name), cof_slice_text(other), NEAR);
+        near = far < best ? other : near;
+        best = far < best ? far : best;
+    }
+    (void) snprintf(problem, sizeof problem, "is no permission; %s%s%sdocs/permissions.md lists them all",
+                    near == NULL ? "" : "did you mean ", near == NULL ? "" : near, near == NULL ? "" : "? ");
+    return field_failure(reader, "permissions", index, problem);
+}
+
 static cof_code read_permissions(struct reader *reader, char **names, size_t count, cof_permission_set *ret_set)
 {
     const cof_permission_set usable = cof_permission_usable(reader->kind);
@@ -51,7 +68,7 @@ static cof_code read_permissions(struct reader *reader, char **names, size_t cou
     for (size_t i = 0; i < count; i++) {
         const int permission = cof_permission_parse(cof_slice_text(names[i]));
         if (permission < 0) {
-            return field_failure(reader, "permissions", i, "is no permission; docs/permissions.md lists them all");
+            return unknown_permission(reader, i, names[i]);
         }
         if ((usable & COF_PERMISSION_BIT(permission)) == 0) {
             return field_failure(reader, "permissions", i,

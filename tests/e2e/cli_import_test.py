@@ -227,6 +227,10 @@ class Traps(Files):
             self.assertRegex(err, r"line \d+, column \d+|UTF-8|NUL", name)
             self.assertEqual(self.names("traps"), before)
 
+    def test_file_that_names_no_secret_is_refused_with_the_option_that_does(self):
+        err = self.refused(REJECTED, "import", self.write("plain.env", f"K={PLANTED}\n"), "-e", "traps")
+        self.assertIn("names no secret; say which secret it is for\n  hint: --secret NAME\n", err)
+
     def test_large_files_are_refused_before_anything_is_sent(self):
         value = "x" * 60000
         ten = json.dumps({f"s{i}": {"K": value} for i in range(170)})

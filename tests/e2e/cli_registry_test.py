@@ -126,6 +126,8 @@ class Registry(unittest.TestCase):
 
     def test_registry_is_listed_shown_and_thinned(self):
         self.clear()
+        self.assertIn("slack: no action is registered that could need it; coffer registry import PATH",
+                      self.coffer("secret", "usage", "slack", code=OK)[2])
         self.write(lookup=LOOKUP, all=template("all", "[{type: oauth, provider_id: github, grant_type: authorization_code}]",
                                                "[{action: tools.virustotal.lookup_ip}]"))
         self.coffer("registry", "import", self.folder, code=OK)

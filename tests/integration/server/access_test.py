@@ -466,6 +466,8 @@ class Access(context.AccessTest):
         for name in ("", "Resolve", "resolve ", "secret:", "secret:*", "*", "admin", "secret:read,resolve"):
             _, answer = self.account([{"permissions": ["resolve", name]}])
             self.assertEqual((answer.reason, answer.fields), ("FIELD_INVALID", ["grants[0].permissions[1]"]), name)
+            near = "did you mean resolve? " if name.strip().lower() == "resolve" else ""
+            self.assertEqual(answer.text, f"{answer.fields[0]} is no permission; {near}docs/permissions.md lists them all")
         self.assertEqual(self.account([{"permissions": []}])[1].fields, ["grants[0].permissions[0]"])
 
     # --- Names

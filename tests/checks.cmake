@@ -4,10 +4,10 @@
 function(coffer_check name)
     cmake_parse_arguments(arg "SLOW" "" "COMMAND" ${ARGN})
     add_test(NAME check/${name} COMMAND ${CMAKE_SOURCE_DIR}/.ci/${arg_COMMAND} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(check/${name} PROPERTIES LABELS check TIMEOUT 300)
+    set_tests_properties(check/${name} PROPERTIES LABELS check TIMEOUT 1800)
     if(arg_SLOW)
-        # They use all processors themselves.
-        set_tests_properties(check/${name} PROPERTIES LABELS "check;slow" TIMEOUT 3600 PROCESSORS 64)
+        # They use all processors themselves, or get what other tests leave of them (tests/run.sh).
+        set_tests_properties(check/${name} PROPERTIES LABELS "check;slow" TIMEOUT 14400 PROCESSORS 64)
     endif()
 endfunction()
 
@@ -34,5 +34,5 @@ coffer_check(tidy SLOW COMMAND tidy ${CMAKE_BINARY_DIR})
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME check/selftest
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check/selftest_test.py WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
-set_tests_properties(check/selftest PROPERTIES LABELS "check;slow" TIMEOUT 900
+set_tests_properties(check/selftest PROPERTIES LABELS "check;slow" TIMEOUT 1800
     ENVIRONMENT "COFFER_BUILD=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")

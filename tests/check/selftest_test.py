@@ -266,6 +266,16 @@ class Checks(unittest.TestCase):
         with self.replaced("deploy/grafana/dashboard.json", "by (reason)", "by (tenant)"):
             self.fails("coffer_rpc_rejected_total has no label tenant", "metrics-doc")
 
+    def test_metrics_doc__panel_that_is_read_wrongly(self):
+        with self.replaced("deploy/grafana/dashboard.json", '"description": "How many it uses.",', ""):
+            self.fails("Processors: has no description", "metrics-doc")
+        with self.replaced("deploy/grafana/dashboard.json", '"unit": "percentunit",', ""):
+            self.fails("Descriptors: has no unit", "metrics-doc")
+        with self.replaced("deploy/grafana/dashboard.json", "sum(coffer_rpc_workers", "rate(coffer_rpc_workers"):
+            self.fails("Room: shows number, rate in one unit", "metrics-doc")
+        with self.replaced("deploy/grafana/dashboard.json", '"id": 35,', '"id": 34,'):
+            self.fails("an id belongs to two panels", "metrics-doc")
+
     def test_exports__library_and_list_differ(self):
         self.passes("exports", BUILD)
         with self.appended("client/libcoffer/coffer.symbols", "coffer_planted\n"):

@@ -98,6 +98,7 @@ static void show_created(const struct cli *cli, const ProtobufCMessage *answer)
         ((const Coffer__V1__CreateServiceAccountResponse *) (const void *) answer)->service_account;
     (void) cli;
     cli_note("%s: created, a %s account", account->name, kind_name(account->kind));
+    cli_note("  hint: coffer token issue %s --out %s.token makes a token of it", account->name, account->name);
 }
 
 static bool any_network(const struct cli *cli)

@@ -276,6 +276,9 @@ static cli_exit export_to(struct cli *cli, cof_import_format format, struct expo
     if (code == CLI_OK) {
         cli_note("exported %zu secret%s%s%s", exported->all.n_secrets, exported->all.n_secrets == 1 ? "" : "s",
                  cli->out == NULL ? "" : " to ", cli->out == NULL ? "" : cli->out);
+        if (exported->all.n_secrets == 0) {
+            cli_note("  hint: coffer secret list shows what there is, of all environments without -e");
+        }
         code = say_damaged(exported);
     }
     return code;

@@ -289,6 +289,11 @@ class Exports(Files):
         code, shown = self.terminal("export", "--json").end()
         self.assertEqual(code, USAGE)
 
+    def test_export_that_finds_nothing_says_so(self):
+        code, out, err = self.run_cli("export", "-e", "not-there", "--format", "env")
+        self.assertEqual((code, out), (OK, b""))
+        self.assertIn("exported 0 secrets\n  hint: coffer secret list shows what there is", err)
+
     def test_names_choose_secrets_and_the_format_what_is_written(self):
         self.assertEqual(list(json.loads(self.succeed("export", "tw*", "-e", "out"))), ["two"])
         self.assertEqual(list(json.loads(self.succeed("export", "one", "two", "-e", "out"))), ["one", "two"])

@@ -19,6 +19,14 @@ NOT_RUN, NO_PROGRAM, KILLED = 125, 127, 137
 LOOP = "while :; do sleep 0.02; done"
 
 
+def end_all(process):
+    """Ends it and the program that it runs, which nobody would end once it is gone; they are a session of their own. Of one that
+    has ended the program has, too, and its number may be somebody else's."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+
+
 class Running:
     """`coffer run --watch` whose outputs are files."""
 
@@ -26,8 +34,9 @@ class Running:
         self.out, self.err = test.file(b""), test.file(b"")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen([cli.COFFER, "run", "--watch", "-e", "prod", *map(str, arguments)],
-                                            env=cli.environment(test.dev, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        test.addCleanup(self.process.kill)
+                                            env=cli.environment(test.dev, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                            start_new_session=True)
+        test.addCleanup(end_all, self.process)
 
     def lines(self):
         return self.out.read_text().splitlines()
@@ -137,9 +146,9 @@ class Follow(CliTest):
         begun = self.file(b"")
         script = f'[ "$BOT" = value-2 ] || yes & echo "$BOT" >>{begun}; {LOOP}'
         process = subprocess.Popen([cli.COFFER, "run", "--watch", "-e", "prod", "--ref", f"{name}.BOT", "--", "sh", "-c", script],
-                                   env=cli.environment(self.dev), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(process.wait, PATIENCE)
-        self.addCleanup(process.kill)
+                                   env=cli.environment(self.dev), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
+        self.addCleanup(end_all, process)
         wait_for(lambda: begun.read_text() == "value-1\n", "the program begins")
         self.change(name, BOT="value-2")
         wait_for(lambda: begun.read_text() == "value-1\nvalue-2\n", "it begins anew")

@@ -29,13 +29,14 @@ typedef enum stream_state {
 } stream_state;
 
 /*
- * Plain: only `below` and `prompt` are used. With TLS the owner's operations are ours to complete (`recv`, `send`), and
+ * Plain: only `below` and the two for what is not waited for are used. With TLS the owner's operations are ours to complete (`recv`, `send`), and
  * the connection below has at most one of each kind, reader's and writer's. It is freed when nobody holds it: its
  * owner, and each operation below.
  */
 struct cof_stream {
     nng_stream *below;
-    nng_aio *prompt;                 /* of what is not waited for; NULL with TLS */
+    nng_aio *recv_prompt; /* of what is not waited for; NULL with TLS */
+    nng_aio *send_prompt;
     struct cof_tls_session *session; /* NULL: plain */
 
     pthread_mutex_t lock;
@@ -74,7 +75,8 @@ static void release(struct cof_stream *stream)
         cof_tls_session_free(stream->session);
         (void) pthread_mutex_destroy(&stream->lock);
     }
-    nng_aio_free(stream->prompt);
+    nng_aio_free(stream->recv_prompt);
+    nng_aio_free(stream->send_prompt);
     nng_stream_free(stream->below);
     free(stream);
 }
@@ -362,7 +364,8 @@ static struct cof_stream *make(nng_stream *below, size_t buffers)
 struct cof_stream *cof_stream_plain(nng_stream *below)
 {
     struct cof_stream *stream = make(below, 0);
-    if (stream != NULL && nng_aio_alloc(&stream->prompt, NULL, NULL) != 0) {
+    if (stream != NULL && (nng_aio_alloc(&stream->recv_prompt, NULL, NULL) != 0 ||
+                           nng_aio_alloc(&stream->send_prompt, NULL, NULL) != 0)) {
         release(stream);
         return NULL;
     }
@@ -484,28 +487,28 @@ void cof_stream_send(struct cof_stream *stream, nng_aio *aio, const nng_iov *par
  * What nng can do at once it does before it returns, and it completes an aio without a callback right there. What is not
  * done by then is taken back.
  */
-static size_t at_once(struct cof_stream *stream, void (*operate)(nng_stream *, nng_aio *), const nng_iov *parts,
-                      unsigned count)
+static size_t at_once(nng_stream *below, void (*operate)(nng_stream *, nng_aio *), nng_aio *prompt,
+                      const nng_iov *parts, unsigned count)
 {
-    if (stream->prompt == NULL) {
+    if (prompt == NULL) {
         return 0;
     }
-    pass_on(stream->prompt, parts, count, NNG_DURATION_INFINITE);
-    operate(stream->below, stream->prompt);
-    nng_aio_cancel(stream->prompt);
-    nng_aio_wait(stream->prompt);
-    return nng_aio_result(stream->prompt) == 0 ? nng_aio_count(stream->prompt) : 0;
+    pass_on(prompt, parts, count, NNG_DURATION_INFINITE);
+    operate(below, prompt);
+    nng_aio_cancel(prompt);
+    nng_aio_wait(prompt);
+    return nng_aio_result(prompt) == 0 ? nng_aio_count(prompt) : 0;
 }
 
 size_t cof_stream_recv_now(struct cof_stream *stream, nng_iov to)
 {
-    return at_once(stream, nng_stream_recv, &to, 1);
+    return at_once(stream->below, nng_stream_recv, stream->recv_prompt, &to, 1);
 }
 
 size_t cof_stream_send_now(struct cof_stream *stream, const nng_iov *parts, unsigned count)
 {
     assert(count > 0 && count <= COF_STREAM_PARTS);
-    return at_once(stream, nng_stream_send, parts, count);
+    return at_once(stream->below, nng_stream_send, stream->send_prompt, parts, count);
 }
 
 size_t cof_stream_count(const struct cof_stream *stream, nng_aio *aio)

@@ -40,8 +40,8 @@ void cof_stream_send(struct cof_stream *stream, nng_aio *aio, const nng_iov *par
 
 /*
  * The same without waiting and without an aio: how many bytes were moved. 0: the operation would wait or fail, which is
- * told by one that may; so it is always over TLS. Only one of these two runs at a time, and none beside an operation of its
- * kind.
+ * told by one that may; so it is always over TLS. Only one of each kind runs at a time, and none beside an operation of its
+ * kind. A close meanwhile, or before, is a failure like others.
  */
 size_t cof_stream_recv_now(struct cof_stream *stream, nng_iov to);
 size_t cof_stream_send_now(struct cof_stream *stream, const nng_iov *parts, unsigned count);

@@ -79,7 +79,7 @@ struct connection {
     bool finishing; /* nothing more is received, and the connection ends behind the last reply */
     bool paused;    /* nothing is received until the peer has read more */
     bool taking;    /* requests are being taken from the buffer, so that their replies are sent together */
-    bool sending;
+    bool sending;   /* the wire and the prefix are with the sender, or with a thread that sends without the lock */
     size_t prefix_size; /* what is sent before the replies on the wire */
     size_t prefix_sent;
     uint8_t prefix[PREFIX];
@@ -89,7 +89,7 @@ struct connection {
     size_t unsent;
     struct request *queue; /* replies, in the order in which they are sent */
     struct request **queue_end;
-    struct request *wire; /* those that `sender` has */
+    struct request *wire; /* those that are being sent */
     size_t wire_sent;     /* bytes of the first one that are out */
 
     /* Of the thread that receives. */
@@ -372,7 +372,10 @@ static size_t put_together(struct connection *connection, uint8_t *together)
     return filled;
 }
 
-/* Writes what goes out without waiting; where replies are small, more of them than a write has parts. */
+/*
+ * Writes what goes out without waiting; where replies are small, more of them than a write has parts. The lock is free
+ * meanwhile: who has a reply then leaves it to this thread.
+ */
 static size_t write_now(struct connection *connection)
 {
     static _Thread_local uint8_t together[TOGETHER];
@@ -382,31 +385,53 @@ static size_t write_now(struct connection *connection)
     const bool more = count == SENDS && is_prefix_out(connection) && !has_answers(connection);
     const nng_iov one = {together, more ? put_together(connection, together) : 0};
     const bool better = more && one.iov_len > size_of(parts, count);
-    size_t sent = 0;
-    if (count > 0) {
-        sent = cof_stream_send_now(connection->stream, better ? &one : parts, better ? 1 : count);
+    if (count == 0) {
+        return 0;
     }
+    connection->sending = true;
+    connection->holds++;
+    (void) pthread_mutex_unlock(&connection->lock);
+    const size_t sent = cof_stream_send_now(connection->stream, better ? &one : parts, better ? 1 : count);
     cof_wipe(together, one.iov_len);
+    (void) pthread_mutex_lock(&connection->lock);
+    connection->holds--;
+    connection->sending = false;
     return sent;
 }
 
+static void receive_locked(struct connection *connection);
+
+/* The peer has read enough for more of its requests to come. */
+static void unpause(struct connection *connection)
+{
+    if (connection->paused && !connection->finishing && !connection->ended &&
+        connection->unsent < PAUSE_BYTES / 2) {
+        connection->paused = false;
+        connection->holds++;
+        receive_locked(connection);
+    }
+}
+
 /*
- * On the thread that receives: sends all that goes out without waiting, which costs no other thread. What does not is left
- * to an operation. Returns the requests that are over.
+ * Sends all that goes out without waiting, also what other threads bring meanwhile, which costs none of them. What does
+ * not is left to an operation. Returns the requests that are over.
  */
 static struct request *send_now(struct connection *connection)
 {
     struct request *over = NULL;
+    unsigned turns = 0;
     size_t sent = SIZE_MAX;
-    while (sent > 0 && !connection->sending && !connection->ended) {
+    while (sent > 0 && turns++ < TURNS && !connection->sending && !connection->taking && !connection->ended) {
         sent = write_now(connection);
         over = sent == 0 ? over : join(go_on_writing(connection, sent), over);
     }
+    if (connection->ended) {
+        return join(over, end_locked(connection));
+    }
     send_locked(connection);
+    unpause(connection);
     return over;
 }
-
-static void receive_locked(struct connection *connection);
 
 static void count_timeout(const struct connection *connection)
 {
@@ -431,11 +456,7 @@ static void on_sent(void *context)
         over = join(over, end_locked(connection));
     } else {
         send_locked(connection);
-        if (connection->paused && !connection->finishing && connection->unsent < PAUSE_BYTES / 2) {
-            connection->paused = false;
-            connection->holds++;
-            receive_locked(connection);
-        }
+        unpause(connection);
     }
     unlock(connection, over);
 }
@@ -477,7 +498,7 @@ static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, b
                 cof_log_number("unsent", (int64_t) connection->unsent));
         over = join(over, end_locked(connection));
     }
-    send_locked(connection);
+    over = join(over, send_now(connection));
     unlock(connection, over);
 }
 
@@ -767,8 +788,8 @@ static size_t go_on(struct connection *connection, taken result, bool again, str
     if (result != TAKEN_BAD) {
         over = send_now(connection);
     }
-    if (result == TAKEN_BAD || connection->ended) {
-        over = join(over, end_locked(connection));
+    if (result == TAKEN_BAD) {
+        over = end_locked(connection);
     }
     if (!receives_on(connection, result)) {
         connection->holds--;

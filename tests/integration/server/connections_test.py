@@ -251,6 +251,7 @@ class Unread(context.ServerTest):
     ENVIRONMENTS = [f"e{i}" for i in range(15)]
     UNSENT_MOST = 64 << 20  # of server/transport/connection.c
     ROUNDS = 7
+    LATE = 6  # more than the server wants unread, and twice as many less than it closes a connection for
     REQUESTS = 24  # more than fit into that, and few enough to be taken with one read
 
     @classmethod
@@ -315,6 +316,25 @@ class Unread(context.ServerTest):
                 connection.receive(number)
         self.assert_others_are_served(server)
         self.assertEqual(server.metrics()['coffer_rpc_reply_timeouts_total{transport="ipc"}'], 1)
+
+    def test_peer_that_reads_late_gets_all_its_answers_and_is_listened_to_again(self):
+        server = self.serve("30s")
+
+        def answered():
+            return sum(count for series, count in server.metrics().items() if series.startswith("coffer_rpc_requests_total")
+                       and "Resolve" in series)
+        with self.dev.connect(server.address) as connection:
+            numbers = self.ask(connection, self.LATE)
+            wait_for(lambda: answered() == self.LATE, "not all were answered")
+            numbers += self.ask(connection, self.LATE)  # with which the server stops receiving, for the first are unread
+            wait_for(lambda: answered() == 2 * self.LATE, "not all were answered")
+            numbers += self.ask(connection, 1)
+            self.assert_others_are_served(server)
+            self.assertEqual(answered(), 2 * self.LATE)
+            for number in numbers:
+                answer = connection.receive(number, context.RESOLVE)
+                self.assertEqual((answer.code, len(answer.message["results"])), (0, len(self.ENVIRONMENTS)))
+        self.assertEqual(self.slow_readers(server), [])
 
     def test_peer_with_too_much_unread_loses_its_connection_and_leaves_no_memory(self):
         server = self.serve("60s")

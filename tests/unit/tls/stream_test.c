@@ -1,5 +1,6 @@
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -459,6 +460,84 @@ static void what_is_not_taken_at_once_is_left_to_an_operation(void)
     free(reader.bytes);
 }
 
+struct pusher {
+    struct cof_stream *stream;
+    const uint8_t *bytes;
+    size_t len;
+    size_t sent;
+    atomic_bool stop;
+};
+
+static void *push(void *context)
+{
+    struct pusher *pusher = context;
+    while (pusher->sent < pusher->len && !atomic_load(&pusher->stop)) {
+        const nng_iov rest = {(void *) (uintptr_t) (pusher->bytes + pusher->sent), pusher->len - pusher->sent};
+        const size_t sent = cof_stream_send_now(pusher->stream, &rest, 1);
+        pusher->sent += sent;
+        if (sent == 0) {
+            nng_msleep(1);
+        }
+    }
+    return NULL;
+}
+
+static void sending_at_once_goes_on_beside_receiving_at_once(void)
+{
+    static uint8_t bytes[LARGE];
+    static uint8_t got[2][LARGE];
+    size_t filled[2] = {0, 0};
+    TWO two;
+    CHECK(open_plain(&two));
+    struct cof_stream *streams[] = {two.client, two.server};
+    struct pusher pushers[] = {{.stream = two.client, .bytes = bytes, .len = LARGE},
+                               {.stream = two.server, .bytes = bytes, .len = LARGE}};
+    pthread_t threads[2];
+    for (size_t i = 0; i < LARGE; i++) {
+        bytes[i] = (uint8_t) (i * 7 + i / 256);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_INT(pthread_create(&threads[i], NULL, push, &pushers[i]), 0);
+    }
+    while (filled[0] < LARGE || filled[1] < LARGE) {
+        size_t received = 0;
+        for (size_t i = 0; i < 2; i++) {
+            const nng_iov to = {got[i] + filled[i], LARGE - filled[i]};
+            const size_t count = to.iov_len > 0 ? cof_stream_recv_now(streams[i], to) : 0;
+            filled[i] += count;
+            received += count;
+        }
+        if (received == 0) {
+            nng_msleep(1);
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        (void) pthread_join(threads[i], NULL);
+        CHECK(memcmp(got[i], bytes, LARGE) == 0);
+    }
+}
+
+static void close_beside_sending_at_once_ends_it(void)
+{
+    static uint8_t bytes[LARGE];
+    static uint8_t got[16384];
+    const nng_iov to = {got, sizeof got};
+    size_t filled = 0;
+    pthread_t thread;
+    TWO two;
+    CHECK(open_plain(&two));
+    struct pusher pusher = {.stream = two.server, .bytes = bytes, .len = LARGE};
+    CHECK_INT(pthread_create(&thread, NULL, push, &pusher), 0);
+    while (filled == 0) {
+        filled += cof_stream_recv_now(two.client, to);
+    }
+    cof_stream_close(two.server);
+    const nng_iov part = {bytes, 1};
+    atomic_store(&pusher.stop, true);
+    (void) pthread_join(thread, NULL);
+    CHECK_INT(cof_stream_send_now(two.server, &part, 1), 0);
+}
+
 static void nothing_is_done_at_once_after_the_close_or_over_tls(void)
 {
     char byte = 'a';
@@ -484,4 +563,5 @@ TEST_MAIN(TEST(three_megabytes_arrive_whole_both_ways), TEST(receive_after_a_res
           TEST(refused_peer_that_never_stops_sending_ends_all_the_same),
           TEST(operation_after_the_close_fails_at_once), TEST(what_can_be_done_at_once_needs_no_operation),
           TEST(what_is_not_taken_at_once_is_left_to_an_operation),
+          TEST(sending_at_once_goes_on_beside_receiving_at_once), TEST(close_beside_sending_at_once_ends_it),
           TEST(nothing_is_done_at_once_after_the_close_or_over_tls))

@@ -34,7 +34,12 @@ static struct cof_response_frame frame_of(const struct dispatch *dispatch, const
 static void send(struct dispatch *dispatch, struct ticket *ticket)
 {
     ticket_set_state(ticket, TICKET_ANSWERED);
-    exchange_reply(ticket->exchange, send_timeout(dispatch, ticket), ticket->malformed);
+    const uint32_t timeout_ms = send_timeout(dispatch, ticket);
+    if (ticket->outbox != NULL) {
+        outbox_put(ticket->outbox, ticket->exchange, timeout_ms, ticket->malformed);
+    } else {
+        exchange_reply(ticket->exchange, timeout_ms, ticket->malformed, false);
+    }
 }
 
 /* An internal failure is told with a neutral message; the log has the rest. */
@@ -147,6 +152,7 @@ void answer_message(struct dispatch *dispatch, struct ticket *ticket, const Prot
         return;
     }
     if (durable) {
+        ticket->outbox = NULL; /* it leaves from another thread */
         ticket->waiter.done = answer_kept;
         ticket_set_state(ticket, TICKET_KEPT);
         return;

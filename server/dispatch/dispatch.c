@@ -141,6 +141,7 @@ static void prepare(struct dispatch *dispatch, struct ticket *ticket, struct exc
     ticket->exchange = exchange;
     ticket->dispatch = dispatch;
     ticket->parked = NULL;
+    ticket->outbox = NULL;
     ticket->method = NULL;
     ticket->has_token = false;
     ticket->counted = false;
@@ -691,7 +692,7 @@ void dispatch_refuse(struct exchange *exchange, cof_reason reason, void *context
         (void) cof_response_frame_encode(&refusal.frame, to);
     }
     audit_count(dispatch->options.service->audit, reason);
-    exchange_reply(exchange, dispatch->options.reply_timeout_ms, false);
+    exchange_reply(exchange, dispatch->options.reply_timeout_ms, false, false);
 }
 
 /* --- Life ----------------------------------------------------------------------------------------------------- */

@@ -32,8 +32,9 @@ struct exchange_ops {
      * the first. */
     uint8_t *(*buffer)(struct exchange *exchange, size_t size);
     /* Sends the buffer and ends the exchange; without a buffer the request is dropped. `malformed` counts against
-     * the connection. */
-    void (*reply)(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed);
+     * the connection. `more`: the same thread replies to another request of this connection right away, so this reply
+     * may wait for that. */
+    void (*reply)(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed, bool more);
 };
 
 struct exchange {
@@ -49,7 +50,7 @@ static inline uint8_t *exchange_buffer(struct exchange *exchange, size_t size)
     return exchange->ops->buffer(exchange, size);
 }
 
-static inline void exchange_reply(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
+static inline void exchange_reply(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed, bool more)
 {
-    exchange->ops->reply(exchange, send_timeout_ms, malformed);
+    exchange->ops->reply(exchange, send_timeout_ms, malformed, more);
 }

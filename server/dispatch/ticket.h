@@ -7,6 +7,7 @@
 #include "server/dispatch/fair.h"
 #include "server/dispatch/line_limit.h"
 #include "server/dispatch/method.h"
+#include "server/dispatch/outbox.h"
 #include "server/dispatch/parking.h"
 #include "server/service/caller.h"
 
@@ -23,7 +24,7 @@ typedef enum ticket_state {
     TICKET_RUNNING,   /* on a worker, or inline; before that a call may have been tried from memory */
     TICKET_KEPT,      /* the answer is ready and waits for its audit record to be on the disk */
     TICKET_PARKED,    /* the call waits in parking, without the ticket; on its way to TICKET_FREE */
-    TICKET_ANSWERED,  /* the reply is out; on its way to TICKET_FREE */
+    TICKET_ANSWERED,  /* the reply is out, or in an outbox; on its way to TICKET_FREE */
 } ticket_state;
 
 struct ticket {
@@ -45,6 +46,7 @@ struct ticket {
     struct caller caller;
     ProtobufCMessage *request;
     /* While a worker has it. */
+    struct outbox *outbox;        /* with which its answer leaves; NULL: at once */
     bool token_failed;            /* perhaps for another call's sake */
     struct ticket *token_from;    /* whose read of the token is this one's too; itself: its own */
     struct ticket *prefetch_from; /* the same of the secrets; NULL: they were not read */

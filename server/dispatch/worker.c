@@ -16,6 +16,7 @@ _Static_assert((int) FAIR_BATCH <= (int) READING_CALLS_MAX, "a batch is read at 
 struct worker {
     struct dispatch *dispatch;
     struct session *session;
+    struct outbox outbox;
     pthread_t thread;
 };
 
@@ -84,7 +85,7 @@ static void run_without_database(struct worker *worker, struct ticket *ticket, c
     ticket_free(worker->dispatch, ticket);
 }
 
-static void run_batch(struct worker *worker, struct ticket **tickets, size_t count)
+static void run_all(struct worker *worker, struct ticket **tickets, size_t count)
 {
     struct cof_error err;
     count = answer_from_older(worker, tickets, count);
@@ -101,6 +102,26 @@ static void run_batch(struct worker *worker, struct ticket **tickets, size_t cou
             run(worker, tickets[i]);
         }
     }
+}
+
+/* Answers of calls that were taken together leave together. */
+static void run_batch(struct worker *worker, struct batch *batch)
+{
+    if (batch->count == 1) {
+        run_all(worker, batch->tickets, 1);
+        return;
+    }
+    outbox_open(&worker->outbox);
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->tickets[i]->outbox = &worker->outbox;
+    }
+    run_all(worker, batch->tickets, batch->count);
+    outbox_close(&worker->outbox);
+}
+
+static void before_waiting(void *context)
+{
+    outbox_let_go(context);
 }
 
 static cof_code ping(struct session *session, struct cof_error *err)
@@ -128,7 +149,7 @@ static void *work(void *context)
     check_database(worker);
     while (dispatch_take(worker->dispatch, &batch)) {
         if (batch.count > 0) {
-            run_batch(worker, batch.tickets, batch.count);
+            run_batch(worker, &batch);
         } else {
             check_database(worker);
         }
@@ -144,6 +165,9 @@ cof_code worker_start(struct dispatch *dispatch, struct worker **ret_worker, str
     }
     worker->dispatch = dispatch;
     cof_code code = session_new(&dispatch_options_of(dispatch)->session, &worker->session, err);
+    if (code == COF_OK) {
+        session_before_waiting(worker->session, before_waiting, &worker->outbox);
+    }
     if (code == COF_OK && pthread_create(&worker->thread, NULL, work, worker) != 0) {
         code = cof_fail_internal(err, COF_ORIGIN_ERRNO, NULL, "a worker thread cannot be made");
     }

@@ -65,6 +65,8 @@ struct prepared {
 
 struct session {
     struct session_options options;
+    void (*before_waiting)(void *context); /* NULL: nothing is called */
+    void *waiting_context;
     char *conninfo;
     struct hosts hosts;
     PGconn *connection; /* NULL: none */
@@ -158,6 +160,9 @@ static bool wait_socket(const struct session *session, int fd, short events, int
 {
     struct pollfd entry = {.fd = fd, .events = events};
     int ready = 0;
+    if (session->before_waiting != NULL) {
+        session->before_waiting(session->waiting_context);
+    }
     while (fd >= 0 && ready <= 0) {
         ready = poll(&entry, 1, wait_ms(session, until_us));
         if (ready < 0 && errno != EINTR) {
@@ -829,6 +834,12 @@ cof_code session_new(const struct session_options *options, struct session **ret
     TRY(read_conninfo(session, err));
     *ret_session = TAKE(session);
     return COF_OK;
+}
+
+void session_before_waiting(struct session *session, void (*call)(void *context), void *context)
+{
+    session->before_waiting = call;
+    session->waiting_context = context;
 }
 
 void session_free(struct session *session)

@@ -100,6 +100,9 @@ struct session_options {
 /* Does not connect yet. Fails with CONFIG_INVALID if the connection string cannot be read; it is never quoted. */
 COF_CODE session_new(const struct session_options *options, struct session **ret_session, struct cof_error *err);
 void session_free(struct session *session);
+
+/* Called before each time that the session waits for PostgreSQL. */
+void session_before_waiting(struct session *session, void (*call)(void *context), void *context);
 static inline void session_cleanup(struct session **session)
 {
     session_free(*session);

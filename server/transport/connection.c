@@ -477,7 +477,7 @@ static bool leave(struct connection *connection, bool malformed)
     return malformed && connection->malformed >= transport_now(&connection->all->options->limits.max_malformed);
 }
 
-static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
+static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed, bool more)
 {
     struct request *request = request_of(exchange);
     struct connection *connection = request->connection;
@@ -498,7 +498,9 @@ static void exchange_send(struct exchange *exchange, uint32_t send_timeout_ms, b
                 cof_log_number("unsent", (int64_t) connection->unsent));
         over = join(over, end_locked(connection));
     }
-    over = join(over, send_now(connection));
+    if (!more) {
+        over = join(over, send_now(connection));
+    }
     unlock(connection, over);
 }
 

@@ -395,11 +395,12 @@ static uint8_t *make_buffer(struct exchange *exchange, size_t size)
     return sink->reply;
 }
 
-static void take_reply(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed)
+static void take_reply(struct exchange *exchange, uint32_t send_timeout_ms, bool malformed, bool more)
 {
     struct sink *sink = sink_of(exchange);
     (void) send_timeout_ms;
     (void) malformed;
+    (void) more;
     (void) pthread_mutex_lock(&sink->lock);
     sink->answered = true;
     (void) pthread_cond_signal(&sink->done);
@@ -1459,14 +1460,14 @@ static cof_code make_session(struct cof_error *err)
 static void ignore_submit(struct exchange *exchange, void *context)
 {
     (void) context;
-    exchange_reply(exchange, 1, false);
+    exchange_reply(exchange, 1, false, false);
 }
 
 static void ignore_refuse(struct exchange *exchange, cof_reason reason, void *context)
 {
     (void) reason;
     (void) context;
-    exchange_reply(exchange, 1, false);
+    exchange_reply(exchange, 1, false, false);
 }
 
 static cof_code start_transport(struct cof_error *err)

@@ -49,6 +49,22 @@ class Batch(context.ServerTest):
                     failed += 1
         self.assertGreater(failed, ROUNDS)
 
+    def send(self, method):
+        return self.connection.send(f"coffer.v1.{method}", token=self.dev.admin)
+
+    def test_answer_does_not_wait_for_what_another_call_reads(self):
+        with self.locked("action"):
+            with self.locked("provider"):
+                before = self.send("ProviderService/ListProviders")
+                self.wait_until_blocked()
+                ready = self.send("EnvironmentService/ListEnvironments")
+                late = self.send("IntegrationService/ListActions")
+                self.connection.call("coffer.rpc.v1.ServerService/GetServerInfo")  # those before are in the queue, for the one worker to take both
+            self.assertEqual(self.connection.receive(before).code, 0)
+            self.wait_until_blocked()
+            self.assertEqual(self.connection.receive(ready).code, 0)
+        self.assertEqual(self.connection.receive(late).code, 0)
+
 
 if __name__ == "__main__":
     unittest.main()

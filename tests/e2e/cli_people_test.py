@@ -349,7 +349,7 @@ class Doctor(PeopleTest):
         certificate, key = authority.issue("right")
         server = self.dev.more("doctor-tls", COFFERD_TLS__CERTIFICATE=str(certificate), COFFERD_TLS__KEY=str(key),
                                COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/doctor-tls.sock,tls+tcp://127.0.0.1:0")
-        port = wait_for(lambda: re.search(r'"address":"tls\+tcp://127\.0\.0\.1:(\d+)"', server.log.read_text()), "listens")[1]
+        port = server.port("tls+tcp://127.0.0.1")
         address, trusted = f"tls+tcp://127.0.0.1:{port}", ["--cacert", authority.certificate]
         self.finds("address", "wants TLS", "tls+tcp://", *self.arguments(f"tcp://127.0.0.1:{port}"), code=UNAVAILABLE)
         self.finds("address", "without TLS", "dial tcp://", *self.arguments(self.dev.tcp.replace("tcp", "tls+tcp")), code=UNAVAILABLE)

@@ -64,10 +64,15 @@ class Server:
         wait_for(condition, f"cofferd is not ready:\n{self.log.read_text()[-4000:]}")
         return self
 
+    def port(self, address="ws://127.0.0.1"):
+        """Of one that it listens at, which it may say after it is ready at another one."""
+        found = wait_for(lambda: re.search(rf'"address":"{re.escape(address)}:(\d+)', self.log.read_text()),
+                         f"the server does not listen at {address}")
+        return int(found[1])
+
     def metrics(self):
         """{series: value}, of a server that listens at ws://, too."""
-        found = wait_for(lambda: re.search(r'"address":"(ws://127\.0\.0\.1:\d+)', self.log.read_text()), "the server does not listen at ws://")
-        with urllib.request.urlopen(found.group(1).replace("ws:", "http:") + "/metrics", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}/metrics", timeout=PATIENCE) as answer:
             rows = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")]
         return {series: float(value) for series, value in rows}
 

@@ -9,7 +9,6 @@ import secrets
 import threading
 import urllib.parse
 
-from cofferd import wait_for
 from rude_http import Rude, whole
 
 CLIENT_SECRET = b"the client secret 77aa"
@@ -69,9 +68,7 @@ class Provider:
 
 def port_of(server, scheme="ws"):
     """Where the server listens for browsers."""
-    found = wait_for(lambda: re.search(rf'"address":"{scheme}://127\.0\.0\.1:(\d+)', server.log.read_text()),
-                     "the server listens for browsers")
-    return int(found[1])
+    return server.port(f"{scheme}://127.0.0.1")
 
 
 class Page:

@@ -83,8 +83,7 @@ class Frames(context.ServerTest):
     @staticmethod
     def rejected(server):
         """{reason: how often} as metrics have it."""
-        port = int(re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text())[1])
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port()}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         return {reason: int(count) for reason, count in re.findall(r'coffer_rpc_rejected_total\{reason="(\w+)"\} (\d+)', text)}
 

@@ -271,7 +271,7 @@ class Refresh(context.AccessTest):
         """The address of a server, and a function that says how many looks at connections it has sent since the last time."""
         listen = f"ipc://{self.dev.directory}/counting.sock,ws://127.0.0.1:0"
         server = self.dev.more("counting", **{**self.settings, "COFFERD_TRANSPORT__LISTEN": listen})
-        port = int(wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "no port")[1])
+        port = server.port()
         told = [0]
 
         def looks():

@@ -210,10 +210,10 @@ class Operation(context.ServerTest):
     def test_calls_are_taken_after_the_signal_for_as_long_as_readiness_needs_to_be_seen(self):
         server = self.dev.more("leaving", COFFERD_SERVER__DRAIN_DELAY="600s",
                                COFFERD_TRANSPORT__LISTEN=f"ipc://{self.dev.directory}/leaving.sock,ws://127.0.0.1:0")
-        port = wait_for(lambda: re.search(r'"address":"ws://127\.0\.0\.1:(\d+)', server.log.read_text()), "it listens").group(1)
+        port = server.port()
 
         def probe():
-            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             with contextlib.closing(client):
                 client.request("GET", "/readyz")
                 answer = client.getresponse()

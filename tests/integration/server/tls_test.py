@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -86,9 +85,7 @@ class Tls(context.ServerTest):
             "COFFERD_TLS__CERTIFICATE": str(cls.folder / f"{name}.pem"),
             "COFFERD_TLS__KEY": str(cls.folder / f"{name}.key"),
             **settings})
-        found = wait_for(lambda: re.search(r'"address":"tls\+tcp://127\.0\.0\.1:(\d+)"', server.log.read_text()),
-                         "the server does not listen with TLS")
-        return server, int(found.group(1))
+        return server, server.port("tls+tcp://127.0.0.1")
 
     def run_server(self, name, **settings):
         """The same for the time of a test."""

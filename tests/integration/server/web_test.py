@@ -65,10 +65,7 @@ class Web(context.ServerTest):
 
     @classmethod
     def port_of(cls, scheme, server=None):
-        log = (server or cls.server).log
-        found = wait_for(lambda: re.search(rf'"address":"{scheme}://127\.0\.0\.1:(\d+)', log.read_text()),
-                         f"the server does not listen at {scheme}://")
-        return int(found.group(1))
+        return (server or cls.server).port(f"{scheme}://127.0.0.1")
 
     def tearDown(self):
         """Whatever a test did: others are served."""
@@ -584,7 +581,7 @@ class Web(context.ServerTest):
         for metrics, status in ("loopback", 403), ("all", 200):
             server = self.more(f"metrics-{metrics}", "ws://0.0.0.0:0/", COFFERD_HTTP__METRICS=metrics,
                                COFFERD_TRANSPORT__INSECURE_TCP="true")
-            port = int(re.search(r'"address":"ws://0\.0\.0\.0:(\d+)', server.log.read_text())[1])
+            port = server.port("ws://0.0.0.0")
             for host, expected in ("127.0.0.1", 200), (own, status):
                 client = http.client.HTTPConnection(host, port, timeout=60)
                 self.addCleanup(client.close)

@@ -29,9 +29,9 @@ typedef enum stream_state {
 } stream_state;
 
 /*
- * Plain: only `below` and the two for what is not waited for are used. With TLS the owner's operations are ours to complete (`recv`, `send`), and
- * the connection below has at most one of each kind, reader's and writer's. It is freed when nobody holds it: its
- * owner, and each operation below.
+ * Plain: only `below` and the two for what is not waited for are used. With TLS the owner's operations are ours to
+ * complete (`recv`, `send`), and the connection below has at most one of each kind, reader's and writer's. It is freed
+ * when nobody holds it: its owner, and each operation below.
  */
 struct cof_stream {
     nng_stream *below;
@@ -498,6 +498,11 @@ static size_t at_once(nng_stream *below, void (*operate)(nng_stream *, nng_aio *
     nng_aio_cancel(prompt);
     nng_aio_wait(prompt);
     return nng_aio_result(prompt) == 0 ? nng_aio_count(prompt) : 0;
+}
+
+bool cof_stream_is_prompt(const struct cof_stream *stream)
+{
+    return stream->send_prompt != NULL;
 }
 
 size_t cof_stream_recv_now(struct cof_stream *stream, nng_iov to)

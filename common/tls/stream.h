@@ -46,6 +46,9 @@ void cof_stream_send(struct cof_stream *stream, nng_aio *aio, const nng_iov *par
 size_t cof_stream_recv_now(struct cof_stream *stream, nng_iov to);
 size_t cof_stream_send_now(struct cof_stream *stream, const nng_iov *parts, unsigned count);
 
+/* Whether they ever move anything: not over TLS. */
+bool cof_stream_is_prompt(const struct cof_stream *stream);
+
 /* The bytes that an operation moved which has succeeded. */
 size_t cof_stream_count(const struct cof_stream *stream, nng_aio *aio);
 

@@ -103,6 +103,7 @@ void session_free(struct session *session);
 
 /* Called before each time that the session waits for PostgreSQL. */
 void session_before_waiting(struct session *session, void (*call)(void *context), void *context);
+
 static inline void session_cleanup(struct session **session)
 {
     session_free(*session);

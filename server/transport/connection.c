@@ -381,13 +381,13 @@ static size_t write_now(struct connection *connection)
     static _Thread_local uint8_t together[TOGETHER];
     nng_iov parts[SENDS];
     uint32_t timeout_ms;
-    const unsigned count = gather(connection, parts, &timeout_ms);
-    const bool more = count == SENDS && is_prefix_out(connection) && !has_answers(connection);
-    const nng_iov one = {together, more ? put_together(connection, together) : 0};
-    const bool better = more && one.iov_len > size_of(parts, count);
+    const unsigned count = cof_stream_is_prompt(connection->stream) ? gather(connection, parts, &timeout_ms) : 0;
     if (count == 0) {
         return 0;
     }
+    const bool more = count == SENDS && is_prefix_out(connection) && !has_answers(connection);
+    const nng_iov one = {together, more ? put_together(connection, together) : 0};
+    const bool better = more && one.iov_len > size_of(parts, count);
     connection->sending = true;
     connection->holds++;
     (void) pthread_mutex_unlock(&connection->lock);
@@ -784,15 +784,9 @@ static bool receives_on(struct connection *connection, taken result)
  */
 static size_t go_on(struct connection *connection, taken result, bool again, struct request **ret_over)
 {
-    struct request *over = NULL;
     size_t received = 0;
     connection->taking = false;
-    if (result != TAKEN_BAD) {
-        over = send_now(connection);
-    }
-    if (result == TAKEN_BAD) {
-        over = end_locked(connection);
-    }
+    struct request *over = result == TAKEN_BAD ? end_locked(connection) : send_now(connection);
     if (!receives_on(connection, result)) {
         connection->holds--;
     } else {

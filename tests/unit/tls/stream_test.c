@@ -551,6 +551,7 @@ static void nothing_is_done_at_once_after_the_close_or_over_tls(void)
     TWO tls;
     CHECK(open_two(&tls, "localhost"));
     CHECK(greet(&tls));
+    CHECK(cof_stream_is_prompt(plain.client) && !cof_stream_is_prompt(tls.client));
     CHECK_INT(cof_stream_send_now(tls.client, &part, 1), 0);
     CHECK_INT(cof_stream_recv_now(tls.client, part), 0);
     CHECK(greet(&tls));
